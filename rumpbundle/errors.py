@@ -1,0 +1,99 @@
+"""Every error rumpbundle raises on purpose, as one tree.
+
+::
+
+    RumpbundleError            exit status
+    ├── InputError             2   the caller's input is wrong
+    │   ├── UsageError         2   options that contradict each other or name nothing
+    │   ├── KernelError        2   a kernel that is none, or cannot boot this way
+    │   ├── ConfigError        2   a configuration the guest cannot be given
+    │   └── ImageError         2   a finished image that is damaged or not one
+    ├── HostError              3   something this machine lacks
+    │   └── MissingToolError   3   a program that is not installed
+    ├── ToolError              4   a program that failed
+    ├── GuestError             5   the guest, or a check, says no
+    └── Interrupted            130 a signal asked us to stop
+
+The command line prints ``error: <error>`` and, where there is one, ``hint: <hint>``, and leaves with
+``exit_code``. A library caller reads the same facts from ``where``, ``problem`` and ``hint``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import ClassVar
+
+
+def one_line(text: str) -> str:
+    """Return *text* with everything unprintable escaped, so that it stays one line on a terminal."""
+    text = os.fsencode(text).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+class RumpbundleError(Exception):
+    """Something went wrong in a way the user can understand.
+
+    *where* names the file, option or JSON path; *problem* says what is wrong there; *hint* what to do.
+    """
+
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, problem: str, *, where: str | os.PathLike[str] | None = None, hint: str | None = None) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.where = None if where is None else os.fspath(where)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return one_line(self.problem if self.where is None else f"{self.where}: {self.problem}")
+
+
+class InputError(RumpbundleError):
+    """The caller's input is wrong."""
+
+
+class UsageError(InputError):
+    """Options that contradict each other, or name something that does not exist."""
+
+
+class KernelError(InputError):
+    """A file that is no kernel, or a kernel that cannot boot in the way asked for."""
+
+
+class ConfigError(InputError):
+    """A configuration that is malformed, or that the guest cannot be given."""
+
+
+class ImageError(InputError):
+    """A finished image that is damaged, hostile, or not an image."""
+
+
+class HostError(RumpbundleError):
+    """This machine lacks something: space, a permission, a program."""
+
+    exit_code = 3
+
+
+class MissingToolError(HostError):
+    """A program that is needed here is not installed; the hint names its package."""
+
+
+class ToolError(RumpbundleError):
+    """An external program failed."""
+
+    exit_code = 4
+
+
+class GuestError(RumpbundleError):
+    """The guest did not do what was expected, or a check says no."""
+
+    exit_code = 5
+
+
+class Interrupted(RumpbundleError):
+    """A signal asked us to stop."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("interrupted")

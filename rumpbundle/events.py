@@ -1,0 +1,62 @@
+"""What the library tells while it works: values, rendered (or not) by the caller.
+
+Every function that takes long accepts a ``report`` callable and gives it these. The library itself
+never prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A piece of work begins: *label* for people, *total* bytes to come."""
+
+    label: str
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """*count* more bytes of the work called *label* are done."""
+
+    label: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The work called *label* is done."""
+
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """An external program is about to run."""
+
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something the user should know, but need not act on."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something the user probably wants to change."""
+
+    text: str
+
+
+Event = Started | Advanced | Finished | Ran | Note | Warned
+Report = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """Take an event and do nothing: the default."""

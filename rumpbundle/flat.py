@@ -1,0 +1,155 @@
+"""Write a layout as a plain file: the disk itself, sparse where the layout is."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+from rumpbundle.content import CHUNK, FileSlice, InputFile, Late, Literal
+from rumpbundle.errors import HostError, InputError
+from rumpbundle.events import Advanced, Report, silent
+from rumpbundle.layout import DiskLayout, Extent
+
+SMALL = 256 << 10
+"""Files up to this size are read once, hashed and written from the same buffer."""
+_COPY_STEP = 64 << 20
+
+
+def write_flat(layout: DiskLayout, fd: int, report: Report = silent, label: str = "disk") -> None:
+    """Write *layout* into the empty file *fd* from its position 0; the file gets exactly its size.
+
+    Payload is copied inside the kernel while another thread hashes it; what depends on the hashes comes
+    last. Raises :class:`InputError` if an input changes meanwhile, :class:`HostError` if the disk is full.
+    """
+    extents = layout.extents
+    late: list[Extent] = []
+    big = {e.source.file: None for e in extents if isinstance(e.source, FileSlice) and e.source.file.size > SMALL}
+    try:
+        os.ftruncate(fd, layout.size)
+        with ThreadPoolExecutor(1) as hasher:
+            hashes = [hasher.submit(file.sha256) for file in big if not file.hashed]
+            batch = _Batch(fd)
+            try:
+                for extent in extents:
+                    source = extent.source
+                    if isinstance(source, Late):
+                        late.append(extent)
+                        continue
+                    if isinstance(source, Literal):
+                        batch.add(extent.offset, source.data)
+                    elif source.file.size <= SMALL:
+                        batch.add(extent.offset, _read_small(source))
+                    else:
+                        _copy(source, fd, extent.offset, report, label)
+                        continue
+                    report(Advanced(label, extent.length))
+                batch.flush()
+            except BaseException:
+                for pending in hashes:
+                    pending.cancel()
+                raise
+            for pending in hashes:
+                pending.result()
+        for extent in late:
+            _write_all(fd, extent.source.read(0, extent.length), extent.offset)
+            report(Advanced(label, extent.length))
+    except OSError as error:
+        raise disk_error(error) from None
+
+
+def disk_error(error: OSError) -> HostError:
+    """Turn an error of writing the output into one that says what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return HostError("no space left on the output's file system")
+    if error.errno == errno.EFBIG:
+        return HostError("the output's file system does not take a file of this size")
+    return HostError(f"cannot write the output: {os.strerror(error.errno or 0)}")
+
+
+class _Batch:
+    """Gathers neighbouring small extents, zero gaps below a sector group included, into one write."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._start = 0
+        self._buffer = bytearray()
+
+    def add(self, offset: int, data: bytes) -> None:
+        gap = offset - self._start - len(self._buffer)
+        if self._buffer and (gap < 0 or gap > 4096 or len(self._buffer) + gap + len(data) > CHUNK):
+            self.flush()
+        if not self._buffer:
+            self._start, gap = offset, 0
+        self._buffer += bytes(gap)
+        self._buffer += data
+
+    def flush(self) -> None:
+        if self._buffer:
+            _write_all(self._fd, self._buffer, self._start)
+            self._buffer = bytearray()
+
+
+def _write_all(fd: int, data: bytes | bytearray, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(fd, view, offset)
+        view = view[count:]
+        offset += count
+
+
+def _read_small(source: FileSlice) -> bytes:
+    data = source.read(0, source.length)
+    if not source.file.hashed and source.length == source.file.size:
+        source.file.remember_sha256(hashlib.sha256(data).hexdigest())
+    return data
+
+
+def _copy(source: FileSlice, fd: int, offset: int, report: Report, label: str) -> None:
+    """Copy a slice of a file to *offset* of *fd*: shared or moved by the kernel where it can be."""
+    file = source.file
+    src = file.open()
+    try:
+        position, end = source.start, source.start + source.length
+        while position < end:
+            start, stop = _next_data(src, position, end)
+            report(Advanced(label, start - position))
+            position = start
+            while position < stop:
+                count = _copy_range(
+                    src, fd, min(stop - position, _COPY_STEP), position, position - source.start + offset
+                )
+                if not count:
+                    raise InputError("changed while it was read (it is shorter now)", where=file.path)
+                position += count
+                report(Advanced(label, count))
+        file.check(src)
+    finally:
+        os.close(src)
+
+
+def _next_data(fd: int, position: int, end: int) -> tuple[int, int]:
+    """Return the next range of data in *position*..*end* (``end, end`` if only a hole is left)."""
+    if not hasattr(os, "SEEK_DATA"):
+        return position, end
+    try:
+        start = min(os.lseek(fd, position, os.SEEK_DATA), end)
+        return start, min(os.lseek(fd, start, os.SEEK_HOLE), end)
+    except OSError as error:
+        return (end, end) if error.errno == errno.ENXIO else (position, end)
+
+
+def _copy_range(src: int, dst: int, count: int, src_offset: int, dst_offset: int) -> int:
+    if hasattr(os, "copy_file_range"):
+        try:
+            return os.copy_file_range(src, dst, count, src_offset, dst_offset)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF):
+                raise
+    data = os.pread(src, min(count, CHUNK), src_offset)
+    _write_all(dst, data, dst_offset)
+    return len(data)
+
+
+__all__ = ["InputFile", "disk_error", "write_flat"]

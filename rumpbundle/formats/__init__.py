@@ -1,0 +1,101 @@
+"""The registry: every module of this package that has a ``FORMAT`` is a format rumpbundle can write.
+
+Adding a format is adding one file. The command line, its help, ``rumpbundle formats``, the golden files and
+the boot tests all walk this registry. Nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rumpbundle.errors import UsageError
+from rumpbundle.events import Report, silent
+from rumpbundle.layout import MIB
+
+if TYPE_CHECKING:
+    from rumpbundle.bundle import Bundle
+    from rumpbundle.layout import DiskLayout
+    from rumpbundle.output import StagedFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a format's writer is given: the disk (already padded to the format's rules), and how to work."""
+
+    layout: DiskLayout
+    bundle: Bundle
+    output: Path
+    """The name the result will have; for names inside the result. Its directory must not reach an output."""
+    subformat: str
+    options: Any
+    """The format's own options: an instance of its ``options`` class."""
+    epoch: int
+    jobs: int
+    """Threads that may compute at once; the bytes written do not depend on it."""
+    report: Report = silent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """One output format.
+
+    A format is a single file (``write``), or a *kit* of several (``write_kit``): a directory if the suffix
+    ends in ``/``, else the file ``suffix`` names and others beside it (``beside``).
+    """
+
+    name: str
+    suffix: str
+    summary: str
+    """One line for people: what it is and who takes it."""
+    write: Callable[[Job, StagedFile], None] | None = None
+    write_kit: Callable[[Job, Path], None] | None = None
+    """Fills an empty directory; for a kit that is no directory, with the files named by ``suffix`` and ``beside``."""
+    beside: tuple[str, ...] = ()
+    """Suffixes of the further files of a kit that is no directory."""
+    align: int = MIB
+    """The disk's size is a multiple of this."""
+    least: int = 0
+    """The disk is at least this large."""
+    subformats: tuple[str, ...] = ()
+    """The first is the default."""
+    tools: tuple[str, ...] = ()
+    """External programs it needs."""
+    options: type | None = None
+    """A frozen dataclass whose fields (see :func:`option`) are the format's own command line options."""
+
+
+def option(default: Any, help: str, *, metavar: str | None = None, multiple: bool = False) -> Any:
+    """Declare a field of a format's options class; the field's name with dashes is the option's name."""
+    return dataclasses.field(default=default, metadata={"help": help, "metavar": metavar, "multiple": multiple})
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all formats, sorted."""
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
+
+
+def find(name: str) -> Format:
+    """Return the format called *name*.
+
+    Raises:
+        UsageError: there is none; the hint names the nearest.
+    """
+    if name not in names():
+        near = get_close_matches(name, names(), 1)
+        hint = f"did you mean {near[0]}?" if near else f"known formats: {', '.join(names())}"
+        raise UsageError(f"no such format: {name}", hint=hint)
+    found = importlib.import_module(f"rumpbundle.formats.{name}").FORMAT
+    assert isinstance(found, Format)
+    return found
+
+
+def formats() -> Iterator[Format]:
+    """Yield every format, sorted by name."""
+    return (find(name) for name in names())

@@ -1,0 +1,24 @@
+"""iso: the same hybrid disk, sized so that CD firmware and VirtualBox take it as a DVD.
+
+Boots from CD on BIOS and UEFI (El Torito), and from disk or USB when written there as it is. VirtualBox wants a
+size that is a multiple of 2048 bytes (facts/formats.md §5).
+"""
+
+from __future__ import annotations
+
+from rumpbundle.flat import write_flat
+from rumpbundle.formats import Format, Job
+from rumpbundle.output import StagedFile
+
+
+def _write(job: Job, out: StagedFile) -> None:
+    write_flat(job.layout, out.fd, job.report, "iso")
+
+
+FORMAT = Format(
+    name="iso",
+    suffix=".iso",
+    summary="hybrid ISO 9660: CD or USB, BIOS and UEFI; VirtualBox, VMware, QEMU, real PCs",
+    write=_write,
+    align=2048,
+)

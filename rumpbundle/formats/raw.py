@@ -1,0 +1,25 @@
+"""raw: the disk itself, byte for byte, sparse.
+
+Booted by every hypervisor that takes a plain disk (QEMU, Xen, bhyve, Firecracker's peers), by ``dd`` to a USB
+stick, and by Amazon EC2 through the EBS direct APIs.
+"""
+
+from __future__ import annotations
+
+from rumpbundle.flat import write_flat
+from rumpbundle.formats import Format, Job
+from rumpbundle.layout import MIB
+from rumpbundle.output import StagedFile
+
+
+def _write(job: Job, out: StagedFile) -> None:
+    write_flat(job.layout, out.fd, job.report, "raw")
+
+
+FORMAT = Format(
+    name="raw",
+    suffix=".raw",
+    summary="raw disk, sparse: QEMU, Xen, bhyve, dd to a USB stick",
+    write=_write,
+    align=MIB,
+)

@@ -1,0 +1,47 @@
+"""What this machine and its user say: the only reader of the environment.
+
+Nothing here may reach an output, except ``SOURCE_DATE_EPOCH``, which is there for that.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from rumpbundle.errors import UsageError
+
+DEFAULT_EPOCH = 315532800
+"""1980-01-01T00:00:00Z, the first second FAT can express: every date in an image, unless the user says."""
+
+
+def epoch() -> int:
+    """Return the time stamp for everything dated in an image, in seconds since 1970 (UTC).
+
+    ``SOURCE_DATE_EPOCH`` if set (https://reproducible-builds.org/specs/source-date-epoch/), raised to 1980.
+
+    Raises:
+        UsageError: it is not a number a file system can hold (1980 to 2107).
+    """
+    text = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not text:
+        return DEFAULT_EPOCH
+    if not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) > 4354819199:
+        raise UsageError(
+            f"expected seconds since 1970, at most 4354819199 (the end of 2107), got {text!r}",
+            where="SOURCE_DATE_EPOCH",
+        )
+    return max(int(text), DEFAULT_EPOCH)
+
+
+def cache_directory() -> Path:
+    """Return where this user's caches live (XDG Base Directory Specification)."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    root = Path(base) if base.startswith("/") else Path(os.path.expanduser("~")) / ".cache"
+    return root / "rumpbundle"
+
+
+def find_program(name: str) -> str | None:
+    """Return the path of *name* on PATH, or in the sbin directories a user's PATH often lacks."""
+    path = os.environ.get("PATH", os.defpath)
+    return shutil.which(name, path=os.pathsep.join([path, "/usr/local/sbin", "/usr/sbin", "/sbin"]))

@@ -1,0 +1,134 @@
+"""Outputs that appear whole under their name or not at all.
+
+A file is written without a name (``O_TMPFILE``) where the file system can do that, so that not even a
+crash or SIGKILL leaves anything behind; elsewhere under a temporary name in the same directory. It gets
+its name in one step at the end. A directory is filled under a temporary name and renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rumpbundle.errors import HostError, InputError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFile:
+    """A file being written: *fd* for us, *path* for external programs (it names the same file)."""
+
+    fd: int
+    path: str
+
+
+def check_free(path: Path, *, force: bool) -> None:
+    """Raise unless *path* may be written: it is new or *force* is given, in a directory that exists.
+
+    Raises:
+        UsageError: it exists and *force* is not given, or it is a directory or device in the way.
+        InputError: its directory does not exist.
+        HostError: its directory is not writable.
+    """
+    try:
+        if os.path.lexists(path) and not force:
+            raise UsageError("already exists", where=path, hint="give --force to overwrite it, or -o another name")
+        parent = path.parent
+        if not parent.exists():
+            raise InputError("no such directory", where=parent, hint="make it first, or give another name with -o")
+        if not parent.is_dir():
+            raise InputError("is not a directory", where=parent)
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise HostError("the directory is not writable", where=parent)
+    except (ValueError, OSError) as error:
+        raise InputError("is no usable file name", where=path) from error
+
+
+@contextlib.contextmanager
+def staged_file(path: Path, *, force: bool = False) -> Iterator[StagedFile]:
+    """Give a new file that becomes *path* when the block ends well, and vanishes when it does not."""
+    check_free(path, force=force)
+    if path.is_dir() and not path.is_symlink():
+        raise UsageError("is a directory, expected a file name", where=path)
+    fd, name = _open_staging(path)
+    try:
+        yield StagedFile(fd, name if name is not None else f"/proc/{os.getpid()}/fd/{fd}")
+        try:
+            _publish(fd, name, path, force=force)
+        except FileExistsError:
+            raise UsageError("already exists (it appeared meanwhile)", where=path) from None
+        except OSError as error:
+            raise HostError(f"cannot write: {os.strerror(error.errno or 0)}", where=path) from None
+        name = None
+    finally:
+        os.close(fd)
+        if name is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+
+
+def _open_staging(path: Path) -> tuple[int, str | None]:
+    mode = 0o666
+    try:
+        flag = getattr(os, "O_TMPFILE", 0)
+        if flag and os.path.exists("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                return os.open(path.parent, os.O_RDWR | os.O_CLOEXEC | flag, mode), None
+        fd, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise HostError("no space left on the output's file system", where=path) from None
+        raise HostError(f"cannot write: {os.strerror(error.errno or 0)}", where=path) from None
+    umask = os.umask(0)
+    os.umask(umask)
+    os.fchmod(fd, mode & ~umask)
+    return fd, name
+
+
+def _publish(fd: int, name: str | None, path: Path, *, force: bool) -> None:
+    if name is None:
+        if not force:
+            os.link(f"/proc/self/fd/{fd}", path, follow_symlinks=True)
+            return
+        # A file without a name cannot replace another in one step: it needs a short-lived name for that.
+        with tempfile.TemporaryDirectory(prefix=f".{path.name[:100]}.", dir=path.parent) as directory:
+            linked = os.path.join(directory, "new")
+            os.link(f"/proc/self/fd/{fd}", linked, follow_symlinks=True)
+            os.replace(linked, path)
+    elif force:
+        os.replace(name, path)
+    else:
+        os.link(name, path)
+        os.unlink(name)
+
+
+@contextlib.contextmanager
+def staged_directory(path: Path, *, force: bool = False) -> Iterator[Path]:
+    """Give a new directory that becomes *path* when the block ends well, and vanishes when it does not.
+
+    With *force* an existing directory (or file) of that name is replaced, its old content removed last.
+    """
+    check_free(path, force=force)
+    try:
+        staging = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent))
+    except OSError as error:
+        raise HostError(f"cannot write: {os.strerror(error.errno or 0)}", where=path) from None
+    try:
+        new = staging / "new"
+        new.mkdir()
+        yield new
+        if force and os.path.lexists(path):
+            os.rename(path, staging / "old")
+        try:
+            os.rename(new, path)
+        except OSError as error:
+            if os.path.lexists(staging / "old"):
+                os.rename(staging / "old", path)
+            raise HostError(f"cannot write: {os.strerror(error.errno or 0)}", where=path) from None
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
