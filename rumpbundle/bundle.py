@@ -18,6 +18,7 @@ from typing import Literal as OneOf
 from rumpbundle import __version__
 from rumpbundle.content import Content
 from rumpbundle.identity import Identity
+from rumpbundle.payload import Module, Volume
 from rumpbundle.tree import Directory, File, Symlink, walk
 from rumpbundle.unikernel import Firmware, Protocol, Unikernel
 
@@ -25,24 +26,6 @@ Console = OneOf["both", "serial", "vga"]
 
 PENDING = "0" * 64
 """Stands for a SHA-256 that is not computed yet: same length, so the manifest's size is known at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Module:
-    """A boot module, in the order the kernel gets them (Linux: its initrds). *text* is its command line."""
-
-    name: str
-    content: Content
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Volume:
-    """A finished file system that becomes a partition of its own."""
-
-    label: str
-    filesystem: str
-    content: Content
 
 
 @dataclass(frozen=True, kw_only=True)

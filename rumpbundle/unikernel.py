@@ -48,6 +48,10 @@ class Unikernel:
     protocols: tuple[Protocol, ...]
     """Every protocol the file carries that a disk image can use, best first."""
     repairs: tuple[str, ...] = ()
+    target: str = ""
+    """What the family calls this build (rumprun: hw_virtio…, Solo5: virtio…); empty where it has no such idea."""
+    drivers: frozenset[str] = frozenset()
+    """Linked disk and network drivers by canonical name (virtio-blk, virtio-scsi, virtio-net, e1000, …)."""
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Unikernel:

@@ -1,0 +1,25 @@
+"""What a bundle holds besides its kernel: boot modules and volumes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rumpbundle.content import Content
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A boot module, in the order the kernel gets them (Linux: its initrds). *text* is its command line."""
+
+    name: str
+    content: Content
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A finished file system that becomes a partition of its own."""
+
+    label: str
+    filesystem: str
+    content: Content
