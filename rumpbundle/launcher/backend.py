@@ -1,0 +1,204 @@
+"""The contract between the launcher and what runs guests: values in, a running guest out.
+
+A backend is a module with a ``BACKEND`` of type :class:`Backend`. Its ``plan`` is pure: it neither reads the
+machine nor runs a program, so a plan is tested as a value and ``--dry-run`` shows exactly what would happen.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+from rumpbundle.errors import UsageError
+from rumpbundle.events import Report
+from rumpbundle.unikernel import Family, Firmware
+
+if TYPE_CHECKING:
+    from rumpbundle.bundle import Bundle
+
+BUSES = ("virtio", "ide", "sata", "scsi", "nvme", "usb", "cd")
+"""How the disk may be attached."""
+ACCELERATORS = ("auto", "tcg", "kvm", "hvf")
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A port of the host's loopback that leads to one of the guest."""
+
+    host: int
+    guest: int
+    protocol: str = "tcp"
+
+    @classmethod
+    def parse(cls, text: str) -> Forward:
+        """Read ``HOST:GUEST[/udp]``.
+
+        Raises:
+            UsageError: it is malformed, or a port is not 1 to 65535.
+        """
+        ports, slash, protocol = text.partition("/")
+        host, colon, guest = ports.partition(":")
+        if not colon or (slash and protocol not in ("tcp", "udp")):
+            raise UsageError(f"expected HOST:GUEST[/udp], got {text!r}", where="--publish", hint="such as 8080:80")
+        return cls(port(host, "--publish"), port(guest, "--publish"), protocol or "tcp")
+
+
+def port(text: str, where: str) -> int:
+    """Return the port number *text* says, or raise :class:`UsageError`."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535):
+        raise UsageError(f"expected a port from 1 to 65535, got {text!r}", where=where)
+    return int(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """A disk as the hypervisor opens it."""
+
+    path: str
+    format: str = "raw"
+    """QEMU's name of the format: raw, qcow2, vmdk, vdi, vpc, vhdx."""
+    offset: int = 0
+    """Where the image begins in the file, in bytes (an OVA holds its disk in the middle)."""
+    length: int | None = None
+    """Its bytes from there; None: to the end of the file."""
+    persist: bool = False
+    """Whether the guest's writes reach the file; if not, they are forgotten."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is to boot and how, as far as the user said: None leaves it to the guest's and the backend's needs."""
+
+    name: str
+    """For people and for the hypervisor; no blanks, no slashes."""
+    family: Family = Family.PLAIN
+    drivers: frozenset[str] = frozenset()
+    """Drivers known to be in the kernel (:attr:`rumpbundle.unikernel.Unikernel.drivers`)."""
+    bundle: Bundle | None = None
+    """What was bundled; None for a finished image."""
+    disk: Disk | None = None
+    """The disk to boot from; None for a backend that starts the bundle's kernel itself."""
+    firmware: Firmware | None = None
+    memory: int | None = None
+    """Bytes."""
+    accel: str = "auto"
+    bus: str | None = None
+    publish: tuple[Forward, ...] = ()
+    gdb: int | None = None
+    """A port on loopback for a debugger; the guest waits for it."""
+    args: tuple[str, ...] = ()
+    """What the user wrote after ``--``: to the backend, untouched and last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a backend is going to do. Backends extend it with what their ``start`` needs."""
+
+    commands: tuple[str, ...]
+    """Shell lines in the order they run, ready to paste: what ``--dry-run`` prints."""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Files the commands name, by path: written before they run."""
+    notes: tuple[str, ...] = ()
+    """What people should know about it, one line each."""
+    tested: bool = True
+    """False: nobody has seen these commands work yet, and the output says so."""
+
+
+class Reason(StrEnum):
+    """Why a guest is no longer running."""
+
+    EXITED = "exited"
+    """It gave an exit status."""
+    POWERED_OFF = "powered off"
+    RESET = "reset the machine"
+    PANICKED = "panicked"
+    HALTED = "halted"
+    TIMED_OUT = "did not end in time"
+    STOPPED = "was stopped"
+    """By us, or from outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a guest ended. *status* is its own exit status where it told one; *detail* says where we know it from."""
+
+    reason: Reason
+    status: int | None = None
+    detail: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether the guest ended as one that has done its work."""
+        if self.status is not None:
+            return self.status == 0
+        return self.reason in (Reason.EXITED, Reason.POWERED_OFF, Reason.HALTED)
+
+    def __str__(self) -> str:
+        status = "" if self.status is None else f" with status {self.status}"
+        return f"the guest {self.reason}{status}" + (f" ({self.detail})" if self.detail else "")
+
+
+class Running(Protocol):
+    """A started guest."""
+
+    output: int
+    """A file descriptor to read its console from; it ends when the guest (or its hypervisor) does."""
+    errors: int
+    """A file descriptor with what the hypervisor itself complains of, or -1."""
+
+    def send(self, data: bytes) -> None:
+        """Type *data* on its console; blocks while the guest does not read."""
+
+    def poll(self, quiet: float) -> Ending | None:
+        """Return how it ended, or None while it runs; *quiet* is the seconds since its console last spoke.
+
+        Called a few times a second, and once more when ``output`` has ended.
+
+        Raises:
+            ToolError: the hypervisor failed.
+        """
+
+    def stop(self) -> None:
+        """End it now and remove all it left; may be called again, and after it ended by itself."""
+
+
+class Backend(Protocol):
+    """Something that runs guests."""
+
+    name: str
+
+    def plan(self, request: Request) -> Plan:
+        """Return what it would do; pure.
+
+        Raises:
+            UsageError: it cannot do what is asked.
+        """
+
+    def start(self, plan: Plan, report: Report) -> Running:
+        """Start the guest of a *plan* this backend made.
+
+        Raises:
+            MissingToolError: its program is not installed.
+            ToolError: its program failed.
+        """
+
+
+NAMES = ("bhyve", "qemu", "vbox", "xl")
+
+
+def find(name: str) -> Backend:
+    """Return the backend called *name*.
+
+    Raises:
+        UsageError: there is none; the hint names the nearest.
+    """
+    if name not in NAMES:
+        near = get_close_matches(name, NAMES, 1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(NAMES)}"
+        raise UsageError(f"no such backend: {name}", where="--boot", hint=hint)
+    backend: Backend = importlib.import_module(f"rumpbundle.launcher.{name}").BACKEND
+    return backend
