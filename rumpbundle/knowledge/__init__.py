@@ -1,0 +1,278 @@
+"""What platforms offer and what guests can use: two tables a person can read and correct, as values.
+
+The tables are ``platforms.toml`` and ``guests.toml`` beside this file; each explains its fields at its head and
+gives the source of every fact. One of them is parsed when first asked for (3 ms), never on import. ``check``
+compares the two, the launcher and ova choose hardware by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from typing import Literal as OneOf
+
+from rumpbundle.errors import UsageError
+
+Answer = OneOf["yes", "no", "unknown"]
+Basis = OneOf["seen", "read", "told"]
+Kind = OneOf["firmware", "disk", "nic", "console", "clock"]
+KINDS: tuple[Kind, ...] = ("firmware", "disk", "nic", "console", "clock")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """One thing a machine can have; *how* is empty if it has it unless told otherwise."""
+
+    name: str
+    how: str = ""
+    on: str = ""
+    """The one firmware it is there with; empty for any."""
+    virtio: OneOf["both", "modern"] = "both"
+    basis: Basis
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """Where an image can be run."""
+
+    name: str
+    title: str
+    formats: tuple[str, ...]
+    """The formats of ours it takes, the most fitting first."""
+    display: OneOf["always", "choice", "never"]
+    no_display: str = ""
+    source: str
+    notes: tuple[str, ...] = ()
+    offers: Mapping[Kind, tuple[Offer, ...]]
+
+    @property
+    def firmwares(self) -> tuple[str, ...]:
+        """``bios`` and ``uefi``, or ``pv``; the default first."""
+        return tuple(offer.name for offer in self.offers["firmware"])
+
+    def having(self, kind: Kind, firmware: str) -> tuple[Offer, ...]:
+        """Return what a machine with *firmware* can have of *kind*, the default first."""
+        return tuple(offer for offer in self.offers[kind] if offer.on in ("", firmware))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootRule:
+    """What happens under a firmware by a protocol (empty: any)."""
+
+    answer: Answer
+    why: str
+    fix: str = ""
+    firmware: str = ""
+    protocol: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleUse:
+    """A console a guest prints on; *alone*: only in a machine without a display adapter."""
+
+    name: str
+    on: str = ""
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ability:
+    """What a guest can do with one kind of device, and why; *fix* is the way out if that does not suit."""
+
+    why: str
+    fix: str = ""
+    source: str
+    basis: Basis
+    drives: tuple[str, ...] | None = None
+    """disk, nic: the devices it has drivers for; None if the table cannot know."""
+    virtio: OneOf["any", "legacy", "modern"] = "any"
+    not_boot: tuple[str, ...] = ()
+    uses: tuple[ConsoleUse, ...] | None = None
+    """console: what it prints on, best first; None if not known."""
+    all: tuple[str, ...] = ()
+    """clock: it needs every one of these."""
+    any: tuple[str, ...] = ()
+    """clock: and one of these."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchHints:
+    """How to run a guest under QEMU."""
+
+    display: str = ""
+    """The value of ``-vga``, empty for QEMU's own choice."""
+    s3: bool = True
+    """Whether ACPI S3 may stay on under UEFI."""
+    buses: tuple[str, ...] = ("virtio-blk",)
+    nics: tuple[str, ...] = ("virtio-net",)
+    memory: int = 128
+    """MiB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guest:
+    """A guest family, or one build of it."""
+
+    title: str
+    source: str
+    memory: Mapping[str, int]
+    """The least memory in MiB by firmware, where known."""
+    boot: tuple[BootRule, ...]
+    disk: Ability
+    nic: Ability
+    console: Ability
+    clock: Ability
+    launch: LaunchHints
+
+    def boot_rule(self, firmware: str, protocol: str) -> BootRule | None:
+        """Return the rule for this start, or None: nothing speaks against it."""
+        for rule in self.boot:
+            if rule.firmware in ("", firmware) and rule.protocol in ("", protocol):
+                return rule
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """A QEMU machine type: the firmwares it suits, best first, and the ``-global`` that turns ACPI S3 off."""
+
+    firmware: tuple[str, ...]
+    s3_off: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bus:
+    """How QEMU is told to attach the boot disk to a bus; ``{drive}`` in *device* stands for the drive's id."""
+
+    option: str
+    """Its name as the value of ``--bus``."""
+    device: tuple[str, ...]
+    machine: str = ""
+    """The one machine type that has it; empty for any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Qemu:
+    """QEMU's own facts, by canonical name."""
+
+    machines: Mapping[str, Machine]
+    buses: Mapping[str, Bus]
+    cards: Mapping[str, str]
+    """The ``-device`` of a network card; ``{netdev}`` stands for the network's id."""
+
+
+def platforms() -> tuple[Platform, ...]:
+    """Return every platform, in the table's order."""
+    return tuple(map(platform, _table("platforms")))
+
+
+def platform(name: str) -> Platform:
+    """Return the platform called *name*.
+
+    Raises:
+        UsageError: there is none; the hint names the nearest.
+    """
+    table = _table("platforms")
+    if name not in table:
+        near = get_close_matches(name, table, 1)
+        hint = f"did you mean {near[0]}?" if near else f"known targets: {', '.join(table)}"
+        raise UsageError(f"no such target: {name}", hint=hint)
+    return _platform(name)
+
+
+@cache
+def _platform(name: str) -> Platform:
+    row = dict(_table("platforms")[name])
+    common = {"basis": row.pop("basis"), "source": row["source"]}
+    offers = {kind: tuple(Offer(**(common | offer)) for offer in row.pop(kind)) for kind in KINDS}
+    for extra in ("machine", "bus", "card"):
+        row.pop(extra, None)
+    return Platform(name=name, offers=MappingProxyType(offers), **_frozen(row))
+
+
+@cache
+def qemu() -> Qemu:
+    """Return QEMU's machines, buses and network cards."""
+    row = _table("platforms")["qemu"]
+    return Qemu(
+        machines=MappingProxyType({name: Machine(**_frozen(machine)) for name, machine in row["machine"].items()}),
+        buses=MappingProxyType({name: Bus(**_frozen(bus)) for name, bus in row["bus"].items()}),
+        cards=MappingProxyType(row["card"]),
+    )
+
+
+@cache
+def guest(family: str, target: str = "") -> Guest:
+    """Return what is known of a *family*'s guests, or of its build *target* where the table has that.
+
+    Raises:
+        KeyError: the table has no such family.
+    """
+    row = dict(_table("guests")[family])
+    override = row.pop("target", {}).get(target, {})
+    common = {"source": row["source"], "basis": row.pop("basis")}
+    override = {key: row[key] | value if isinstance(value, dict) else value for key, value in override.items()}
+    row |= override
+    for kind in ("disk", "nic", "console", "clock"):
+        ability = common | row[kind]
+        if "uses" in ability:
+            ability["uses"] = tuple(ConsoleUse(**use) for use in ability["uses"])
+        row[kind] = Ability(**_frozen(ability))
+    row["boot"] = tuple(BootRule(**rule) for rule in row.get("boot", ()))
+    row["launch"] = LaunchHints(**_frozen(row.get("launch", {})))
+    return Guest(**_frozen(row))
+
+
+def guests() -> tuple[tuple[str, str], ...]:
+    """Return the ``(family, target)`` of every row of the guests' table; the target is empty for the family's own."""
+    table = _table("guests")
+    return tuple((family, target) for family in table for target in ("", *table[family].get("target", {})))
+
+
+@cache
+def _table(name: str) -> dict[str, Any]:
+    import tomllib
+
+    return tomllib.loads(Path(__file__).with_name(f"{name}.toml").read_text("utf-8"))
+
+
+def _frozen(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of *row* with every list and table made immutable."""
+    return {key: _freeze(value) for key, value in row.items()}
+
+
+def _freeze(value: Any) -> Any:
+    match value:
+        case list():
+            return tuple(value)
+        case dict():
+            return MappingProxyType(value)
+    return value
+
+
+__all__ = [
+    "Ability",
+    "Answer",
+    "Basis",
+    "BootRule",
+    "Bus",
+    "ConsoleUse",
+    "Guest",
+    "Kind",
+    "LaunchHints",
+    "Machine",
+    "Offer",
+    "Platform",
+    "Qemu",
+    "guest",
+    "guests",
+    "platform",
+    "platforms",
+    "qemu",
+]

@@ -1,0 +1,93 @@
+"""The tables: every row is complete, names only what it may name, and says where it is from."""
+
+from __future__ import annotations
+
+import pytest
+
+from rumpbundle import knowledge
+from rumpbundle.errors import UsageError
+from rumpbundle.formats import names
+from rumpbundle.unikernel import Family, Protocol
+
+KNOWN = {
+    "disk": {"virtio-blk", "virtio-scsi", "ide", "ahci", "nvme", "usb", "cd"}
+    | {"pvscsi", "lsilogic", "xen-blk", "hv-storvsc"},
+    "nic": {"virtio-net", "e1000", "e1000e", "rtl8139", "vmxnet3", "ena", "gvnic", "hv-netvsc", "xen-net"},
+    "console": {"serial", "vga", "framebuffer", "xen"},
+    "clock": {"pit", "rtc", "kvmclock", "hv-clock", "xen-clock"},
+    "firmware": {"bios", "uefi", "pv"},
+}
+TARGETS = ["qemu", "virtualbox", "vmware", "hyperv", "azure", "ec2", "gce", "xen-hvm", "xen-pv"]
+
+
+def test_the_targets_are_those_the_command_line_promises():
+    assert sorted(platform.name for platform in knowledge.platforms()) == sorted(TARGETS)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_platform_is_complete(name):
+    platform = knowledge.platform(name)
+    for kind, allowed in KNOWN.items():
+        offers = platform.offers[kind]
+        assert offers, kind
+        assert {offer.name for offer in offers} <= allowed
+        assert all(offer.on in ("", *platform.firmwares) for offer in offers)
+        assert all(offer.source and offer.basis in ("seen", "read", "told") for offer in offers)
+    for firmware in platform.firmwares:
+        assert all(platform.having(kind, firmware) for kind in KNOWN)
+    assert (platform.display == "choice") == bool(platform.no_display)
+
+
+@pytest.mark.parametrize(("family", "target"), knowledge.guests())
+def test_a_guest_is_complete(family, target):
+    guest = knowledge.guest(family, target)
+    assert family in set(Family)
+    assert set(guest.disk.drives or ()) | set(guest.disk.not_boot) <= KNOWN["disk"]
+    assert set(guest.nic.drives or ()) <= KNOWN["nic"]
+    assert {use.name for use in guest.console.uses or ()} <= KNOWN["console"]
+    assert set(guest.clock.all) | set(guest.clock.any) <= KNOWN["clock"]
+    assert set(guest.memory) <= KNOWN["firmware"]
+    for rule in guest.boot:
+        assert rule.answer in ("yes", "no", "unknown")
+        assert rule.why
+        assert rule.firmware in ("", *KNOWN["firmware"])
+        assert rule.protocol in ("", *Protocol)
+        assert rule.fix or rule.answer == "yes"
+    for ability in (guest.disk, guest.nic, guest.console, guest.clock):
+        assert ability.why
+        assert ability.source
+    assert set(guest.launch.buses) <= set(knowledge.qemu().buses)
+    assert not set(guest.launch.buses) & set(guest.disk.not_boot)
+    assert set(guest.launch.nics) <= set(knowledge.qemu().cards)
+
+
+def test_every_family_is_known():
+    assert {family for family, _ in knowledge.guests()} == set(Family)
+
+
+def test_qemu_can_be_told_to_offer_what_the_table_says():
+    qemu, platform = knowledge.qemu(), knowledge.platform("qemu")
+    assert set(qemu.buses) == {offer.name for offer in platform.offers["disk"]}
+    assert set(qemu.cards) == {offer.name for offer in platform.offers["nic"]}
+    assert len({bus.option for bus in qemu.buses.values()}) == len(qemu.buses)
+    assert {bus.machine for bus in qemu.buses.values()} <= {"", *qemu.machines}
+
+
+def test_platforms_take_formats_that_exist():
+    planned = {"vmdk", "vdi", "qcow2", "vhd", "vhdx", "ova", "ec2", "gce", "azure", "xen"}
+    for platform in knowledge.platforms():
+        assert set(platform.formats) <= set(names()) | planned
+
+
+def test_a_build_overrides_single_fields_of_its_family():
+    hw, generic = knowledge.guest("rumprun"), knowledge.guest("rumprun", "hw_generic")
+    assert hw.nic.drives == ("virtio-net",)
+    assert generic.nic.drives == ("virtio-net", "e1000")
+    assert generic.nic.virtio == hw.nic.virtio == "legacy"
+    assert knowledge.guest("rumprun", "a build nobody heard of") == hw
+
+
+def test_an_unknown_target_is_an_error_that_helps():
+    with pytest.raises(UsageError) as caught:
+        knowledge.platform("virtulbox")
+    assert caught.value.hint == "did you mean virtualbox?"
