@@ -1,0 +1,122 @@
+"""Guest families: one module each, which turns what the user asked for into what that guest reads.
+
+:func:`deliver` is a function from values to values: nothing is placed on a disk here. What it returns is exactly
+what the guest must receive; how a boot loader mangles a command line is the loader's module to know.
+"""
+
+from __future__ import annotations
+
+import importlib
+import posixpath
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Literal as OneOf
+
+from rumpbundle.errors import UsageError
+from rumpbundle.payload import Module, Volume
+from rumpbundle.tree import Directory
+from rumpbundle.unikernel import Firmware, Protocol, Unikernel
+
+if TYPE_CHECKING:
+    from rumpbundle.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A tree the guest sees, read-only, at *mount*."""
+
+    tree: Directory
+    mount: str
+
+    def __post_init__(self) -> None:
+        check_mount(self.mount)
+
+
+@dataclass(frozen=True, slots=True)
+class Writable:
+    """A tree the guest sees at *mount* and can write to.
+
+    *size* is that of the partition in bytes; None makes it fit the tree with *free* bytes of head room.
+    """
+
+    tree: Directory
+    mount: str
+    size: int | None = None
+    free: int = 16 << 20
+
+    def __post_init__(self) -> None:
+        check_mount(self.mount)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user wants a kernel to be told and to find."""
+
+    kernel: Unikernel
+    boot: Mapping[Firmware, Protocol]
+    cmdline: str | None = None
+    argv0: bool = True
+    """Whether a Multiboot kernel gets its file name as the first word of its command line."""
+    modules: tuple[Module, ...] = ()
+    config: Config | None = None
+    data: tuple[Data, ...] = ()
+    volumes: tuple[Writable, ...] = ()
+    epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """What goes into the image so that the guest gets what was requested."""
+
+    cmdline: str = ""
+    """Exactly what the guest receives as its command line."""
+    modules: tuple[Module, ...] = ()
+    root: Directory = field(default_factory=lambda: Directory(""))
+    """Files for the root of the image's ISO 9660 file system."""
+    volumes: tuple[Volume, ...] = ()
+    table: OneOf["gpt", "mbr"] = "gpt"
+    config: bytes = b""
+    """The configuration in the guest's own format, for launchers that hand it over themselves (xenstore)."""
+    notes: tuple[str, ...] = ()
+    """What the user should know: where data is found, what the guest's limits changed."""
+
+
+def deliver(request: Request, scratch: Path) -> Delivery:
+    """Return what the guest of *request* must be given.
+
+    File systems are made in *scratch*, a directory that must live until the image is written.
+
+    Raises:
+        ConfigError: the guest cannot be given this configuration; the message says why.
+        UsageError: it cannot be given these modules, data or volumes.
+        MissingToolError, ToolError: making a file system failed.
+    """
+    family = importlib.import_module(f"rumpbundle.guests.{request.kernel.family}")
+    delivery = family.deliver(request, scratch)
+    assert isinstance(delivery, Delivery)
+    return delivery
+
+
+def command_line(request: Request, text: str) -> str:
+    """Return *text* as the guest gets it: after the kernel's file name if the kernel starts by Multiboot.
+
+    QEMU's ``-kernel`` and GRUB Legacy pass the name, so Multiboot kernels take or drop the first word
+    (facts/guests.md, Firmware and GRUB); a Linux kernel and an EFI application do not. What would split or
+    change the name on its way becomes ``_``.
+    """
+    multiboot = {Protocol.MULTIBOOT, Protocol.MULTIBOOT2}
+    if not request.argv0 or multiboot.isdisjoint(request.boot.values()):
+        return text
+    name = re.sub(r"[^A-Za-z0-9._+,@%:=-]", "_", request.kernel.name)
+    return f"{name} {text}" if text else name
+
+
+def check_mount(mount: str) -> None:
+    """Raise :class:`UsageError` unless *mount* is an absolute path in its shortest form."""
+    if posixpath.normpath(mount) != mount or not re.match("/(?!/)", mount) or not mount.isprintable():
+        raise UsageError(
+            f"expected an absolute path without '.', '..' or doubled slashes, got {mount!r}", where="mount point"
+        )

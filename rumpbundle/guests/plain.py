@@ -1,0 +1,30 @@
+"""Plain kernels: no convention we know of, so they get a command line and boot modules and nothing is made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rumpbundle.errors import ConfigError, UsageError
+from rumpbundle.guests import Delivery, Request, command_line
+
+
+def deliver(request: Request, scratch: Path) -> Delivery:
+    """Return the command line and the modules as they were asked for.
+
+    Raises:
+        ConfigError: a configuration was given.
+        UsageError: data or a volume was given.
+    """
+    if request.config is not None:
+        raise ConfigError(
+            "this kernel is of no family whose configuration we know",
+            where=request.kernel.name,
+            hint="pass what it reads with --cmdline, or as a file with --module",
+        )
+    if request.data or request.volumes:
+        raise UsageError(
+            "this kernel is of no family whose way to mount a file system we know",
+            where=request.kernel.name,
+            hint="make a disk for it with rumpbundle volume, or pass a file with --module",
+        )
+    return Delivery(cmdline=command_line(request, request.cmdline or ""), modules=request.modules)

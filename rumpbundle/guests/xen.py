@@ -1,0 +1,27 @@
+"""The Xen hypervisor as a kernel of its own: its options on the command line, dom0 as its boot modules.
+
+It takes the first word for its own name, its first module for dom0's kernel and finds dom0's initrd among the
+others (facts/guests.md, Linux, Xen, Mach).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rumpbundle.errors import UsageError
+from rumpbundle.guests import Delivery, Request, plain
+
+
+def deliver(request: Request, scratch: Path) -> Delivery:
+    """Return the command line and the modules, of which there must be one: dom0's kernel.
+
+    Raises:
+        ConfigError, UsageError: as for a plain kernel, and if there is no dom0.
+    """
+    if not request.modules:
+        raise UsageError(
+            "Xen needs dom0's kernel as its first module, it panics without one",
+            where=request.kernel.name,
+            hint="--module VMLINUZ:'console=hvc0' --module INITRD",
+        )
+    return plain.deliver(request, scratch)
