@@ -67,6 +67,8 @@ class Format:
     """The first is the default."""
     tools: tuple[str, ...] = ()
     """External programs it needs."""
+    commands: Callable[[Job], tuple[str, ...]] | None = None
+    """The lines for a POSIX shell that use what was written (``--print-commands``); we never run them."""
     options: type | None = None
     """A frozen dataclass whose fields (see :func:`option`) are the format's own command line options."""
 
