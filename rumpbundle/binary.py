@@ -16,11 +16,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Self, get_args
+from typing import Any, ClassVar, Self, get_args, get_type_hints
 
 from rumpbundle.errors import ImageError
-
-__all__ = ["Annotated", "Record"]
 
 
 class Record:
@@ -36,8 +34,9 @@ class Record:
             raise TypeError(f"{cls.__name__}: order must be '<' or '>'")
         layout = order
         fields: list[tuple[str, int]] = []
-        for name, annotation in cls.__annotations__.items():
-            kind, code = get_args(annotation)
+        hints = get_type_hints(cls, include_extras=True)
+        for name in cls.__annotations__:
+            kind, code = get_args(hints[name])
             layout += code
             fields.append((name, int(code[:-1]) if kind is bytes else 0))
         cls._struct = struct.Struct(layout)

@@ -34,8 +34,10 @@ class Bundle:
 
     name: str
     kernel: Unikernel
+    firmware: tuple[Firmware, ...]
+    """What the image carries boot code for."""
     boot: Mapping[Firmware, Protocol]
-    """How the kernel starts under each firmware the image supports; a missing firmware gets a clear message."""
+    """How the kernel starts under each of them; one it cannot start under shows a clear message."""
     cmdline: str = ""
     """Exactly what the kernel receives as its command line (argv[0] included where the guest wants one)."""
     modules: tuple[Module, ...] = ()
@@ -79,6 +81,7 @@ class Bundle:
             "rumpbundle": __version__,
             "name": self.name,
             "family": str(self.kernel.family),
+            "firmware": [str(firmware) for firmware in self.firmware],
             "boot": {str(firmware): str(protocol) for firmware, protocol in sorted(self.boot.items())},
             "cmdline": self.cmdline,
             "console": self.console,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal as OneOf
 from typing import Self
 
-from rumpbundle.content import FileSlice, InputFile, Late, Source
+from rumpbundle.content import Content, FileSlice, InputFile, Late, Source
 from rumpbundle.identity import Identity
 
 SECTOR = 512
@@ -44,6 +44,15 @@ class Extent:
     @property
     def end(self) -> int:
         return self.offset + self.source.length
+
+
+def content_extents(content: Content, offset: int, label: str) -> list[Extent]:
+    """Return *content*'s sources laid end to end from byte *offset* of the disk."""
+    extents = []
+    for source in content.sources:
+        extents.append(Extent(offset, source, label))
+        offset += source.length
+    return extents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,6 +272,7 @@ __all__ = [
     "Extent",
     "LayoutReader",
     "Partition",
+    "content_extents",
     "round_up",
     "settled",
 ]

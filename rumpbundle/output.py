@@ -93,18 +93,24 @@ def _open_staging(path: Path) -> tuple[int, str | None]:
 def _publish(fd: int, name: str | None, path: Path, *, force: bool) -> None:
     if name is None:
         if not force:
-            os.link(f"/proc/self/fd/{fd}", path, follow_symlinks=True)
+            _link(fd, path)
             return
         # A file without a name cannot replace another in one step: it needs a short-lived name for that.
         with tempfile.TemporaryDirectory(prefix=f".{path.name[:100]}.", dir=path.parent) as directory:
             linked = os.path.join(directory, "new")
-            os.link(f"/proc/self/fd/{fd}", linked, follow_symlinks=True)
+            _link(fd, linked)
             os.replace(linked, path)
     elif force:
         os.replace(name, path)
     else:
         os.link(name, path)
         os.unlink(name)
+
+
+def _link(fd: int, path: str | Path) -> None:
+    """Give the nameless file *fd* the name *path*; fails if that exists."""
+    # Only with a directory descriptor does os.link call linkat(AT_SYMLINK_FOLLOW); the path being absolute, any will do.
+    os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)
 
 
 @contextlib.contextmanager

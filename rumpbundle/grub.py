@@ -1,0 +1,258 @@
+"""The only place that knows GRUB: its configuration text, and the images that firmware starts.
+
+The boot images do not depend on a bundle. They are made once: with the wheel (``hatch_build.py``), so that it
+works where no GRUB is installed, else at first use into the user's cache, keyed by GRUB's version and by what
+goes in. ``grub-mkimage`` is reproducible for one version (facts/formats.md §7).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from rumpbundle import host, tools
+from rumpbundle.errors import HostError, InputError, MissingToolError
+from rumpbundle.events import Note, Report, silent
+from rumpbundle.unikernel import Firmware, Protocol
+
+# -- boot images -----------------------------------------------------------------------------------------
+
+_COMMON = (
+    "boot", "echo", "gzio", "halt", "iso9660", "linux", "multiboot", "multiboot2", "normal", "part_gpt", "part_msdos",
+    "search", "search_fs_file", "serial", "sleep", "terminal", "test", "all_video",
+)  # fmt: skip
+_BIOS_MODULES = ("biosdisk", "linux16", *_COMMON)
+_EFI_MODULES = ("chain", "fat", *_COMMON)
+_PREFIX = {Firmware.BIOS: "/boot/grub", Firmware.UEFI: "/EFI/BOOT"}
+_LIBRARY = Path("/usr/lib/grub")
+_PACKAGED = Path(__file__).parent / "bootimages"
+_FILES = ("mbr.img", "bios.img", "efi.img")
+
+
+@dataclass(frozen=True)
+class BootImages:
+    """What firmware starts; bytes that every bundle shares."""
+
+    version: str
+    """GRUB's version."""
+    mbr: bytes
+    """Boot sector for a disk (boot_hybrid.img): loads the BIOS image by the address at byte 0x1B0."""
+    bios: bytes
+    """El Torito image: cdboot.img and a core."""
+    efi: bytes
+    """The PE file that becomes BOOTX64.EFI."""
+
+    @cached_property
+    def facts(self) -> Mapping[str, str]:
+        """Version and digests, for the manifest."""
+        named = zip(("mbr", "bios", "efi"), (self.mbr, self.bios, self.efi), strict=True)
+        return {"version": self.version} | {name: hashlib.sha256(data).hexdigest() for name, data in named}
+
+
+def boot_images(report: Report = silent) -> BootImages:
+    """Return the boot images: packaged with the wheel, cached, or made now (0.2 s).
+
+    Raises:
+        MissingToolError: none of these is possible because GRUB is not installed.
+    """
+    if (_PACKAGED / "version").exists():
+        return _load(_PACKAGED)
+    version = _host_version()
+    recipe = json.dumps([version, _BIOS_MODULES, _EFI_MODULES, list(_PREFIX.values())])
+    directory = host.cache_directory() / f"grub-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
+    try:
+        return _load(directory)
+    except (OSError, HostError):
+        report(Note("making GRUB's boot images once; they are kept in the user's cache"))
+    with tempfile.TemporaryDirectory(prefix="rumpbundle-") as scratch:
+        made = make_boot_images(Path(scratch), report)
+        _keep(Path(scratch), directory)
+    return made
+
+
+def make_boot_images(directory: Path, report: Report = silent) -> BootImages:
+    """Make the boot images of the installed GRUB in *directory* and return them.
+
+    Raises:
+        MissingToolError: GRUB's tools or modules are not installed.
+        ToolError: ``grub-mkimage`` failed.
+    """
+    version = _host_version()
+    for target, modules, name, firmware in (
+        ("i386-pc-eltorito", _BIOS_MODULES, "bios.img", Firmware.BIOS),
+        ("x86_64-efi", _EFI_MODULES, "efi.img", Firmware.UEFI),
+    ):
+        tools.run(
+            ["grub-mkimage", "-O", target, "-p", _PREFIX[firmware], "-o", str(directory / name), *modules],
+            report=report,
+        )
+    shutil.copyfile(_LIBRARY / "i386-pc" / "boot_hybrid.img", directory / "mbr.img")
+    (directory / "version").write_text(version, "utf-8")
+    return _load(directory)
+
+
+def _host_version() -> str:
+    """Return the installed GRUB's version, without running it (which costs as much as a small bundle)."""
+    needed = (_LIBRARY / "i386-pc" / "modinfo.sh", _LIBRARY / "x86_64-efi" / "modinfo.sh")
+    if not all(path.exists() for path in needed) or not host.find_program("grub-mkimage"):
+        raise MissingToolError(
+            "GRUB is not installed, and this rumpbundle was built without boot images of its own",
+            hint="on Debian and Ubuntu: sudo apt install grub-common grub-pc-bin grub-efi-amd64-bin",
+        )
+    for line in needed[0].read_text("utf-8", "replace").splitlines():
+        name, _, value = line.partition("=")
+        if name == "grub_version":
+            return value.strip("\"'")
+    raise HostError("does not tell GRUB's version", where=needed[0])
+
+
+def _load(directory: Path) -> BootImages:
+    mbr, bios, efi = ((directory / name).read_bytes() for name in _FILES)
+    images = BootImages((directory / "version").read_text("utf-8"), mbr, bios, efi)
+    if len(mbr) != 512 or len(bios) < 4096 or efi[:2] != b"MZ":
+        raise HostError("are no GRUB boot images", where=directory, hint="remove that directory")
+    return images
+
+
+def _keep(made: Path, directory: Path) -> None:
+    """Move the finished images into the cache in one step; a cache that cannot be written is no error."""
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        staging = tempfile.mkdtemp(prefix=".grub-", dir=directory.parent)
+        try:
+            for name in (*_FILES, "version"):
+                shutil.copyfile(made / name, os.path.join(staging, name))
+            os.rename(staging, directory)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except OSError:
+        return
+
+
+# -- configuration ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Menu:
+    """What ``grub.cfg`` is to do. Paths are inside the image."""
+
+    marker: str
+    """A file only this bundle's image has; GRUB finds its root by it."""
+    boot: Mapping[Firmware, Protocol]
+    kernel: str
+    cmdline: str
+    modules: tuple[tuple[str, str], ...]
+    """Path and command line of each."""
+    esp_kernel: str = ""
+    """Where the kernel stands on the EFI system partition, if it does."""
+    esp_marker: str = ""
+    console: str = "both"
+
+
+_HALT_SECONDS = 10
+
+
+def config(menu: Menu) -> str:
+    """Return the text of ``grub.cfg``: boot one kernel at once, or say on every console why not, and halt.
+
+    Raises:
+        InputError: a name or command line cannot reach the guest unchanged.
+    """
+    lines = ["# Written by rumpbundle: boots one kernel and asks nothing."]
+    lines += _console(menu.console)
+    lines.append(f"search --file --set=root --hint $root {quote(menu.marker)}")
+    lines.append('if [ "$grub_platform" = efi ]; then')
+    lines += _start(menu, Firmware.UEFI)
+    lines.append("else")
+    lines += _start(menu, Firmware.BIOS)
+    lines.append("fi")
+    lines.append("echo 'rumpbundle: the kernel did not start; the reason is above. Halting.'")
+    lines.append(f"sleep {_HALT_SECONDS}")
+    lines.append("halt")
+    return "\n".join(lines) + "\n"
+
+
+def _console(console: str) -> list[str]:
+    if console == "vga":
+        return ["terminal_output console", "terminal_input console"]
+    both = "console serial" if console == "both" else "serial"
+    return [
+        # A machine without COM1 has no serial terminal; then the screen is all there is.
+        "if serial --unit=0 --speed=115200; then",
+        f"  terminal_output {both}",
+        f"  terminal_input {both}",
+        "fi",
+    ]
+
+
+def _start(menu: Menu, firmware: Firmware) -> list[str]:
+    protocol = menu.boot.get(firmware)
+    if protocol is None:
+        other = "UEFI" if firmware is Firmware.BIOS else "BIOS"
+        return [f"  echo 'rumpbundle: this kernel cannot start under {firmware.upper()} firmware; use {other}.'"]
+    if protocol is Protocol.EFI:
+        arguments = _chainloader_arguments(menu.cmdline)
+        return [
+            # On the EFI system partition an application finds its own volume; from a CD GRUB may not see it.
+            f"  if search --file --set=esp {quote(menu.esp_marker)}; then",
+            f"    if chainloader ($esp){quote(menu.esp_kernel)}{arguments}; then boot; fi",
+            "  fi",
+            f"  if chainloader {quote(menu.kernel)}{arguments}; then boot; fi",
+        ]
+    commands = [f"{protocol} {quote(menu.kernel)}{_arguments(menu.cmdline)}"]
+    if protocol in (Protocol.LINUX, Protocol.LINUX16):
+        if menu.modules:
+            initrd = "initrd" if protocol is Protocol.LINUX else "initrd16"
+            commands.append(" ".join([initrd, *(quote(path) for path, _ in menu.modules)]))
+    else:
+        module = "module" if protocol is Protocol.MULTIBOOT else "module2"
+        commands += [f"{module} {quote(path)}{_arguments(text)}" for path, text in menu.modules]
+    return ["  " + "; ".join(f"if {command}; then" for command in commands) + " boot; " + "fi; " * len(commands)]
+
+
+def quote(text: str) -> str:
+    """Return *text* as one word of GRUB's script language, every byte as it is.
+
+    Raises:
+        InputError: it holds a newline or NUL, which no GRUB line can.
+    """
+    check_line(text)
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def check_line(text: str) -> None:
+    """Raise :class:`InputError` if *text* holds what no GRUB line can carry."""
+    for character, name in (("\n", "a newline"), ("\r", "a carriage return"), ("\0", "a NUL byte")):
+        if character in text:
+            raise InputError(f"{name} cannot pass through the boot loader", where=repr(text))
+
+
+_REWRITTEN: Sequence[str] = ("\\", '"', "'")
+
+
+def _arguments(text: str) -> str:
+    """Return *text* as arguments after which GRUB, joining them with blanks, gives the guest *text* again.
+
+    GRUB puts a backslash before each of ``\\ " '`` (grub_create_loader_cmdline), so those are refused. Words never
+    hold blanks, which it would wrap in quotes; runs of blanks survive as empty words.
+    """
+    for character in _REWRITTEN:
+        if character in text:
+            raise InputError(
+                f"GRUB would put a backslash before each {character} of this command line",
+                where=repr(text),
+                hint="leave it out, or pass it in a module or file, which arrive byte for byte",
+            )
+    return "".join(f" {quote(word)}" for word in text.split(" ")) if text else ""
+
+
+def _chainloader_arguments(text: str) -> str:
+    """Return *text* as arguments of ``chainloader``, which joins them with blanks and rewrites nothing."""
+    return "".join(f" {quote(word)}" for word in text.split(" ")) if text else ""

@@ -1,0 +1,244 @@
+"""The one disk layout: a valid ISO 9660 volume and a valid disk at once (shared design, "The one disk layout").
+
+::
+
+    byte 0       MBR: GRUB's boot_hybrid.img, which loads the BIOS image, and GPT (or the table of a plain MBR)
+    32 KiB       ISO 9660 with Rock Ridge and El Torito: BIOS image, /boot, kernel, modules, manifest, data
+    …            EFI system partition (FAT); the ISO's files of the same content point into it
+    …            volumes: further partitions, on MiB boundaries
+    end          backup GPT
+
+It boots from CD, disk and USB under BIOS and UEFI; the kernel's own file systems find the ISO at sector 0.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from rumpbundle import gpt, grub
+from rumpbundle.bundle import Bundle
+from rumpbundle.content import Content, Late, Literal
+from rumpbundle.errors import InputError
+from rumpbundle.esp import FatVolume
+from rumpbundle.grub import BootImages
+from rumpbundle.iso9660 import BLOCK, SYSTEM_AREA, Volume, volume_id
+from rumpbundle.layout import MIB, SECTOR, DiskLayout, Extent, Partition, content_extents, round_up
+from rumpbundle.tree import Directory, File, Node
+from rumpbundle.unikernel import Firmware, Protocol
+
+MANIFEST = "rumpbundle.json"
+_MARKERS = "/boot/rumpbundle"
+_MARKER_PENDING = "PENDING_PENDING_"
+"""Stands for the marker file's name, 16 hex digits of the bundle's digest, until that is known."""
+_BIOS_IMAGE_LOADS = 4
+"""Sectors the BIOS loads of the boot image; its own code loads the rest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """The contents whose places the plan must know."""
+
+    root: Directory
+    esp: Directory | None
+    bios: Content | None
+    on_esp: tuple[tuple[Content, str], ...]
+    """Contents that stand on the EFI system partition and are in the ISO tree too, with their path there."""
+
+
+def plan(bundle: Bundle, images: BootImages) -> DiskLayout:
+    """Return the disk of *bundle*, as small as it can be; :meth:`DiskLayout.padded` gives it its size.
+
+    Raises:
+        InputError: the bundle's files do not fit a file system, or want names the image needs itself.
+    """
+    parts = _parts(bundle, images)
+    elsewhere = tuple(content for content, _ in parts.on_esp)
+    volume = Volume(parts.root, label=bundle.name, epoch=bundle.epoch, elsewhere=elsewhere)
+    end = volume.end
+    partitions = []
+    extents: list[Extent] = []
+    esp_offset = esp_size = 0
+    if parts.esp is not None:
+        fat = FatVolume(parts.esp, label=volume_id(bundle.name), epoch=bundle.epoch)
+        esp_offset, esp_size = end, fat.size
+        end += fat.size
+        extents += fat.extents(esp_offset, lambda: bundle.identity.u32("ESP serial"))
+        for content, path in parts.on_esp:
+            volume.place(content, esp_offset + fat.offset_of(path))
+        partitions.append(_partition("EFI system partition", esp_offset, esp_size, gpt.ESP_GUID, gpt.ESP_MBR))
+    iso_end = end
+
+    bios_offset = volume.offset_of(parts.bios) if parts.bios is not None else 0
+    extents += [extent for extent in volume.extents() if extent.offset != bios_offset or not parts.bios]
+    if parts.bios is not None:
+        image = Literal(_with_boot_info(parts.bios.read(), bios_offset // BLOCK))
+        extents.append(Extent(bios_offset, image, "/boot/grub/eltorito.img"))
+    catalog = _boot_catalog(bios_offset // BLOCK, esp_offset // BLOCK, esp_size // SECTOR)
+    extents += _iso_metadata(bundle, volume, iso_end, catalog)
+
+    volumes = []
+    for number, payload in enumerate(bundle.volumes, 1):
+        start = round_up(end, MIB)
+        end = start + round_up(payload.content.size, MIB)
+        extents += content_extents(payload.content, start, f"volume {payload.label}")
+        name = payload.label or f"volume {number}"
+        volumes.append(_partition(name, start, end - start, gpt.LINUX_GUID, gpt.LINUX_MBR))
+
+    boot_code = _boot_code(images, bios_offset) if parts.bios is not None else b""
+    if bundle.table == "mbr":
+        # The guest's first partition must be its volume: facts/guests.md, the last row of "Disks".
+        partitions, tail = volumes + partitions, 0
+        write_table = gpt.mbr_table(boot_code)
+    else:
+        iso = _partition("ISO9660", SYSTEM_AREA, volume.end - SYSTEM_AREA, gpt.BASIC_DATA_GUID, 0)
+        partitions, tail = [iso, *partitions, *volumes], gpt.BACKUP_BYTES
+        write_table = gpt.gpt_table(boot_code)
+    return DiskLayout(
+        size=round_up(end + tail, SECTOR),
+        body=tuple(extents),
+        partitions=tuple(partitions),
+        table=bundle.table,
+        write_table=write_table,
+        identity=bundle.identity,
+        body_end=end,
+        tail=tail,
+    )
+
+
+def _partition(name: str, offset: int, length: int, guid: str, mbr: int) -> Partition:
+    return Partition(name=name[:36], offset=offset, length=length, type_guid=guid, mbr_type=mbr)
+
+
+def marker(bundle: Bundle) -> str:
+    """Return the name of the file by which GRUB knows this bundle's image."""
+    return bundle.identity.digest[:16].upper()
+
+
+def _parts(bundle: Bundle, images: BootImages) -> _Parts:
+    """Return the trees of both file systems."""
+    kernel = File(bundle.kernel.name, bundle.kernel.content)
+    modules = [
+        Directory.of(str(number), [File(module.name, module.content)]) for number, module in enumerate(bundle.modules)
+    ]
+    manifest = File(MANIFEST, Content((Late(len(bundle.manifest(hashed=False)), lambda: bundle.manifest_bytes),)))
+    config = File("grub.cfg", _config_content(bundle))
+    in_grub: list[Node] = [config]
+    boot: list[Node] = [Directory.of("kernel", [kernel])]
+    if modules:
+        boot.append(Directory.of("modules", list(modules)))
+    bios = None
+    if Firmware.BIOS in bundle.firmware:
+        bios = Content.of_bytes(images.bios)
+        in_grub.append(File("eltorito.img", bios))
+    boot += [
+        Directory.of("grub", in_grub),
+        Directory.of("rumpbundle", [File(_MARKER_PENDING, Content(()))]),
+    ]
+    top: list[Node] = [manifest, Directory.of("boot", boot)]
+    esp = None
+    on_esp: list[tuple[Content, str]] = []
+    if Firmware.UEFI in bundle.firmware:
+        application = bundle.boot.get(Firmware.UEFI) is Protocol.EFI
+        direct = application and not bundle.cmdline
+        loader = bundle.kernel.content if direct else Content.of_bytes(images.efi)
+        efi_boot = [File("BOOTX64.EFI", loader), *([] if direct else [config])]
+        on_esp.append((loader, "/EFI/BOOT/BOOTX64.EFI"))
+        inside: list[Node] = [Directory.of("BOOT", list(efi_boot))]
+        if application and not direct:
+            late_marker = Late(len(_MARKER_PENDING), lambda: marker(bundle).encode())
+            inside.append(
+                Directory.of("rumpbundle", [kernel, File("marker", Content((late_marker,)))]),
+            )
+            on_esp.append((bundle.kernel.content, f"/EFI/rumpbundle/{kernel.name}"))
+        esp = Directory.of("", [Directory.of("EFI", inside)])
+        top.append(Directory.of("EFI", [Directory.of("BOOT", list(efi_boot))]))
+    taken = {node.name for node in top}
+    for node in bundle.root.children:
+        if node.name in taken:
+            raise InputError("the image needs this name itself", where=f"/{node.name}", hint="rename it in your data")
+    return _Parts(root=Directory.of("", [*top, *bundle.root.children]), esp=esp, bios=bios, on_esp=tuple(on_esp))
+
+
+def menu(bundle: Bundle, marker_name: str) -> grub.Menu:
+    """Return what GRUB is to do for *bundle*."""
+    name = bundle.kernel.name
+    return grub.Menu(
+        marker=f"{_MARKERS}/{marker_name}",
+        boot={firmware: bundle.boot[firmware] for firmware in bundle.firmware if firmware in bundle.boot},
+        kernel=f"/boot/kernel/{name}",
+        cmdline=bundle.cmdline,
+        modules=tuple((f"/boot/modules/{i}/{m.name}", m.text) for i, m in enumerate(bundle.modules)),
+        esp_kernel=f"/EFI/rumpbundle/{name}",
+        esp_marker="/EFI/rumpbundle/marker",
+        console=bundle.console,
+    )
+
+
+def _config_content(bundle: Bundle) -> Content:
+    def text(marker_name: str) -> bytes:
+        return grub.config(menu(bundle, marker_name)).encode("utf-8", "surrogateescape")
+
+    return Content((Late(len(text(_MARKER_PENDING)), lambda: text(marker(bundle))),))
+
+
+def _iso_metadata(bundle: Bundle, volume: Volume, iso_end: int, catalog: bytes) -> list[Extent]:
+    """Return the volume's own structures; the one directory that shows the marker's name comes late."""
+    data = volume.metadata(size=iso_end, boot_catalog=catalog)
+    start, length = volume.directory_range(_MARKERS)
+    low, high = start - SYSTEM_AREA, start - SYSTEM_AREA + length
+    pending = data[low:high]
+
+    def with_marker() -> bytes:
+        return pending.replace(_MARKER_PENDING.encode(), marker(bundle).encode())
+
+    label = "ISO 9660 structures"
+    return [
+        Extent(SYSTEM_AREA, Literal(data[:low]), label),
+        Extent(start, Late(length, with_marker), f"ISO 9660 directory {_MARKERS}"),
+        Extent(start + length, Literal(data[high:]), label),
+    ]
+
+
+def _with_boot_info(image: bytes, block: int) -> bytes:
+    """Return GRUB's El Torito image with its own address written in (facts/formats.md §7).
+
+    A boot-info table at byte 8 (volume descriptor, image, length, checksum of all words from byte 64), and at byte
+    2548 the address, in 512-byte sectors, of what follows the first five sectors: for boot_hybrid.img.
+    """
+    padded = image.ljust(round_up(len(image), 4), b"\0")
+    checksum = sum(struct.unpack(f"<{len(padded) // 4 - 16}I", padded[64:])) & 0xFFFFFFFF
+    table = struct.pack("<IIII40x", SYSTEM_AREA // BLOCK, block, len(image), checksum)
+    patched = bytearray(image)
+    patched[8:64] = table
+    patched[2548:2556] = struct.pack("<Q", block * 4 + 5)
+    return bytes(patched)
+
+
+def _boot_code(images: BootImages, bios_offset: int) -> bytes:
+    code = bytearray(images.mbr[: gpt.BOOT_CODE_BYTES])
+    code[0x1B0:0x1B8] = struct.pack("<Q", bios_offset // SECTOR + 4)
+    return bytes(code)
+
+
+def _boot_catalog(bios_block: int, esp_block: int, esp_sectors: int) -> bytes:
+    """Return the El Torito catalog: a BIOS entry, a UEFI entry, or both (El Torito 1.0 §2; UEFI 2.10 §13.3.2)."""
+    # A count of 0 lets UEFI take everything to the end of the disc: for what 16 bits cannot say.
+    esp_count = esp_sectors if esp_sectors <= 0xFFFF else 0
+    bios = _catalog_entry(_BIOS_IMAGE_LOADS, bios_block)
+    uefi = _catalog_entry(esp_count, esp_block)
+    if not bios_block:
+        return _validation_entry(0xEF) + uefi
+    if not esp_block:
+        return _validation_entry(0) + bios
+    return _validation_entry(0) + bios + struct.pack("<BBH28s", 0x91, 0xEF, 1, b"") + uefi
+
+
+def _catalog_entry(sectors: int, block: int) -> bytes:
+    return struct.pack("<BBHBBHI20x", 0x88, 0, 0, 0, 0, sectors, block)
+
+
+def _validation_entry(platform: int) -> bytes:
+    entry = struct.pack("<BBH24sHBB", 1, platform, 0, b"", 0, 0x55, 0xAA)
+    checksum = -sum(struct.unpack("<16H", entry)) & 0xFFFF
+    return entry[:28] + struct.pack("<H", checksum) + entry[30:]
