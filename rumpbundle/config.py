@@ -50,7 +50,9 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     type: Annotated[OneOf["inet", "inet6"], described("IPv4 or IPv6")]
     method: Annotated[OneOf["dhcp", "static", "auto"], described("dhcp (IPv4), auto (IPv6), or static")]
     addr: Annotated[str | None, described("static: the interface's address")] = None
-    mask: Annotated[Annotated[int, Meta(ge=0, le=128)] | None, described("static: the prefix length")] = None
+    mask: Annotated[
+        int | None, Meta(description="static: the prefix length", extra_json_schema={"minimum": 0, "maximum": 128})
+    ] = None
     gw: Annotated[str | None, described("static: the default gateway")] = None
     cloner: Annotated[bool, described("rumprun on Xen PV: the guest creates the interface")] = False
 
