@@ -73,7 +73,7 @@ def gzip_member(pieces: Iterable[bytes | int], jobs: int) -> Iterator[bytes]:
 
 
 def compress_joinable(data: bytes, level: int) -> bytes:
-    """Return *data*, which is not empty, as DEFLATE blocks that end on a byte boundary and of which none is the last."""
+    """Return *data* (not empty) as DEFLATE blocks that end on a byte boundary and of which none is the last."""
     packed = deflate.deflate_compress(data, level)
     if not packed[0] & 1:
         half = len(data) // 2
