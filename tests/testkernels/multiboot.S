@@ -1,0 +1,46 @@
+/*
+ * Multiboot entry. HEADER1 and HEADER2 say which headers to carry; HEADER_AT is the header's distance from the
+ * start of the segment; KLUDGE adds the load addresses that let a flat binary be loaded.
+ */
+#ifndef HEADER_AT
+#define HEADER_AT 0
+#endif
+	.section .head, "ax"
+	.code32
+head:
+	.skip	HEADER_AT
+#ifdef HEADER1
+#ifdef KLUDGE
+#define FLAGS 0x10003
+#else
+#define FLAGS 3
+#endif
+	.balign	4
+header1:
+	.long	0x1badb002, FLAGS, -(0x1badb002 + FLAGS)
+#ifdef KLUDGE
+	.long	header1, head, load_end, bss_end, start
+#endif
+#endif
+#ifdef HEADER2
+	.balign	8
+header2:
+	.long	0xe85250d6, 0, header2_end - header2, -(0xe85250d6 + (header2_end - header2))
+	.long	0, 8
+header2_end:
+#endif
+
+	.text
+	.globl	start
+start:
+	cld
+	movl	$stack_end, %esp
+	pushl	%ebx
+	pushl	%eax
+	call	kernel_main
+
+	.bss
+	.balign	16
+	.skip	16384
+stack_end:
+	.section .note.GNU-stack, "", @progbits
