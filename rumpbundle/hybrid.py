@@ -17,13 +17,13 @@ import struct
 from dataclasses import dataclass
 
 from rumpbundle import gpt, grub
-from rumpbundle.bundle import Bundle
 from rumpbundle.content import Content, Late, Literal
 from rumpbundle.errors import InputError
 from rumpbundle.esp import FatVolume
 from rumpbundle.grub import BootImages
 from rumpbundle.iso9660 import BLOCK, SYSTEM_AREA, Volume, volume_id
 from rumpbundle.layout import MIB, SECTOR, DiskLayout, Extent, Partition, content_extents, round_up
+from rumpbundle.manifest import Bundle
 from rumpbundle.tree import Directory, File, Node
 from rumpbundle.unikernel import Firmware, Protocol
 

@@ -109,7 +109,7 @@ def _publish(fd: int, name: str | None, path: Path, *, force: bool) -> None:
 
 def _link(fd: int, path: str | Path) -> None:
     """Give the nameless file *fd* the name *path*; fails if that exists."""
-    # Only with a directory descriptor does os.link call linkat(AT_SYMLINK_FOLLOW); the path being absolute, any will do.
+    # os.link calls linkat(AT_SYMLINK_FOLLOW) only if given a directory descriptor; the path is absolute, any will do.
     os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)
 
 
@@ -138,3 +138,28 @@ def staged_directory(path: Path, *, force: bool = False) -> Iterator[Path]:
             raise HostError(f"cannot write: {os.strerror(error.errno or 0)}", where=path) from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def staged_kit(path: Path, beside: tuple[Path, ...], *, force: bool = False) -> Iterator[Path]:
+    """Give a directory in which the block makes files named like *path* and *beside*; then they move there.
+
+    All of them get their place at the end of the block, or none does.
+    """
+    paths = (path, *beside)
+    for each in paths:
+        check_free(each, force=force)
+        if each.is_dir() and not each.is_symlink():
+            raise UsageError("is a directory, expected a file name", where=each)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name[:100]}.", dir=path.parent) as staging:
+        new = Path(staging) / "new"
+        new.mkdir()
+        yield new
+        try:
+            for each in paths:
+                os.replace(new / each.name, each)
+        except OSError as error:
+            for each in paths:
+                if not os.path.lexists(new / each.name):
+                    each.unlink(missing_ok=True)
+            raise HostError(f"cannot write: {os.strerror(error.errno or 0)}", where=path) from None

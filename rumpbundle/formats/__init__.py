@@ -20,8 +20,8 @@ from rumpbundle.events import Report, silent
 from rumpbundle.layout import MIB
 
 if TYPE_CHECKING:
-    from rumpbundle.bundle import Bundle
     from rumpbundle.layout import DiskLayout
+    from rumpbundle.manifest import Bundle
     from rumpbundle.output import StagedFile
 
 

@@ -18,7 +18,7 @@ from rumpbundle.events import Report
 from rumpbundle.unikernel import Family, Firmware
 
 if TYPE_CHECKING:
-    from rumpbundle.bundle import Bundle
+    from rumpbundle.manifest import Bundle
 
 BUSES = ("virtio", "ide", "sata", "scsi", "nvme", "usb", "cd")
 """How the disk may be attached."""

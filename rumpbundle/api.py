@@ -1,0 +1,312 @@
+"""Bundling as one call: what the command line does, for Python programs.
+
+::
+
+    import rumpbundle
+
+    result = rumpbundle.bundle("app.bin", "iso", cmdline="-v", output="app.iso")
+    print(result.paths, result.digest)
+
+:func:`bundle` takes a :class:`Recipe`'s fields as keywords. Nothing is printed; pass ``report`` to hear of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from typing import Literal as OneOf
+
+from rumpbundle import formats, grub, guests, host, hybrid
+from rumpbundle.content import Content, InputFile
+from rumpbundle.errors import KernelError, UsageError
+from rumpbundle.events import Finished, Note, Report, Started, silent
+from rumpbundle.formats import Format, Job
+from rumpbundle.layout import DiskLayout
+from rumpbundle.manifest import Bundle, Console
+from rumpbundle.output import check_free, staged_directory, staged_file, staged_kit
+from rumpbundle.payload import Module
+from rumpbundle.unikernel import Firmware, Protocol, Unikernel
+
+if TYPE_CHECKING:
+    from rumpbundle.config import Config
+
+FirmwareChoice = OneOf["both", "bios", "uefi"]
+ProtocolChoice = OneOf["auto", "multiboot", "multiboot2", "linux", "linux16", "efi"]
+MAX_NAME = 100
+"""Longest machine name in characters; it becomes part of file names and volume labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleFile:
+    """A boot module of the user's: a file and its command line."""
+
+    path: str | os.PathLike[str]
+    text: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What to bundle, whatever the format. See docs/cli.md for each option's meaning."""
+
+    app: str | os.PathLike[str]
+    cmdline: str | None = None
+    argv0: bool = True
+    modules: tuple[ModuleFile, ...] = ()
+    config: Config | None = None
+    data: tuple[guests.Data, ...] = ()
+    volumes: tuple[guests.Writable, ...] = ()
+    firmware: FirmwareChoice = "both"
+    protocol: ProtocolChoice = "auto"
+    console: Console = "both"
+    name: str | None = None
+    size: int = 0
+    """The least size of the disk, in bytes."""
+    epoch: int | None = None
+    """The date of everything dated, in seconds since 1970; None asks ``SOURCE_DATE_EPOCH``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file (or directory, for a kit) that was written."""
+
+    format: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What bundling gave."""
+
+    artifacts: tuple[Artifact, ...]
+    digest: str
+    """SHA-256 of the image's ``/rumpbundle.json``: equal for equal bundles, whatever the format."""
+    commands: tuple[str, ...] = ()
+    """For kits: lines for a POSIX shell that use the files. They were not run."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(artifact.path for artifact in self.artifacts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A bundle and its disk, before a byte is written."""
+
+    recipe: Recipe
+    bundle: Bundle
+    disk: DiskLayout
+    delivery: guests.Delivery
+    """What the guest was compiled for; launchers hand parts of it over themselves."""
+
+    def disk_for(self, format: Format) -> DiskLayout:
+        """Return the disk padded to *format*'s rules and to the size asked for."""
+        return self.disk.padded(align=format.align, least=max(format.least, self.recipe.size))
+
+
+@contextlib.contextmanager
+def plan(recipe: Recipe, *, report: Report = silent) -> Iterator[Plan]:
+    """Read the kernel, compile the configuration, and give the planned disk.
+
+    File systems made for it live in a temporary directory until the block ends.
+
+    Raises:
+        RumpbundleError: see :mod:`rumpbundle.errors`.
+    """
+    kernel = Unikernel.read(recipe.app)
+    for repair in kernel.repairs:
+        report(Note(f"{kernel.name}: repaired in the bundled copy: {repair}"))
+    name = _machine_name(recipe, kernel)
+    firmware, boot = _boot(recipe, kernel, report)
+    modules = tuple(_module(module) for module in recipe.modules)
+    epoch = host.epoch() if recipe.epoch is None else recipe.epoch
+    with tempfile.TemporaryDirectory(prefix="rumpbundle-") as scratch:
+        request = guests.Request(
+            kernel=kernel,
+            boot=boot,
+            cmdline=recipe.cmdline,
+            argv0=recipe.argv0,
+            modules=modules,
+            config=recipe.config,
+            data=recipe.data,
+            volumes=recipe.volumes,
+            epoch=epoch,
+        )
+        delivery = guests.deliver(request, Path(scratch))
+        for note in delivery.notes:
+            report(Note(note))
+        images = grub.boot_images(report)
+        bundle = Bundle(
+            name=name,
+            kernel=kernel,
+            firmware=firmware,
+            boot=boot,
+            cmdline=delivery.cmdline,
+            modules=delivery.modules,
+            root=delivery.root,
+            volumes=delivery.volumes,
+            table=delivery.table,
+            console=recipe.console,
+            epoch=epoch,
+            grub=images.facts,
+        )
+        yield Plan(recipe=recipe, bundle=bundle, disk=hybrid.plan(bundle, images), delivery=delivery)
+
+
+def _machine_name(recipe: Recipe, kernel: Unikernel) -> str:
+    name = stem(kernel.name) if recipe.name is None else recipe.name
+    if not name or len(name) > MAX_NAME or not name.isprintable() or "/" in name:
+        if recipe.name is None:
+            return "app"
+        raise UsageError(f"expected 1 to {MAX_NAME} printable characters without '/', got {name!r}", where="--name")
+    return name
+
+
+def _boot(recipe: Recipe, kernel: Unikernel, report: Report) -> tuple[tuple[Firmware, ...], dict[Firmware, Protocol]]:
+    """Return the firmwares the image carries boot code for, and how the kernel starts under each."""
+    wanted = None if recipe.protocol == "auto" else Protocol(recipe.protocol)
+    firmware = tuple(Firmware) if recipe.firmware == "both" else (Firmware(recipe.firmware),)
+    found = {each: kernel.protocol_for(each, wanted) for each in firmware}
+    boot = {each: protocol for each, protocol in found.items() if protocol is not None}
+    carried = f"it carries {', '.join(kernel.protocols)}"
+    if not boot:
+        where = " or ".join(each.upper() for each in firmware)
+        raise KernelError(f"cannot start under {where} firmware ({carried})", where=kernel.name)
+    for each in firmware:
+        if each not in boot:
+            report(
+                Note(f"{kernel.name} cannot start under {each.upper()} firmware ({carried}); there the image says so")
+            )
+    return firmware, boot
+
+
+def _module(module: ModuleFile) -> Module:
+    file = InputFile(module.path)
+    return Module(os.path.basename(file.path), Content.of_file(file), module.text)
+
+
+def default_output(app: str | os.PathLike[str], format: Format) -> Path:
+    """Return the name *format*'s result gets in the current directory if the user gives none."""
+    return Path(stem(os.fspath(app)) + format.suffix.rstrip("/"))
+
+
+def stem(app: str) -> str:
+    """Return the file name of *app* without its extension; ``.0-18-amd64`` of a Linux version is none."""
+    name = os.path.basename(app)
+    return re.sub(r"(?<=.)\.[A-Za-z][A-Za-z0-9_]{0,9}$", "", name)
+
+
+def write(
+    plan: Plan,
+    format: Format,
+    output: Path,
+    *,
+    subformat: str = "",
+    options: Any = None,
+    force: bool = False,
+    jobs: int | None = None,
+    report: Report = silent,
+) -> tuple[Artifact, tuple[str, ...]]:
+    """Write *plan* as *format* to *output*: whole, or not at all.
+
+    Returns the artifact and, for kits, the command lines that use it.
+    """
+    job = Job(
+        layout=plan.disk_for(format),
+        bundle=plan.bundle,
+        output=output,
+        subformat=choose_subformat(format, subformat),
+        options=format.options() if options is None and format.options is not None else options,
+        epoch=plan.bundle.epoch,
+        jobs=jobs or os.cpu_count() or 1,
+        report=report,
+    )
+    check_not_an_input(plan, output)
+    report(Started(format.name, job.layout.payload))
+    if format.write is not None:
+        with staged_file(output, force=force) as staged:
+            format.write(job, staged)
+    else:
+        assert format.write_kit is not None
+        stage = (
+            staged_directory(output, force=force)
+            if format.suffix.endswith("/")
+            else staged_kit(output, beside(format, output), force=force)
+        )
+        with stage as directory:
+            format.write_kit(job, directory)
+    report(Finished(format.name))
+    commands = format.commands(job) if format.commands is not None else ()
+    return Artifact(format.name, output), commands
+
+
+def choose_subformat(format: Format, wanted: str) -> str:
+    """Return the subformat to write: *wanted*, or the format's first.
+
+    Raises:
+        UsageError: the format has no such subformat.
+    """
+    if not wanted:
+        return format.subformats[0] if format.subformats else ""
+    if wanted not in format.subformats:
+        known = (
+            f"{format.name} has {', '.join(format.subformats)}" if format.subformats else f"{format.name} has none"
+        )
+        raise UsageError(f"no such subformat: {wanted} ({known})", where="--subformat")
+    return wanted
+
+
+def beside(format: Format, output: Path) -> tuple[Path, ...]:
+    """Return the paths of the further files a kit writes beside *output*."""
+    stem = output.name.removesuffix(format.suffix)
+    return tuple(output.with_name(stem + suffix) for suffix in format.beside)
+
+
+def check_not_an_input(plan: Plan, output: Path) -> None:
+    """Raise :class:`UsageError` if *output* is the kernel or a module itself."""
+    for path in (plan.recipe.app, *(module.path for module in plan.recipe.modules)):
+        with contextlib.suppress(OSError):
+            if os.path.samefile(path, output):
+                raise UsageError("is an input and cannot be the output too", where=output)
+
+
+def bundle(
+    app: str | os.PathLike[str],
+    format: str = "iso",
+    *,
+    output: str | os.PathLike[str] | None = None,
+    subformat: str = "",
+    options: Any = None,
+    force: bool = False,
+    jobs: int | None = None,
+    report: Report = silent,
+    **recipe: Any,
+) -> Result:
+    """Bundle the kernel *app* as *format* and return what was written.
+
+    Further keywords are the fields of :class:`Recipe`: ``cmdline``, ``modules``, ``firmware``, ``size``, ….
+
+    Raises:
+        RumpbundleError: see :mod:`rumpbundle.errors`; then nothing was written.
+    """
+    chosen = formats.find(format)
+    known = {field.name for field in dataclasses.fields(Recipe)}
+    for name in recipe:
+        if name not in known:
+            raise UsageError(f"bundle() has no option {name!r}")
+    path = default_output(app, chosen) if output is None else Path(os.fspath(output))
+    check_free(path, force=force)
+    with plan(Recipe(app=app, **recipe), report=report) as planned:
+        artifact, commands = write(
+            planned, chosen, path, subformat=subformat, options=options, force=force, jobs=jobs, report=report
+        )
+        return Result(artifacts=(artifact,), digest=planned.bundle.identity.digest, commands=commands)
+
+
+__all__ = ["Artifact", "ModuleFile", "Plan", "Recipe", "Result", "bundle", "plan", "write"]

@@ -1,0 +1,105 @@
+"""The command line: parses, calls the library, and says what happened. Nobody imports it.
+
+One module a command, loaded when it is used; a format is a command of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+import click
+
+from rumpbundle import __version__, formats
+from rumpbundle.errors import Interrupted, RumpbundleError, one_line
+
+_COMMANDS = ("formats",)
+"""Commands that are no formats: modules of this package with a ``command``."""
+
+
+class _Commands(click.Group):
+    """All formats and all commands, found by name without loading the others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*formats.names(), *_COMMANDS]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in formats.names():
+            from rumpbundle.cli.bundling import format_command
+
+            return format_command(formats.find(name))
+        if name in _COMMANDS:
+            command = importlib.import_module(f"rumpbundle.cli.{name}").command
+            assert isinstance(command, click.Command)
+            return command
+        return None
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="rumpbundle --boot qemu APP bundles APP, boots it and cleans up: the quick iteration.",
+)
+@click.version_option(__version__, "-V", "--version", message="rumpbundle %(version)s")
+def cli() -> None:
+    """Turn a bootable kernel, its data and configuration into a machine image."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = cli.main(_with_boot_command(arguments), prog_name="rumpbundle", standalone_mode=False)
+        sys.stdout.flush()
+    except RumpbundleError as error:
+        return _fail(str(error), error.hint, error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        hint = f"{context.command_path} --help" if context is not None else None
+        return _fail(_lower_first(error.format_message()), hint, 2)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted", None, Interrupted.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python must not complain about it once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except RecursionError:
+        return _fail("the input is nested too deep", None, 2)
+    except MemoryError:
+        return _fail("not enough memory", None, 3)
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), None, 3)
+    return status if isinstance(status, int) else 0
+
+
+def _with_boot_command(arguments: list[str]) -> list[str]:
+    """Return *arguments* with ``rumpbundle --boot qemu APP`` spelled as the command it stands for."""
+    ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    boots = any(word == "--boot" or word.startswith("--boot=") for word in ours)
+    known = {*formats.names(), *_COMMANDS}
+    if boots and (arguments[0].startswith("--boot") or arguments[0] not in known):
+        return ["boot", *arguments]
+    return arguments
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, hint: str | None, status: int) -> int:
+    click.echo(f"error: {one_line(message)}", err=True)
+    if hint:
+        click.echo(f"hint: {one_line(hint)}", err=True)
+    return status
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:].rstrip(".")

@@ -1,0 +1,35 @@
+"""``rumpbundle formats``: what can be written, for whom, and what is missing here."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from rumpbundle import host
+from rumpbundle.formats import formats
+
+
+@click.command("formats")
+@click.option("--json", "as_json", is_flag=True, help="Print a machine-readable list.")
+def command(as_json: bool) -> None:
+    """List the formats, and the tools each one misses on this machine."""
+    rows = []
+    for format in formats():
+        missing = [tool for tool in format.tools if host.find_program(tool) is None]
+        rows.append(
+            {
+                "name": format.name,
+                "suffix": format.suffix,
+                "summary": format.summary,
+                "subformats": list(format.subformats),
+                "missing": missing,
+            }
+        )
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        lacks = f"  (missing here: {', '.join(row['missing'])})" if row["missing"] else ""
+        variants = f" [{', '.join(row['subformats'])}]" if row["subformats"] else ""
+        click.echo(f"{row['name']:<6} {row['suffix']:<12} {row['summary']}{variants}{lacks}")
