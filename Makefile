@@ -1,0 +1,35 @@
+# make test    set up everything on a bare machine (packages, .venv), run the linters and the whole suite
+# make demo    the same for the demonstration: build a kernel, bundle it, boot it
+# make check   the same without the boots: what to run while working
+# make bench   the measurements, as ratios to other tools
+
+V := .venv/bin
+PYTEST := $(V)/python -m pytest -n 2 --dist worksteal
+
+test: setup lint
+	$(PYTEST)
+
+check: setup lint
+	$(PYTEST) -m "not boot"
+
+lint:
+	$(V)/ruff format --check .
+	$(V)/ruff check .
+	$(V)/mypy
+
+demo:
+	@scripts/setup scripts/packages-demo.txt
+	@scripts/demo
+
+bench: setup
+	$(V)/python bench/run.py
+
+setup:
+	@scripts/setup scripts/packages.txt test
+
+clean:
+	rm -rf .venv .cache build dist .mypy_cache .ruff_cache .pytest_cache
+	$(MAKE) -C examples/hello clean
+
+.NOTPARALLEL:
+.PHONY: test check lint demo bench setup clean
