@@ -64,8 +64,7 @@ def boot_images(report: Report = silent) -> BootImages:
     """
     if (_PACKAGED / "version").exists():
         return _load(_PACKAGED)
-    version = _host_version()
-    recipe = json.dumps([version, _BIOS_MODULES, _EFI_MODULES, list(_PREFIX.values())])
+    recipe = json.dumps([_host_grub(), _BIOS_MODULES, _EFI_MODULES, list(_PREFIX.values())])
     directory = host.cache_directory() / f"grub-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     try:
         return _load(directory)
@@ -84,7 +83,7 @@ def make_boot_images(directory: Path, report: Report = silent) -> BootImages:
         MissingToolError: GRUB's tools or modules are not installed.
         ToolError: ``grub-mkimage`` failed.
     """
-    version = _host_version()
+    _host_grub()
     for target, modules, name, firmware in (
         ("i386-pc-eltorito", _BIOS_MODULES, "bios.img", Firmware.BIOS),
         ("x86_64-efi", _EFI_MODULES, "efi.img", Firmware.UEFI),
@@ -94,23 +93,23 @@ def make_boot_images(directory: Path, report: Report = silent) -> BootImages:
             report=report,
         )
     shutil.copyfile(_LIBRARY / "i386-pc" / "boot_hybrid.img", directory / "mbr.img")
-    (directory / "version").write_text(version, "utf-8")
+    said = tools.run(["grub-mkimage", "--version"], report=report).decode("utf-8", "replace")
+    (directory / "version").write_text(said.split()[-1] if said.split() else "unknown", "utf-8")
     return _load(directory)
 
 
-def _host_version() -> str:
-    """Return the installed GRUB's version, without running it (which costs as much as a small bundle)."""
-    needed = (_LIBRARY / "i386-pc" / "modinfo.sh", _LIBRARY / "x86_64-efi" / "modinfo.sh")
-    if not all(path.exists() for path in needed) or not host.find_program("grub-mkimage"):
+def _host_grub() -> list[tuple[str, int, int]]:
+    """Return what tells one installed GRUB from another, without running it (which costs as much as a bundle)."""
+    program = host.find_program("grub-mkimage")
+    needed = [_LIBRARY / "i386-pc" / "boot_hybrid.img", _LIBRARY / "i386-pc" / "normal.mod",
+              _LIBRARY / "x86_64-efi" / "normal.mod"]  # fmt: skip
+    if program is None or not all(path.exists() for path in needed):
         raise MissingToolError(
             "GRUB is not installed, and this rumpbundle was built without boot images of its own",
             hint="on Debian and Ubuntu: sudo apt install grub-common grub-pc-bin grub-efi-amd64-bin",
         )
-    for line in needed[0].read_text("utf-8", "replace").splitlines():
-        name, _, value = line.partition("=")
-        if name == "grub_version":
-            return value.strip("\"'")
-    raise HostError("does not tell GRUB's version", where=needed[0])
+    status = [(str(path), path.stat()) for path in (Path(program), *needed)]
+    return [(path, one.st_size, one.st_mtime_ns) for path, one in status]
 
 
 def _load(directory: Path) -> BootImages:
