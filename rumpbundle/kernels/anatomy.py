@@ -1,0 +1,76 @@
+"""Everything there is to read in one kernel file, before anybody judges it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rumpbundle.kernels import elf, linux, multiboot, notes, pe
+from rumpbundle.kernels.view import View
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anatomy:
+    """The parts of a kernel file; None stands for a part it does not have."""
+
+    view: View
+    elf: elf.Elf | None
+    pe: pe.Pe | None
+    setup: linux.Setup | None
+    multiboot1: multiboot.Header | None
+    multiboot2: multiboot.Header | None
+    xen: dict[str, int | str]
+    solo5: str
+    """The Solo5 target it was built for, or empty."""
+    devices: tuple[notes.Device, ...]
+
+    @classmethod
+    def read(cls, view: View) -> Anatomy:
+        found = elf.read(view)
+        noted = notes.read(view, found) if found is not None else ()
+        return cls(
+            view=view,
+            elf=found,
+            pe=pe.read(view) if found is None else None,
+            setup=linux.read(view) if found is None else None,
+            multiboot1=multiboot.read1(view, found),
+            multiboot2=multiboot.read2(view, found),
+            xen=notes.xen(noted),
+            solo5=notes.solo5_target(noted),
+            devices=notes.solo5_devices(noted),
+        )
+
+    @property
+    def is_xen_pv(self) -> bool:
+        """Whether Xen's domain builder can start it as a paravirtual guest; PVH alone is not that."""
+        return any(name in self.xen for name in ("entry", "hypercall_page", "virt_base", "loader"))
+
+    @property
+    def pvh_entry(self) -> int | None:
+        entry = self.xen.get("phys32_entry")
+        return entry if isinstance(entry, int) else None
+
+    @property
+    def has_unikraft_sections(self) -> bool:
+        return self.elf is not None and any(s.name.startswith(".uk_") for s in self.elf.sections)
+
+    @property
+    def machine(self) -> str:
+        if self.elf is not None:
+            return self.elf.machine
+        if self.setup is not None:
+            return self.setup.machine
+        return self.pe.machine if self.pe is not None else "i386"
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether it has none of the outer forms a kernel usually has; a Multiboot header may do without."""
+        return self.elf is None and self.pe is None and self.setup is None
+
+    @property
+    def executable(self) -> str:
+        """The outer form: ``ELF32``, ``ELF64``, ``PE32+``, ``PE32`` or ``flat``."""
+        if self.elf is not None:
+            return f"ELF{self.elf.bits}"
+        if self.pe is not None:
+            return "PE32+" if self.pe.bits == 64 else "PE32"
+        return "flat"

@@ -1,0 +1,219 @@
+"""Multiboot 1 and 2 headers, and what GRUB makes of them.
+
+Multiboot Specification 0.6.96 section 3.1 and 2.0 section 3.1. Where GRUB (2.06 as 2.12) is stricter or laxer than
+the specification, GRUB counts: it is the loader in our images.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from rumpbundle.kernels.elf import ET_DYN, ET_EXEC, SHT_REL, SHT_RELA, Elf
+from rumpbundle.kernels.view import View
+
+MAGIC1 = b"\x02\xb0\xad\x1b"
+MAGIC2 = b"\xd6\x50\x52\xe8"
+SEARCH1, ALIGN1 = 8192, 4
+SEARCH2, ALIGN2 = 32768, 8
+BEYOND = 1 << 20
+"""How far we look for a header that GRUB will not see, to be able to say so."""
+
+UNKNOWN_FLAGS = 0xFFF8
+"""Required features of Multiboot 1 that do not exist; GRUB refuses a kernel that asks for one."""
+KLUDGE = 1 << 16
+MAX_TAGS = 64
+
+ARCHITECTURES = {0: "i386", 4: "mips"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """A Multiboot header."""
+
+    version: int
+    offset: int
+    flags: int = 0
+    """Multiboot 1: its flags."""
+    tags: tuple[int, ...] = ()
+    """Multiboot 2: the types of its tags, in order."""
+    machine: str = "i386"
+    load: range | None = None
+    """The physical addresses the header itself says it loads to (a.out kludge, address tag)."""
+    entry: int | None = None
+    """The entry point the header itself gives."""
+    flaw: str = ""
+    """Why GRUB will not boot it by this header, empty if it will."""
+
+    @property
+    def detail(self) -> str:
+        """One phrase for people."""
+        kludge = ", loads by its addresses" if self.load is not None else ""
+        if self.version == 1:
+            return f"at {self.offset:#x}, flags {self.flags:#x}{kludge}"
+        return f"at {self.offset:#x}, {self.machine}, tags {' '.join(map(str, self.tags)) or 'none'}{kludge}"
+
+
+def read1(view: View, elf: Elf | None) -> Header | None:
+    """Return the Multiboot 1 header GRUB would take, else the best near miss with its flaw, else None."""
+    head = view.read(0, BEYOND)
+    near: Header | None = None
+    for at in _occurrences(head, MAGIC1):
+        if len(head) < at + 12:
+            break
+        flags, checksum = struct.unpack_from("<II", head, at + 4)
+        sound = (0x1BADB002 + flags + checksum) & 0xFFFFFFFF == 0
+        if sound and at % ALIGN1 == 0 and at + 12 <= SEARCH1:
+            return _multiboot1(view, elf, head, at, flags)
+        if near is None or (sound and "checksum" in near.flaw):
+            flaw = _misplaced(at, sound, SEARCH1, ALIGN1, 12)
+            if sound or at + 12 <= SEARCH1:
+                near = Header(version=1, offset=at, flags=flags, flaw=flaw)
+    return near
+
+
+def read2(view: View, elf: Elf | None) -> Header | None:
+    """Return the Multiboot 2 header GRUB would take, else the best near miss with its flaw, else None."""
+    head = view.read(0, BEYOND)
+    near: Header | None = None
+    for at in _occurrences(head, MAGIC2):
+        if len(head) < at + 16:
+            break
+        architecture, length, checksum = struct.unpack_from("<III", head, at + 4)
+        sound = (0xE85250D6 + architecture + length + checksum) & 0xFFFFFFFF == 0
+        machine = ARCHITECTURES.get(architecture, f"architecture {architecture}")
+        if sound and at % ALIGN2 == 0 and at + 16 <= SEARCH2 and machine == "i386":
+            return _multiboot2(view, elf, head, at, length)
+        if near is None or (sound and "checksum" in near.flaw):
+            flaw = _misplaced(at, sound, SEARCH2, ALIGN2, 16) or f"its Multiboot 2 header is for {machine}"
+            if sound or at + 16 <= SEARCH2:
+                near = Header(version=2, offset=at, machine=machine, flaw=flaw)
+    return near
+
+
+def _occurrences(head: bytes, magic: bytes) -> list[int]:
+    found: list[int] = []
+    at = head.find(magic)
+    while at >= 0 and len(found) < MAX_TAGS:
+        found.append(at)
+        at = head.find(magic, at + 1)
+    return found
+
+
+def _misplaced(at: int, sound: bool, search: int, align: int, size: int) -> str:
+    name = "Multiboot" if search == SEARCH1 else "Multiboot 2"
+    if not sound:
+        return f"its {name} header at {at:#x} has a bad checksum"
+    if at % align:
+        return f"its {name} header at {at:#x} is not aligned to {align} bytes"
+    if at + size > search:
+        return f"its {name} header is at {at:#x}, GRUB looks only in the first {search >> 10} KiB"
+    return ""
+
+
+def _multiboot1(view: View, elf: Elf | None, head: bytes, at: int, flags: int) -> Header:
+    flaw = f"its Multiboot flags {flags:#x} require a feature GRUB does not have" if flags & UNKNOWN_FLAGS else ""
+    if view.size < 32:
+        flaw = flaw or "is truncated: GRUB wants at least 32 bytes"
+    if not flags & KLUDGE:
+        return Header(version=1, offset=at, flags=flags, flaw=flaw or _elf_flaw(elf, SEARCH1))
+    if len(head) < at + 32:
+        return Header(version=1, offset=at, flags=flags, flaw="is truncated in its Multiboot header")
+    addresses = struct.unpack_from("<IIIII", head, at + 12)
+    load, kludge_flaw = _by_addresses(view, at, *addresses[:4])
+    entry = addresses[4]
+    if not kludge_flaw and load is not None and entry not in load:
+        kludge_flaw = f"its Multiboot header enters at {entry:#x}, outside of what it loads"
+    return Header(version=1, offset=at, flags=flags, load=load, entry=entry, flaw=flaw or kludge_flaw)
+
+
+def _by_addresses(
+    view: View, at: int, header_addr: int, load_addr: int, load_end: int, bss_end: int
+) -> tuple[range | None, str]:
+    """Return what the address fields ("a.out kludge") load, and what is wrong with them."""
+    start = at - (header_addr - load_addr)
+    if start < 0 or header_addr < load_addr:
+        return None, "its Multiboot header's addresses begin before the file does"
+    length = load_end - load_addr if load_end else view.size - start
+    if length <= 0 or (bss_end and bss_end < load_addr + length):
+        return None, "its Multiboot header's addresses run backwards"
+    load = range(load_addr, bss_end or load_addr + length)
+    if start + length > view.size:
+        # GRUB does not notice and starts half a kernel.
+        return load, f"is truncated: its Multiboot header loads up to byte {start + length}, the file has {view.size}"
+    return load, ""
+
+
+def _elf_flaw(elf: Elf | None, search: int, *, multiboot2: bool = False) -> str:
+    """Return why GRUB's ELF loader refuses *elf* (grub-core/loader/multiboot_elfxx.c), empty if it takes it."""
+    if elf is None:
+        return "has a Multiboot header without load addresses, but is no ELF file"
+    if elf.flaw:
+        return elf.flaw
+    if elf.machine != {32: "i386", 64: "x86-64"}[elf.bits]:
+        return f"is a kernel for {elf.machine} in a {elf.bits}-bit ELF file"
+    if elf.type not in (ET_EXEC, ET_DYN):
+        return "has a Multiboot header, but is no executable ELF file"
+    if elf.headers_end > search:
+        return f"its ELF program headers end at {elf.headers_end:#x}, GRUB looks only in the first {search >> 10} KiB"
+    if elf.load is None:
+        return "has no segments to load"
+    if elf.load.stop > 1 << 32:
+        return f"loads up to {elf.load.stop:#x}, above the 4 GiB a Multiboot loader reaches"
+    if elf.physical_entry is None:
+        return f"its entry point {elf.entry:#x} is in none of its segments"
+    if multiboot2 and any(s.type in (SHT_REL, SHT_RELA) for s in elf.sections):
+        return "has relocation sections, which GRUB's multiboot2 refuses"
+    return ""
+
+
+# Multiboot 2 header tags, and the sizes GRUB reads of them.
+_INFORMATION, _ADDRESS, _ENTRY, _EFI_BS, _ENTRY_EFI64, _RELOCATABLE = 1, 2, 3, 7, 9, 10
+_KNOWN_TAGS = frozenset((_INFORMATION, _ADDRESS, _ENTRY, 4, 5, 6, _EFI_BS, _ENTRY_EFI64, _RELOCATABLE))
+_KNOWN_INFORMATION = frozenset(range(22))
+
+
+def _multiboot2(view: View, elf: Elf | None, head: bytes, at: int, length: int) -> Header:
+    end = min(at + length, len(head), SEARCH2)
+    tags: list[int] = []
+    flaw = ""
+    load: range | None = None
+    entry: int | None = None
+    position = at + 16
+    while len(tags) < MAX_TAGS:
+        if position + 8 > end:
+            flaw = flaw or "its Multiboot 2 header has no end tag"
+            break
+        kind, tag_flags, size = struct.unpack_from("<HHI", head, position)
+        if kind == 0:
+            break
+        tags.append(kind)
+        if size < 8 or position + size > end:
+            flaw = flaw or f"its Multiboot 2 header has a tag of {size} bytes that leaves it"
+            break
+        body = head[position + 8 : position + size]
+        required = not tag_flags & 1
+        if kind == _INFORMATION and required:
+            wanted = struct.unpack_from(f"<{len(body) // 4}I", body)
+            unknown = [w for w in wanted if w not in _KNOWN_INFORMATION]
+            if unknown:
+                flaw = flaw or f"its Multiboot 2 header requires information {unknown[0]}, which GRUB does not give"
+        elif kind == _ADDRESS and len(body) >= 16:
+            header_addr, load_addr, load_end, bss_end = struct.unpack_from("<IIII", body)
+            if load_addr == 0xFFFFFFFF:
+                load_addr = header_addr - at
+            load, wrong = _by_addresses(view, at, header_addr, load_addr, load_end, bss_end)
+            flaw = flaw or wrong
+        elif kind == _ENTRY and len(body) >= 4:
+            (entry,) = struct.unpack_from("<I", body)
+        elif kind not in _KNOWN_TAGS and required:
+            flaw = flaw or f"its Multiboot 2 header requires tag {kind}, which GRUB does not know"
+        position += (size + 7) & ~7
+    else:
+        flaw = flaw or f"its Multiboot 2 header has more than {MAX_TAGS} tags"
+    if _ADDRESS in tags:
+        if entry is None and not (_EFI_BS in tags and _ENTRY_EFI64 in tags):
+            flaw = flaw or "its Multiboot 2 header gives load addresses but no entry address"
+    else:
+        flaw = flaw or _elf_flaw(elf, SEARCH2, multiboot2=True)
+    return Header(version=2, offset=at, tags=tuple(tags), load=load, entry=entry, flaw=flaw)

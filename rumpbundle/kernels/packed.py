@@ -1,0 +1,63 @@
+"""gzip-compressed kernels, as GRUB's gzio module takes them (RFC 1952)."""
+
+from __future__ import annotations
+
+import zlib
+
+from rumpbundle.content import CHUNK
+from rumpbundle.errors import KernelError
+from rumpbundle.kernels.view import View
+
+GZIP = b"\x1f\x8b"
+LIMIT = 48 << 20
+"""A kernel that is larger unpacked is not looked into: memory stays bounded whatever the file claims."""
+_UNSUPPORTED_FLAGS = 0xE2
+"""Reserved bits, and the header checksum, whose bit GRUB reads as "continued in another file"."""
+
+
+def is_gzip(view: View) -> bool:
+    return view.read(0, 2) == GZIP
+
+
+def unpack(view: View) -> bytearray:
+    """Return what the gzip file *view* holds.
+
+    Raises:
+        KernelError: it is damaged, larger than ``LIMIT``, or of a kind GRUB does not take.
+    """
+    header = view.read(0, 10)
+    if len(header) < 10 or view.size < 18:
+        raise KernelError("is a truncated gzip file")
+    if header[2] != 8 or header[3] & _UNSUPPORTED_FLAGS:
+        raise KernelError(
+            "is a gzip file of a kind GRUB cannot read", hint="unpack it with gunzip and bundle the result"
+        )
+    # GRUB takes the size from the last four bytes, and so do we, but believe it only once it came true.
+    size = int.from_bytes(view.read(view.size - 4, 4), "little")
+    if size > LIMIT:
+        raise KernelError(
+            f"is a gzip file that says it unpacks to {size} bytes, more than the {LIMIT >> 20} MiB we look into",
+            hint="unpack it with gunzip and bundle the result",
+        )
+    unpacked = bytearray(size)
+    filled = 0
+    inflate = zlib.decompressobj(wbits=31)
+    try:
+        for chunk in view.chunks(0, view.size, 0):
+            while chunk and not inflate.eof:
+                part = inflate.decompress(chunk, CHUNK)
+                if filled + len(part) > size:
+                    raise KernelError("is a damaged gzip file: it unpacks to more than it says")
+                unpacked[filled : filled + len(part)] = part
+                filled += len(part)
+                chunk = inflate.unconsumed_tail
+    except zlib.error as error:
+        raise KernelError(f"is a damaged gzip file: {error}") from None
+    if not inflate.eof:
+        raise KernelError("is a truncated gzip file")
+    if filled != size:
+        raise KernelError(
+            "is a gzip file with more behind its first part, which GRUB cannot read",
+            hint="unpack it with gunzip and bundle the result",
+        )
+    return unpacked

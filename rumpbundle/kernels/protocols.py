@@ -1,0 +1,108 @@
+"""Which protocols start a kernel, in which order, and where that is known to fail.
+
+All that the file carries and a disk image can use, best first:
+
+1. a PE image: ``linux`` if it has a Linux setup header too, then ``efi``. Multiboot headers inside a PE image do not
+   count: GRUB refuses them (``invalid arch-dependent ELF magic``);
+2. else ``multiboot2`` before ``multiboot`` (Xen's Multiboot 1 entry hangs under UEFI), then ``linux``, or ``linux16``
+   where the kernel has no 32-bit entry that works.
+
+The first of them that the firmware knows is taken (``linux16`` needs a BIOS, ``efi`` needs UEFI), except where the
+kernel is known to fail that way (``troubles``). ``--protocol`` overrides all of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rumpbundle.kernels import traces
+from rumpbundle.kernels.anatomy import Anatomy
+from rumpbundle.kernels.families import Origin
+from rumpbundle.kernels.kinds import Family, Firmware, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """Something in the file that a boot loader could use, whether or not ours can."""
+
+    kind: str
+    """``multiboot``, ``multiboot2``, ``linux``, ``efi``, ``pvh``, ``xen`` or ``solo5``."""
+    detail: str
+    flaw: str = ""
+    """Why a disk image cannot use it; empty if it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A protocol this kernel carries that is known to fail under one firmware (facts/guests.md)."""
+
+    protocol: Protocol
+    firmware: Firmware
+    reason: str
+
+
+def usable(anatomy: Anatomy, compression: str) -> Iterator[Protocol]:
+    """Yield what a disk image can start the kernel by, best first (see above)."""
+    if (anatomy.solo5 and anatomy.solo5 != "virtio") or anatomy.is_xen_pv:
+        # Solo5's Xen binding has a Multiboot header and yet says nothing under GRUB: the header alone is no proof.
+        return
+    if anatomy.pe is None:
+        if anatomy.multiboot2 is not None and not anatomy.multiboot2.flaw:
+            yield Protocol.MULTIBOOT2
+        if anatomy.multiboot1 is not None and not anatomy.multiboot1.flaw:
+            yield Protocol.MULTIBOOT
+    if anatomy.setup is not None and not anatomy.setup.flaw:
+        yield Protocol.LINUX16 if anatomy.setup.needs_real_mode else Protocol.LINUX
+    if anatomy.pe is not None and not anatomy.pe.flaw and not compression:
+        yield Protocol.EFI
+
+
+def loaded(anatomy: Anatomy, protocols: tuple[Protocol, ...]) -> tuple[range | None, int | None]:
+    """Return the physical addresses the best of *protocols* loads the kernel to, and where it enters it."""
+    best = protocols[0] if protocols else None
+    header = (
+        {Protocol.MULTIBOOT2: anatomy.multiboot2, Protocol.MULTIBOOT: anatomy.multiboot1}.get(best) if best else None
+    )
+    load = entry = None
+    if anatomy.elf is not None:
+        load, entry = anatomy.elf.load, anatomy.elf.physical_entry
+    elif anatomy.setup is not None:
+        load, entry = anatomy.setup.load, anatomy.setup.code32_start or None
+    if header is not None:
+        load = load if header.load is None else header.load
+        entry = entry if header.entry is None else header.entry
+    return load, entry
+
+
+def troubles(origin: Origin) -> Iterator[Trouble]:
+    """Yield what was seen to fail (facts/guests.md, third-party kernels)."""
+
+    def under_uefi(reason: str) -> Trouble:
+        return Trouble(Protocol.MULTIBOOT, Firmware.UEFI, reason)
+
+    if origin.family is Family.XEN:
+        yield under_uefi("Xen hangs silently when multiboot starts it under UEFI; multiboot2 works")
+    if traces.GNU_MACH in origin.marks:
+        yield under_uefi("GNU Mach resets the machine under UEFI")
+    if traces.INVADERS in origin.marks:
+        yield under_uefi("GRUB Invaders draws into VGA text memory, which UEFI does not have")
+
+
+def carried(anatomy: Anatomy) -> Iterator[Carried]:
+    for kind, header in (("multiboot2", anatomy.multiboot2), ("multiboot", anatomy.multiboot1)):
+        if header is not None:
+            flaw = "inside a PE image, where GRUB refuses it" if anatomy.pe is not None else header.flaw
+            yield Carried(kind, header.detail, flaw)
+    if anatomy.setup is not None:
+        yield Carried("linux", anatomy.setup.detail, anatomy.setup.flaw)
+    if anatomy.pe is not None:
+        yield Carried("efi", anatomy.pe.detail, anatomy.pe.flaw)
+    if anatomy.is_xen_pv:
+        guest = anatomy.xen.get("guest_os", "unnamed guest")
+        yield Carried("xen", f"PV kernel, {guest}", "only Xen's domain builder starts it")
+    if anatomy.pvh_entry is not None:
+        yield Carried("pvh", f"entry {anatomy.pvh_entry:#x}", "no boot loader on a disk enters by PVH")
+    if anatomy.solo5:
+        wants = ", ".join(f"{d.kind} {d.name}" for d in anatomy.devices) or "no devices"
+        yield Carried("solo5", f"target {anatomy.solo5}, {wants}")

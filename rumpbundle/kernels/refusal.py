@@ -1,0 +1,93 @@
+"""Why a file that carries no usable boot protocol is refused, and what its owner can do instead."""
+
+from __future__ import annotations
+
+from rumpbundle.kernels import elf, foreign
+from rumpbundle.kernels.anatomy import Anatomy
+from rumpbundle.kernels.elf import Elf
+
+ELSEWHERE = "the images are for x86-64 machines: build the kernel for x86-64"
+_UNIKERNEL = "bundle a unikernel or a kernel with a Multiboot header; a program needs an operating system"
+
+
+def of_kernel(anatomy: Anatomy) -> tuple[str, str]:
+    """Return why no disk image boots this kernel and what to do; both empty if it is no kernel at all."""
+    machine = anatomy.machine
+    if anatomy.solo5 and anatomy.solo5 != "virtio":
+        return _solo5(anatomy.solo5)
+    if anatomy.is_xen_pv and machine in ("i386", "x86-64"):
+        return (
+            "is a Xen PV kernel, which only Xen's domain builder starts",
+            "make a Xen kit of it instead: rumpbundle xen",
+        )
+    if anatomy.elf is not None:
+        found = _elf_kernel(anatomy, anatomy.elf)
+        if found[0]:
+            return found
+    if anatomy.pe is not None and (anatomy.pe.is_efi or anatomy.setup is not None):
+        return anatomy.pe.flaw, ELSEWHERE if anatomy.pe.machine != "x86-64" else ""
+    for header in (anatomy.multiboot2, anatomy.multiboot1):
+        if header is not None and header.flaw:
+            return header.flaw, ""
+    if anatomy.setup is not None:
+        return anatomy.setup.flaw, ""
+    return "", ""
+
+
+def _solo5(target: str) -> tuple[str, str]:
+    tender = {"hvt": "solo5-hvt", "spt": "solo5-spt", "muen": "the Muen separation kernel", "xen": "Xen"}.get(target)
+    only = f", which only {tender} starts" if tender else ""
+    return f"is a Solo5 unikernel for {target}{only}", "build it for the virtio target (mirage configure -t virtio)"
+
+
+def _elf_kernel(anatomy: Anatomy, found: Elf) -> tuple[str, str]:
+    if found.flaw or found.type not in (elf.ET_EXEC, elf.ET_DYN) or _interpreter(found):
+        return "", ""
+    header = anatomy.multiboot2 or anatomy.multiboot1
+    if found.machine not in ("i386", "x86-64"):
+        known = header is not None or anatomy.has_unikraft_sections or bool(anatomy.xen) or bool(anatomy.solo5)
+        return (f"is a kernel for {found.machine}", ELSEWHERE) if known else ("", "")
+    if header is not None:
+        return "", ""
+    if anatomy.has_unikraft_sections:
+        return (
+            "is a Unikraft kernel without a Multiboot header, as Firecracker boots it (lxboot)",
+            "build it for the qemu platform with Multiboot, or as an EFI stub",
+        )
+    if anatomy.pvh_entry is not None:
+        return (
+            "is a kernel that can only be entered by PVH, which no boot loader on a disk does",
+            "bundle the bzImage (vmlinuz) if it is a Linux kernel, else build it with a Multiboot header",
+        )
+    return "", ""
+
+
+def of_other(anatomy: Anatomy) -> tuple[str, str]:
+    """Return what a file is that is no kernel, as a phrase that begins with a verb, and what to do instead."""
+    found = anatomy.elf
+    if found is None:
+        problem, hint = foreign.describe(anatomy.view)
+        return problem or foreign.guess(anatomy.view) or "is no kernel of any known kind", hint
+    if found.flaw:
+        return found.flaw, ""
+    if found.type == elf.ET_REL:
+        return "is a relocatable object file", "link it first"
+    if found.type == elf.ET_CORE:
+        return "is a core dump", ""
+    if found.type not in (elf.ET_EXEC, elf.ET_DYN):
+        return "is an ELF file, but no executable one", ""
+    where = "" if found.machine in ("i386", "x86-64") else f" for {found.machine}"
+    if found.has_soname:
+        return f"is a shared library{where}", _UNIKERNEL
+    if _interpreter(found):
+        return f"is an ordinary dynamically linked program{where}", _UNIKERNEL
+    if where:
+        return f"is a program or kernel{where}", ELSEWHERE
+    return (
+        "is an ELF program without a boot header: an ordinary static program, or a kernel nothing can boot",
+        _UNIKERNEL,
+    )
+
+
+def _interpreter(found: Elf) -> bool:
+    return any(s.type == elf.PT_INTERP for s in found.segments)
