@@ -9,13 +9,13 @@ from __future__ import annotations
 import importlib
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Literal as OneOf
 
-from rumpbundle.errors import UsageError
+from rumpbundle.errors import ConfigError, UsageError
 from rumpbundle.payload import Module, Volume
 from rumpbundle.tree import Directory
 from rumpbundle.unikernel import Firmware, Protocol, Unikernel
@@ -112,6 +112,51 @@ def command_line(request: Request, text: str) -> str:
         return text
     name = re.sub(r"[^A-Za-z0-9._+,@%:=-]", "_", request.kernel.name)
     return f"{name} {text}" if text else name
+
+
+def words(arguments: Sequence[str], path: str) -> str:
+    """Return *arguments* as one command line that splits into them again; one with blanks goes into ``"…"``.
+
+    *path* is where they stand in the configuration, for errors.
+
+    Raises:
+        ConfigError: one is empty, or holds quotes, backslashes or control characters: every loader and kernel has
+            rules of its own for these.
+    """
+    shown = []
+    for index, argument in enumerate(arguments):
+        if not argument or re.search(r"[\"'\\\x00-\x1f\x7f]", argument):
+            problem = "is empty" if not argument else f"holds quotes, backslashes or control characters: {argument!r}"
+            raise ConfigError(
+                f"{path}[{index}]: {problem}; this guest gets its arguments on a command line, which cannot carry it",
+                hint="put it into a file the program reads",
+            )
+        shown.append(f'"{argument}"' if " " in argument else argument)
+    return " ".join(shown)
+
+
+def arguments_of(config: Config) -> str:
+    """Return the arguments of the one program *config* runs, as a command line without the program's name.
+
+    Raises:
+        ConfigError: it runs several, or in a way only rumprun knows.
+    """
+    if config.cmdline is not None:
+        return config.cmdline.strip().partition(" ")[2]
+    if len(config.rc) > 1:
+        raise ConfigError("$.rc[1]: this guest is one program; only rumprun runs several")
+    for program in config.rc:
+        if program.runmode:
+            raise ConfigError("$.rc[0].runmode: this guest is one program, there is nothing beside it to run")
+        return words(program.argv, "$.rc[0].argv")
+    return ""
+
+
+def refuse(config: Config, why: Mapping[str, str]) -> None:
+    """Raise :class:`ConfigError` if *config* sets a key of *why*, with the reason *why* gives."""
+    for key, reason in why.items():
+        if getattr(config, key):
+            raise ConfigError(f"$.{key}: {reason}")
 
 
 def check_mount(mount: str) -> None:

@@ -1,0 +1,76 @@
+"""Linux: a command line and initrds; what the kernel does not know goes to init.
+
+``KEY=VALUE`` words that are no parameters become init's environment, what follows ``--`` its arguments
+(admin-guide/kernel-parameters). ``ip=`` is read by the kernel (CONFIG_IP_PNP) or by the initrd of most
+distributions, ``hostname=`` by kernels since 6.0.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rumpbundle.errors import ConfigError, UsageError
+from rumpbundle.guests import Delivery, Request, arguments_of, command_line, refuse
+
+if TYPE_CHECKING:
+    from rumpbundle.config import Config, Network
+
+CMDLINE_LIMIT = 2047
+"""Bytes of command line an x86 kernel keeps (COMMAND_LINE_SIZE, 2048 with the NUL); it cuts off the rest."""
+
+_CANNOT = {"blk": "a Linux guest mounts by itself; see the notes on LABEL= of --data and --volume"}
+
+
+def deliver(request: Request, scratch: Path) -> Delivery:
+    """Return the command line and the initrds, data among them.
+
+    Raises:
+        ConfigError: the configuration says what no parameter carries.
+        UsageError: the command line is too long.
+    """
+    text = request.cmdline or ""
+    if request.config is not None:
+        refuse(request.config, _CANNOT)
+        text = _with_config(text, request.config)
+    line = command_line(request, text)
+    if len(line.encode("utf-8", "surrogateescape")) > CMDLINE_LIMIT:
+        raise UsageError(f"Linux cuts its command line off after {CMDLINE_LIMIT} bytes", where="--cmdline")
+    return Delivery(cmdline=line, modules=request.modules)
+
+
+def _with_config(text: str, config: Config) -> str:
+    before, separator, after = f" {text} ".partition(" -- ")
+    parameters, arguments = " ".join(_parameters(config)), arguments_of(config)
+    if separator and arguments:
+        raise UsageError("has arguments after --, and the configuration has arguments too", where="--cmdline")
+    before, after = before.strip(), after.strip() or arguments
+    return " ".join(filter(None, (before, parameters, *(("--", after) if after else ()))))
+
+
+def _parameters(config: Config) -> Iterator[str]:
+    if config.hostname is not None:
+        yield f"hostname={config.hostname}"
+    if len(config.net) > 1:
+        raise ConfigError("$.net[1]: the kernel's ip= parameter configures one interface")
+    for network in config.net:
+        yield _ip(network)
+    for key, value in config.env.items():
+        if "." in key or not re.fullmatch(r"[^\s\"'\\\x00-\x1f\x7f]*", value) or '"' in key:
+            raise ConfigError(
+                f"$.env.{key}: cannot reach init through the kernel's command line: no dots in the name (those are "
+                "module parameters), no blanks, quotes or backslashes in the value"
+            )
+        yield f"{key}={value}"
+
+
+def _ip(network: Network) -> str:
+    if network.type != "inet":
+        raise ConfigError("$.net[0].type: the kernel's ip= parameter takes IPv4 only")
+    if network.method == "dhcp":
+        return f"ip=:::::{network.interface}:dhcp"
+    mask = ipaddress.ip_network(f"0.0.0.0/{network.mask}").netmask
+    return f"ip={network.addr}::{network.gw or ''}:{mask}::{network.interface}:off"

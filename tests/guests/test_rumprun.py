@@ -1,0 +1,223 @@
+"""rumprun: from the configuration to what the guest's own parser makes of the bytes it receives."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from support import rumprun as guest
+
+from rumpbundle.config import Block, Config, Network, Program
+from rumpbundle.content import Content
+from rumpbundle.errors import ConfigError, RumpbundleError, UsageError
+from rumpbundle.guests import Delivery, Request, deliver
+from rumpbundle.payload import Module
+from rumpbundle.tree import File
+from rumpbundle.unikernel import Family, Firmware, Protocol, Unikernel
+
+VIRTIO = Unikernel(
+    name="app.bin",
+    content=Content.of_bytes(b"k"),
+    family=Family.RUMPRUN,
+    protocols=(Protocol.MULTIBOOT,),
+    target="hw_virtio",
+    drivers=frozenset({"virtio-blk", "virtio-net"}),
+)
+GENERIC = dataclasses.replace(
+    VIRTIO, target="hw_generic", drivers=frozenset({"virtio-blk", "virtio-scsi", "virtio-net", "e1000"})
+)
+NO_DISK = dataclasses.replace(VIRTIO, drivers=frozenset({"virtio-net"}))
+XEN = dataclasses.replace(VIRTIO, target="xen", drivers=frozenset({"xen-blk", "xen-net"}))
+
+DHCP = Network(interface="vioif0", type="inet", method="dhcp")
+
+
+def request(config: Config | None, kernel: Unikernel = VIRTIO, **changes) -> Request:
+    boot = dict.fromkeys(Firmware, Protocol.MULTIBOOT)
+    return dataclasses.replace(Request(kernel=kernel, boot=boot, config=config, epoch=0), **changes)
+
+
+def received(delivery: Delivery) -> guest.Guest:
+    """Return what the guest makes of a delivery."""
+    files = {node.name: node.content.read() for node in delivery.root.children if isinstance(node, File)}
+    return guest.boot(delivery.cmdline, [module.content.read() for module in delivery.modules], files)
+
+
+def test_the_whole_configuration_arrives(tmp_path):
+    config = Config(
+        hostname="web1",
+        env={"LANG": "C", "EMPTY": "", "PATH": "/a:/b c'd"},
+        rc=(
+            Program(bin="httpd", argv=("-d", "/data", "two words", "it's", "")),
+            Program(bin="cat", runmode="|"),
+            Program(bin="cron", argv=(), runmode="&"),
+        ),
+        net=(Network(interface="vioif0", type="inet", method="static", addr="10.0.0.2", mask=24, gw="10.0.0.1"),),
+        blk=(Block(source="dev", path="/dev/ld1a", mountpoint="/data"), Block(source="vnd", path="x.iso")),
+    )
+    found = received(deliver(request(config), tmp_path))
+    assert found.programs == [
+        (["httpd", "-d", "/data", "two words", "it's", ""], ""),
+        (["cat"], "|"),
+        (["cron"], "&"),
+    ]
+    assert (found.env, found.hostname) == (config.env, "web1")
+    assert found.net == {
+        "if": "vioif0", "type": "inet", "method": "static", "addr": "10.0.0.2", "mask": "24", "gw": "10.0.0.1",
+    }  # fmt: skip
+    assert found.blk == [
+        {"source": "dev", "path": "/dev/ld1a", "fstype": "blk", "mountpoint": "/data"},
+        {"source": "vnd", "path": "x.iso"},
+    ]
+
+
+def test_without_configuration_the_first_program_runs(tmp_path):
+    assert received(deliver(request(None), tmp_path)).programs == [(["app"], "")]
+    assert received(deliver(request(Config(env={"A": "b"})), tmp_path)).programs == [(["app"], "")]
+
+
+def test_cmdline_is_split_by_the_guest(tmp_path):
+    found = received(deliver(request(Config(cmdline="httpd -d 'a b' /data")), tmp_path))
+    assert found.programs == [(["httpd", "-d", "a b", "/data"], "")]
+
+
+def _of_length(length: int) -> Config:
+    """Return a configuration whose text is *length* bytes."""
+    empty = len(deliver(request(Config(cmdline="a", env={"V": ""})), None).config)
+    return Config(cmdline="a", env={"V": "x" * (length - empty)})
+
+
+@pytest.mark.parametrize("length", [4093, 4094])
+def test_up_to_4094_bytes_it_is_a_module(length, tmp_path):
+    config = _of_length(length)
+    delivery = deliver(request(config), tmp_path)
+    assert delivery.modules[0].content.size == length
+    assert delivery.cmdline == "app.bin"
+    assert received(delivery).env == config.env
+
+
+@pytest.mark.parametrize("length", [4095, 65535, 65536])
+def test_above_it_is_a_file(length, tmp_path):
+    config = _of_length(length)
+    delivery = deliver(request(config), tmp_path)
+    assert not delivery.modules
+    assert delivery.cmdline == "app.bin _RUMPRUN_ROOTFSCFG=/json.cfg"
+    assert received(delivery).env == config.env
+    assert deliver(request(config, argv0=False), tmp_path).cmdline == "_RUMPRUN_ROOTFSCFG=/json.cfg"
+
+
+def test_above_64_kib_it_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="at most 65536 bytes"):
+        deliver(request(_of_length(65537)), tmp_path)
+
+
+def test_a_file_needs_a_disk_driver(tmp_path):
+    with pytest.raises(ConfigError, match="no disk driver"):
+        deliver(request(_of_length(4095), NO_DISK), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "kernel", "message"),
+    [
+        (Config(env={"A": 'say "x"'}), VIRTIO, r"\$.env.A: contains a double quote"),
+        (Config(cmdline="a\\b"), VIRTIO, r"\$.cmdline: contains a backslash"),
+        (Config(rc=(Program(bin="a", argv=("x", "y\nz")),)), VIRTIO, r"\$.rc\[0\].argv\[1\]: contains a control"),
+        (Config(net=(DHCP, DHCP)), VIRTIO, r"\$.net\[1\]: rumprun configures one"),
+        (Config(net=(Network(interface="wm0", type="inet", method="dhcp"),)), VIRTIO, "needs the e1000 driver"),
+        (
+            Config(net=(Network(interface="xenif0", type="inet", method="dhcp"),)),
+            VIRTIO,
+            "interfaces are called vioif0",
+        ),
+        (Config(net=(Network(interface="eth0", type="inet", method="dhcp"),)), XEN, "interfaces are called xenif0"),
+        (Config(net=(Network(interface="vioif0", type="inet", method="dhcp", cloner=True),)), VIRTIO, "only Xen"),
+        (Config(blk=(Block(source="vnd", path="a"), Block(source="vnd", path="b"))), VIRTIO, "one vnd image"),
+        (Config(blk=(Block(source="etfs", path="xvda"),)), VIRTIO, "Xen PV only"),
+        (Config(blk=(Block(source="dev", path="/dev/ld0a"),)), XEN, "through etfs"),
+        (Config(blk=(Block(source="dev", path="/dev/sd0a"),)), VIRTIO, "needs the virtio-scsi driver"),
+        (Config(blk=(Block(source="dev", path="/dev/ld0f"),)), VIRTIO, "letters a-e only"),
+        (Config(blk=(Block(source="dev", path="/dev/wd0a"),)), VIRTIO, "expected a disk of this guest"),
+        (Config(blk=(Block(source="dev", path="x", fstype="kernfs", mountpoint="/kern"),)), VIRTIO, "no kernfs"),
+        (
+            Config(blk=(Block(source="dev", path="/dev/ld0a", mountpoint="/a"),) * 2),
+            VIRTIO,
+            r"\$.blk\[1\].path: /dev/ld0a is mounted by \$.blk\[0\]",
+        ),
+    ],
+)
+def test_what_the_guest_would_die_on_is_refused(config, kernel, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        deliver(request(config, kernel), tmp_path)
+
+
+@pytest.mark.parametrize("path", ["/dev/ld0a", "/dev/ld9e", "/dev/sd0h", "/dev/cd0a"])
+def test_devices_with_a_driver_pass(path, tmp_path):
+    config = Config(blk=(Block(source="dev", path=path, mountpoint="/data"),))
+    assert received(deliver(request(config, GENERIC), tmp_path)).blk[0]["path"] == path
+
+
+def test_xen_gets_its_text_for_the_xenstore(tmp_path):
+    net = Network(interface="xenif0", type="inet", method="dhcp")
+    blk = Block(source="etfs", path="xvda", mountpoint="/data")
+    delivery = deliver(request(Config(cmdline="a", net=(net,), blk=(blk,)), XEN), tmp_path)
+    assert (delivery.modules, delivery.cmdline) == ((), "")
+    found = guest.read(delivery.config.decode())
+    assert found.net == {"if": "xenif0", "cloner": "true", "type": "inet", "method": "dhcp"}
+
+
+def test_the_user_may_write_the_dialect_himself(tmp_path):
+    own = Module("cfg.json", Content.of_bytes(b'{"cmdline":"a",}'))
+    assert deliver(request(None, modules=(own,)), tmp_path).modules == (own,)
+    assert deliver(request(None, cmdline="_RUMPRUN_ROOTFSCFG=/x"), tmp_path).cmdline.endswith(
+        " _RUMPRUN_ROOTFSCFG=/x"
+    )
+    with pytest.raises(UsageError, match="ignores all modules but the first"):
+        deliver(request(None, modules=(own, own)), tmp_path)
+    with pytest.raises(UsageError, match="panics on a module of more than 4094"):
+        deliver(request(None, modules=(Module("c", Content.of_bytes(bytes(4095))),)), tmp_path)
+    with pytest.raises(UsageError, match="ignores command line"):
+        deliver(request(Config(cmdline="a"), modules=(own,)), tmp_path)
+    with pytest.raises(UsageError, match="ignores command line"):
+        deliver(request(Config(cmdline="a"), cmdline="b"), tmp_path)
+
+
+CARRIED = st.characters(min_codepoint=32, exclude_characters='"\\\x7f', exclude_categories=("Cs",))
+ANY = st.characters(exclude_characters="\0", exclude_categories=("Cs",))
+NAME = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters='="\\'), min_size=1, max_size=8)
+
+
+def configs(characters):
+    text = st.text(characters, max_size=20)
+    program = st.builds(Program, bin=text.filter(bool), argv=st.lists(text, max_size=4).map(tuple))
+    return st.builds(
+        Config,
+        rc=st.lists(program, min_size=1, max_size=3).map(tuple),
+        env=st.dictionaries(NAME, text, max_size=4),
+        hostname=st.none() | st.from_regex(r"[A-Za-z0-9._-]{1,20}", fullmatch=True),
+        net=st.sampled_from([(), (DHCP,)]),
+    )
+
+
+@given(configs(CARRIED))
+def test_what_is_configured_is_what_the_guest_reads(config):
+    found = received(deliver(request(config), None))
+    assert found.programs == [([program.bin, *program.argv], "") for program in config.rc]
+    assert (found.env, found.hostname) == (config.env, config.hostname)
+    assert (found.net is None) == (not config.net)
+
+
+@given(configs(ANY))
+def test_the_guest_never_panics_on_what_was_accepted(config):
+    try:
+        delivery = deliver(request(config), None)
+    except RumpbundleError:
+        assume(False)
+    assert received(delivery).programs == [([program.bin, *program.argv], "") for program in config.rc]
+
+
+@given(st.binary(max_size=300))
+def test_every_printable_character_arrives(data):
+    value = data.decode("latin-1").translate(dict.fromkeys([*range(32), ord('"'), ord("\\"), 127]))
+    assert received(deliver(request(Config(env={"V": value})), None)).env == {"V": value}
