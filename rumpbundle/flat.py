@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from rumpbundle.content import CHUNK, FileSlice, InputFile, Late, Literal
@@ -24,37 +26,47 @@ def write_flat(layout: DiskLayout, fd: int, report: Report = silent, label: str 
     last. Raises :class:`InputError` if an input changes meanwhile, :class:`HostError` if the disk is full.
     """
     extents = layout.extents
-    late: list[Extent] = []
     big = {e.source.file: None for e in extents if isinstance(e.source, FileSlice) and e.source.file.size > SMALL}
-    try:
+    with disk_errors():
         os.ftruncate(fd, layout.size)
         with ThreadPoolExecutor(1) as hasher:
             hashes = [hasher.submit(file.sha256) for file in big if not file.hashed]
-            batch = _Batch(fd)
             try:
-                for extent in extents:
-                    source = extent.source
-                    if isinstance(source, Late):
-                        late.append(extent)
-                        continue
-                    if isinstance(source, Literal):
-                        batch.add(extent.offset, source.data)
-                    elif source.file.size <= SMALL:
-                        batch.add(extent.offset, _read_small(source))
-                    else:
-                        _copy(source, fd, extent.offset, report, label)
-                        continue
-                    report(Advanced(label, extent.length))
-                batch.flush()
+                write_extents((e for e in extents if not isinstance(e.source, Late)), fd, report, label)
             except BaseException:
                 for pending in hashes:
                     pending.cancel()
                 raise
             for pending in hashes:
                 pending.result()
-        for extent in late:
-            _write_all(fd, extent.source.read(0, extent.length), extent.offset)
-            report(Advanced(label, extent.length))
+        for extent in extents:
+            if isinstance(extent.source, Late):
+                write_all(fd, extent.source.read(0, extent.length), extent.offset)
+                report(Advanced(label, extent.length))
+
+
+def write_extents(extents: Iterable[Extent], fd: int, report: Report = silent, label: str = "disk") -> None:
+    """Write *extents*, sorted and none of them :class:`Late`, at their offsets of *fd*."""
+    batch = _Batch(fd)
+    for extent in extents:
+        source = extent.source
+        assert not isinstance(source, Late)
+        if isinstance(source, Literal):
+            batch.add(extent.offset, source.data)
+        elif source.file.size <= SMALL:
+            batch.add(extent.offset, _read_small(source))
+        else:
+            _copy(source, fd, extent.offset, report, label)
+            continue
+        report(Advanced(label, extent.length))
+    batch.flush()
+
+
+@contextlib.contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turn an :class:`OSError` of writing the output inside the block into a :class:`HostError`."""
+    try:
+        yield
     except OSError as error:
         raise disk_error(error) from None
 
@@ -87,11 +99,12 @@ class _Batch:
 
     def flush(self) -> None:
         if self._buffer:
-            _write_all(self._fd, self._buffer, self._start)
+            write_all(self._fd, self._buffer, self._start)
             self._buffer = bytearray()
 
 
-def _write_all(fd: int, data: bytes | bytearray, offset: int) -> None:
+def write_all(fd: int, data: bytes | bytearray, offset: int) -> None:
+    """Write all of *data* at *offset* of *fd*."""
     view = memoryview(data)
     while view:
         count = os.pwrite(fd, view, offset)
@@ -148,8 +161,8 @@ def _copy_range(src: int, dst: int, count: int, src_offset: int, dst_offset: int
             if error.errno not in (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF):
                 raise
     data = os.pread(src, min(count, CHUNK), src_offset)
-    _write_all(dst, data, dst_offset)
+    write_all(dst, data, dst_offset)
     return len(data)
 
 
-__all__ = ["InputFile", "disk_error", "write_flat"]
+__all__ = ["InputFile", "disk_error", "disk_errors", "write_all", "write_extents", "write_flat"]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal as OneOf
 from typing import Self
 
-from rumpbundle.content import Content, FileSlice, InputFile, Late, Source
+from rumpbundle.content import Content, FileSlice, InputFile, Late, Literal, Source
 from rumpbundle.identity import Identity
 
 SECTOR = 512
@@ -264,6 +264,21 @@ def settled(layout: DiskLayout) -> tuple[Extent, ...]:
     )
 
 
+def held(layout: DiskLayout) -> DiskLayout:
+    """Return *layout* with 0xFF in the place of everything that is :class:`Late`.
+
+    It is for writers that put those bytes in last, so as not to wait for the payload's hashing before they start;
+    what is not zero keeps its place allocated in every format.
+    """
+
+    def hold(extents: tuple[Extent, ...]) -> tuple[Extent, ...]:
+        return tuple(
+            replace(e, source=Literal(b"\xff" * e.length)) if isinstance(e.source, Late) else e for e in extents
+        )
+
+    return replace(layout, body=hold(layout.body), write_table=lambda disk: hold(layout.write_table(disk)))
+
+
 __all__ = [
     "GIB",
     "MIB",
@@ -273,6 +288,7 @@ __all__ = [
     "LayoutReader",
     "Partition",
     "content_extents",
+    "held",
     "round_up",
     "settled",
 ]

@@ -1,0 +1,47 @@
+"""Open finished images of any format: the disk inside a container, and the files on that disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from rumpbundle.content import InputFile
+from rumpbundle.errors import ImageError
+from rumpbundle.images.disk import Disk, RawDisk
+from rumpbundle.images.medium import FdMedium, Medium
+
+
+@contextlib.contextmanager
+def open_disk(path: str | os.PathLike[str]) -> Iterator[Disk]:
+    """Give the disk inside the finished image at *path*, whatever its format.
+
+    The result has ``size`` (bytes), ``read(offset, length)``, ``container`` (the format's name) and ``facts`` (what
+    the container says about itself). What is no known container is a raw disk.
+
+    Raises:
+        InputError: it cannot be read.
+        ImageError: it is damaged; also while the disk is read.
+    """
+    file = InputFile(path)
+    fd = file.open()
+    try:
+        yield _disk_in(FdMedium(fd))
+    except ImageError as error:
+        if error.where is None:
+            raise ImageError(error.problem, where=file.path, hint=error.hint) from None
+        raise
+    finally:
+        os.close(fd)
+
+
+def _disk_in(medium: Medium) -> Disk:
+    head = medium.read(0, min(medium.size, 512))
+    if head.startswith(b"KDMV"):
+        from rumpbundle.images.vmdk import open_vmdk
+
+        return open_vmdk(medium)
+    return RawDisk(medium)
+
+
+__all__ = ["Disk", "open_disk"]
