@@ -213,7 +213,7 @@ def _start(menu: Menu, firmware: Firmware) -> list[str]:
     else:
         module = "module" if protocol is Protocol.MULTIBOOT else "module2"
         commands += [f"{module} {quote(path)}{_arguments(text)}" for path, text in menu.modules]
-    return ["  " + "; ".join(f"if {command}; then" for command in commands) + " boot; " + "fi; " * len(commands)]
+    return ["  " + " ".join(f"if {command}; then" for command in commands) + " boot; " + "fi; " * len(commands)]
 
 
 def quote(text: str) -> str:
