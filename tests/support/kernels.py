@@ -54,6 +54,17 @@ class Report:
     cmdline: bytes
     modules: tuple[Module, ...]
 
+    @property
+    def arguments(self) -> str:
+        """The command line as text, without what the protocol itself adds to it."""
+        if self.protocol == "efi":
+            return self.cmdline.decode("utf-16-le", "surrogatepass").removesuffix("\0")
+        text = self.cmdline.decode("utf-8", "surrogateescape")
+        if self.protocol == "linux":
+            # GRUB puts the kernel's path first; QEMU does not.
+            return re.sub(r"^BOOT_IMAGE=\S+ ?", "", text)
+        return text
+
     @classmethod
     def parse(cls, serial: bytes) -> Report:
         """Read the last report in *serial*; an AssertionError shows the console if there is none."""
@@ -149,11 +160,15 @@ def _overlap(output: Path) -> None:
     raise AssertionError("no PT_GNU_STACK to replace")
 
 
-def _linux(output: Path) -> None:
-    _gcc(
-        *("-m32", *CFLAGS, "-static", "-Wl,--build-id=none", "-T", "linux.ld"),
-        *("linux.S", "linux.c", "report.c", "-o", output),
-    )
+def _linux(*defines: str) -> Callable[[Path], None]:
+    def make(output: Path) -> None:
+        options = [f"-D{define}" for define in defines]
+        _gcc(
+            *("-m32", *CFLAGS, *options, "-static", "-Wl,--build-id=none", "-T", "linux.ld"),
+            *("linux.S", "linux.c", "report.c", "-o", output),
+        )
+
+    return make
 
 
 def _efi(output: Path) -> None:
@@ -177,7 +192,8 @@ KERNELS: dict[str, Callable[[Path], None]] = {
     "multiboot2": _multiboot("HEADER2"),
     "multiboot2-late": _multiboot("HEADER2", "HEADER_AT=0x8000-0x1000-24"),
     "multiboot-both": _multiboot("HEADER1", "HEADER2"),
-    "linux": _linux,
+    "linux": _linux(),
+    "linux16": _linux("CODE32_START=0"),
     "efi": _efi,
 }
 """What can be built; the name is the file's."""

@@ -65,6 +65,7 @@ def boot(
     until: str | None = None,
     until_screen: str | None = None,
     exit_device: bool = True,
+    serial: bool = True,
     extra: Sequence[str] = (),
 ) -> Result:
     """Boot *image* and return what the guest said and how it ended.
@@ -76,7 +77,7 @@ def boot(
     require("qemu-system-x86_64")
     with tempfile.TemporaryDirectory(prefix="rumpbundle-qemu.") as scratch:
         argv = ["qemu-system-x86_64", "-accel", "tcg", "-m", memory, "-nodefaults", "-no-user-config"]
-        argv += ["-display", "none", "-nic", "none", "-no-reboot", "-serial", "stdio"]
+        argv += ["-display", "none", "-nic", "none", "-no-reboot", "-serial", "stdio" if serial else "none"]
         if exit_device:
             argv += ["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
         argv += _firmware(firmware, Path(scratch))

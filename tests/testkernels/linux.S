@@ -1,8 +1,12 @@
 /*
  * The Linux/x86 boot protocol, version 2.12 (Linux, Documentation/arch/x86/boot.rst). A loader enters the
  * real-mode part behind the setup header (QEMU, GRUB's linux16), or the protected-mode part at 1 MiB: in 32-bit mode
- * at its start or in 64-bit mode at 0x200 (GRUB's linux), with boot_params in esi/rsi.
+ * at its start or in 64-bit mode at 0x200 (GRUB's linux), with boot_params in esi/rsi. CODE32_START=0 says that
+ * only the real-mode entry will do, as iPXE's kernel does.
  */
+#ifndef CODE32_START
+#define CODE32_START 0x100000
+#endif
 	.macro	descriptors /* none, 4 GiB of code, 4 GiB of data */
 	.quad	0, 0x00cf9a000000ffff, 0x00cf92000000ffff
 	.endm
@@ -24,7 +28,7 @@ header:
 	.word	0, version - setup - 512
 	.byte	0, 1            /* type_of_loader, loadflags: LOADED_HIGH */
 	.word	0
-	.long	0x100000        /* code32_start */
+	.long	CODE32_START
 	.long	0, 0, 0         /* ramdisk_image, ramdisk_size, bootsect_kludge */
 	.word	0
 	.byte	0, 0

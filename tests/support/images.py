@@ -1,0 +1,42 @@
+"""Images of test kernels, made through the public API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import rumpbundle
+from rumpbundle import formats
+from rumpbundle.api import ModuleFile
+
+DISK_DRIVERS = {
+    "iso": "raw",
+    "raw": "raw",
+    "vmdk": "vmdk",
+    "vdi": "vdi",
+    "qcow2": "qcow2",
+    "vhd": "vpc",
+    "vhdx": "vhdx",
+}
+"""QEMU's block driver for each format that is one bootable file."""
+
+
+def disk_formats() -> list[tuple[str, str]]:
+    """Return format and subformat of everything we write that QEMU can open."""
+    found = [formats.find(name) for name in formats.names() if name in DISK_DRIVERS]
+    return [(format.name, subformat) for format in found for subformat in format.subformats or ("",)]
+
+
+def make(
+    directory: Path, kernel: Path, format: str = "iso", *, modules: Sequence[tuple[str, bytes, str]] = (), **recipe
+) -> Path:
+    """Bundle *kernel* as *format* in *directory*. Modules are name, content and text."""
+    files = []
+    for number, (name, content, text) in enumerate(modules):
+        path = directory / f"module{number}" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        files.append(ModuleFile(path, text))
+    output = directory / f"image{formats.find(format).suffix}"
+    result = rumpbundle.bundle(kernel, format, output=output, modules=tuple(files), **recipe)
+    return result.paths[0]
