@@ -18,11 +18,14 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from rumpbundle.content import Content, Source
 from rumpbundle.errors import InputError, UsageError
 from rumpbundle.events import Note, Report, Warned, silent
+from rumpbundle.flat import disk_error
 from rumpbundle.layout import MIB, round_up
+from rumpbundle.output import staged_file
 from rumpbundle.relocatable import (
     ALLOC,
     EXECUTE,
@@ -311,6 +314,22 @@ def write_object(component: Component, machine: str) -> Content:
         Symbol(name=_PLATEFS),
     )
     return relocatable(target, sections, symbols)
+
+
+def save(component: Component, machine: str, output: Path, *, force: bool = False) -> None:
+    """Write the object file for *machine* to *output*: whole, or not at all.
+
+    Raises:
+        RumpbundleError: see :func:`rumpbundle.output.staged_file`; an input changed; the disk is full.
+    """
+    with staged_file(output, force=force) as staged:
+        try:
+            for chunk in write_object(component, machine).chunks():
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(staged.fd, view) :]
+        except OSError as error:
+            raise disk_error(error) from None
 
 
 def _constructor(machine: str, directories: int, files_at: int, files: int) -> tuple[bytes, tuple[Relocation, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import struct
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from support.tools import output_of, require
 
 from rumpbundle import component
+from rumpbundle.cli import main
 from rumpbundle.content import Content
 from rumpbundle.errors import InputError, UsageError
 from rumpbundle.events import Note, Warned
@@ -373,3 +375,24 @@ def test_any_names_and_bytes_make_an_object_readelf_takes(tmp_path_factory, file
     )
     said = output_of("readelf", "--wide", "--sections", "--relocs", "--symbols", str(made))
     assert not re.search("warning|error", said, re.IGNORECASE), said
+
+
+def test_the_command_writes_the_object_and_says_where(tree, tmp_path, capfd):
+    out = tmp_path / "data.o"
+    assert main(["component", f"{tree}:/srv", "-o", str(out), "--machine", "aarch64"]) == 0
+    said = capfd.readouterr()
+    assert said.out == f"{out}\n"
+    assert "of the guest's memory" in said.err
+    assert out.read_bytes() == component.write_object(component.collect([(tree, "/srv")]), "aarch64").read()
+    assert main(["component", str(tree), "-o", str(out)]) == 2
+    assert "already exists" in capfd.readouterr().err
+    assert main(["component", str(tree), "-o", str(out), "--force", "--json", "-q"]) == 0
+    said = capfd.readouterr()
+    assert json.loads(said.out)["directories"] == ["/empty", "/etc", "/etc/rc.d"]
+    assert said.err == ""
+
+
+def test_a_dry_run_lists_and_writes_nothing(tree, tmp_path, capfd):
+    assert main(["component", str(tree), "-o", str(tmp_path / "data.o"), "--dry-run"]) == 0
+    assert "/index.html  13" in capfd.readouterr().out.splitlines()
+    assert not (tmp_path / "data.o").exists()
