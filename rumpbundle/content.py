@@ -238,12 +238,24 @@ class Late:
         return self.settle().read(offset, length)
 
 
-Source = Literal | FileSlice | Late
+@dataclass(frozen=True, slots=True)
+class Zeros:
+    """*length* zero bytes: a gap inside a content, which takes no room in memory or in a sparse output."""
+
+    length: int
+
+    def read(self, offset: int, length: int) -> bytes:
+        return bytes(length)
+
+
+Stored = Literal | FileSlice | Late
+"""What takes room on a disk."""
+Source = Stored | Zeros
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The bytes of one file inside an image: sources laid end to end."""
+    """The bytes of one file inside an image: sources, and gaps between them, laid end to end."""
 
     sources: tuple[Source, ...]
     size: int = field(init=False, compare=False)
@@ -285,6 +297,10 @@ class Content:
         """Return this content with *data* in the place of as many bytes at *offset*."""
         return Content((*self._cut(0, offset), Literal(data), *self._cut(offset + len(data), self.size)))
 
+    def part(self, start: int, end: int) -> Content:
+        """Return the bytes *start*..*end* of this content, without reading them."""
+        return Content(tuple(self._cut(start, end)))
+
     def _cut(self, start: int, end: int) -> Iterator[Source]:
         """Yield the sources of the range *start*..*end*."""
         position = 0
@@ -295,5 +311,7 @@ class Content:
                 continue
             if isinstance(source, FileSlice):
                 yield FileSlice(source.file, source.start + low, high - low)
+            elif isinstance(source, Zeros):
+                yield Zeros(high - low)
             else:
                 yield Literal(source.read(low, high - low))
