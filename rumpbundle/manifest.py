@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -57,6 +59,11 @@ class Bundle:
     epoch: int
     grub: Mapping[str, str]
     """GRUB's version and the SHA-256 of the boot images used."""
+
+    @property
+    def named_by_default(self) -> bool:
+        """Whether the name is the kernel's own, so that nobody chose it."""
+        return self.name == stem(self.kernel.name)
 
     def manifest(self, *, hashed: bool = True) -> bytes:
         """Return ``/rumpbundle.json``; without *hashed*, with zeros for the hashes: same length, nothing read."""
@@ -117,3 +124,8 @@ class Bundle:
     def identity(self) -> Identity:
         """The ids of this bundle, all derived from the SHA-256 of its manifest."""
         return Identity(lambda: hashlib.sha256(self.manifest_bytes).hexdigest())
+
+
+def stem(path: str) -> str:
+    """Return the file name of *path* without its extension; ``.0-18-amd64`` of a Linux version is none."""
+    return re.sub(r"(?<=.)\.[A-Za-z][A-Za-z0-9_]{0,9}$", "", os.path.basename(path))
