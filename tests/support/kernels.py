@@ -86,6 +86,12 @@ class Report:
         )
 
 
+def field(console: bytes, name: str) -> bytes | None:
+    """Return what a test kernel said *name* is, or None if it did not."""
+    match = re.search(rb"^%s (\".*\")\r?$" % name.encode(), console, re.MULTILINE)
+    return _unescape(match[1].decode("latin-1")) if match else None
+
+
 def _unescape(quoted: str) -> bytes:
     value = ast.literal_eval("b" + quoted)
     assert isinstance(value, bytes)
@@ -122,7 +128,7 @@ def _multiboot(*defines: str) -> Callable[[Path], None]:
         options = [f"-D{define}" for define in defines]
         _gcc(
             *("-m32", *CFLAGS, *options, "-static", "-Wl,--build-id=none", "-Wl,-z,max-page-size=4096"),
-            *("-T", "multiboot.ld", "multiboot.S", "multiboot.c", "report.c", "-o", output),
+            *("-T", "multiboot.ld", "multiboot.S", "multiboot.c", "report.c", "pc.c", "-o", output),
         )
 
     return make
@@ -165,7 +171,7 @@ def _linux(*defines: str) -> Callable[[Path], None]:
         options = [f"-D{define}" for define in defines]
         _gcc(
             *("-m32", *CFLAGS, *options, "-static", "-Wl,--build-id=none", "-T", "linux.ld"),
-            *("linux.S", "linux.c", "report.c", "-o", output),
+            *("linux.S", "linux.c", "report.c", "pc.c", "-o", output),
         )
 
     return make
@@ -174,12 +180,23 @@ def _linux(*defines: str) -> Callable[[Path], None]:
 def _efi(output: Path) -> None:
     """PE32+ straight from ld; nothing in it needs relocating, so it has no relocation directory."""
     with tempfile.TemporaryDirectory(dir=CACHE) as objects:
-        for source in ("efi", "report"):
+        for source in ("efi", "report", "pc"):
             _gcc("-m64", *CFLAGS, "-mno-red-zone", "-fpie", "-c", f"{source}.c", "-o", f"{objects}/{source}.o")
         output_of(
             *("ld", "-m", "i386pep", "--subsystem", "10", "-e", "efi_main", "--image-base", "0x400000", "-s"),
-            *("--no-insert-timestamp", "-o", str(output), f"{objects}/efi.o", f"{objects}/report.o"),
+            *("--no-insert-timestamp", "-o", str(output)),
+            *(f"{objects}/{source}.o" for source in ("efi", "report", "pc")),
         )
+
+
+def _xen(mode: str) -> Callable[[Path], None]:
+    def make(output: Path) -> None:
+        _gcc(
+            *(mode, *CFLAGS, "-mno-red-zone", "-static", "-Wl,--build-id=none", "-T", "xen.ld"),
+            *("xen.S", "xen.c", "report.c", "-o", output),
+        )
+
+    return make
 
 
 KERNELS: dict[str, Callable[[Path], None]] = {
@@ -195,5 +212,7 @@ KERNELS: dict[str, Callable[[Path], None]] = {
     "linux": _linux(),
     "linux16": _linux("CODE32_START=0"),
     "efi": _efi,
+    "xen-pv": _xen("-m64"),
+    "xen-pvh": _xen("-m32"),
 }
 """What can be built; the name is the file's."""

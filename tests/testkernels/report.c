@@ -1,42 +1,16 @@
 #include "report.h"
-
-enum { COM1 = 0x3f8, DEBUG_EXIT = 0xf4 };
-
-static void outb(u16 port, u8 value)
-{
-	__asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
-}
-
-static void outl(u16 port, u32 value)
-{
-	__asm__ volatile("outl %0, %1" : : "a"(value), "Nd"(port));
-}
-
-static u8 inb(u16 port)
-{
-	u8 value;
-	__asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
-	return value;
-}
-
-static void put(char c)
-{
-	/* A missing port reads 0xff, which says "ready". */
-	while (!(inb(COM1 + 5) & 0x20))
-		;
-	outb(COM1, (u8)c);
-}
+#include "machine.h"
 
 static void print(const char *text)
 {
 	while (*text)
-		put(*text++);
+		machine_put(*text++);
 }
 
 static void print_hex(u32 value, int digits)
 {
 	while (digits--)
-		put("0123456789abcdef"[value >> (4 * digits) & 15]);
+		machine_put("0123456789abcdef"[value >> (4 * digits) & 15]);
 }
 
 static u32 crc32(const u8 *bytes, u32 length)
@@ -56,16 +30,16 @@ static u32 crc32(const u8 *bytes, u32 length)
 
 static void print_escaped(const u8 *bytes, u32 length)
 {
-	put('"');
+	machine_put('"');
 	for (; length--; bytes++) {
 		if (*bytes >= 0x20 && *bytes < 0x7f && *bytes != '"' && *bytes != '\\')
-			put((char)*bytes);
+			machine_put((char)*bytes);
 		else {
 			print("\\x");
 			print_hex(*bytes, 2);
 		}
 	}
-	put('"');
+	machine_put('"');
 }
 
 u32 length_of(const char *text)
@@ -79,12 +53,7 @@ u32 length_of(const char *text)
 
 void report_begin(const char *protocol)
 {
-	outb(COM1 + 1, 0);    /* no interrupts */
-	outb(COM1 + 3, 0x80); /* 115200 8n1 */
-	outb(COM1 + 0, 1);
-	outb(COM1 + 1, 0);
-	outb(COM1 + 3, 3);
-	outb(COM1 + 2, 7); /* FIFOs on and empty */
+	machine_open();
 	print("\r\ntestkernel ");
 	print(protocol);
 	print("\r\n");
@@ -93,7 +62,7 @@ void report_begin(const char *protocol)
 void report_bytes(const char *name, const void *bytes, u32 length)
 {
 	print(name);
-	put(' ');
+	machine_put(' ');
 	print_escaped(bytes, length);
 	print("\r\n");
 }
@@ -101,7 +70,7 @@ void report_bytes(const char *name, const void *bytes, u32 length)
 void report_number(const char *name, u32 hex)
 {
 	print(name);
-	put(' ');
+	machine_put(' ');
 	print_hex(hex, 8);
 	print("\r\n");
 }
@@ -110,9 +79,9 @@ void report_module(const void *text, u32 text_length, const void *content, u32 s
 {
 	print("module ");
 	print_hex(size, 8);
-	put(' ');
+	machine_put(' ');
 	print_hex(crc32(content, size), 8);
-	put(' ');
+	machine_put(' ');
 	print_escaped(text, text_length);
 	print("\r\n");
 }
@@ -155,12 +124,10 @@ static void echo(void)
 {
 	print("echoing, q quits\r\n");
 	for (;;) {
-		if (!(inb(COM1 + 5) & 1))
-			continue;
-		u8 c = inb(COM1);
+		char c = machine_get();
 		if (c == 'q')
 			return;
-		put((char)c);
+		machine_put(c);
 	}
 }
 
@@ -177,7 +144,7 @@ void report_end(const char *cmdline, u32 length)
 			status = number(value, stop);
 		else if ((value = after(word, stop, "flood="))) {
 			for (u32 count = number(value, stop); count; count--)
-				put(count % 64 ? 'x' : '\n');
+				machine_put(count % 64 ? 'x' : '\n');
 		} else if (after(word, stop, "echo") == stop)
 			echo();
 		else if (after(word, stop, "hang") == stop)
@@ -188,7 +155,7 @@ void report_end(const char *cmdline, u32 length)
 		else if (after(word, stop, "triple") == stop)
 			triple_fault();
 	}
-	outl(DEBUG_EXIT, status);
+	machine_exit(status);
 	print("halted\r\n");
 	halt();
 	__builtin_unreachable();
