@@ -1,7 +1,7 @@
 """Xen's toolstack ``xl``: the domain it is asked for and the commands that start one, as values; nothing runs here.
 
-xl is forgiving where it should not be: it ignores a misspelt key, cuts a long command line, drops the blanks of a
-path, and all with status 0. So whatever would not arrive as it is written is refused here, before there is a
+xl is forgiving where it should not be: it ignores a misspelt key, cuts a long command line, drops the comma that ends
+a path, and all with status 0. So whatever would not arrive as it is written is refused here, before there is a
 domain. References: xl.cfg(5), xl-disk-configuration(5), xl(1) of Xen 4.17; ``facts/xen.md``; ``tests/test_xen.py``
 shows each statement to a real Xen.
 """
@@ -75,8 +75,9 @@ class Disk:
         if not self.path:
             raise InputError("the path of a disk is empty")
         if any(c.isspace() for c in self.path):
+            # Xen 4.17 keeps them after target=, but the scripts that set disks up differ from host to host.
             raise InputError(
-                "xl drops the blanks of a disk's path", where=self.path, hint="put it where the path has none"
+                "a disk's path may not survive xl with blanks", where=self.path, hint="put it where the path has none"
             )
         if self.path.endswith(","):
             raise InputError("xl drops the comma at the end of a disk's path", where=self.path, hint="rename it")
@@ -247,10 +248,13 @@ def destroy(domid: int) -> Command:
 
 
 def script(name: str, cfg: str, config: str | None) -> tuple[str, ...]:
-    """Return the same commands for a person's POSIX shell; *cfg* and *config* name files, *config* the JSON."""
+    """Return the same commands for a person's POSIX shell; *cfg* and *config* name files, *config* the JSON.
+
+    The console is attached before the domain runs: what a domain says is lost when it ends with nobody listening.
+    """
     lines = [shlex.join(create(cfg))]
     if config is not None:
         # The substitution drops newlines at the end, which JSON does not mind.
         value = rf'''"$(sed 's/\\/\\\\/g' {shlex.quote(config)})"'''
         lines.append(f'xenstore-write "/local/domain/$({shlex.join(domain_id(name))})/rumprun/cfg" {value}')
-    return (*lines, shlex.join(("xl", "unpause", name)), shlex.join(("xl", "console", name)))
+    return (*lines, f"(sleep 1; {shlex.join(('xl', 'unpause', name))}) & {shlex.join(('xl', 'console', name))}")

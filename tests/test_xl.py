@@ -196,7 +196,7 @@ def test_the_script_does_in_a_shell_what_the_commands_do(tmp_path, config):
         )
         fake.chmod(0o755)
     (tmp_path / "it's.json").write_text(config + "\n")
-    script = "\n".join(xl.script("web1", "xl.cfg", "it's.json"))
+    script = "\n".join(xl.script("web1", "xl.cfg", "it's.json")) + "\nwait"
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     subprocess.run(["sh", "-e", "-c", script], cwd=tmp_path, env=env, check=True)
     calls = [tuple(line.split("|")[:-1]) for line in (tmp_path / "calls").read_text().splitlines()]
@@ -204,10 +204,13 @@ def test_the_script_does_in_a_shell_what_the_commands_do(tmp_path, config):
         xl.create("xl.cfg"),
         xl.domain_id("web1"),
         xl.write_config(7, config),
-        ("xl", "unpause", "web1"),
         ("xl", "console", "web1"),
+        ("xl", "unpause", "web1"),
     ]
 
 
 def test_the_script_without_a_configuration():
-    assert xl.script("web1", "xl.cfg", None) == ("xl create -p xl.cfg", "xl unpause web1", "xl console web1")
+    assert xl.script("web1", "xl.cfg", None) == (
+        "xl create -p xl.cfg",
+        "(sleep 1; xl unpause web1) & xl console web1",
+    )
