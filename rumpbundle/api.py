@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from rumpbundle.errors import KernelError, UsageError
 from rumpbundle.events import Finished, Note, Report, Started, silent
 from rumpbundle.formats import Format, Job
 from rumpbundle.layout import DiskLayout
-from rumpbundle.manifest import Bundle, Console
+from rumpbundle.manifest import Bundle, Console, stem
 from rumpbundle.output import check_free, staged_directory, staged_file, staged_kit
 from rumpbundle.payload import Module
 from rumpbundle.unikernel import Firmware, Protocol, Unikernel
@@ -196,12 +195,6 @@ def default_output(app: str | os.PathLike[str], format: Format) -> Path:
     return Path(stem(os.fspath(app)) + format.suffix.rstrip("/"))
 
 
-def stem(app: str) -> str:
-    """Return the file name of *app* without its extension; ``.0-18-amd64`` of a Linux version is none."""
-    name = os.path.basename(app)
-    return re.sub(r"(?<=.)\.[A-Za-z][A-Za-z0-9_]{0,9}$", "", name)
-
-
 def write(
     plan: Plan,
     format: Format,
@@ -237,7 +230,7 @@ def write(
         stage = (
             staged_directory(output, force=force)
             if format.suffix.endswith("/")
-            else staged_kit(output, beside(format, output), force=force)
+            else staged_kit(output, format.files(output)[1:], force=force)
         )
         with stage as directory:
             format.write_kit(job, directory)
@@ -260,12 +253,6 @@ def choose_subformat(format: Format, wanted: str) -> str:
         )
         raise UsageError(f"no such subformat: {wanted} ({known})", where="--subformat")
     return wanted
-
-
-def beside(format: Format, output: Path) -> tuple[Path, ...]:
-    """Return the paths of the further files a kit writes beside *output*."""
-    stem = output.name.removesuffix(format.suffix)
-    return tuple(output.with_name(stem + suffix) for suffix in format.beside)
 
 
 def check_not_an_input(plan: Plan, output: Path) -> None:

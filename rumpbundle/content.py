@@ -20,19 +20,12 @@ CHUNK = 1 << 20
 """Bytes read at once: large enough for full disk speed, small enough to stay in the cache."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """What identifies one state of a file; if it differs later, the file changed under us."""
+Fingerprint = tuple[int, int, int, int, int]
+"""Device, inode, size, mtime and ctime: if they differ later, the file changed under us."""
 
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
 
-    @classmethod
-    def of(cls, status: os.stat_result) -> Fingerprint:
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+def _fingerprint(status: os.stat_result) -> Fingerprint:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 _KINDS = {
@@ -44,6 +37,9 @@ _KINDS = {
 }
 
 
+_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)
+
+
 class InputFile:
     """A regular file the user gave us, as it was when first looked at.
 
@@ -52,7 +48,9 @@ class InputFile:
     corrupt image.
     """
 
-    __slots__ = ("_lock", "_sha256", "fingerprint", "path", "size")
+    __slots__ = ("_sha256", "fingerprint", "path", "size")
+    _hashing = threading.Lock()
+    """Shared by all files: one thread hashes at a time, and 50,000 locks would cost as much as the files."""
 
     def __init__(self, path: str | os.PathLike[str], status: os.stat_result | None = None) -> None:
         """Look at *path*; *status* spares the look to a caller that has just ``lstat``-ed it.
@@ -70,9 +68,8 @@ class InputFile:
         if kind != stat.S_IFREG:
             raise InputError(f"{_KINDS.get(kind, 'is no file')}, expected a regular file", where=self.path)
         self.size = status.st_size
-        self.fingerprint = Fingerprint.of(status)
+        self.fingerprint = _fingerprint(status)
         self._sha256: str | None = None
-        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"InputFile({self.path!r}, size={self.size})"
@@ -83,10 +80,7 @@ class InputFile:
         Raises:
             InputError: the file is gone, unreadable, or not the one first seen.
         """
-        try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
-        except (OSError, ValueError) as error:
-            raise _cannot_read(self.path, error) from None
+        fd = self._open()
         try:
             self.check(fd)
         except BaseException:
@@ -94,9 +88,15 @@ class InputFile:
             raise
         return fd
 
+    def _open(self) -> int:
+        try:
+            return os.open(self.path, _OPEN_FLAGS)
+        except (OSError, ValueError) as error:
+            raise _cannot_read(self.path, error) from None
+
     def check(self, fd: int) -> None:
         """Raise :class:`InputError` unless *fd* is this file, in the state first seen."""
-        if Fingerprint.of(os.fstat(fd)) != self.fingerprint:
+        if _fingerprint(os.fstat(fd)) != self.fingerprint:
             raise InputError("changed while it was read", where=self.path, hint="bundle it when nothing writes to it")
 
     def read(self, offset: int, length: int) -> bytes:
@@ -105,9 +105,10 @@ class InputFile:
         Raises:
             InputError: the file changed, ends before, or cannot be read.
         """
-        fd = self.open()
+        fd = self._open()
         try:
             data = self.read_from(fd, offset, length)
+            # One look suffices, and after reading it sees every change: 50,000 small files are common.
             self.check(fd)
             return data
         finally:
@@ -132,7 +133,9 @@ class InputFile:
 
     def sha256(self) -> str:
         """Return the hex SHA-256 of the whole file; computed once."""
-        with self._lock:
+        if self._sha256 is not None:
+            return self._sha256
+        with self._hashing:
             if self._sha256 is None:
                 fd = self.open()
                 try:
@@ -235,14 +238,32 @@ class Late:
         return self.settle().read(offset, length)
 
 
-Source = Literal | FileSlice | Late
+@dataclass(frozen=True, slots=True)
+class Zeros:
+    """*length* zero bytes: a gap inside a content, which takes no room in memory or in a sparse output."""
+
+    length: int
+
+    def read(self, offset: int, length: int) -> bytes:
+        return bytes(length)
+
+
+Stored = Literal | FileSlice | Late
+"""What takes room on a disk."""
+Source = Stored | Zeros
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The bytes of one file inside an image: sources laid end to end."""
+    """The bytes of one file inside an image: sources, and gaps between them, laid end to end."""
 
     sources: tuple[Source, ...]
+    size: int = field(init=False, compare=False)
+    """Bytes in all."""
+
+    def __post_init__(self) -> None:
+        sources = self.sources
+        object.__setattr__(self, "size", sources[0].length if len(sources) == 1 else sum(s.length for s in sources))
 
     @classmethod
     def of_bytes(cls, data: bytes) -> Content:
@@ -251,10 +272,6 @@ class Content:
     @classmethod
     def of_file(cls, file: InputFile) -> Content:
         return cls((FileSlice(file, 0, file.size),) if file.size else ())
-
-    @property
-    def size(self) -> int:
-        return sum(source.length for source in self.sources)
 
     def chunks(self) -> Iterator[bytes]:
         """Yield all bytes in order, at most ``CHUNK`` at a time."""
@@ -280,6 +297,10 @@ class Content:
         """Return this content with *data* in the place of as many bytes at *offset*."""
         return Content((*self._cut(0, offset), Literal(data), *self._cut(offset + len(data), self.size)))
 
+    def part(self, start: int, end: int) -> Content:
+        """Return the bytes *start*..*end* of this content, without reading them."""
+        return Content(tuple(self._cut(start, end)))
+
     def _cut(self, start: int, end: int) -> Iterator[Source]:
         """Yield the sources of the range *start*..*end*."""
         position = 0
@@ -290,5 +311,7 @@ class Content:
                 continue
             if isinstance(source, FileSlice):
                 yield FileSlice(source.file, source.start + low, high - low)
+            elif isinstance(source, Zeros):
+                yield Zeros(high - low)
             else:
                 yield Literal(source.read(low, high - low))

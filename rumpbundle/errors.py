@@ -85,9 +85,20 @@ class ToolError(RumpbundleError):
 
 
 class GuestError(RumpbundleError):
-    """The guest did not do what was expected, or a check says no."""
+    """The guest did not do what was expected, or a check says no; *console* holds the last lines it said, if any."""
 
     exit_code = 5
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        where: str | os.PathLike[str] | None = None,
+        hint: str | None = None,
+        console: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(problem, where=where, hint=hint)
+        self.console = console
 
 
 class Interrupted(RumpbundleError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 from rumpbundle.errors import UsageError
@@ -45,3 +46,8 @@ def find_program(name: str) -> str | None:
     """Return the path of *name* on PATH, or in the sbin directories a user's PATH often lacks."""
     path = os.environ.get("PATH", os.defpath)
     return shutil.which(name, path=os.pathsep.join([path, "/usr/local/sbin", "/usr/sbin", "/sbin"]))
+
+
+def monotonic() -> float:
+    """Return seconds from an arbitrary start: for deadlines, never for an output."""
+    return time.monotonic()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from rumpbundle.content import Content
@@ -176,7 +177,7 @@ class Volume:
             case Directory():
                 kind, mode = 0o040000, node.mode
                 links = 2 + sum(isinstance(child, Directory) for child in node.children)
-        return b"PX\x24\x01" + both32(kind | mode) + both32(links) + bytes(16)
+        return _px_entry(kind | mode, links)
 
     def _place_directories(self, block: int) -> int:
         for number, directory in enumerate(self._directories, 1):
@@ -382,6 +383,11 @@ class Volume:
                 out += bytes(-len(out) % BLOCK)
             out += record
         return bytes(out)
+
+
+@lru_cache(256)
+def _px_entry(mode: int, links: int) -> bytes:
+    return b"PX\x24\x01" + both32(mode) + both32(links) + bytes(16)
 
 
 _TERMINATOR = b"\xffCD001\x01"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal as OneOf
 from typing import Self
 
-from rumpbundle.content import Content, FileSlice, InputFile, Late, Literal, Source
+from rumpbundle.content import Content, FileSlice, InputFile, Late, Literal, Stored, Zeros
 from rumpbundle.identity import Identity
 
 SECTOR = 512
@@ -34,7 +34,7 @@ class Extent:
     """*source* stands at byte *offset* of the disk; *label* says what it is, for people."""
 
     offset: int
-    source: Source
+    source: Stored
     label: str
 
     @property
@@ -47,10 +47,11 @@ class Extent:
 
 
 def content_extents(content: Content, offset: int, label: str) -> list[Extent]:
-    """Return *content*'s sources laid end to end from byte *offset* of the disk."""
+    """Return *content*'s sources laid end to end from byte *offset* of the disk; its zeros need no extent."""
     extents = []
     for source in content.sources:
-        extents.append(Extent(offset, source, label))
+        if not isinstance(source, Zeros):
+            extents.append(Extent(offset, source, label))
         offset += source.length
     return extents
 
@@ -165,7 +166,7 @@ class LayoutReader:
             finally:
                 os.close(fd)
 
-    def _read(self, source: Source, offset: int, length: int) -> bytes:
+    def _read(self, source: Stored, offset: int, length: int) -> bytes:
         if not isinstance(source, FileSlice):
             return source.read(offset, length)
         if source.file is not self._file:
@@ -224,7 +225,7 @@ class LayoutReader:
             source = extent.source
             fd = source.file.open()
             try:
-                for low, high in _holes(fd, source.start, source.start + source.length):
+                for low, high in holes(fd, source.start, source.start + source.length):
                     hole_start = round_up(low - source.start + extent.offset, align)
                     hole_end = (high - source.start + extent.offset) // align * align
                     if max(hole_start, position) < min(hole_end, end):
@@ -237,7 +238,7 @@ class LayoutReader:
             yield position, end
 
 
-def _holes(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+def holes(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield the holes of an open file between *start* and *end*, where the file system tells them."""
     if not hasattr(os, "SEEK_DATA"):
         return
@@ -289,6 +290,7 @@ __all__ = [
     "Partition",
     "content_extents",
     "held",
+    "holes",
     "round_up",
     "settled",
 ]

@@ -6,11 +6,13 @@ pasted into a shell. A missing program is an error that names its Debian package
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
 from rumpbundle import host
 from rumpbundle.errors import MissingToolError, ToolError
@@ -94,6 +96,136 @@ def run(
     if process.returncode:
         raise _failure(argv[0], process.returncode, err)
     return out
+
+
+_UNTIL_WE_ARE_GONE = """\
+(read -r _ <"$1" || kill -s "$2" $$) >/dev/null 2>&1 &
+shift 2
+exec "$@"
+"""
+"""A shell that becomes the program, after leaving a watcher behind: its ``read`` ends without a line when the
+other end of the pipe vanishes with us, however we die. (``PR_SET_PDEATHSIG`` is Linux only, is tied to the thread
+that started the child, and has to be set between fork and exec.)"""
+
+_GENTLE = 2.0
+"""Seconds a program has to end on SIGTERM, where that is asked for."""
+
+
+class Child:
+    """A program that runs beside us and never outlives us, not even when we are killed. Made by :func:`spawn`."""
+
+    def __init__(self, program: str, process: subprocess.Popen[bytes], lifeline: int, gently: bool) -> None:
+        self._program = program
+        self._process = process
+        self._lifeline = lifeline
+        self._gently = gently
+        streams = (process.stdin, process.stdout, process.stderr)
+        self._stdin, self._stdout, self._stderr = (stream for stream in streams if stream is not None)
+        os.set_blocking(self._stdin.fileno(), False)
+        os.set_blocking(self._stderr.fileno(), False)
+        self.output = self._stdout.fileno()
+        """The descriptor to read its standard output from."""
+
+    def write(self, data: bytes) -> int:
+        """Write *data* to its standard input as far as it takes it now; return how many bytes that were."""
+        try:
+            return os.write(self._stdin.fileno(), data)
+        except BlockingIOError:
+            return 0
+        except (BrokenPipeError, ValueError):
+            return len(data)
+
+    def complaints(self) -> list[str]:
+        """Return the lines it wrote to standard error since the last call."""
+        said = b""
+        with contextlib.suppress(BlockingIOError, ValueError):
+            while data := os.read(self._stderr.fileno(), 65536):
+                said += data
+        return [line.strip() for line in said.decode("utf-8", "backslashreplace").splitlines() if line.strip()]
+
+    def poll(self) -> int | None:
+        """Return its exit status, negative for a signal, or None while it runs."""
+        if self._process.returncode is None and os.waitid(
+            os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT
+        ):
+            self._reap()
+        return self._process.returncode
+
+    def _reap(self) -> None:
+        # It is dead but its number is not free yet: the last moment to call off the watcher.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._lifeline, b"\n")
+        os.close(self._lifeline)
+        self._process.wait()
+
+    def end(self) -> None:
+        """End it, if it still runs, and close its pipes. May be called again."""
+        if self.poll() is None and self._gently:
+            self._process.terminate()
+            deadline = time.monotonic() + _GENTLE
+            while self.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+        if self.poll() is None:
+            self._process.kill()
+            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+            self._reap()
+        for pipe in (self._stdin, self._stdout, self._stderr):
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+    def failure(self, complaint: str) -> ToolError:
+        """Return the error that says it failed, for the status it ended with and its last *complaint*."""
+        return _failure(self._program, self._process.returncode, complaint.encode())
+
+
+def spawn(
+    argv: Sequence[str], *, report: Report = silent, pass_fds: Sequence[int] = (), gently: bool = False
+) -> Child:
+    """Start ``argv[0]`` with pipes for its standard streams; it is killed when this process is gone.
+
+    With *gently* it gets SIGTERM first, then and in :meth:`Child.end`.
+
+    Raises:
+        MissingToolError: the program is not installed.
+    """
+    command = [find(argv[0]), *argv[1:]]
+    report(Ran(tuple(argv)))
+    watched, lifeline = os.pipe()
+    try:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", _UNTIL_WE_ARE_GONE, "sh", f"/dev/fd/{watched}", "TERM" if gently else "KILL", *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            env=environment(),
+            pass_fds=(*pass_fds, watched),
+            start_new_session=True,
+        )
+    except BaseException:
+        os.close(lifeline)
+        raise
+    finally:
+        os.close(watched)
+    return Child(argv[0], process, lifeline, gently)
+
+
+@contextlib.contextmanager
+def if_killed(argv: Sequence[str], *, stdin: str) -> Iterator[None]:
+    """Run *argv*, reading from the file *stdin*, if this process is killed inside the block."""
+    script = 'read -r _ || { terminal=$1; shift; exec "$@" <"$terminal"; }'
+    with subprocess.Popen(
+        ["/bin/sh", "-c", script, "sh", stdin, *argv],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+        start_new_session=True,
+    ) as watcher:
+        try:
+            yield
+        finally:
+            watcher.communicate(b"\n")
 
 
 def _failure(program: str, status: int, err: bytes) -> ToolError:

@@ -71,7 +71,7 @@ class Unikernel:
         """
         file = InputFile(path)
         try:
-            kernel = _examine(os.path.basename(file.path), View.of_file(file), Content.of_file(file))
+            kernel = examine(os.path.basename(file.path), View.of_file(file), Content.of_file(file))
         except KernelError as error:
             raise KernelError(error.problem, where=file.path, hint=error.hint) from None
         if disk and not kernel.protocols:
@@ -104,7 +104,7 @@ class Unikernel:
         return next((t.reason for t in self.troubles if t.protocol is protocol and t.firmware is firmware), "")
 
 
-def _examine(name: str, view: View, content: Content) -> Unikernel:
+def examine(name: str, view: View, content: Content) -> Unikernel:
     """Return the kernel *view* is.
 
     Raises:
@@ -131,7 +131,7 @@ def _judge(name: str, anatomy: Anatomy, content: Content, compression: str) -> U
         problem, hint = refusal.of_other(anatomy)
         raise KernelError(problem, hint=hint or None)
     origin = Origin.of(anatomy)
-    mended, repairs = repair.mended(anatomy, usable, content, compression)
+    mended, repairs = repair.mended(anatomy, content, compression)
     load, entry = protocols.loaded(anatomy, usable)
     return Unikernel(
         name=name,

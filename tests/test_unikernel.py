@@ -1,53 +1,435 @@
-"""What real kernels nobody here wrote are taken for."""
-
 from __future__ import annotations
 
+import errno
+import gzip
+import os
+import struct
+import sys
+
 import pytest
-from support.debian import debian_file
+from support import synthetic
+from support.synthetic import Section, Segment, multiboot1, multiboot2
 from support.tools import output_of
 
-from rumpbundle.unikernel import Family, Firmware, Unikernel
+from rumpbundle.content import Content
+from rumpbundle.errors import InputError, KernelError
+from rumpbundle.kernels import elf
+from rumpbundle.kernels.view import View
+from rumpbundle.unikernel import Carried, Device, Family, Firmware, Protocol, Unikernel
 
-REAL = {
-    # package, file: family, machine, protocols, and which of them each firmware starts
-    ("memtest86+", "boot/memtest86+x64.bin"): ("plain", "x86-64", ["linux"], "linux", "linux"),
-    ("memtest86+", "boot/memtest86+x64.efi"): ("plain", "x86-64", ["linux", "efi"], "linux", "linux"),
-    ("memtest86+", "boot/memtest86+ia32.efi"): ("plain", "i386", ["linux"], "linux", "linux"),
-    ("grub-invaders", "boot/invaders.exec"): ("plain", "i386", ["multiboot"], "multiboot", None),
-    ("linux-image-cloud-amd64", "boot/vmlinuz-*"): ("linux", "x86-64", ["linux", "efi"], "linux", "linux"),
-    ("xen-hypervisor-4.17-amd64", "boot/xen-4.17-amd64.gz"): (
-        "xen",
-        "i386",
-        ["multiboot2", "multiboot"],
-        "multiboot2",
-        "multiboot2",
+PROGRAM = "bundle a unikernel or a kernel with a Multiboot header; a program needs an operating system"
+ELSEWHERE = "the images are for x86-64 machines: build the kernel for x86-64"
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(data: bytes, **options) -> Unikernel:
+        path = tmp_path / "app.bin"
+        path.write_bytes(data)
+        return Unikernel.read(path, **options)
+
+    return read
+
+
+def elf_with_notes(notes: bytes, *segments: Segment, header: bytes = b"") -> bytes:
+    return synthetic.elf(
+        [Segment(header + bytes(64)), *segments], [Section(".note.x", notes, type=synthetic.SHT_NOTE)], bits=64
+    )
+
+
+XEN_PV = synthetic.note(b"Xen", 6, b"linux\0") + synthetic.note(b"Xen", 1, struct.pack("<Q", 0x1000000))
+PVH = synthetic.note(b"Xen", 18, struct.pack("<I", 0x1000000))
+TENDER = Segment(b"/nonexistent/solo5/\0", type=synthetic.INTERP)
+
+
+# -- what boots ------------------------------------------------------------------------------------------
+
+
+def test_a_multiboot_kernel(read):
+    kernel = read(synthetic.multiboot_elf())
+    assert kernel.name == "app.bin"
+    assert kernel.protocols == (Protocol.MULTIBOOT,)
+    assert (kernel.executable, kernel.machine, kernel.compression) == ("ELF32", "i386", "")
+    assert kernel.load == range(0x100000, 0x10004C)
+    assert kernel.entry == 0x100000
+    assert kernel.headers == (Carried("multiboot", "at 0x60, flags 0x3"),)
+    assert (kernel.family, kernel.repairs, kernel.refusal) == (Family.PLAIN, (), "")
+
+
+def test_multiboot2_comes_before_multiboot(read):
+    kernel = read(synthetic.multiboot_elf(multiboot2() + multiboot1()))
+    assert kernel.protocols == (Protocol.MULTIBOOT2, Protocol.MULTIBOOT)
+    assert kernel.protocol_for(Firmware.BIOS) is Protocol.MULTIBOOT2
+    assert kernel.protocol_for(Firmware.UEFI, Protocol.MULTIBOOT) is Protocol.MULTIBOOT
+
+
+def test_linux_comes_before_efi(read):
+    kernel = read(synthetic.pe(setup=synthetic.bzimage()))
+    assert kernel.protocols == (Protocol.LINUX, Protocol.EFI)
+    assert kernel.protocol_for(Firmware.UEFI) is Protocol.LINUX
+    assert kernel.protocol_for(Firmware.BIOS, Protocol.EFI) is None
+    assert kernel.family is Family.LINUX
+    assert kernel.cmdline_limit == 2047
+
+
+def test_linux16_needs_a_bios(read):
+    kernel = read(synthetic.bzimage(0x0203, release=b"MEMDISK 6.04"))
+    assert kernel.protocols == (Protocol.LINUX16,)
+    assert (kernel.protocol_for(Firmware.BIOS), kernel.protocol_for(Firmware.UEFI)) == (Protocol.LINUX16, None)
+    assert kernel.family is Family.PLAIN
+
+
+def test_efi_needs_uefi(read):
+    kernel = read(synthetic.pe())
+    assert (kernel.protocol_for(Firmware.BIOS), kernel.protocol_for(Firmware.UEFI)) == (None, Protocol.EFI)
+
+
+def test_a_unified_kernel_image_is_linux(read):
+    assert read(synthetic.pe(sections=(".linux", ".initrd"))).family is Family.LINUX
+
+
+def test_multiboot_headers_inside_a_pe_image_do_not_count(read):
+    kernel = read(synthetic.pe(data=(multiboot2() + multiboot1()).ljust(512, b"\0")))
+    assert kernel.protocols == (Protocol.EFI,)
+    assert [(h.kind, h.flaw) for h in kernel.headers] == [
+        ("multiboot2", "inside a PE image, where GRUB refuses it"),
+        ("multiboot", "inside a PE image, where GRUB refuses it"),
+        ("efi", ""),
+    ]
+
+
+def test_a_protocol_the_kernel_does_not_carry_cannot_be_wanted(read):
+    with pytest.raises(KernelError) as caught:
+        read(synthetic.multiboot_elf()).protocol_for(Firmware.BIOS, Protocol.LINUX)
+    assert str(caught.value) == "app.bin: does not carry the linux protocol (it carries multiboot)"
+
+
+def test_a_flat_kernel_that_loads_by_addresses(read):
+    fields = (0x100000, 0x100000, 0, 0x200000, 0x100020)
+    kernel = read(multiboot1(0x10003, *fields).ljust(512, b"\x90"))
+    assert (kernel.executable, kernel.load, kernel.entry) == ("flat", range(0x100000, 0x200000), 0x100020)
+
+
+def test_a_gzip_compressed_kernel_stays_compressed(read):
+    packed = gzip.compress(synthetic.multiboot_elf(), mtime=0)
+    kernel = read(packed)
+    assert (kernel.protocols, kernel.compression) == ((Protocol.MULTIBOOT,), "gzip")
+    assert kernel.content.read() == packed
+    assert kernel.load == range(0x100000, 0x10004C)
+
+
+def test_a_gzip_compressed_efi_application_is_not_started_by_firmware(read):
+    kernel = read(gzip.compress(synthetic.pe(setup=synthetic.bzimage())))
+    assert kernel.protocols == (Protocol.LINUX,)
+    with pytest.raises(KernelError) as caught:
+        read(gzip.compress(synthetic.pe()))
+    assert caught.value.problem == "is a gzip-compressed EFI application, which no firmware unpacks"
+    assert caught.value.hint == "unpack it with gunzip and bundle the result"
+
+
+# -- families --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stripped", [False, True], ids=["sections", "stripped"])
+@pytest.mark.parametrize(
+    ("texts", "target", "drivers"),
+    [
+        ((), "hw_virtio", {"virtio-blk", "virtio-net"}),
+        ((b"vioscsi",), "hw_virtio_scsi", {"virtio-blk", "virtio-net", "virtio-scsi"}),
+        (
+            (b"Intel i82540EM 1000BASE-T Ethernet", b"umass"),
+            "hw_generic",
+            {"virtio-blk", "virtio-net", "e1000", "usb"},
+        ),
+    ],
+    ids=["virtio", "scsi", "generic"],
+)
+def test_rumprun_and_its_drivers(read, texts, target, drivers, stripped):
+    kernel = read(synthetic.rumprun(*texts, stripped=stripped))
+    assert (kernel.family, kernel.target, kernel.drivers) == (Family.RUMPRUN, target, frozenset(drivers))
+    assert kernel.protocol_for(Firmware.UEFI) is Protocol.MULTIBOOT
+
+
+def test_rumprun_on_xen(read):
+    texts = Section(".rodata", b"_RUMPRUN_ROOTFSCFG=\0xenif\0")
+    notes = Section(".note.Xen", XEN_PV, type=synthetic.SHT_NOTE)
+    kernel = read(synthetic.elf([Segment(bytes(64))], [texts, notes]), disk=False)
+    assert (kernel.family, kernel.target) == (Family.RUMPRUN, "xen_pv")
+    assert kernel.drivers == {"xen-blk", "xen-net"}
+    assert kernel.protocols == ()
+    assert kernel.refusal == "is a Xen PV kernel, which only Xen's domain builder starts"
+    assert dict(kernel.xen_notes) == {"guest_os": "linux", "entry": 0x1000000}
+
+
+def test_solo5_for_virtio(read):
+    data = elf_with_notes(synthetic.solo5_notes(3, ("storage", 1)), TENDER, header=multiboot1())
+    kernel = read(data)
+    assert (kernel.family, kernel.target) == (Family.SOLO5, "virtio")
+    assert kernel.devices == (Device("storage", "block"),)
+    assert kernel.drivers == {"virtio-blk", "virtio-net"}
+    assert Carried("solo5", "target virtio, block storage") in kernel.headers
+
+
+def test_unikraft_by_sections_and_by_text(read):
+    data = synthetic.elf([Segment(multiboot1() + bytes(64))], [Section(".uk_bootinfo", b"x")], bits=32)
+    assert read(data).family is Family.UNIKRAFT
+    kernel = read(synthetic.kernel_with_texts(b"Unikraft \0virtio-net\0"))
+    assert (kernel.family, kernel.drivers) == (Family.UNIKRAFT, {"virtio-net"})
+
+
+def test_xen_hangs_by_multiboot_under_uefi(read):
+    kernel = read(synthetic.kernel_with_texts(b"Xen version %d.%d%s (%s %s)\0"))
+    assert kernel.family is Family.XEN
+    assert kernel.protocol_for(Firmware.BIOS) is Protocol.MULTIBOOT
+    assert kernel.protocol_for(Firmware.UEFI) is None
+    assert kernel.protocol_for(Firmware.UEFI, Protocol.MULTIBOOT) is Protocol.MULTIBOOT
+    assert kernel.trouble(Protocol.MULTIBOOT, Firmware.UEFI) == (
+        "Xen hangs silently when multiboot starts it under UEFI; multiboot2 works"
+    )
+
+
+# -- repairs ---------------------------------------------------------------------------------------------
+
+OVERLAPPING = synthetic.elf(
+    [Segment(multiboot1() + bytes(64)), Segment(paddr=0x100010), Segment(paddr=0x400000)], bits=32
+)
+
+
+def test_an_empty_segment_inside_another_is_switched_off_in_the_copy(read):
+    kernel = read(OVERLAPPING)
+    assert kernel.repairs == (
+        "switched off the empty program header at 0x54, at which GRUB stops (overlap detected)",
+    )
+    bundled = kernel.content.read()
+    assert [i for i, (a, b) in enumerate(zip(OVERLAPPING, bundled, strict=True)) if a != b] == [0x54]
+    found = elf.read(View.of_bytes(bundled))
+    assert [s.type for s in found.segments] == [elf.PT_LOAD, elf.PT_NULL, elf.PT_LOAD]
+    assert read(bundled).repairs == ()
+
+
+def test_a_repaired_gzip_is_bundled_unpacked(read):
+    kernel = read(gzip.compress(OVERLAPPING))
+    assert kernel.compression == ""
+    assert kernel.repairs[-1] == "bundled unpacked"
+    assert kernel.content.read() == read(OVERLAPPING).content.read()
+
+
+def test_what_loads_by_addresses_needs_no_repair(read):
+    header = multiboot1(0x10003, 0x100080, 0x100000, 0, 0, 0x100000)
+    data = synthetic.elf([Segment(header + bytes(64)), Segment(paddr=0x100010)], bits=32)
+    kernel = read(data)
+    assert (kernel.protocols, kernel.repairs) == ((Protocol.MULTIBOOT,), ())
+    assert kernel.content == Content.of_file(kernel.content.sources[0].file)
+
+
+# -- what does not boot ----------------------------------------------------------------------------------
+
+REFUSED = {
+    "empty": (b"", "is empty", None),
+    "text": (b"hello\n" * 9, "is a text file", None),
+    "script": (b"#!/bin/sh\n", "is a script", "bundle a unikernel; a script needs an operating system"),
+    "nothing-known": (b"\x01\x02\x03", "is no kernel of any known kind", None),
+    "gzip-of-text": (gzip.compress(b"hello\n" * 9), "is a text file (after gunzip)", None),
+    "solo5-hvt": (
+        elf_with_notes(synthetic.solo5_notes(1), TENDER),
+        "is a Solo5 unikernel for hvt, which only solo5-hvt starts",
+        "build it for the virtio target (mirage configure -t virtio)",
     ),
-    ("xen-hypervisor-4.17-amd64", "boot/xen-4.17-amd64.efi"): ("xen", "x86-64", ["efi"], None, "efi"),
-    ("gnumach-image-1.8-486", "boot/gnumach-1.8-486.gz"): ("plain", "x86-64", ["multiboot"], "multiboot", None),
-    ("ipxe", "boot/ipxe.lkrn"): ("plain", "i386", ["linux16"], "linux16", None),
-    ("ipxe", "boot/ipxe.efi"): ("plain", "x86-64", ["efi"], None, "efi"),
-    ("syslinux-common", "usr/lib/syslinux/memdisk"): ("plain", "i386", ["linux16"], "linux16", None),
-    ("refind", "usr/share/refind/refind/refind_x64.efi"): ("plain", "x86-64", ["efi"], None, "efi"),
-    ("systemd-boot-efi", "usr/lib/systemd/boot/efi/systemd-bootx64.efi"): ("plain", "x86-64", ["efi"], None, "efi"),
+    "solo5-spt": (
+        elf_with_notes(synthetic.solo5_notes(2), TENDER),
+        "is a Solo5 unikernel for spt, which only solo5-spt starts",
+        "build it for the virtio target (mirage configure -t virtio)",
+    ),
+    "solo5-muen": (
+        elf_with_notes(synthetic.solo5_notes(4), TENDER),
+        "is a Solo5 unikernel for muen, which only the Muen separation kernel starts",
+        "build it for the virtio target (mirage configure -t virtio)",
+    ),
+    "solo5-xen": (
+        elf_with_notes(synthetic.solo5_notes(6) + PVH, TENDER, header=multiboot1()),
+        "is a Solo5 unikernel for xen, which only Xen starts",
+        "build it for the virtio target (mirage configure -t virtio)",
+    ),
+    "xen-pv": (
+        elf_with_notes(XEN_PV),
+        "is a Xen PV kernel, which only Xen's domain builder starts",
+        "make a Xen kit of it instead: rumpbundle xen",
+    ),
+    "vmlinux-pvh": (
+        elf_with_notes(PVH),
+        "is a kernel that can only be entered by PVH, which no boot loader on a disk does",
+        "bundle the bzImage (vmlinuz) if it is a Linux kernel, else build it with a Multiboot header",
+    ),
+    "unikraft-lxboot": (
+        synthetic.elf([Segment(bytes(64))], [Section(".uk_bootinfo", b"x")]),
+        "is a Unikraft kernel without a Multiboot header, as Firecracker boots it (lxboot)",
+        "build it for the qemu platform with Multiboot, or as an EFI stub",
+    ),
+    "dynamic-program": (
+        synthetic.elf([Segment(bytes(64)), Segment(b"/lib64/ld-linux-x86-64.so.2\0", type=synthetic.INTERP)]),
+        "is an ordinary dynamically linked program",
+        PROGRAM,
+    ),
+    "static-program": (
+        synthetic.elf([Segment(bytes(64))]),
+        "is an ELF program without a boot header: an ordinary static program, or a kernel nothing can boot",
+        PROGRAM,
+    ),
+    "shared-library": (
+        synthetic.elf(
+            [Segment(bytes(64)), Segment(struct.pack("<QQQQ", 14, 0, 0, 0), type=synthetic.DYNAMIC)],
+            type=synthetic.DYN,
+        ),
+        "is a shared library",
+        PROGRAM,
+    ),
+    "object": (
+        synthetic.elf(sections=[Section(".text", b"x")], type=synthetic.REL),
+        "is a relocatable object file",
+        "link it first",
+    ),
+    "core": (synthetic.elf([Segment(bytes(64))], type=synthetic.CORE), "is a core dump", None),
+    "aarch64-program": (
+        synthetic.elf([Segment(bytes(64))], machine=synthetic.AARCH64),
+        "is a program or kernel for aarch64",
+        ELSEWHERE,
+    ),
+    "riscv-multiboot": (
+        synthetic.elf([Segment(multiboot2() + bytes(64))], machine=synthetic.RISCV),
+        "is a kernel for riscv",
+        ELSEWHERE,
+    ),
+    "mips-multiboot2": (
+        synthetic.elf([Segment(multiboot2(architecture=4) + bytes(64))], machine=8, bits=32),
+        "is a kernel for mips",
+        ELSEWHERE,
+    ),
+    "mips-header": (
+        synthetic.multiboot_elf(multiboot2(architecture=4)),
+        "its Multiboot 2 header is for mips",
+        None,
+    ),
+    "aarch64-image": (
+        bytes(0x38) + b"ARM\x64" + bytes(100),
+        "is a Linux kernel for aarch64",
+        ELSEWHERE,
+    ),
+    "aarch64-efi": (synthetic.pe(machine=0xAA64), "is an EFI application for aarch64", ELSEWHERE),
+    "i386-efi": (synthetic.pe(machine=0x14C, magic=0x10B), "is an EFI application for i386", ELSEWHERE),
+    "efi-driver": (synthetic.pe(subsystem=11), "is an EFI driver, which no firmware boots", None),
+    "windows": (synthetic.pe(subsystem=3), "is a DOS or Windows program", None),
+    "past-the-limit": (
+        synthetic.elf([Segment(bytes(0x3000) + multiboot1() + bytes(64))], bits=32),
+        "its Multiboot header is at 0x3060, GRUB looks only in the first 8 KiB",
+        "link the header nearer to the start of the file",
+    ),
+    "bad-checksum": (
+        synthetic.multiboot_elf(multiboot1(checksum=1)),
+        "its Multiboot header at 0x60 has a bad checksum",
+        None,
+    ),
+    "truncated-elf": (
+        synthetic.elf([Segment(multiboot1() + bytes(500))], bits=32)[:300],
+        "is truncated: its segments reach to byte 608, the file has 300",
+        None,
+    ),
+    "truncated-linux": (
+        synthetic.bzimage()[:2000],
+        "is truncated: its setup header tells of 5105 bytes, the file has 2000",
+        None,
+    ),
+    "truncated-efi": (
+        synthetic.pe()[:-1],
+        "is truncated: its PE sections reach to byte 1536, the file has 1535",
+        None,
+    ),
+    "disk-with-grub": (
+        (bytes(446) + b"\x80\0\0\0\x83\0\0\0" + b"\x40\0\0\0" * 2 + bytes(48) + b"\x55\xaa")
+        + multiboot1(0x10003, 0x8200, 0x8200, 0, 0, 0x8200).ljust(512, b"\0"),
+        "is a disk image with an MBR",
+        "bundle the kernel itself; run boots finished images",
+    ),
 }
 
 
-@pytest.mark.parametrize(("package", "pattern"), REAL, ids=lambda value: value.rpartition("/")[2])
-def test_real_kernels_are_recognised(package, pattern):
-    kernel = Unikernel.read(debian_file(package, pattern))
-    family, machine, protocols, bios, uefi = REAL[package, pattern]
-    assert (kernel.family, kernel.machine, list(kernel.protocols)) == (Family(family), machine, protocols)
-    assert kernel.protocol_for(Firmware.BIOS) == bios
-    assert kernel.protocol_for(Firmware.UEFI) == uefi
-    assert not kernel.repairs
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_with_the_reason_and_what_to_do(read, tmp_path, case):
+    data, problem, hint = REFUSED[case]
+    with pytest.raises(KernelError) as caught:
+        read(data)
+    assert str(caught.value) == f"{tmp_path}/app.bin: {problem}"
+    assert caught.value.hint == hint
+    assert "\n" not in problem + (hint or "")
 
 
-@pytest.mark.parametrize(("package", "pattern"), REAL, ids=lambda value: value.rpartition("/")[2])
-def test_grub_file_agrees(package, pattern, tmp_path):
-    path = debian_file(package, pattern)
-    kernel = Unikernel.read(path)
-    for option, kind in {"--is-x86-multiboot": "multiboot", "--is-x86-multiboot2": "multiboot2"}.items():
-        if kernel.executable.startswith("PE"):
-            continue
-        said = output_of("sh", "-c", f'grub-file {option} "$1"; echo $?', "sh", str(path)).strip()
-        assert (said == "0") is (kind in kernel.protocols)
+@pytest.mark.parametrize(
+    "case",
+    ["solo5-hvt", "solo5-xen", "xen-pv", "vmlinux-pvh", "unikraft-lxboot", "bad-checksum", "aarch64-efi"],
+)
+def test_a_kernel_no_disk_boots_can_still_be_looked_at(read, case):
+    data, problem, hint = REFUSED[case]
+    kernel = read(data, disk=False)
+    assert kernel.protocols == ()
+    assert (kernel.refusal, kernel.advice) == (problem, hint or "")
+    assert kernel.protocol_for(Firmware.BIOS) is None
+
+
+@pytest.mark.parametrize("case", ["text", "dynamic-program", "shared-library", "empty", "object"])
+def test_what_is_no_kernel_is_refused_in_any_case(read, case):
+    with pytest.raises(KernelError):
+        read(REFUSED[case][0], disk=False)
+
+
+def test_pvh_entry_is_told(read):
+    assert read(REFUSED["vmlinux-pvh"][0], disk=False).pvh_entry == 0x1000000
+
+
+def test_what_is_no_regular_file(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path, problem in {
+        tmp_path / "missing": "no such file",
+        tmp_path: "is a directory, expected a regular file",
+        "/dev/null": "is a character device, expected a regular file",
+        tmp_path / "fifo": "is a FIFO, expected a regular file",
+    }.items():
+        with pytest.raises(InputError) as caught:
+            Unikernel.read(path)
+        assert str(caught.value) == f"{path}: {problem}"
+
+
+def test_unreadable(tmp_path, monkeypatch):
+    path = tmp_path / "app.bin"
+    path.write_bytes(b"x")
+
+    def refuse(*args: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    # chmod would not stop root, as whom CI runs.
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(InputError) as caught:
+        Unikernel.read(path)
+    assert str(caught.value) == f"{path}: cannot be read: Permission denied"
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [synthetic.rumprun(), synthetic.bzimage(payload=64), gzip.compress(OVERLAPPING)],
+    ids=["elf", "linux", "gzip"],
+)
+def test_every_truncation_is_refused_in_one_line(read, whole):
+    for end in range(0, len(whole) - 16, 7):
+        with pytest.raises(KernelError) as caught:
+            read(whole[:end])
+        assert "\n" not in str(caught.value)
+
+
+def test_a_huge_file_costs_no_memory(tmp_path):
+    path = tmp_path / "huge.bin"
+    path.write_bytes(synthetic.rumprun(stripped=True))
+    os.truncate(path, 2 << 30)
+    code = (
+        "import sys; from rumpbundle.unikernel import Unikernel; Unikernel.read(sys.argv[1]);"
+        "print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
+    )
+    peak = int(output_of(sys.executable, "-c", code, str(path), timeout=60))
+    assert peak < 48 << 10, f"{peak} KiB"

@@ -56,7 +56,7 @@ class Format:
     """One line for people: what it is and who takes it."""
     write: Callable[[Job, StagedFile], None] | None = None
     write_kit: Callable[[Job, Path], None] | None = None
-    """Fills an empty directory; for a kit that is no directory, with the files named by ``suffix`` and ``beside``."""
+    """Fills an empty directory; for a kit that is no directory, with files of the names :meth:`files` gives."""
     beside: tuple[str, ...] = ()
     """Suffixes of the further files of a kit that is no directory."""
     align: int = MIB
@@ -71,6 +71,12 @@ class Format:
     """The lines for a POSIX shell that use what was written (``--print-commands``); we never run them."""
     options: type | None = None
     """A frozen dataclass whose fields (see :func:`option`) are the format's own command line options."""
+
+    def files(self, output: Path) -> tuple[Path, ...]:
+        """Return what is written for *output*: itself and, next to it, the further files of a kit."""
+        tails = (self.suffix, "." + self.suffix.split(".", 2)[-1], output.suffix)  # .gce.tar.gz, .tar.gz, .gz
+        stem = next((output.name.removesuffix(tail) for tail in tails if output.name.endswith(tail)), output.name)
+        return (output, *(output.with_name(stem + suffix) for suffix in self.beside))
 
 
 def option(default: Any, help: str, *, metavar: str | None = None, multiple: bool = False) -> Any:

@@ -13,7 +13,6 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rumpbundle import tools
@@ -22,6 +21,7 @@ from rumpbundle.errors import HostError, ToolError
 from rumpbundle.events import Report
 from rumpbundle.flat import disk_errors, write_extents
 from rumpbundle.formats import Job
+from rumpbundle.formats._late import hashing
 from rumpbundle.layout import MIB, SECTOR, DiskLayout, Extent, held
 from rumpbundle.output import StagedFile
 
@@ -65,8 +65,7 @@ def convert(job: Job, out: StagedFile, driver: str, options: str = "") -> None:
         InputError: an input file is gone or changed.
     """
     require(job.report)
-    with ThreadPoolExecutor(1) as hasher, _source(job.layout, job.output.parent) as (path, fds):
-        hasher.submit(lambda: job.layout.identity.digest)
+    with hashing(job.layout), _source(job.layout, job.output.parent) as (path, fds):
         argv = [
             "qemu-img",
             "convert",

@@ -1,7 +1,7 @@
-"""Make what qemu-img wrote ours: put in the bytes that were late, and replace every random or dated field.
+"""How a disk that qemu-img wrote is made ours: every random or dated field is replaced, or the build fails.
 
-A field that is not where a format's sealer expects it means a qemu-img we do not know: then the build fails, for a
-guess would corrupt the image.
+A field that is not where a format's sealer expects it means a qemu-img we do not know: a guess would corrupt the
+image.
 """
 
 from __future__ import annotations
@@ -9,29 +9,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from rumpbundle.content import Late
 from rumpbundle.errors import ImageError, ToolError
-from rumpbundle.flat import disk_errors, write_all
-from rumpbundle.images.disk import Disk
-from rumpbundle.layout import DiskLayout
-
-
-def fill_late(layout: DiskLayout, disk: Disk, fd: int) -> None:
-    """Write every :class:`Late` extent of *layout* in its place in the container *fd*, which *disk* reads.
-
-    Waits for the payload's hashing.
-    """
-    for extent in layout.extents:
-        if not isinstance(extent.source, Late):
-            continue
-        data = extent.source.settle().data
-        done = 0
-        while done < len(data):
-            position, run = disk.locate(extent.offset + done)
-            expect(position is not None, f"no place for {extent.label} at {extent.offset + done}")
-            assert position is not None
-            write_all(fd, data[done : done + run], position)
-            done += run
+from rumpbundle.flat import disk_errors
 
 
 @contextlib.contextmanager
@@ -41,7 +20,7 @@ def sealing() -> Iterator[None]:
         try:
             yield
         except ImageError as error:
-            expect(False, str(error))
+            expect(False, error.problem)
 
 
 def expect(condition: bool, what: str) -> None:

@@ -17,8 +17,9 @@ from rumpbundle.errors import InputError
 from rumpbundle.events import Advanced
 from rumpbundle.flat import disk_errors, write_all
 from rumpbundle.formats import Format, Job
+from rumpbundle.formats._late import fill_late
 from rumpbundle.formats._qemu_img import convert
-from rumpbundle.formats._seal import expect, fill_late, sealing
+from rumpbundle.formats._seal import expect, sealing
 from rumpbundle.images.medium import FdMedium
 from rumpbundle.images.vmdk import SparseVmdk
 from rumpbundle.layout import MIB, SECTOR, LayoutReader, round_up

@@ -41,6 +41,14 @@ def _disk_in(medium: Medium) -> Disk:
         from rumpbundle.images.vmdk import open_vmdk
 
         return open_vmdk(medium)
+    if head[64:68] == b"\x7f\x10\xda\xbe":
+        from rumpbundle.images.vdi import Vdi
+
+        return Vdi(medium)
+    if b"conectix" in (head[:8], medium.read(max(medium.size // 512 * 512 - 512, 0), min(medium.size, 8))):
+        from rumpbundle.images.vhd import open_vhd
+
+        return open_vhd(medium)
     return RawDisk(medium)
 
 

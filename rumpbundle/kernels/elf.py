@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from rumpbundle.kernels.view import View
 
@@ -73,6 +74,8 @@ class Elf:
     """Where the table of program headers ends in the file."""
     segments: tuple[Segment, ...]
     sections: tuple[Section, ...]
+    sections_whole: bool
+    """Whether the file holds all the section headers it announces."""
     has_soname: bool
     """Whether it says what name other programs link it by: it is a shared library."""
     flaw: str
@@ -97,6 +100,12 @@ class Elf:
             if s.vaddr <= self.entry < s.vaddr + s.memsz:
                 return self.entry - s.vaddr + s.paddr
         return None
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether two PT_LOADs that load something share an address."""
+        ordered = sorted((s.paddr, s.paddr + s.memsz) for s in self.loads if s.memsz)
+        return any(end > start for (_, end), (start, _) in pairwise(ordered))
 
     @property
     def empty_inside_others(self) -> tuple[Segment, ...]:
@@ -143,6 +152,7 @@ def read(view: View) -> Elf | None:
         headers_end=phoff + phnum * phentsize,
         segments=segments,
         sections=_sections(view, order, bits, shoff, shentsize, shnum, shstrndx),
+        sections_whole=shoff + shnum * shentsize <= view.size if shnum else True,
         has_soname=_has_soname(view, order, bits, segments),
         flaw=flaw,
     )
@@ -150,7 +160,16 @@ def read(view: View) -> Elf | None:
 
 def _broken(flaw: str, bits: int = 0) -> Elf:
     return Elf(
-        bits=bits, machine="", type=0, entry=0, headers_end=0, segments=(), sections=(), has_soname=False, flaw=flaw
+        bits=bits,
+        machine="",
+        type=0,
+        entry=0,
+        headers_end=0,
+        segments=(),
+        sections=(),
+        sections_whole=True,
+        has_soname=False,
+        flaw=flaw,
     )
 
 

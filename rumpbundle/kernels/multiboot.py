@@ -116,7 +116,7 @@ def _multiboot1(view: View, elf: Elf | None, head: bytes, at: int, flags: int) -
     if view.size < 32:
         flaw = flaw or "is truncated: GRUB wants at least 32 bytes"
     if not flags & KLUDGE:
-        return Header(version=1, offset=at, flags=flags, flaw=flaw or _elf_flaw(elf, SEARCH1))
+        return Header(version=1, offset=at, flags=flags, flaw=flaw or _elf_flaw(elf, SEARCH1) or _overlap_flaw(elf))
     if len(head) < at + 32:
         return Header(version=1, offset=at, flags=flags, flaw="is truncated in its Multiboot header")
     addresses = struct.unpack_from("<IIIII", head, at + 12)
@@ -144,7 +144,7 @@ def _by_addresses(
     return load, ""
 
 
-def _elf_flaw(elf: Elf | None, search: int, *, multiboot2: bool = False) -> str:
+def _elf_flaw(elf: Elf | None, search: int) -> str:
     """Return why GRUB's ELF loader refuses *elf* (grub-core/loader/multiboot_elfxx.c), empty if it takes it."""
     if elf is None:
         return "has a Multiboot header without load addresses, but is no ELF file"
@@ -162,9 +162,14 @@ def _elf_flaw(elf: Elf | None, search: int, *, multiboot2: bool = False) -> str:
         return f"loads up to {elf.load.stop:#x}, above the 4 GiB a Multiboot loader reaches"
     if elf.physical_entry is None:
         return f"its entry point {elf.entry:#x} is in none of its segments"
-    if multiboot2 and any(s.type in (SHT_REL, SHT_RELA) for s in elf.sections):
-        return "has relocation sections, which GRUB's multiboot2 refuses"
+    if not elf.sections_whole:
+        return "is truncated: the file ends before its ELF section headers do"
     return ""
+
+
+def _overlap_flaw(elf: Elf | None) -> str:
+    """Return what is wrong where GRUB gives every segment a block of memory of its own: unless it may relocate."""
+    return "has segments that overlap in memory, which GRUB refuses" if elf is not None and elf.overlaps else ""
 
 
 # Multiboot 2 header tags, and the sizes GRUB reads of them.
@@ -215,5 +220,9 @@ def _multiboot2(view: View, elf: Elf | None, head: bytes, at: int, length: int) 
         if entry is None and not (_EFI_BS in tags and _ENTRY_EFI64 in tags):
             flaw = flaw or "its Multiboot 2 header gives load addresses but no entry address"
     else:
-        flaw = flaw or _elf_flaw(elf, SEARCH2, multiboot2=True)
+        flaw = flaw or _elf_flaw(elf, SEARCH2)
+        if elf is not None and any(s.type in (SHT_REL, SHT_RELA) for s in elf.sections):
+            flaw = flaw or "has relocation sections, which GRUB's multiboot2 refuses"
+        if _RELOCATABLE not in tags:
+            flaw = flaw or _overlap_flaw(elf)
     return Header(version=2, offset=at, tags=tuple(tags), load=load, entry=entry, flaw=flaw)

@@ -34,25 +34,20 @@ def unpack(view: View) -> bytearray:
         )
     # GRUB takes the size from the last four bytes, and so do we, but believe it only once it came true.
     size = int.from_bytes(view.read(view.size - 4, 4), "little")
-    if size > LIMIT:
-        raise KernelError(
-            f"is a gzip file that says it unpacks to {size} bytes, more than the {LIMIT >> 20} MiB we look into",
-            hint="unpack it with gunzip and bundle the result",
-        )
-    unpacked = bytearray(size)
+    unpacked = bytearray(min(size, LIMIT))
     filled = 0
     inflate = zlib.decompressobj(wbits=31)
     try:
         for chunk in view.chunks(0, view.size, 0):
             while chunk and not inflate.eof:
                 part = inflate.decompress(chunk, CHUNK)
-                if filled + len(part) > size:
-                    raise KernelError("is a damaged gzip file: it unpacks to more than it says")
+                if filled + len(part) > len(unpacked):
+                    raise _too_large() if size > LIMIT else KernelError("is a damaged gzip file: its size is wrong")
                 unpacked[filled : filled + len(part)] = part
                 filled += len(part)
                 chunk = inflate.unconsumed_tail
-    except zlib.error as error:
-        raise KernelError(f"is a damaged gzip file: {error}") from None
+    except zlib.error:
+        raise KernelError("is a damaged gzip file") from None
     if not inflate.eof:
         raise KernelError("is a truncated gzip file")
     if filled != size:
@@ -61,3 +56,10 @@ def unpack(view: View) -> bytearray:
             hint="unpack it with gunzip and bundle the result",
         )
     return unpacked
+
+
+def _too_large() -> KernelError:
+    return KernelError(
+        f"is a gzip file that unpacks to more than {LIMIT >> 20} MiB, which we do not look into",
+        hint="unpack it with gunzip and bundle the result",
+    )

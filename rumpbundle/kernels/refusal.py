@@ -5,6 +5,7 @@ from __future__ import annotations
 from rumpbundle.kernels import elf, foreign
 from rumpbundle.kernels.anatomy import Anatomy
 from rumpbundle.kernels.elf import Elf
+from rumpbundle.kernels.pe import Pe
 
 ELSEWHERE = "the images are for x86-64 machines: build the kernel for x86-64"
 _UNIKERNEL = "bundle a unikernel or a kernel with a Multiboot header; a program needs an operating system"
@@ -24,11 +25,14 @@ def of_kernel(anatomy: Anatomy) -> tuple[str, str]:
         found = _elf_kernel(anatomy, anatomy.elf)
         if found[0]:
             return found
-    if anatomy.pe is not None and (anatomy.pe.is_efi or anatomy.setup is not None):
-        return anatomy.pe.flaw, ELSEWHERE if anatomy.pe.machine != "x86-64" else ""
+    if anatomy.pe is not None:
+        return _pe_kernel(anatomy.pe) if anatomy.pe.is_efi else ("", "")
     for header in (anatomy.multiboot2, anatomy.multiboot1):
         if header is not None and header.flaw:
-            return header.flaw, ""
+            return (
+                header.flaw,
+                "link the header nearer to the start of the file" if "only in the" in header.flaw else "",
+            )
     if anatomy.setup is not None:
         return anatomy.setup.flaw, ""
     return "", ""
@@ -38,6 +42,15 @@ def _solo5(target: str) -> tuple[str, str]:
     tender = {"hvt": "solo5-hvt", "spt": "solo5-spt", "muen": "the Muen separation kernel", "xen": "Xen"}.get(target)
     only = f", which only {tender} starts" if tender else ""
     return f"is a Solo5 unikernel for {target}{only}", "build it for the virtio target (mirage configure -t virtio)"
+
+
+def _pe_kernel(image: Pe) -> tuple[str, str]:
+    if not image.flaw:
+        return (
+            "is a gzip-compressed EFI application, which no firmware unpacks",
+            "unpack it with gunzip and bundle the result",
+        )
+    return image.flaw, "" if image.machine == "x86-64" else ELSEWHERE
 
 
 def _elf_kernel(anatomy: Anatomy, found: Elf) -> tuple[str, str]:

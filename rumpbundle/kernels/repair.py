@@ -5,17 +5,15 @@ from __future__ import annotations
 from rumpbundle.content import Content
 from rumpbundle.kernels import elf
 from rumpbundle.kernels.anatomy import Anatomy
-from rumpbundle.kernels.kinds import Protocol
 
 
-def mended(
-    anatomy: Anatomy, protocols: tuple[Protocol, ...], content: Content, compression: str
-) -> tuple[Content, tuple[str, ...]]:
-    """Turn each PT_LOAD of memory size 0 that lies inside another into PT_NULL.
+def mended(anatomy: Anatomy, content: Content, compression: str) -> tuple[Content, tuple[str, ...]]:
+    """Turn each PT_LOAD of memory size 0 that lies inside another into PT_NULL; return the copy and what was done.
 
     GRUB stops at such a header with ``overlap detected``; there is nothing in it to load (facts/guests.md, Unikraft).
     """
-    if anatomy.elf is None or not {Protocol.MULTIBOOT, Protocol.MULTIBOOT2} & set(protocols):
+    headers = [h for h in (anatomy.multiboot1, anatomy.multiboot2) if h is not None]
+    if anatomy.elf is None or not any(not h.flaw and h.load is None for h in headers):
         return content, ()
     empty = anatomy.elf.empty_inside_others
     if not empty:

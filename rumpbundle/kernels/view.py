@@ -26,7 +26,8 @@ class View:
 
     @classmethod
     def of_bytes(cls, data: bytes | bytearray) -> View:
-        return cls(len(data), lambda offset, length: bytes(data[offset : offset + length]))
+        whole = memoryview(data)
+        return cls(len(data), lambda offset, length: bytes(whole[offset : offset + length]))
 
     def read(self, offset: int, length: int) -> bytes:
         """Return the bytes there are in *length* bytes from *offset*: fewer, or none, past the end."""

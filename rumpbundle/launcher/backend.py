@@ -1,7 +1,7 @@
 """The contract between the launcher and what runs guests: values in, a running guest out.
 
-A backend is a module with a ``BACKEND`` of type :class:`Backend`. Its ``plan`` is pure: it neither reads the
-machine nor runs a program, so a plan is tested as a value and ``--dry-run`` shows exactly what would happen.
+A backend is a module with a ``BACKEND`` of type :class:`Backend`. Its ``plan`` runs nothing and changes nothing, so a
+plan is tested as a value and ``--dry-run`` shows exactly what would happen.
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ class Disk:
     """Its bytes from there; None: to the end of the file."""
     persist: bool = False
     """Whether the guest's writes reach the file; if not, they are forgotten."""
+    fd: int | None = None
+    """An open descriptor the hypervisor inherits, if that is what *path* (``/dev/fd/N``) names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +78,16 @@ class Request:
     name: str
     """For people and for the hypervisor; no blanks, no slashes."""
     family: Family = Family.PLAIN
+    target: str = ""
+    """The build, as :attr:`rumpbundle.unikernel.Unikernel.target` names it."""
     drivers: frozenset[str] = frozenset()
     """Drivers known to be in the kernel (:attr:`rumpbundle.unikernel.Unikernel.drivers`)."""
     bundle: Bundle | None = None
     """What was bundled; None for a finished image."""
     disk: Disk | None = None
     """The disk to boot from; None for a backend that starts the bundle's kernel itself."""
+    further: tuple[Disk, ...] = ()
+    """Disks besides it, on the same bus where that takes several."""
     firmware: Firmware | None = None
     memory: int | None = None
     """Bytes."""
@@ -117,6 +123,7 @@ class Reason(StrEnum):
     RESET = "reset the machine"
     PANICKED = "panicked"
     HALTED = "halted"
+    NOT_STARTED = "was not started by its boot loader"
     TIMED_OUT = "did not end in time"
     STOPPED = "was stopped"
     """By us, or from outside."""
@@ -147,11 +154,9 @@ class Running(Protocol):
 
     output: int
     """A file descriptor to read its console from; it ends when the guest (or its hypervisor) does."""
-    errors: int
-    """A file descriptor with what the hypervisor itself complains of, or -1."""
 
-    def send(self, data: bytes) -> None:
-        """Type *data* on its console; blocks while the guest does not read."""
+    def send(self, data: bytes) -> int:
+        """Type *data* on its console as far as it takes it now; return how many bytes that were."""
 
     def poll(self, quiet: float) -> Ending | None:
         """Return how it ended, or None while it runs; *quiet* is the seconds since its console last spoke.
@@ -172,7 +177,7 @@ class Backend(Protocol):
     name: str
 
     def plan(self, request: Request) -> Plan:
-        """Return what it would do; pure.
+        """Return what it would do; runs nothing.
 
         Raises:
             UsageError: it cannot do what is asked.

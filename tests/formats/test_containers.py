@@ -10,6 +10,9 @@ from rumpbundle.images import open_disk
 CONTAINERS = [
     ("vmdk", "sparse"),
     ("vmdk", "stream"),
+    ("vdi", ""),
+    ("vhd", "dynamic"),
+    ("vhd", "fixed"),
 ]
 IDS = ["-".join(filter(None, c)) for c in CONTAINERS]
 SHAPES = [

@@ -1,0 +1,74 @@
+"""``rumpbundle component``: directories as an object that links into a rumprun unikernel."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from rumpbundle.cli.bundling import report_options
+from rumpbundle.cli.render import Terminal
+from rumpbundle.component import MACHINES, Component, collect, save, split_source
+from rumpbundle.errors import one_line
+from rumpbundle.output import check_free
+
+
+@click.command("component", short_help="a directory as an object that links into a rumprun unikernel")
+@click.argument("directories", nargs=-1, required=True, metavar="DIR[:PREFIX]...")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The object file to write.")
+@click.option(
+    "--machine",
+    type=click.Choice(sorted(MACHINES)),
+    default="x86_64",
+    show_default=True,
+    help="The processor of the unikernel.",
+)
+@click.option(
+    "--follow", is_flag=True, help="Put what a symbolic link names in its place, as long as it lies in the same DIR."
+)
+@click.option(
+    "--replace-base",
+    is_flag=True,
+    help="Allow /etc/hosts and the other files of librumprunfs_base: bake without that library.",
+)
+@click.option("--force", is_flag=True, help="Overwrite an existing output.")
+@click.option("--dry-run", is_flag=True, help="Print what the guest would see and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result.")
+@report_options
+def command(
+    directories: tuple[str, ...], output: Path, machine: str, follow: bool, replace_base: bool, force: bool,
+    dry_run: bool, as_json: bool, quiet: bool, verbose: bool,
+) -> None:  # fmt: skip
+    """Make DIR and all below it an object file that rumprun-bake links into a unikernel.
+
+    The guest sees the content of DIR at PREFIX, or at / without one. Several directories become one object.
+    Link it with: rumprun-bake -m "add /absolute/path/OUTPUT" hw_virtio APP.bin APP
+    """
+    if not dry_run:
+        check_free(output, force=force)
+    with Terminal(quiet=quiet, verbose=verbose) as terminal:
+        component = collect(
+            [split_source(text) for text in directories], follow=follow, replace_base=replace_base, report=terminal
+        )
+        if not dry_run:
+            save(component, machine, output, force=force)
+    if as_json:
+        click.echo(json.dumps(_described(component, machine, output), indent=1))
+    elif dry_run:
+        for path in component.directories:
+            click.echo(one_line(path) + "/")
+        for path, content in component.files:
+            click.echo(f"{one_line(path)}  {content.size}")
+    else:
+        click.echo(output)
+
+
+def _described(component: Component, machine: str, output: Path) -> dict[str, object]:
+    return {
+        "output": str(output),
+        "machine": machine,
+        "memory": component.memory,
+        "directories": list(component.directories),
+        "files": [{"path": path, "size": content.size} for path, content in component.files],
+    }

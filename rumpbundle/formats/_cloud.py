@@ -1,0 +1,94 @@
+"""What the kits for clouds have in common: their options, and what an image and its guest can truly do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from rumpbundle import __version__, knowledge
+from rumpbundle.errors import InputError, UsageError
+from rumpbundle.formats import option
+from rumpbundle.layout import GIB
+from rumpbundle.manifest import Bundle
+from rumpbundle.unikernel import Firmware
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudOptions:
+    """The options of every cloud's kit."""
+
+    tag: tuple[str, ...] = option((), "a tag (GCE: label) for the image", metavar="KEY=VALUE", multiple=True)
+    driver: tuple[str, ...] = option(
+        (),
+        "a driver the guest has although its file does not show it (ena, nvme, gvnic, virtio-scsi, hv-netvsc, …)",
+        metavar="NAME",
+        multiple=True,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescribedOptions(CloudOptions):
+    """The same where an image has a description."""
+
+    description: str = option(
+        "", "the image's description; default: its name and the bundle's digest", metavar="TEXT"
+    )
+
+
+def drivers(bundle: Bundle, platform: str, options: CloudOptions) -> frozenset[str]:
+    """Return the canonical names of the guest's disk and network drivers, as far as anything tells.
+
+    Raises:
+        UsageError: ``--driver`` names none that *platform* has a device for.
+    """
+    offered = [offer.name for kind in ("disk", "nic") for offer in knowledge.platform(platform).offers[kind]]
+    for name in options.driver:
+        if name not in offered:
+            near = get_close_matches(name, offered, 1)
+            hint = f"did you mean {near[0]}?" if near else f"{platform} has {', '.join(offered)}"
+            raise UsageError(f"{platform} has no device for a driver {name!r}", where="--driver", hint=hint)
+    kernel = bundle.kernel
+    found = kernel.drivers
+    if not found:
+        guest = knowledge.guest(kernel.family, kernel.target)
+        found = frozenset((*(guest.disk.drives or ()), *(guest.nic.drives or ())))
+    return found | frozenset(options.driver)
+
+
+def proven_firmware(bundle: Bundle) -> frozenset[Firmware]:
+    """Return the firmwares to announce: those the image boots from and nothing is known against.
+
+    Where the image boots from both and the guest has a trouble under UEFI (rumprun, Solo5: memory), that is BIOS
+    alone. An image for UEFI only is announced as such: the user chose that.
+    """
+    firmwares = frozenset(bundle.boot)
+    if firmwares == {Firmware.BIOS, Firmware.UEFI}:
+        guest = knowledge.guest(bundle.kernel.family, bundle.kernel.target)
+        if guest.boot_rule(Firmware.UEFI, bundle.boot[Firmware.UEFI]) is not None:
+            return frozenset({Firmware.BIOS})
+    return firmwares
+
+
+def default_description(name: str, bundle: Bundle) -> str:
+    """Return what stands beside an image's name if the user says nothing: enough to find its bundle again."""
+    return f"{name}, made by rumpbundle {__version__} from bundle {bundle.identity.digest}"
+
+
+def check_size(size: int, most: int, cloud: str) -> None:
+    """Raise :class:`InputError` if a disk of *size* bytes is larger than the *most* a *cloud* has."""
+    if size > most:
+        raise InputError(f"a disk of {-(-size // GIB)} GiB is more than the {most // GIB} GiB {cloud} has")
+
+
+def shell_path(path: Path) -> str:
+    """Return *path* as an argument no program takes for an option."""
+    text = str(path)
+    return f"./{text}" if text.startswith("-") else text
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write *value* for people and programs."""
+    path.write_text(json.dumps(value, indent=2) + "\n", "ascii", newline="\n")

@@ -1,0 +1,43 @@
+"""Write first what is known and last what depends on the payload's hashes, which a thread computes meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from rumpbundle.content import Late
+from rumpbundle.errors import ImageError
+from rumpbundle.flat import write_all
+from rumpbundle.images.disk import Disk
+from rumpbundle.layout import DiskLayout
+
+
+@contextlib.contextmanager
+def hashing(layout: DiskLayout) -> Iterator[None]:
+    """Hash the payload of *layout* while the block runs; it ends when both are done.
+
+    An input that cannot be hashed is reported by whoever needs the digest next.
+    """
+    with ThreadPoolExecutor(1) as hasher:
+        hasher.submit(lambda: layout.identity.digest)
+        yield
+
+
+def fill_late(layout: DiskLayout, disk: Disk, fd: int) -> None:
+    """Write every :class:`Late` extent of *layout* in its place in the container *fd*, which *disk* reads.
+
+    Raises:
+        ImageError: the container has no place for one.
+    """
+    for extent in layout.extents:
+        if not isinstance(extent.source, Late):
+            continue
+        data = extent.source.settle().data
+        done = 0
+        while done < len(data):
+            position, run = disk.locate(extent.offset + done)
+            if position is None:
+                raise ImageError(f"byte {extent.offset + done} of the disk ({extent.label}) has no place")
+            write_all(fd, data[done : done + run], position)
+            done += run

@@ -1,0 +1,120 @@
+"""azure: what Azure takes as a managed disk, and the request that makes one to upload into.
+
+A fixed VHD: the disk, whole MiB, at least 20 of them, and a footer (facts/formats.md §3); beside it the body of
+the Disks API's ``Create Or Update``. Generation 1 boots it by BIOS from IDE, generation 2 by UEFI from SCSI.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+from typing import Literal as OneOf
+
+from rumpbundle.flat import disk_errors, write_all, write_flat
+from rumpbundle.formats import Format, Job
+from rumpbundle.formats._cloud import CloudOptions, check_size, drivers, proven_firmware, shell_path, write_json
+from rumpbundle.formats._naming import TextRule, image_name, parse_tags
+from rumpbundle.layout import GIB, MIB
+from rumpbundle.ondisk import vhd
+from rumpbundle.unikernel import Firmware
+
+LOCATION = "LOCATION"
+"""Stands for the Azure region: the one placeholder of the request."""
+
+_NAME = TextRule(
+    what="an Azure disk name",
+    words="1 to 80 letters, digits, _ . and -; the first a letter or digit, the last one of these or _",
+    pattern="[A-Za-z0-9]([A-Za-z0-9_.-]{0,78}[A-Za-z0-9_])?",
+    keep="A-Za-z0-9_.-",
+    longest=80,
+)
+_TAG_KEY = TextRule(
+    what="an Azure tag name",
+    words="1 to 512 printable characters without < > % & \\ ? /",
+    pattern=r"[^\x00-\x1f\x7f<>%&\\?/]{1,512}",
+)
+_TAG = TextRule(
+    what="an Azure tag value", words="at most 256 printable characters", pattern=r"[^\x00-\x1f\x7f]{0,256}"
+)
+
+
+def _write_kit(job: Job, directory: Path) -> None:
+    check_size(job.layout.size, 32768 * GIB, "Azure")
+    body = _body(job)
+    disk, request = (directory / path.name for path in FORMAT.files(job.output))
+    with disk_errors(), disk.open("xb") as out:
+        write_flat(job.layout, out.fileno(), job.report, "azure")
+        footer = vhd.footer(job.layout.size, job.layout.identity.uuid("vhd-fixed").bytes, job.epoch)
+        write_all(out.fileno(), footer.pack(), job.layout.size)
+    with disk_errors():
+        write_json(request, body)
+
+
+def _generation(job: Job) -> OneOf["V1", "V2"]:
+    """Return Hyper-V's generation: 2 where UEFI is announced (newer machine sizes have nothing else), else 1."""
+    return "V2" if Firmware.UEFI in proven_firmware(job.bundle) else "V1"
+
+
+def _body(job: Job) -> dict[str, Any]:
+    """Return the body of ``PUT …/providers/Microsoft.Compute/disks/NAME``."""
+    options: CloudOptions = job.options
+    image_name(job.bundle, _NAME)
+    body: dict[str, Any] = {
+        "location": LOCATION,
+        "sku": {"name": "Standard_LRS"},
+        "properties": {
+            # "Linux" is the API's word for everything that is not Windows.
+            "osType": "Linux",
+            "hyperVGeneration": _generation(job),
+            "creationData": {"createOption": "Upload", "uploadSizeBytes": job.layout.size + vhd.Footer.SIZE},
+            "supportedCapabilities": {
+                "architecture": "x64",
+                # What accelerated networking shows the guest: an mlx5 or a mana card besides netvsc.
+                "acceleratedNetwork": bool({"mlx5", "mana"} & drivers(job.bundle, "azure", options)),
+            },
+        },
+    }
+    if tags := parse_tags(options.tag, _TAG_KEY, _TAG, 50):
+        body["tags"] = tags
+    return body
+
+
+def _commands(job: Job) -> tuple[str, ...]:
+    body = _body(job)
+    name = image_name(job.bundle, _NAME)
+    disk, _ = FORMAT.files(job.output)
+    generation = body["properties"]["hyperVGeneration"]
+    size = body["properties"]["creationData"]["uploadSizeBytes"]
+    create = ["az", "disk", "create", "--resource-group=GROUP", f"--name={name}", f"--location={LOCATION}"]
+    create += ["--os-type=Linux", f"--hyper-v-generation={generation}", "--architecture=x64", "--sku=Standard_LRS"]
+    create += ["--upload-type=Upload", f"--upload-size-bytes={size}"]
+    if "tags" in body:
+        create += ["--tags", *(f"{key}={value}" for key, value in body["tags"].items())]
+    grant = ["az", "disk", "grant-access", "--resource-group=GROUP", f"--name={name}", "--access-level=Write"]
+    grant += ["--duration-in-seconds=86400", "--query=accessSas", "--output=tsv"]
+    revoke = ["az", "disk", "revoke-access", "--resource-group=GROUP", f"--name={name}"]
+    run = ["az", "vm", "create", "--resource-group=GROUP", f"--name={name}", f"--attach-os-disk={name}"]
+    run += ["--os-type=Linux", "--size=" + ("Standard_B1s" if generation == "V1" else "Standard_B2s_v2")]
+    watch = ["az", "vm", "boot-diagnostics", "enable", "--resource-group=GROUP", f"--name={name}"]
+    log = ["az", "vm", "boot-diagnostics", "get-boot-log", "--resource-group=GROUP", f"--name={name}"]
+    return (
+        f"# put your resource group for GROUP and your region for {LOCATION}",
+        shlex.join(create),
+        f'sas="$({shlex.join(grant)})"',
+        f'azcopy copy {shlex.quote(shell_path(disk))} "$sas" --blob-type PageBlob',
+        *map(shlex.join, (revoke, run, watch, log)),
+    )
+
+
+FORMAT = Format(
+    name="azure",
+    suffix=".azure.vhd",
+    beside=(".azure.json",),
+    summary="Azure: fixed VHD and the request for a disk to upload it into",
+    write_kit=_write_kit,
+    commands=_commands,
+    options=CloudOptions,
+    align=MIB,
+    least=20 * MIB,
+)

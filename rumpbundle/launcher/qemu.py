@@ -1,0 +1,271 @@
+"""QEMU: the machine a guest can drive, as a command that can be pasted, and that command running.
+
+Everything is said, nothing is left to QEMU's defaults but the machine type's own devices: no VGA adapter and no
+option ROM (they cost a tenth of a second each and print nothing on a serial console), no boot menu, and no second
+try at booting. Hardware comes from :mod:`rumpbundle.knowledge`. References: qemu(1) of QEMU 7.2.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rumpbundle import knowledge, tools
+from rumpbundle.errors import MissingToolError, UsageError
+from rumpbundle.events import Report, Warned
+from rumpbundle.launcher.backend import Backend, Disk, Ending, Forward, Plan, Reason, Request
+from rumpbundle.launcher.qmp import Control
+from rumpbundle.layout import MIB
+from rumpbundle.unikernel import Family, Firmware
+
+PROGRAM = "qemu-system-x86_64"
+
+OVMF = (
+    ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
+    ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
+    ("/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"),
+    ("/usr/share/edk2/ovmf/OVMF_CODE.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd"),
+    ("/opt/homebrew/share/qemu/edk2-x86_64-code.fd", "/opt/homebrew/share/qemu/edk2-i386-vars.fd"),
+    ("/usr/local/share/qemu/edk2-x86_64-code.fd", "/usr/local/share/qemu/edk2-i386-vars.fd"),
+)
+"""Where Debian, Arch, Fedora and Homebrew keep UEFI's code and an empty variable store."""
+
+DEBUG_EXIT = {Family.SOLO5: 0x501}
+"""The port of isa-debug-exit a family writes to when it ends (Solo5 bindings/virtio/platform.c); 0xF4 by custom."""
+CUSTOMARY_SUCCESS = 0x10
+"""Written to isa-debug-exit by guests that want to tell their success from QEMU's status 1."""
+SOLO5_EXIT = 41
+"""What Solo5 writes whatever its status is; that is on its console."""
+
+ASLEEP_AFTER = 0.5
+"""Seconds of silence after which we look whether the CPUs sleep for good."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """A machine for :func:`command`, every choice made."""
+
+    type: str
+    accel: str
+    memory: int
+    """Bytes."""
+    display: str
+    uefi: tuple[str, str] | None = None
+    """UEFI's code and its empty variable store; None for the BIOS."""
+    settings: tuple[str, ...] = ()
+    """Values of ``-global``."""
+    disk: Disk
+    attach: tuple[str, ...]
+    """``-device`` values for it; ``{drive}`` stands for its id."""
+    further: tuple[Disk, ...] = ()
+    card: str | None = None
+    """The network card's ``-device`` value, ``{netdev}`` for the network; None for no network."""
+    publish: tuple[Forward, ...] = ()
+    exit_port: int = 0xF4
+    gdb: int | None = None
+    args: tuple[str, ...] = ()
+
+
+def quoted(value: str) -> str:
+    """Return *value* for use inside a QEMU option, where a comma ends it unless doubled."""
+    return value.replace(",", ",,")
+
+
+def command(machine: Machine) -> tuple[str, ...]:
+    """Return the QEMU command line of *machine*; its console is on standard input and output."""
+    argv = [PROGRAM, "-nodefaults", "-no-user-config", "-machine", machine.type, "-accel", machine.accel]
+    argv += ["-m", _size(machine.memory), "-display", "none", "-vga", machine.display, "-no-reboot"]
+    argv += ["-boot", "menu=off,strict=on,reboot-timeout=0", "-serial", "mon:stdio"]
+    for setting in machine.settings:
+        argv += ["-global", setting]
+    if machine.uefi is not None:
+        code, variables = machine.uefi
+        argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={quoted(code)}"]
+        # OVMF remembers boot entries: a store that forgets them gives every run the same start.
+        argv += ["-drive", f"if=pflash,unit=1,format=raw,snapshot=on,file={quoted(variables)}"]
+    argv += ["-drive", _drive(machine.disk, "disk0")]
+    argv += _devices(*(device.format(drive="disk0") for device in machine.attach))
+    for number, disk in enumerate(machine.further, 1):
+        argv += ["-drive", _drive(disk, f"disk{number}")]
+        argv += _devices(f"virtio-blk-pci,drive=disk{number},disable-legacy=off")
+    if machine.card is not None:
+        argv += ["-netdev", ",".join(["user,id=net0", *map(_forwarded, machine.publish)])]
+        argv += _devices(machine.card.format(netdev="net0") + ",romfile=")
+    argv += _devices(f"isa-debug-exit,iobase={machine.exit_port:#x},iosize=4", "pvpanic")
+    if machine.gdb is not None:
+        argv += ["-gdb", f"tcp:127.0.0.1:{machine.gdb}", "-S"]
+    return (*argv, *machine.args)
+
+
+def _devices(*values: str) -> list[str]:
+    return [word for value in values for word in ("-device", value)]
+
+
+def _size(size: int) -> str:
+    return f"{size // MIB}M" if size % MIB == 0 else f"{size}B"
+
+
+def _drive(disk: Disk, name: str) -> str:
+    options = [f"if=none,id={name}", f"format={disk.format}"]
+    if disk.offset or disk.length is not None:
+        # The disk is a part of the file: a second, raw layer cuts it out.
+        options += ["file.driver=raw", f"file.offset={disk.offset}"]
+        options += [] if disk.length is None else [f"file.size={disk.length}"]
+        options += ["file.file.driver=file", f"file.file.filename={quoted(disk.path)}"]
+    else:
+        options += [f"file={quoted(disk.path)}"]
+    # A disk of a descriptor is ours alone and vanishes with it, so nothing need be kept from it.
+    options += [] if disk.persist or disk.fd is not None else ["snapshot=on"]
+    return ",".join(options)
+
+
+def _forwarded(forward: Forward) -> str:
+    return f"hostfwd={forward.protocol}:127.0.0.1:{forward.host}-:{forward.guest}"
+
+
+def machine_for(request: Request, *, uefi: tuple[str, str] | None = None) -> Machine:
+    """Choose the machine that *request*'s guest can drive, as far as the user did not.
+
+    Raises:
+        UsageError: the choices do not go together.
+    """
+    if request.disk is None:
+        raise UsageError("QEMU boots a disk here, and there is none")
+    guest = knowledge.guest(str(request.family), request.target)
+    facts = knowledge.qemu()
+    firmware = request.firmware or Firmware.BIOS
+    bus = facts.buses[_bus(request, guest, facts.buses)]
+    types = sorted(facts.machines, key=lambda name: facts.machines[name].firmware.index(str(firmware)))
+    type_ = bus.machine or types[0]
+    wants_network = bool(request.publish) or not any(arg in ("-nic", "-netdev", "-net") for arg in request.args)
+    return Machine(
+        type=type_,
+        accel=request.accel,
+        memory=request.memory or max(guest.launch.memory, guest.memory.get(str(firmware), 0)) * MIB,
+        display=guest.launch.display or "none",
+        uefi=uefi if firmware is Firmware.UEFI else None,
+        settings=() if guest.launch.s3 or firmware is Firmware.BIOS else (facts.machines[type_].s3_off,),
+        disk=request.disk,
+        attach=bus.device,
+        further=request.further,
+        card=facts.cards[_card(request, guest, facts.cards)] if wants_network else None,
+        publish=request.publish,
+        exit_port=DEBUG_EXIT.get(request.family, 0xF4),
+        gdb=request.gdb,
+        args=request.args,
+    )
+
+
+def _bus(request: Request, guest: knowledge.Guest, buses: Mapping[str, knowledge.Bus]) -> str:
+    """Return the canonical name of the bus for the disk: the user's, else the guest's first that it drives."""
+    if request.bus is not None:
+        found = [name for name, bus in buses.items() if bus.option == request.bus]
+        if not found:
+            known = ", ".join(bus.option for bus in buses.values())
+            raise UsageError(f"no such bus: {request.bus}", where="--bus", hint=f"known: {known}")
+        return found[0]
+    wanted = [name for name in guest.launch.buses if name in buses]
+    return next((name for name in wanted if name in request.drivers), wanted[0])
+
+
+def _card(request: Request, guest: knowledge.Guest, cards: Mapping[str, str]) -> str:
+    wanted = [name for name in guest.launch.nics if name in cards]
+    return next((name for name in wanted if name in request.drivers), wanted[0])
+
+
+def find_uefi() -> tuple[str, str]:
+    """Return this machine's UEFI code and variable store.
+
+    Raises:
+        MissingToolError: there is none where the common distributions keep it.
+    """
+    for code, variables in OVMF:
+        if os.path.exists(code) and os.path.exists(variables):
+            return code, variables
+    raise MissingToolError(
+        "no UEFI firmware for QEMU is installed (OVMF)", hint="on Debian and Ubuntu: sudo apt install ovmf"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class QemuPlan(Plan):
+    """The machine, and whose guest is in it."""
+
+    machine: Machine
+    family: Family
+
+
+class RunningQemu:
+    """A QEMU process: its console, and how its guest ended."""
+
+    def __init__(self, plan: QemuPlan, report: Report) -> None:
+        self._family = plan.family
+        self._report = report
+        self._complaint = ""
+        self._control = Control()
+        control = self._control.theirs.fileno()
+        disks = (plan.machine.disk, *plan.machine.further)
+        try:
+            self._child = tools.spawn(
+                [
+                    *command(plan.machine),
+                    *("-chardev", f"socket,id=control,fd={control}", "-mon", "chardev=control,mode=control"),
+                ],
+                report=report,
+                pass_fds=[control, *(disk.fd for disk in disks if disk.fd is not None)],
+                gently=any(disk.persist for disk in disks),
+            )
+        except BaseException:
+            self._control.close()
+            raise
+        self.output = self._child.output
+
+    def send(self, data: bytes) -> int:
+        # Ctrl-A is special to the multiplexer of console and monitor; doubled it reaches the guest.
+        before, control_a, _ = data.partition(b"\x01")
+        if before or not control_a:
+            return self._child.write(before)
+        return self._child.write(b"\x01\x01") // 2
+
+    def poll(self, quiet: float) -> Ending | None:
+        for line in self._child.complaints():
+            self._report(Warned(line))
+            self._complaint = line
+        status = self._child.poll()
+        if status is not None:
+            self._control.listen()
+            return self._control.ending or self._exited(status)
+        if quiet >= ASLEEP_AFTER and self._control.asleep():
+            return Ending(Reason.HALTED, None, "its processors sleep with interrupts off")
+        return None
+
+    def _exited(self, status: int) -> Ending:
+        """Explain an end that QEMU did not announce: isa-debug-exit leaves at once with 2 n + 1."""
+        if status == 0:
+            return Ending(Reason.STOPPED, None, "by QEMU's user")
+        if status < 0 or status % 2 == 0 or (status == 1 and self._complaint):
+            raise self._child.failure(self._complaint)
+        value = status >> 1
+        if self._family is Family.SOLO5 and value == SOLO5_EXIT:
+            return Ending(Reason.EXITED)
+        return Ending(Reason.EXITED, 0 if value == CUSTOMARY_SUCCESS else value, "isa-debug-exit")
+
+    def stop(self) -> None:
+        self._child.end()
+        self._control.close()
+
+
+class _Qemu:
+    name = "qemu"
+
+    def plan(self, request: Request) -> QemuPlan:
+        machine = machine_for(request, uefi=find_uefi() if request.firmware is Firmware.UEFI else None)
+        return QemuPlan(commands=(tools.shown(command(machine)),), machine=machine, family=request.family)
+
+    def start(self, plan: Plan, report: Report) -> RunningQemu:
+        assert isinstance(plan, QemuPlan)
+        return RunningQemu(plan, report)
+
+
+BACKEND: Backend = _Qemu()

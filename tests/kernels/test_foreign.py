@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+
+import pytest
+
+from rumpbundle.kernels import foreign
+from rumpbundle.kernels.view import View
+
+
+def tar() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("kernel"))
+    return buffer.getvalue()
+
+
+def zipped() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("kernel", b"")
+        archive.writestr("another", b"")
+    return buffer.getvalue()
+
+
+def mbr(status: int = 0x80, kind: int = 0x83) -> bytes:
+    sector = bytearray(b"\xeb\x63" + bytes(510))
+    sector[446:462] = bytes([status, 0, 0, 0, kind, 0, 0, 0]) + (64).to_bytes(4, "little") * 2
+    sector[510:] = b"\x55\xaa"
+    return bytes(sector) + bytes(512)
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"", "is empty"),
+        (tar(), "is a tar archive"),
+        (zipped(), "is a zip archive"),
+        (bytes(0x8001) + b"CD001", "is an ISO image"),
+        (b"QFI\xfb" + bytes(100), "is a qcow2 disk image"),
+        (b"KDMV" + bytes(100), "is a VMDK disk image"),
+        (b"\xfd7zXZ\0" + bytes(100), "is xz-compressed"),
+        (b"\x28\xb5\x2f\xfd" + bytes(100), "is zstd-compressed"),
+        (b"\xcf\xfa\xed\xfe" + bytes(100), "is a Mach-O program, for macOS"),
+        (b"MZ" + bytes(100), "is a DOS or Windows program"),
+        (b"#!/bin/sh\n", "is a script"),
+        (b"070701" + b"0" * 100, "is a cpio archive, perhaps an initrd"),
+        (bytes(0x38) + b"ARM\x64" + bytes(100), "is a Linux kernel for aarch64"),
+        (mbr(), "is a disk image with an MBR"),
+        (bytes(512) + b"EFI PART" + bytes(100), "is a disk image with a GPT"),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_what_is_known_for_certain(data, problem):
+    assert foreign.describe(View.of_bytes(data))[0] == problem
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"hello\n", "is a text file"),
+        ("grüß dich\n".encode(), "is a text file"),
+        (bytes(100), "holds only zeros"),
+        (bytes(5000), "begins with nothing but zeros"),
+        (mbr(kind=0), "is a boot sector"),
+        (mbr(status=0x41), "is a boot sector"),
+        (b"\x01\x02\x03", ""),
+    ],
+    ids=["ascii", "utf-8", "zeros", "hole", "empty-table", "code-where-the-table-is", "anything"],
+)
+def test_what_is_a_guess(data, problem):
+    view = View.of_bytes(data)
+    assert foreign.describe(view) == ("", "")
+    assert foreign.guess(view) == problem

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import struct
+
+import pytest
+from support import synthetic
+from support.synthetic import Section, Segment, multiboot1, multiboot2, tag
+
+from rumpbundle.kernels import elf, multiboot
+from rumpbundle.kernels.view import View
+
+
+def read1(data: bytes) -> multiboot.Header | None:
+    view = View.of_bytes(data)
+    return multiboot.read1(view, elf.read(view))
+
+
+def read2(data: bytes) -> multiboot.Header | None:
+    view = View.of_bytes(data)
+    return multiboot.read2(view, elf.read(view))
+
+
+def kernel(header: bytes, **options) -> bytes:
+    return synthetic.elf([Segment(header + bytes(64))], **({"bits": 32} | options))
+
+
+def flat(header_at: int, header: bytes, size: int = 0x4000) -> bytes:
+    return (bytes(header_at) + header).ljust(size, b"\0")
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_multiboot1_in_an_elf_file(bits):
+    header = read1(kernel(multiboot1(), bits=bits))
+    assert header is not None
+    assert (header.flaw, header.load, header.flags) == ("", None, 3)
+
+
+def test_multiboot1_by_addresses():
+    fields = (0x100010, 0x100000, 0x102000, 0x105000, 0x100040)
+    header = read1(flat(0x10, multiboot1(0x10003, *fields)))
+    assert header is not None
+    assert (header.flaw, header.load, header.entry) == ("", range(0x100000, 0x105000), 0x100040)
+    assert header.detail == "at 0x10, flags 0x10003, loads by its addresses"
+
+
+def test_multiboot1_by_addresses_without_an_end_loads_the_whole_file():
+    header = read1(flat(0x10, multiboot1(0x10003, 0x100010, 0x100000, 0, 0, 0x100040), 0x1234))
+    assert header is not None
+    assert (header.flaw, header.load) == ("", range(0x100000, 0x101234))
+
+
+@pytest.mark.parametrize(
+    ("data", "flaw"),
+    [
+        (flat(8192, multiboot1()), "its Multiboot header is at 0x2000, GRUB looks only in the first 8 KiB"),
+        (flat(8184, multiboot1()), "its Multiboot header is at 0x1ff8, GRUB looks only in the first 8 KiB"),
+        (flat(0x22, multiboot1()), "its Multiboot header at 0x22 is not aligned to 4 bytes"),
+        (flat(0x20, multiboot1(checksum=1)), "its Multiboot header at 0x20 has a bad checksum"),
+        (flat(0x20, multiboot1(0x13)), "its Multiboot flags 0x13 require a feature GRUB does not have"),
+        (flat(0x20, multiboot1()), "has a Multiboot header without load addresses, but is no ELF file"),
+        (multiboot1() + bytes(8), "is truncated: GRUB wants at least 32 bytes"),
+        (bytes(0x20) + multiboot1(0x10003), "is truncated in its Multiboot header"),
+        (
+            flat(0x10, multiboot1(0x10003, 0x100010, 0x100000, 0x104001, 0, 0x100000)),
+            "is truncated: its Multiboot header loads up to byte 16385, the file has 16384",
+        ),
+        (
+            flat(0x10, multiboot1(0x10003, 0x100020, 0x100000, 0, 0, 0x100000)),
+            "its Multiboot header's addresses begin before the file does",
+        ),
+        (
+            flat(0x10, multiboot1(0x10003, 0x100010, 0x100000, 0x90000, 0, 0x100000)),
+            "its Multiboot header's addresses run backwards",
+        ),
+        (
+            flat(0x10, multiboot1(0x10003, 0x100010, 0x100000, 0x102000, 0x101000, 0x100000)),
+            "its Multiboot header's addresses run backwards",
+        ),
+        (
+            flat(0x10, multiboot1(0x10003, 0x100010, 0x100000, 0x102000, 0, 0x200000)),
+            "its Multiboot header enters at 0x200000, outside of what it loads",
+        ),
+        (kernel(multiboot1(), machine=synthetic.AARCH64), "is a kernel for aarch64 in a 32-bit ELF file"),
+        (kernel(multiboot1(), machine=synthetic.X86_64), "is a kernel for x86-64 in a 32-bit ELF file"),
+        (kernel(multiboot1(), type=synthetic.REL), "has a Multiboot header, but is no executable ELF file"),
+        (kernel(multiboot1(), entry=0x10), "its entry point 0x10 is in none of its segments"),
+        (
+            synthetic.elf([Segment(multiboot1(), paddr=0xFFFFFFF8)], bits=64),
+            "loads up to 0x100000004, above the 4 GiB a Multiboot loader reaches",
+        ),
+        (
+            synthetic.elf([Segment(multiboot1(), type=4)], bits=32),
+            "has no segments to load",
+        ),
+        (
+            synthetic.elf([Segment(multiboot1() + bytes(64)), Segment(bytes(32), paddr=0x100020)], bits=32),
+            "has segments that overlap in memory, which GRUB refuses",
+        ),
+        (
+            kernel(multiboot1(), sections=[Section(".text", b"")])[:-1],
+            "is truncated: the file ends before its ELF section headers do",
+        ),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_multiboot1_flaws(data, flaw):
+    header = read1(data)
+    assert header is not None
+    assert header.flaw == flaw
+
+
+def test_the_first_valid_header_counts():
+    bad, good = multiboot1(checksum=1), multiboot1()
+    header = read1(synthetic.elf([Segment(bad + good + bytes(32))], bits=32))
+    assert header is not None
+    assert (header.flaw, header.offset) == ("", 0x60 + 12)
+
+
+def test_no_header_at_all():
+    assert read1(bytes(9000)) is None
+    assert read2(bytes(90000)) is None
+
+
+def test_multiboot2_tags():
+    data = kernel(multiboot2(tag(1, struct.pack("<II", 4, 6)), tag(6), tag(99, flags=1)))
+    header = read2(data)
+    assert header is not None
+    assert (header.flaw, header.tags, header.load) == ("", (1, 6, 99), None)
+
+
+def test_multiboot2_by_addresses():
+    tags = (tag(2, struct.pack("<IIII", 0x100040, 0x100000, 0, 0x110000)), tag(3, struct.pack("<I", 0x100100)))
+    header = read2(flat(0x40, multiboot2(*tags)))
+    assert header is not None
+    assert (header.flaw, header.load, header.entry) == ("", range(0x100000, 0x110000), 0x100100)
+
+
+@pytest.mark.parametrize(
+    ("data", "flaw"),
+    [
+        (
+            flat(32768, multiboot2(), 40000),
+            "its Multiboot 2 header is at 0x8000, GRUB looks only in the first 32 KiB",
+        ),
+        (flat(0x24, multiboot2()), "its Multiboot 2 header at 0x24 is not aligned to 8 bytes"),
+        (flat(0x20, multiboot2(checksum=1)), "its Multiboot 2 header at 0x20 has a bad checksum"),
+        (flat(0x20, multiboot2(architecture=4)), "its Multiboot 2 header is for mips"),
+        (flat(0x20, multiboot2(architecture=9)), "its Multiboot 2 header is for architecture 9"),
+        (flat(0x20, multiboot2(end=False)), "its Multiboot 2 header has no end tag"),
+        (flat(0x20, multiboot2(tag(5, size=0))), "its Multiboot 2 header has a tag of 0 bytes that leaves it"),
+        (
+            flat(0x20, multiboot2(tag(5, size=0x1000))),
+            "its Multiboot 2 header has a tag of 4096 bytes that leaves it",
+        ),
+        (flat(0x20, multiboot2(*[tag(4)] * 65)), "its Multiboot 2 header has more than 64 tags"),
+        (kernel(multiboot2(tag(77))), "its Multiboot 2 header requires tag 77, which GRUB does not know"),
+        (
+            kernel(multiboot2(tag(1, struct.pack("<I", 99)))),
+            "its Multiboot 2 header requires information 99, which GRUB does not give",
+        ),
+        (
+            flat(0x40, multiboot2(tag(2, struct.pack("<IIII", 0x100040, 0x100000, 0, 0)))),
+            "its Multiboot 2 header gives load addresses but no entry address",
+        ),
+        (
+            synthetic.elf(
+                [Segment(multiboot2() + bytes(64))], [Section(".rela.dyn", bytes(24), type=synthetic.RELA)], bits=32
+            ),
+            "has relocation sections, which GRUB's multiboot2 refuses",
+        ),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_multiboot2_flaws(data, flaw):
+    header = read2(data)
+    assert header is not None
+    assert header.flaw == flaw
+
+
+def test_relocatable_multiboot2_segments_may_overlap():
+    # GRUB loads them into one block then, piece by piece.
+    header = multiboot2(tag(10, struct.pack("<IIII", 0x100000, 0x4000000, 4096, 0)))
+    data = synthetic.elf([Segment(header + bytes(64)), Segment(bytes(32), paddr=0x100020)], bits=32)
+    found = read2(data)
+    assert found is not None
+    assert not found.flaw
+
+
+def test_tables_beyond_the_search_window():
+    data = bytearray(synthetic.elf([Segment(multiboot1() + bytes(9000))], bits=32))
+    table = data[52:84]
+    struct.pack_into("<I", data, 28, len(data))
+    found = read1(bytes(data + table))
+    assert found is not None
+    assert found.flaw.startswith("its ELF program headers end at 0x23")

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import struct
+
+from support import synthetic
+from support.synthetic import Section, Segment
+
+from rumpbundle.kernels import elf, notes
+from rumpbundle.kernels.notes import Device
+from rumpbundle.kernels.view import View
+
+
+def read(data: bytes) -> tuple[notes.Note, ...]:
+    view = View.of_bytes(data)
+    found = elf.read(view)
+    assert found is not None
+    return notes.read(view, found)
+
+
+def test_notes_of_segments_and_sections_are_read_once():
+    text = synthetic.note(b"GNU", 3, b"id") + synthetic.note(b"Xen", 6, b"linux\0")
+    data = synthetic.elf([Segment(b"code"), Segment(text, type=synthetic.NOTE)])
+    assert read(data) == (notes.Note("GNU", 3, b"id"), notes.Note("Xen", 6, b"linux\0"))
+    both = synthetic.elf(
+        [Segment(b"code"), Segment(text, type=synthetic.NOTE)], [Section(".note", text, type=synthetic.SHT_NOTE)]
+    )
+    assert len(read(both)) == 2
+
+
+def test_xen_notes_by_name():
+    found = notes.xen(
+        (
+            notes.Note("Xen", 1, struct.pack("<Q", 0xFFFFFFFF80000000)),
+            notes.Note("Xen", 6, b"NetBSD\0"),
+            notes.Note("Xen", 18, struct.pack("<I", 0x1000)),
+            notes.Note("Xen", 2, b"odd"),
+            notes.Note("Xen", 999, b"later"),
+            notes.Note("GNU", 1, bytes(8)),
+        )
+    )
+    assert found == {"entry": 0xFFFFFFFF80000000, "guest_os": "NetBSD", "phys32_entry": 0x1000}
+
+
+def test_solo5_target_and_manifest():
+    section = Section(
+        ".note.solo5", synthetic.solo5_notes(3, ("storage", 1), ("service0", 2)), type=synthetic.SHT_NOTE
+    )
+    found = read(synthetic.elf([Segment(b"code")], [section]))
+    assert notes.solo5_target(found) == "virtio"
+    assert notes.solo5_devices(found) == (Device("storage", "block"), Device("service0", "net"))
+
+
+def test_what_is_not_there_is_empty():
+    assert notes.solo5_target(()) == ""
+    assert notes.solo5_devices(()) == ()
+    assert notes.xen(()) == {}
+
+
+def test_an_unknown_solo5_target_keeps_its_number():
+    assert notes.solo5_target((notes.Note("Solo5", 0x31494241, struct.pack("<I", 42)),)) == "target 42"
+
+
+def test_a_manifest_of_odd_size_names_no_devices():
+    assert notes.solo5_devices((notes.Note("Solo5", 0x3154464D, bytes(101)),)) == ()
+
+
+def test_a_note_that_leaves_its_segment_ends_the_reading():
+    text = synthetic.note(b"GNU", 3, b"id") + struct.pack("<III", 4, 1 << 30, 1) + b"Xen\0"
+    assert len(read(synthetic.elf([Segment(b"code"), Segment(text, type=synthetic.NOTE)]))) == 1
+
+
+def test_no_more_notes_are_kept_than_a_kernel_could_have():
+    text = b"".join(synthetic.note(b"GNU", index, b"") for index in range(2000))
+    assert len(read(synthetic.elf([Segment(b"code"), Segment(text, type=synthetic.NOTE)]))) == notes.MAX_NOTES

@@ -1,0 +1,143 @@
+"""The QEMU command line, as a value."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from rumpbundle import knowledge
+from rumpbundle.errors import UsageError
+from rumpbundle.launcher import backend, qemu
+from rumpbundle.launcher.backend import Disk, Forward, Request
+from rumpbundle.launcher.qemu import Machine, command
+from rumpbundle.unikernel import Family, Firmware
+
+PLAIN = Machine(
+    type="pc",
+    accel="tcg",
+    memory=64 << 20,
+    display="none",
+    disk=Disk(path="a.raw"),
+    attach=("ide-hd,drive={drive}",),
+)
+REQUEST = Request(name="app", disk=Disk(path="app.raw"), accel="tcg")
+
+
+def options(argv: tuple[str, ...], name: str) -> list[str]:
+    """Return the values of every *name* in *argv*."""
+    return [value for option, value in pairwise(argv) if option == name]
+
+
+def test_the_whole_command():
+    assert " ".join(command(PLAIN)) == (
+        "qemu-system-x86_64 -nodefaults -no-user-config -machine pc -accel tcg -m 64M -display none -vga none"
+        " -no-reboot -boot menu=off,strict=on,reboot-timeout=0 -serial mon:stdio"
+        " -drive if=none,id=disk0,format=raw,file=a.raw,snapshot=on -device ide-hd,drive=disk0"
+        " -device isa-debug-exit,iobase=0xf4,iosize=4 -device pvpanic"
+    )
+
+
+def test_commas_in_names_are_doubled():
+    argv = command(replace(PLAIN, disk=Disk(path="/a,b,snapshot=off,file=/etc/passwd")))
+    assert options(argv, "-drive") == [
+        "if=none,id=disk0,format=raw,file=/a,,b,,snapshot=off,,file=/etc/passwd,snapshot=on"
+    ]
+
+
+def test_the_image_is_written_only_on_request():
+    assert "snapshot=on" in options(command(PLAIN), "-drive")[0]
+    assert "snapshot" not in options(command(replace(PLAIN, disk=Disk(path="a", persist=True))), "-drive")[0]
+
+
+def test_a_disk_inside_a_file():
+    disk = Disk(path="a.ova", format="vmdk", offset=1024, length=4096)
+    (drive,) = options(command(replace(PLAIN, disk=disk)), "-drive")
+    assert drive == (
+        "if=none,id=disk0,format=vmdk,file.driver=raw,file.offset=1024,file.size=4096,"
+        "file.file.driver=file,file.file.filename=a.ova,snapshot=on"
+    )
+
+
+def test_uefi_gets_a_variable_store_that_forgets():
+    argv = command(replace(PLAIN, uefi=("/CODE.fd", "/VARS.fd")))
+    assert options(argv, "-drive")[:2] == [
+        "if=pflash,unit=0,format=raw,readonly=on,file=/CODE.fd",
+        "if=pflash,unit=1,format=raw,snapshot=on,file=/VARS.fd",
+    ]
+
+
+def test_published_ports_listen_on_loopback_only():
+    machine = replace(PLAIN, card="e1000,netdev={netdev}", publish=(Forward(8080, 80), Forward(53, 53, "udp")))
+    argv = command(machine)
+    assert options(argv, "-netdev") == ["user,id=net0,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=udp:127.0.0.1:53-:53"]
+    assert "e1000,netdev=net0,romfile=" in options(argv, "-device")
+
+
+def test_a_debugger_is_waited_for():
+    argv = command(replace(PLAIN, gdb=1234))
+    assert options(argv, "-gdb") == ["tcp:127.0.0.1:1234"]
+    assert "-S" in argv
+
+
+def test_the_users_own_arguments_come_last_and_untouched():
+    assert command(replace(PLAIN, args=("-m", "1G", "a b,c")))[-3:] == ("-m", "1G", "a b,c")
+
+
+def test_rumprun_gets_a_machine_it_can_drive():
+    machine = qemu.machine_for(replace(REQUEST, family=Family.RUMPRUN))
+    assert (machine.type, machine.display, machine.settings) == ("pc", "none", ())
+    assert machine.attach[0].startswith("virtio-blk-pci,")
+    assert "disable-legacy=off" in machine.attach[0]
+    uefi = qemu.machine_for(replace(REQUEST, family=Family.RUMPRUN, firmware=Firmware.UEFI))
+    assert uefi.settings == ("ICH9-LPC.disable_s3=1",)
+    pc = replace(REQUEST, family=Family.RUMPRUN, firmware=Firmware.UEFI, bus="ide")
+    assert qemu.machine_for(pc).settings == ("PIIX4_PM.disable_s3=1",)
+
+
+def test_solo5_never_boots_from_the_disk_it_would_overwrite():
+    machine = qemu.machine_for(replace(REQUEST, family=Family.SOLO5))
+    assert not any("virtio-blk" in device for device in machine.attach)
+    assert machine.exit_port == 0x501
+
+
+@pytest.mark.parametrize("bus", backend.BUSES)
+def test_every_bus_can_be_asked_for(bus: str):
+    facts = {facts.option: facts for facts in knowledge.qemu().buses.values()}[bus]
+    assert qemu.machine_for(replace(REQUEST, bus=bus)).attach == facts.device
+
+
+def test_memory_is_what_the_guest_needs_or_the_user_says():
+    assert qemu.machine_for(replace(REQUEST, family=Family.LINUX)).memory == 256 << 20
+    assert "-m 12M" in " ".join(command(qemu.machine_for(replace(REQUEST, memory=12 << 20))))
+    assert "-m 1000B" in " ".join(command(qemu.machine_for(replace(REQUEST, memory=1000))))
+
+
+def test_own_network_arguments_replace_ours():
+    assert qemu.machine_for(REQUEST).card is not None
+    assert qemu.machine_for(replace(REQUEST, args=("-nic", "none"))).card is None
+    both = replace(REQUEST, args=("-nic", "none"), publish=(Forward(8080, 80),))
+    assert qemu.machine_for(both).card is not None
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(UsageError, match="no such bus: scuzzi"):
+        qemu.machine_for(replace(REQUEST, bus="scuzzi"))
+    with pytest.raises(UsageError, match="no such backend: qemo") as caught:
+        backend.find("qemo")
+    assert caught.value.hint == "did you mean qemu?"
+
+
+def test_ports():
+    assert Forward.parse("8080:80") == Forward(8080, 80)
+    assert Forward.parse("53:5353/udp") == Forward(53, 5353, "udp")
+    for text in ("80", "0:80", "80:65536", "80:80/sctp", "80:80/", "a:b", "1:2:3", "80:-:80", "٨:80", "8080:80,x"):
+        with pytest.raises(UsageError, match=r"--publish"):
+            Forward.parse(text)
+
+
+def test_the_plan_can_be_pasted():
+    plan = qemu.BACKEND.plan(replace(REQUEST, disk=Disk(path="my disk.raw")))
+    assert plan.commands[0].startswith("qemu-system-x86_64 ")
+    assert "'if=none,id=disk0,format=raw,file=my disk.raw,snapshot=on'" in plan.commands[0]

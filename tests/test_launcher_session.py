@@ -1,0 +1,295 @@
+"""Watching a guest: its console, its end, and that nothing of it outlives us."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from support.bootsector import bootsector
+from support.tools import require
+
+from rumpbundle import tools
+from rumpbundle.errors import GuestError, ToolError
+from rumpbundle.launcher import qemu
+from rumpbundle.launcher.backend import Disk, Ending, Reason, Request
+from rumpbundle.launcher.console import KEEP, Console
+from rumpbundle.launcher.session import Guest
+from rumpbundle.launcher.signs import Signs
+from rumpbundle.unikernel import Family
+
+# --- the console ---
+
+
+def test_text_arrives_in_pieces():
+    console = Console()
+    for byte in "\x1b[2J\x1b[1;1Hgrüße\r\n\x1b(Bready\0\r\n".encode():
+        console.feed(bytes([byte]))
+    assert console.text == "grüße\nready\n"
+    assert console.tail(1) == ["ready"]
+
+
+def test_matches_follow_each_other():
+    console = Console()
+    console.feed(b"a1\na2\n")
+    assert console.expect(r"^a(\d)$", 0)[1] == "1"
+    assert console.expect(r"^a(\d)$", 0)[1] == "2"
+    assert console.expect(r"^a(\d)$", 0) is None
+    threading.Timer(0.05, lambda: (console.feed(b"a"), console.feed(b"3\n"))).start()
+    assert console.expect(r"^a(\d)$", 10)[1] == "3"
+
+
+def test_a_flood_is_searched_whole_and_kept_in_part():
+    console = Console()
+    seen: list[str] = []
+    console.watch(r"needle \d+", lambda match: seen.append(match[0]))
+    hay = b"0123456789abcde\n" * 4096
+    for number in range(40):
+        console.feed(hay + b"needle %d\n" % number)
+    assert len(seen) == 40
+    assert KEEP <= len(console.text) <= 2 * KEEP + len(hay) + 100
+    assert console.tail(1) == ["needle 39"]
+
+
+def test_lines_are_read_as_a_stream():
+    console = Console()
+    console.feed(b"one\ntw")
+    threading.Timer(0.05, lambda: (console.feed(b"o\nrest"), console.close())).start()
+    assert list(console) == ["one\n", "two\n", "rest"]
+
+
+# --- what guests say ---
+
+
+@pytest.mark.parametrize(
+    ("family", "text", "status", "reason"),
+    [
+        (Family.RUMPRUN, '=== main() of "h" returned 3 ===\nhalted\n', 3, Reason.HALTED),
+        (Family.RUMPRUN, '=== main() of "h" returned 0 ===\nhalted\n', 0, Reason.HALTED),
+        (Family.RUMPRUN, "=== ERROR: _exit(7) called ===\n", 7, None),
+        (Family.RUMPRUN, '=== main() of "a" returned 0 ===\n=== main() of "b" returned 2 ===\n', 2, None),
+        (Family.RUMPRUN, "panic: command line too long\n", None, Reason.PANICKED),
+        (Family.RUMPRUN, "I halted\nno panic: here\n", None, None),
+        (Family.SOLO5, "Solo5: solo5_exit(0) called\n", 0, None),
+        (Family.SOLO5, "Solo5: ABORT: x.c:1: no\n", None, Reason.PANICKED),
+        (Family.LINUX, "[    1.0] Kernel panic - not syncing: VFS\n", None, Reason.PANICKED),
+        (Family.PLAIN, "Kernel panic - not syncing: said by nobody\n", None, None),
+        (Family.PLAIN, "grub rescue> ", None, Reason.NOT_STARTED),
+    ],
+)
+def test_signs_of_an_end(family: Family, text: str, status: int | None, reason: Reason | None):
+    console, signs = Console(), Signs(family)
+    signs.watch(console)
+    console.feed(f"\n{text}".encode())
+    assert signs.status == status
+    assert (signs.ending and signs.ending.reason) == reason
+
+
+def test_good_and_bad_endings():
+    assert Ending(Reason.POWERED_OFF).good
+    assert Ending(Reason.HALTED, 0).good
+    assert not Ending(Reason.HALTED, 3).good
+    assert not Ending(Reason.PANICKED).good
+    assert not Ending(Reason.RESET).good
+    assert str(Ending(Reason.EXITED, 3, "isa-debug-exit")) == "the guest exited with status 3 (isa-debug-exit)"
+
+
+# --- a guest that is only a program ---
+
+
+class Program:
+    """A backend's running guest without a hypervisor."""
+
+    def __init__(self, *argv: str) -> None:
+        self._child = tools.spawn(argv)
+        self.output = self._child.output
+        self.stopped = 0
+
+    def send(self, data: bytes) -> int:
+        return self._child.write(data)
+
+    def poll(self, quiet: float) -> Ending | None:
+        return None if self._child.poll() is None else Ending(Reason.POWERED_OFF)
+
+    def stop(self) -> None:
+        self.stopped += 1
+        self._child.end()
+
+
+def test_expecting_and_typing():
+    with Guest(Program("sh", "-c", "echo name?; read x; echo hello $x; echo bye")) as guest:
+        guest.expect(r"^name\?$", 10)
+        guest.send("world\n")
+        assert guest.expect("hello (.*)", 10)[1] == "world"
+        with pytest.raises(GuestError, match="powered off before it said 'never'") as caught:
+            guest.expect("never", 10)
+        assert caught.value.console == ("name?", "hello world", "bye")
+        assert guest.wait(1) == Ending(Reason.POWERED_OFF)
+
+
+def test_silence_and_time():
+    running = Program("sleep", "100")
+    with Guest(running) as guest:
+        with pytest.raises(GuestError, match=r"did not say 'x' within 0\.1 s"):
+            guest.expect("x", 0.1)
+        assert guest.wait(0.1).reason is Reason.TIMED_OUT
+    assert running.stopped == 1
+    assert guest.kill().reason is Reason.TIMED_OUT
+    guest.send("lost")
+
+
+def test_a_guest_that_never_reads_does_not_block_for_ever():
+    with Guest(Program("sleep", "100")) as guest:
+        threading.Timer(0.2, guest.kill).start()
+        guest.send(bytes(1 << 20))
+        assert guest.ending is not None
+
+
+def test_a_panic_ends_a_guest_that_only_sits_there():
+    script = "echo '[ 0.1] Kernel panic - not syncing: no init'; echo '[ 0.1] ---[ end'; sleep 100"
+    with Guest(Program("sh", "-c", script), family=Family.LINUX) as guest:
+        ending = guest.wait(10)
+    assert ending == Ending(Reason.PANICKED, None, "Kernel panic - not syncing: no init")
+    assert guest.console.tail(1) == ["[ 0.1] ---[ end"]
+
+
+def test_100_mb_of_console_in_flat_memory():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    heard = 0
+
+    def count(data: bytes) -> None:
+        nonlocal heard
+        heard += len(data)
+
+    script = "yes 'a line of a kernel that floods its console' | head -c 100000000; echo; echo done"
+    with Guest(Program("sh", "-c", script), family=Family.LINUX, sinks=(count,)) as guest:
+        guest.expect(r"^done$", 60)
+        guest.wait(10)
+    assert heard == 100_000_006
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 << 10
+
+
+def test_a_reader_that_goes_away_ends_the_guest():
+    def gone(data: bytes) -> None:
+        raise BrokenPipeError
+
+    with Guest(Program("sh", "-c", "echo; sleep 100"), sinks=(gone,)) as guest:
+        assert "nobody reads" in str(guest.wait(10))
+
+
+# --- nothing outlives us ---
+
+ABANDON = """
+import os, sys
+from rumpbundle import tools
+child = tools.spawn(["sleep", sys.argv[1]])
+print(child._process.pid, flush=True)
+if sys.argv[2] == "exit":
+    os._exit(0)
+sys.stdin.read()
+"""
+
+
+def alive(marker: str) -> list[str]:
+    """Return the command lines of all processes that mention *marker*."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if marker.encode() in words:
+            found.append(repr(words))
+    return found
+
+
+@pytest.mark.parametrize("how", ["kill", "exit"])
+def test_a_child_dies_with_us(how: str):
+    marker = f"1234{os.getpid()}{how == 'kill':d}"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", ABANDON, marker, how], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        if how == "kill":
+            os.kill(child, 0)
+            parent.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while (left := alive(marker)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not left
+
+
+def test_a_child_that_ends_takes_its_watcher_along():
+    marker = f"0.5{os.getpid()}"
+    child = tools.spawn(["sleep", marker])
+    while child.poll() is None:
+        time.sleep(0.02)
+    child.end()
+    child.end()
+    deadline = time.monotonic() + 10
+    while alive(marker) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not alive(marker)
+
+
+# --- real machines ---
+
+
+def start(directory: Path, text: str, ending: str, **more) -> Guest:
+    require(qemu.PROGRAM)
+    image = directory / "disk,1.raw"
+    image.write_bytes(bootsector(text, ending).ljust(1 << 20, b"\0"))
+    request = Request(name="test", disk=Disk(path=str(image)), accel="tcg", **more)
+    return Guest(qemu.BACKEND.start(qemu.BACKEND.plan(request), lambda event: None))
+
+
+@pytest.mark.boot
+@pytest.mark.parametrize(
+    ("ending", "expected"),
+    [
+        ("success", "the guest exited with status 0 (isa-debug-exit)"),
+        ("failure", "the guest exited with status 3 (isa-debug-exit)"),
+        ("triple", "the guest reset the machine (a triple fault, or a reboot)"),
+        ("halt", "the guest halted (its processors sleep with interrupts off)"),
+        ("panic", "the guest panicked (pvpanic)"),
+    ],
+)
+def test_endings(tmp_path: Path, ending: str, expected: str):
+    with start(tmp_path, "hello\n", ending) as guest:
+        assert str(guest.wait(30)) == expected
+        assert guest.console.text == "hello\n"
+
+
+@pytest.mark.boot
+def test_a_hang_and_a_flood_run_out_of_time(tmp_path: Path):
+    with start(tmp_path, "stuck\n", "hang") as guest:
+        guest.expect("stuck", 30)
+        assert guest.wait(0.7).reason is Reason.TIMED_OUT
+    with start(tmp_path, "more and more\n", "flood") as guest:
+        guest.expect("more and more", 30)
+        with pytest.raises(GuestError, match="did not say"):
+            guest.expect("less", 0.5)
+
+
+@pytest.mark.boot
+def test_typing_reaches_the_guest_byte_for_byte(tmp_path: Path):
+    with start(tmp_path, "> ", "echo") as guest:
+        guest.expect("> ", 30)
+        guest.send(b"\x01c a\x01x \x03.")
+        assert guest.expect(r"[^.]*\.", 10)[0] == "\x01c a\x01x \x03."
+
+
+@pytest.mark.boot
+def test_qemus_own_complaint_is_a_tool_error(tmp_path: Path):
+    with start(tmp_path, "", "hang", args=("-device", "no-such-device")) as guest:
+        with pytest.raises(ToolError, match=re.escape("qemu-system-x86_64 failed with status 1: -device no-such")):
+            guest.wait(30)
