@@ -37,15 +37,24 @@ def open_disk(path: str | os.PathLike[str]) -> Iterator[Disk]:
 
 def _disk_in(medium: Medium) -> Disk:
     head = medium.read(0, min(medium.size, 512))
+    tail = medium.read(max(medium.size // 512 * 512 - 512, 0), min(medium.size, 8))
     if head.startswith(b"KDMV"):
         from rumpbundle.images.vmdk import open_vmdk
 
         return open_vmdk(medium)
+    if head.startswith(b"QFI\xfb"):
+        from rumpbundle.images.qcow2 import Qcow2
+
+        return Qcow2(medium)
+    if head.startswith(b"vhdxfile"):
+        from rumpbundle.images.vhdx import Vhdx
+
+        return Vhdx(medium)
     if head[64:68] == b"\x7f\x10\xda\xbe":
         from rumpbundle.images.vdi import Vdi
 
         return Vdi(medium)
-    if b"conectix" in (head[:8], medium.read(max(medium.size // 512 * 512 - 512, 0), min(medium.size, 8))):
+    if b"conectix" in (head[:8], tail):
         from rumpbundle.images.vhd import open_vhd
 
         return open_vhd(medium)

@@ -13,6 +13,8 @@ CONTAINERS = [
     ("vdi", ""),
     ("vhd", "dynamic"),
     ("vhd", "fixed"),
+    ("vhdx", ""),
+    ("qcow2", ""),
 ]
 IDS = ["-".join(filter(None, c)) for c in CONTAINERS]
 SHAPES = [

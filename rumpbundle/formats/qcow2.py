@@ -1,0 +1,33 @@
+"""qcow2: QEMU's own disk, for libvirt, Proxmox, OpenStack.
+
+Written by qemu-img, in whose result nothing is random or dated (facts/formats.md §6).
+"""
+
+from __future__ import annotations
+
+from rumpbundle.formats import Format, Job
+from rumpbundle.formats._late import fill_late
+from rumpbundle.formats._qemu_img import convert
+from rumpbundle.formats._seal import expect, sealing
+from rumpbundle.images.medium import FdMedium
+from rumpbundle.images.qcow2 import Qcow2
+from rumpbundle.layout import MIB
+from rumpbundle.output import StagedFile
+
+
+def _write(job: Job, out: StagedFile) -> None:
+    convert(job, out, "qcow2")
+    with sealing():
+        disk = Qcow2(FdMedium(out.fd))
+        expect(disk.size == job.layout.size and disk.header.snapshots == 0, "the qcow2 header has unknown values")
+        fill_late(job.layout, disk, out.fd)
+
+
+FORMAT = Format(
+    name="qcow2",
+    suffix=".qcow2",
+    summary="QEMU's own disk: QEMU, libvirt, Proxmox, OpenStack",
+    write=_write,
+    align=MIB,
+    tools=("qemu-img",),
+)

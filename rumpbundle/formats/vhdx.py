@@ -1,0 +1,62 @@
+"""vhdx: Hyper-V's disk, both generations.
+
+Written by qemu-img, whose result holds random GUIDs, a random sequence number, its version, and what is left of a log
+(facts/formats.md §6).
+"""
+
+from __future__ import annotations
+
+from rumpbundle.errors import InputError
+from rumpbundle.flat import write_all
+from rumpbundle.formats import Format, Job
+from rumpbundle.formats._late import fill_late
+from rumpbundle.formats._qemu_img import convert
+from rumpbundle.formats._seal import expect, sealing
+from rumpbundle.images.medium import FdMedium
+from rumpbundle.images.vhdx import Vhdx
+from rumpbundle.layout import MIB
+from rumpbundle.ondisk import vhdx
+from rumpbundle.output import StagedFile
+
+_LARGEST = 64 << 40
+"""Bytes; Microsoft's limit."""
+
+
+def _write(job: Job, out: StagedFile) -> None:
+    if job.layout.size > _LARGEST:
+        raise InputError("a VHDX holds at most 64 TiB")
+    convert(job, out, "vhdx", "subformat=dynamic")
+    with sealing():
+        _seal(job, out.fd)
+
+
+def _seal(job: Job, fd: int) -> None:
+    medium = FdMedium(fd)
+    disk = Vhdx(medium)
+    identity = job.layout.identity
+    expect(disk.size == job.layout.size, "the VHDX has another size")
+    # Vhdx() has refused a log that is in use; this one only holds stale entries.
+    expect(disk.header.log_length == MIB and disk.header.log_offset >= MIB, "the VHDX's log is not where it was")
+    expect(vhdx.PAGE_83 in disk.items, "the VHDX has no disk id")
+    fill_late(job.layout, disk, fd)
+    creator = "rumpbundle".encode("utf-16-le")
+    write_all(fd, vhdx.FileIdentifier(creator=creator).pack(), 0)
+    write_all(fd, bytes(disk.header.log_length), disk.header.log_offset)
+    write_all(fd, identity.uuid("vhdx-disk").bytes_le, disk.items[vhdx.PAGE_83])
+    for sequence, offset in enumerate(vhdx.HEADERS, 1):
+        header = disk.header.replace(
+            sequence=sequence,
+            file_write_guid=identity.uuid("vhdx-file-write").bytes_le,
+            data_write_guid=identity.uuid("vhdx-data-write").bytes_le,
+        )
+        write_all(fd, header.sealed().pack(), offset)
+
+
+FORMAT = Format(
+    name="vhdx",
+    suffix=".vhdx",
+    summary="Hyper-V's disk, both generations",
+    write=_write,
+    align=MIB,
+    tools=("qemu-img",),
+)
