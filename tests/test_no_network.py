@@ -1,0 +1,104 @@
+"""Bundling opens no network connection: every command in an empty network namespace, and watched by strace."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.kernels import build
+from support.tools import require
+
+import rumpbundle
+from rumpbundle import formats
+
+CLIENTS = {"boto3", "botocore", "mypy_boto3_ebs", "mypy_boto3_ec2", "googleapiclient", "azure", "ssl", "http"}
+"""Top-level modules a program that talks to a cloud would have loaded."""
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """An environment whose cache has GRUB's boot images, so that each run does the same work."""
+    home = tmp_path_factory.mktemp("home")
+    env = os.environ | {"HOME": str(home), "XDG_CACHE_HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[1])}
+    subprocess.run(
+        [sys.executable, "-m", "rumpbundle", "raw", build("multiboot"), "-o", home / "x.raw"], env=env, check=True
+    )
+    return env
+
+
+def without_network() -> list[str]:
+    """Return what to put before a command so that it has no network at all, not even a loopback that is up."""
+    for command in (["unshare", "--net"], ["unshare", "--map-root-user", "--net"]):
+        if subprocess.run([*command, "true"], capture_output=True).returncode == 0:
+            return command
+    return []  # the kernel lets nobody make one here; strace sees everything anyway
+
+
+def network_calls(log: str) -> list[str]:
+    """Return the calls in strace's *log* that reach for anything but a local socket."""
+    calls = [line for line in log.splitlines() if re.search(r"\b(connect|sendto|sendmsg|sendmmsg|bind)\(", line)]
+    sockets = [line for line in log.splitlines() if re.search(r"\bsocket\((?!AF_UNIX|AF_LOCAL)", line)]
+    return sockets + [line for line in calls if "AF_UNIX" not in line]
+
+
+@pytest.mark.parametrize("name", formats.names())
+def test_bundling_reaches_for_no_network(name, warm, tmp_path):
+    log = tmp_path / "log"
+    strace = [require("strace"), "-f", "-qq", "-e", "trace=network", "-o", str(log)]
+    command = [sys.executable, "-m", "rumpbundle", name, str(build("multiboot")), "-o", str(tmp_path / "out")]
+    done = subprocess.run(
+        [*without_network(), *strace, *command, "--print-commands"],
+        env=warm,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == str(tmp_path / "out")
+    assert network_calls(log.read_text()) == []
+
+
+def test_the_watch_would_notice(tmp_path):
+    log = tmp_path / "log"
+    code = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('127.0.0.1', 9))"
+    strace = [require("strace"), "-f", "-qq", "-e", "trace=network", "-o", str(log)]
+    subprocess.run([*strace, sys.executable, "-c", code], check=False, timeout=60)
+    assert network_calls(log.read_text())
+
+
+@pytest.mark.parametrize("name", ["ec2", "gce", "azure"])
+def test_no_cloud_client_is_loaded(name, warm, tmp_path):
+    code = (
+        "import sys; from rumpbundle.cli import main; status = main(sys.argv[1:]);"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr); sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, name, str(build("multiboot")), "-o", str(tmp_path / "out")],
+        env=warm,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert CLIENTS.isdisjoint(done.stderr.split())
+
+
+def test_no_module_imports_a_cloud_client():
+    for path in sorted(Path(rumpbundle.__file__).parent.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        typing_only = {
+            id(node)
+            for guard in ast.walk(tree)
+            if isinstance(guard, ast.If) and ast.unparse(guard.test) == "TYPE_CHECKING"
+            for node in ast.walk(guard)
+        }
+        for node in ast.walk(tree):
+            if id(node) not in typing_only and isinstance(node, ast.Import | ast.ImportFrom):
+                names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+                assert CLIENTS.isdisjoint(name.split(".")[0] for name in names), f"{path}:{node.lineno}"
+                assert "urllib.request" not in names, f"{path}:{node.lineno}"
