@@ -39,6 +39,7 @@ def elf_with_notes(notes: bytes, *segments: Segment, header: bytes = b"") -> byt
 
 XEN_PV = synthetic.note(b"Xen", 6, b"linux\0") + synthetic.note(b"Xen", 1, struct.pack("<Q", 0x1000000))
 PVH = synthetic.note(b"Xen", 18, struct.pack("<I", 0x1000000))
+LINUX = synthetic.note(b"Linux", 257, bytes(4))
 TENDER = Segment(b"/nonexistent/solo5/\0", type=synthetic.INTERP)
 
 
@@ -255,10 +256,20 @@ REFUSED = {
         "is a Xen PV kernel, which only Xen's domain builder starts",
         "make a Xen kit of it instead: rumpbundle xen",
     ),
-    "vmlinux-pvh": (
+    "pvh": (
         elf_with_notes(PVH),
         "is a kernel that can only be entered by PVH, which no boot loader on a disk does",
-        "bundle the bzImage (vmlinuz) if it is a Linux kernel, else build it with a Multiboot header",
+        "build it with a Multiboot header",
+    ),
+    "vmlinux": (
+        elf_with_notes(LINUX),
+        "is an uncompressed Linux kernel (vmlinux), which no boot loader on a disk starts",
+        "bundle its bzImage (vmlinuz) instead",
+    ),
+    "vmlinux-xen": (
+        elf_with_notes(XEN_PV + PVH + LINUX),
+        "is an uncompressed Linux kernel (vmlinux), which no boot loader on a disk starts",
+        "bundle its bzImage (vmlinuz) instead; Xen can start this one: rumpbundle xen",
     ),
     "unikraft-lxboot": (
         synthetic.elf([Segment(bytes(64))], [Section(".uk_bootinfo", b"x")]),
@@ -364,7 +375,7 @@ def test_refused_with_the_reason_and_what_to_do(read, tmp_path, case):
 
 @pytest.mark.parametrize(
     "case",
-    ["solo5-hvt", "solo5-xen", "xen-pv", "vmlinux-pvh", "unikraft-lxboot", "bad-checksum", "aarch64-efi"],
+    ["solo5-hvt", "solo5-xen", "xen-pv", "vmlinux", "pvh", "unikraft-lxboot", "bad-checksum", "aarch64-efi"],
 )
 def test_a_kernel_no_disk_boots_can_still_be_looked_at(read, case):
     data, problem, hint = REFUSED[case]
@@ -381,7 +392,7 @@ def test_what_is_no_kernel_is_refused_in_any_case(read, case):
 
 
 def test_pvh_entry_is_told(read):
-    assert read(REFUSED["vmlinux-pvh"][0], disk=False).pvh_entry == 0x1000000
+    assert read(REFUSED["pvh"][0], disk=False).pvh_entry == 0x1000000
 
 
 def test_what_is_no_regular_file(tmp_path):

@@ -18,6 +18,8 @@ class Anatomy:
     setup: linux.Setup | None
     multiboot1: multiboot.Header | None
     multiboot2: multiboot.Header | None
+    is_vmlinux: bool
+    """It is Linux, as an ELF file instead of a bzImage."""
     xen: dict[str, int | str]
     solo5: str
     """The Solo5 target it was built for, or empty."""
@@ -34,6 +36,7 @@ class Anatomy:
             setup=linux.read(view) if found is None else None,
             multiboot1=multiboot.read1(view, found),
             multiboot2=multiboot.read2(view, found),
+            is_vmlinux=found is not None and found.type == elf.ET_EXEC and any(n.owner == "Linux" for n in noted),
             xen=notes.xen(noted),
             solo5=notes.solo5_target(noted),
             devices=notes.solo5_devices(noted),

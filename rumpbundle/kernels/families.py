@@ -45,7 +45,7 @@ def _family(anatomy: Anatomy, marks: frozenset[bytes]) -> Family:
         return Family.RUMPRUN
     if anatomy.has_unikraft_sections or traces.UNIKRAFT in marks:
         return Family.UNIKRAFT
-    if anatomy.xen.get("guest_os") == "linux":
+    if anatomy.is_vmlinux:
         return Family.LINUX
     if anatomy.setup is not None and _LINUX_RELEASE.match(anatomy.setup.release):
         return Family.LINUX

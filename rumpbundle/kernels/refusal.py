@@ -16,6 +16,12 @@ def of_kernel(anatomy: Anatomy) -> tuple[str, str]:
     machine = anatomy.machine
     if anatomy.solo5 and anatomy.solo5 != "virtio":
         return _solo5(anatomy.solo5)
+    if anatomy.is_vmlinux and machine in ("i386", "x86-64"):
+        by_xen = "; Xen can start this one: rumpbundle xen" if anatomy.xen else ""
+        return (
+            "is an uncompressed Linux kernel (vmlinux), which no boot loader on a disk starts",
+            f"bundle its bzImage (vmlinuz) instead{by_xen}",
+        )
     if anatomy.is_xen_pv and machine in ("i386", "x86-64"):
         return (
             "is a Xen PV kernel, which only Xen's domain builder starts",
@@ -70,7 +76,7 @@ def _elf_kernel(anatomy: Anatomy, found: Elf) -> tuple[str, str]:
     if anatomy.pvh_entry is not None:
         return (
             "is a kernel that can only be entered by PVH, which no boot loader on a disk does",
-            "bundle the bzImage (vmlinuz) if it is a Linux kernel, else build it with a Multiboot header",
+            "build it with a Multiboot header",
         )
     return "", ""
 
