@@ -206,13 +206,11 @@ def _with_boot_info(image: bytes, block: int) -> bytes:
     A boot-info table at byte 8 (volume descriptor, image, length, checksum of all words from byte 64), and at byte
     2548 the address, in 512-byte sectors, of what follows the first five sectors: for boot_hybrid.img.
     """
-    padded = image.ljust(round_up(len(image), 4), b"\0")
-    checksum = sum(struct.unpack(f"<{len(padded) // 4 - 16}I", padded[64:])) & 0xFFFFFFFF
-    table = struct.pack("<IIII40x", SYSTEM_AREA // BLOCK, block, len(image), checksum)
-    patched = bytearray(image)
-    patched[8:64] = table
+    patched = bytearray(image.ljust(round_up(len(image), 4), b"\0"))
     patched[2548:2556] = struct.pack("<Q", block * 4 + 5)
-    return bytes(patched)
+    checksum = sum(struct.unpack(f"<{len(patched) // 4 - 16}I", patched[64:])) & 0xFFFFFFFF
+    patched[8:64] = struct.pack("<IIII40x", SYSTEM_AREA // BLOCK, block, len(image), checksum)
+    return bytes(patched[: len(image)])
 
 
 def _boot_code(images: BootImages, bios_offset: int) -> bytes:
