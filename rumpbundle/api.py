@@ -67,6 +67,8 @@ class Recipe:
     name: str | None = None
     size: int = 0
     """The least size of the disk, in bytes."""
+    strict: bool = False
+    """Whether what is known not to work where the format is for is an error, not a warning."""
     epoch: int | None = None
     """The date of everything dated, in seconds since 1970; None asks ``SOURCE_DATE_EPOCH``."""
 
@@ -210,6 +212,7 @@ def write(
 
     Returns the artifact and, for kits, the command lines that use it.
     """
+    check_targets(plan, format, report)
     job = Job(
         layout=plan.disk_for(format),
         bundle=plan.bundle,
@@ -237,6 +240,22 @@ def write(
     report(Finished(format.name))
     commands = format.commands(job) if format.commands is not None else ()
     return Artifact(format.name, output), commands
+
+
+def check_targets(plan: Plan, format: Format, report: Report = silent) -> None:
+    """Report what is known not to work on the platforms *format* is for.
+
+    Raises:
+        GuestError: there is something, and the recipe is strict.
+    """
+    if not format.targets:
+        return
+    from rumpbundle.check import warn
+
+    recipe = plan.recipe
+    wanted = None if recipe.protocol == "auto" else Protocol(recipe.protocol)
+    firmware = tuple(map(str, plan.bundle.boot))
+    warn(plan.bundle.kernel, format.targets, firmware=firmware, protocol=wanted, strict=recipe.strict, report=report)
 
 
 def choose_subformat(format: Format, wanted: str) -> str:

@@ -18,7 +18,7 @@ import click
 from rumpbundle import __version__, formats
 from rumpbundle.errors import Interrupted, RumpbundleError, one_line
 
-_COMMANDS = ("component", "formats")
+_COMMANDS = ("check", "component", "formats")
 """Commands that are no formats: modules of this package with a ``command``."""
 
 

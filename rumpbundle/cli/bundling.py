@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import click
 
-from rumpbundle.api import ModuleFile, Plan, Recipe, Result, default_output, plan, write
+from rumpbundle.api import ModuleFile, Plan, Recipe, Result, check_targets, default_output, plan, write
 from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.render import size as shown_size
 from rumpbundle.errors import one_line
@@ -64,6 +64,8 @@ _RECIPE_OPTIONS = (
     click.option("--protocol", default="auto", show_default=True,
                  type=click.Choice(["auto", "multiboot", "multiboot2", "linux", "linux16", "efi"]),
                  help="Which of the kernel's boot protocols to use."),
+    click.option("--strict", is_flag=True,
+                 help="Fail, instead of warning, if the kernel is known not to work where the format is for."),
     click.option("--console", type=click.Choice(["both", "serial", "vga"]), default="both", show_default=True,
                  help="Where the boot loader speaks."),
     click.option("--name", metavar="NAME",
@@ -112,7 +114,7 @@ def output_options(function: F) -> F:
 def recipe_from(app: str, arguments: dict[str, Any]) -> Recipe:
     """Take the options that :func:`recipe_options` added out of *arguments* and return their recipe."""
     taken = {name: arguments.pop(name) for name in
-             ("cmdline", "size", "firmware", "protocol", "console", "name")}  # fmt: skip
+             ("cmdline", "size", "firmware", "protocol", "strict", "console", "name")}  # fmt: skip
     return Recipe(app=app, argv0=not arguments.pop("no_argv0"), modules=tuple(arguments.pop("modules")), **taken)
 
 
@@ -129,6 +131,7 @@ def format_command(format: Format) -> click.Command:
             check_free(path, force=force)
         with terminal, plan(recipe, report=terminal) as planned:
             if dry_run:
+                check_targets(planned, format, terminal)
                 click.echo(json.dumps(_described(planned, format, path), indent=1) if as_json
                            else _plan_text(planned, format, path))  # fmt: skip
                 return

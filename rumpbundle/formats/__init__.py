@@ -59,6 +59,8 @@ class Format:
     """Fills an empty directory; for a kit that is no directory, with files of the names :meth:`files` gives."""
     beside: tuple[str, ...] = ()
     """Suffixes of the further files of a kit that is no directory."""
+    targets: tuple[str, ...] = ()
+    """The platforms (:mod:`rumpbundle.knowledge`) it is made for alone; the kernel is checked against them."""
     align: int = MIB
     """The disk's size is a multiple of this."""
     least: int = 0

@@ -112,6 +112,7 @@ FORMAT = Format(
     suffix=".azure.vhd",
     beside=(".azure.json",),
     summary="Azure: fixed VHD and the request for a disk to upload it into",
+    targets=("azure",),
     write_kit=_write_kit,
     commands=_commands,
     options=CloudOptions,

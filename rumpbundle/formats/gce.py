@@ -145,6 +145,7 @@ FORMAT = Format(
     suffix=".gce.tar.gz",
     beside=(".gce.json",),
     summary="Google Compute Engine: disk.raw in a tar.gz and the images.insert request",
+    targets=("gce",),
     write_kit=_write_kit,
     commands=_commands,
     options=DescribedOptions,

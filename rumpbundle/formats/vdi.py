@@ -52,6 +52,7 @@ FORMAT = Format(
     name="vdi",
     suffix=".vdi",
     summary="VirtualBox disk, dynamic",
+    targets=("virtualbox",),
     write=_write,
     align=MIB,
 )

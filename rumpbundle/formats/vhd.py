@@ -65,6 +65,7 @@ FORMAT = Format(
     name="vhd",
     suffix=".vhd",
     summary="Microsoft's older disk: Hyper-V generation 1, VirtualBox, Xen, EC2 import",
+    targets=("hyperv",),
     write=_write,
     align=MIB,
     subformats=("dynamic", "fixed"),

@@ -1,0 +1,101 @@
+"""``rumpbundle check``: will it run there, and why not?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import textwrap
+
+import click
+
+from rumpbundle import knowledge
+from rumpbundle.check import Finding, Verdict
+from rumpbundle.check import check as judge
+from rumpbundle.errors import GuestError, one_line
+from rumpbundle.unikernel import Protocol, Unikernel
+
+_COLOURS = {"yes": "green", "no": "red", "unknown": "yellow"}
+_BASIS = {"seen": "seen here", "read": "from a source", "told": "not verified"}
+
+
+@click.command("check", short_help="will it boot there, see its disk, reach the network? why not?")
+@click.argument("app", type=click.Path())
+@click.option(
+    "--target",
+    required=True,
+    metavar="TARGET",
+    help="qemu, virtualbox, vmware, hyperv, ec2, gce, azure, xen-hvm or xen-pv.",
+)
+@click.option(
+    "--firmware",
+    type=click.Choice(["both", "bios", "uefi"]),
+    default="both",
+    show_default=True,
+    help="Consider this firmware only; with both, the one that suits the kernel better.",
+)
+@click.option(
+    "--protocol",
+    type=click.Choice(["auto", *Protocol]),
+    default="auto",
+    show_default=True,
+    help="Which of the kernel's boot protocols to use.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a machine-readable answer.")
+def command(app: str, target: str, firmware: str, protocol: str, as_json: bool) -> None:  # fmt: skip
+    """Say whether the kernel APP will run on TARGET: boots, disk, network, console and clock, each with the reason.
+
+    Nothing is run: the answers compare what the kernel can use with what the platform offers. The exit status is 5
+    if one of them is no.
+    """
+    knowledge.platform(target)
+    verdict = judge(
+        Unikernel.read(app, disk=False),
+        target,
+        firmware=() if firmware == "both" else (firmware,),
+        protocol=None if protocol == "auto" else Protocol(protocol),
+    )
+    click.echo(json.dumps(_described(verdict), indent=1) if as_json else _text(verdict))
+    if verdict.noes:
+        noes = ", ".join(finding.question for finding in verdict.noes)
+        raise GuestError(f"not on {verdict.title}: {noes}", where=verdict.kernel)
+
+
+def _described(verdict: Verdict) -> dict[str, object]:
+    return {
+        "kernel": verdict.kernel,
+        "target": verdict.target,
+        "firmware": verdict.firmware,
+        "answers": {
+            finding.question: {k: v for k, v in dataclasses.asdict(finding).items() if k != "question"}
+            for finding in verdict.findings
+        },
+        "notes": list(verdict.notes),
+    }
+
+
+def _text(verdict: Verdict) -> str:
+    width = max(60, min(shutil.get_terminal_size().columns, 118))
+    lines = [one_line(f"{verdict.kernel} on {verdict.title}, {verdict.firmware.upper()}")]
+    for finding in verdict.findings:
+        lines += _rows(finding, width)
+    lines += _wrapped("notes", "; ".join(verdict.notes), width) if verdict.notes else []
+    return "\n".join(lines)
+
+
+def _rows(finding: Finding, width: int) -> list[str]:
+    answer = click.style(f"{finding.answer:<8}", fg=_COLOURS[finding.answer], bold=True)
+    known = "" if finding.answer == "unknown" else f" [{_BASIS[finding.basis]}]"
+    first, *more = textwrap.wrap(one_line(finding.why + known), width - 20)
+    lines = [f"  {finding.question:<9}{answer} {first}", *(" " * 20 + line for line in more)]
+    if finding.way:
+        lines += [
+            f"{' ' * 17}{'=> ' if not at else '   '}{line}"
+            for at, line in enumerate(textwrap.wrap(one_line(finding.way), width - 20))
+        ]
+    return lines
+
+
+def _wrapped(label: str, text: str, width: int) -> list[str]:
+    first, *more = textwrap.wrap(one_line(text), width - 11)
+    return [f"  {label:<9}{first}", *(" " * 11 + line for line in more)]

@@ -1,0 +1,187 @@
+"""The answers of check, against what facts/ says of each guest and platform."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support import kernels
+
+from rumpbundle import knowledge
+from rumpbundle.check import check, warn, warnings
+from rumpbundle.cli import main
+from rumpbundle.content import Content
+from rumpbundle.errors import GuestError, UsageError
+from rumpbundle.events import Warned
+from rumpbundle.unikernel import Device, Family, Firmware, Protocol, Trouble, Unikernel
+
+
+def kernel(family, target="", drivers="", protocols="multiboot", **more):
+    return Unikernel(
+        name="app.bin",
+        content=Content(()),
+        family=Family(family),
+        target=target,
+        drivers=frozenset(drivers.split()),
+        protocols=tuple(Protocol(name) for name in protocols.split()),
+        **more,
+    )
+
+
+RUMPRUN = kernel("rumprun", "hw_virtio", "virtio-blk virtio-net")
+SCSI = kernel("rumprun", "hw_virtio_scsi", "virtio-blk virtio-scsi virtio-net")
+GENERIC = kernel("rumprun", "hw_generic", "virtio-blk virtio-scsi usb virtio-net e1000")
+RUMPRUN_PV = kernel(
+    "rumprun", "xen_pv", "xen-blk xen-net", "", xen_notes=(("entry", 0x1000),),
+    refusal="is a Xen PV kernel", advice="use the xen format",
+)  # fmt: skip
+SOLO5 = kernel("solo5", "virtio", "virtio-blk virtio-net", devices=(Device("disk", "block"), Device("n", "net")))
+LINUX = kernel("linux", protocols="linux efi")
+XEN = kernel("xen", protocols="multiboot2 multiboot")
+PLAIN = kernel("plain")
+
+# boots disk network console clock: y(es), n(o), ? unknown. The facts behind each are in the tables' sources.
+MATRIX = {
+    "qemu": {"RUMPRUN": "yyyyy", "GENERIC": "yyyyy", "SOLO5": "yyyyy", "LINUX": "y??yy", "PLAIN": "y????"},
+    "virtualbox": {"RUMPRUN": "ynyyy", "GENERIC": "yyyyy", "SOLO5": "ynyyy", "LINUX": "y??yy"},
+    "vmware": {"RUMPRUN": "ynnyy", "GENERIC": "ynyyy", "SOLO5": "ynnyy"},
+    "hyperv": {"RUMPRUN": "ynnyy", "GENERIC": "ynnyy", "SOLO5": "ynnyy", "LINUX": "y??yy"},
+    "azure": {"RUMPRUN": "ynnyy", "SOLO5": "ynnyy", "LINUX": "y??yy"},
+    "ec2": {"RUMPRUN": "ynnyy", "GENERIC": "ynnyy", "SOLO5": "ynnyy", "LINUX": "y??yy"},
+    "gce": {"RUMPRUN": "ynyyy", "SCSI": "yyyyy", "GENERIC": "yyyyy", "SOLO5": "ynyyy"},
+    "xen-hvm": {"RUMPRUN": "ynnyy", "GENERIC": "ynyyy", "LINUX": "y??yy"},
+    "xen-pv": {"RUMPRUN": "nnnnn", "RUMPRUN_PV": "yyyyy", "LINUX": "???ny", "SOLO5": "nnnnn"},
+}
+ANSWERS = {"y": "yes", "n": "no", "?": "unknown"}
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "expected"),
+    [(target, name, expected) for target, row in MATRIX.items() for name, expected in row.items()],
+)
+def test_answers(target, name, expected):
+    verdict = check(globals()[name], target)
+    assert [finding.question for finding in verdict.findings] == ["boots", "disk", "network", "console", "clock"]
+    assert {f.question: (f.answer, f.why) for f in verdict.findings} == {
+        f.question: (ANSWERS[answer], f.why) for f, answer in zip(verdict.findings, expected, strict=True)
+    }
+    assert all(finding.why and finding.sources for finding in verdict.findings)
+
+
+def test_every_platform_answers_for_every_guest_we_know():
+    for platform in knowledge.platforms():
+        for family, target in knowledge.guests():
+            for firmware in ((), ("bios",), ("uefi",)):
+                check(kernel(family, target), platform.name, firmware=firmware)
+
+
+def ways(verdict):
+    return {finding.question: finding.way for finding in verdict.findings}
+
+
+def test_the_way_out_is_one_that_exists_there():
+    assert ways(check(RUMPRUN, "gce"))["disk"] == "bake hw_virtio_scsi or hw_generic, which drives virtio-scsi"
+    assert ways(check(RUMPRUN, "vmware"))["network"] == "bake hw_generic, which drives e1000"
+    assert ways(check(RUMPRUN, "xen-pv"))["disk"] == "bake xen_pv or xen_pci, which drives xen-blk"
+    assert "rumpbundle component" in ways(check(RUMPRUN, "ec2"))["disk"]
+    assert "bake" not in ways(check(RUMPRUN, "ec2"))["disk"]
+
+
+def test_what_has_to_be_asked_for_is_said():
+    assert "--nictype1 virtio" in ways(check(RUMPRUN, "virtualbox"))["network"]
+    assert ways(check(RUMPRUN, "qemu"))["console"] == "-vga none"
+    assert ways(check(LINUX, "hyperv", firmware=["uefi"]))["boots"].startswith("New-VM -Generation 2")
+
+
+def test_a_modern_virtio_device_is_none_for_a_legacy_driver():
+    """VirtualBox's virtio-scsi has no legacy registers, and rumprun's driver knows no others."""
+    virtio_only = kernel("rumprun", "hw_virtio_scsi", "virtio-scsi virtio-net")
+    finding = check(virtio_only, "virtualbox").findings[1]
+    assert finding.answer == "no"
+    assert "virtio-scsi (modern registers only)" in finding.why
+
+
+def test_solo5_is_not_booted_from_the_disk_it_would_overwrite():
+    way = ways(check(SOLO5, "qemu"))["boots"]
+    assert way.startswith("boot it from ahci (--bus sata), not from virtio-blk")
+
+
+def test_a_manifest_that_asks_for_nothing_needs_nothing():
+    hello = kernel("solo5", "virtio", "virtio-blk virtio-net")
+    assert [finding.answer for finding in check(hello, "ec2").findings] == ["yes"] * 5
+
+
+def test_uefi_is_chosen_where_only_uefi_will_do():
+    efi = kernel("plain", protocols="efi")
+    assert check(efi, "qemu").firmware == "uefi"
+    verdict = check(efi, "qemu", firmware=["bios"])
+    assert verdict.findings[0].answer == "no"
+    assert verdict.findings[0].way == "use UEFI firmware"
+
+
+def test_generation_2_has_no_timer_for_rumprun():
+    verdict = check(RUMPRUN, "hyperv", firmware=["uefi"])
+    assert {f.question: f.answer for f in verdict.findings}["clock"] == "no"
+    assert check(RUMPRUN, "hyperv").firmware == "bios"
+
+
+def test_rumprun_is_silent_under_uefi():
+    assert {f.question: f.answer for f in check(RUMPRUN, "qemu", firmware=["uefi"]).findings}["console"] == "no"
+
+
+def test_a_known_trouble_is_a_no():
+    trouble = Trouble(Protocol.MULTIBOOT, Firmware.UEFI, "GNU Mach resets the machine under UEFI")
+    mach = kernel("plain", troubles=(trouble,))
+    finding = check(mach, "qemu", firmware=["uefi"]).findings[0]
+    assert (finding.answer, finding.why) == ("no", trouble.reason)
+    assert check(XEN, "qemu", firmware=["uefi"], protocol=Protocol.MULTIBOOT).findings[0].answer == "no"
+    assert check(XEN, "qemu", firmware=["uefi"]).findings[0].answer == "yes"
+
+
+def test_a_kernel_no_disk_boots_gives_its_own_reason():
+    hvt = kernel("solo5", "hvt", protocols="", refusal="needs the solo5-hvt tender", advice="build it for virtio")
+    finding = check(hvt, "qemu").findings[0]
+    assert (finding.answer, finding.why, finding.way) == ("no", "needs the solo5-hvt tender", "build it for virtio")
+
+
+def test_a_protocol_it_does_not_carry_is_a_no():
+    assert check(LINUX, "qemu", protocol=Protocol.MULTIBOOT).findings[0].answer == "no"
+
+
+def test_a_firmware_the_platform_lacks_is_a_usage_error():
+    with pytest.raises(UsageError):
+        check(LINUX, "qemu", firmware=["coreboot"])
+
+
+def test_bundling_hears_of_the_best_target_only():
+    assert warnings(GENERIC, ["qemu"]) == ()
+    assert warnings(RUMPRUN, []) == ()
+    assert warnings(RUMPRUN, ["vmware", "qemu"]) == ()
+    (said,) = warnings(RUMPRUN, ["gce"])
+    assert said.startswith("on Google Compute Engine, app.bin will not see its disk: ")
+    heard: list = []
+    warn(RUMPRUN, ["gce"], report=heard.append)
+    assert heard == [Warned(said)]
+    with pytest.raises(GuestError):
+        warn(RUMPRUN, ["gce"], strict=True)
+    warn(SCSI, ["gce"], strict=True)
+
+
+@pytest.fixture(scope="module")
+def app():
+    return str(kernels.build("multiboot"))
+
+
+def test_the_command_prints_a_table_and_says_no_by_its_status(app, capfd):
+    assert main(["check", app, "--target", "qemu"]) == 0
+    out = capfd.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()[1:] if not line.startswith("   ")] == [
+        "boots", "disk", "network", "console", "clock",
+    ]  # fmt: skip
+    assert "\x1b" not in out
+    assert main(["check", app, "--target", "xen-pv", "--json"]) == 5
+    said = capfd.readouterr()
+    assert json.loads(said.out)["answers"]["boots"]["answer"] == "no"
+    assert said.err.startswith("error: ")
+    assert main(["check", app, "--target", "quemu"]) == 2
+    assert "did you mean qemu?" in capfd.readouterr().err
