@@ -11,7 +11,7 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from rumpbundle.errors import HostError, InputError
@@ -272,6 +272,20 @@ class Content:
     @classmethod
     def of_file(cls, file: InputFile) -> Content:
         return cls((FileSlice(file, 0, file.size),) if file.size else ())
+
+    @classmethod
+    def spread(cls, pieces: Iterable[tuple[int, Source]], size: int) -> Content:
+        """Return *size* bytes with each source of *pieces* at its offset, and zeros between them."""
+        sources: list[Source] = []
+        position = 0
+        for offset, source in sorted(pieces, key=lambda piece: piece[0]):
+            if offset > position:
+                sources.append(Zeros(offset - position))
+            sources.append(source)
+            position = offset + source.length
+        if position < size:
+            sources.append(Zeros(size - position))
+        return cls(tuple(sources))
 
     def chunks(self) -> Iterator[bytes]:
         """Yield all bytes in order, at most ``CHUNK`` at a time."""

@@ -228,7 +228,8 @@ class Volume:
         self._label = os.fsencode(label)[:16]
         self._epoch = min(epoch, 0x7FFFFFFF)
         self._inodes: list[Inode] = []
-        self._placed: list[tuple[int, tuple[Source, ...]]] = []
+        self._placed: list[tuple[int, Source]] = []
+        """Everything but the groups' own structures, with its byte offset."""
         self._gather()
         data = sum(_blocks_needed(inode) for inode in self._inodes)
         self._geometry = self._sized(data, free) if size is None else self._fitted(data, size)
@@ -357,7 +358,10 @@ class Volume:
             for physical, length in self._allocate(count):
                 runs.append(Run(logical, physical, length))
                 end = min((logical + length) * BLOCK, inode.content.size)
-                self._placed.append((physical, inode.content.part(logical * BLOCK, end).sources))
+                offset = physical * BLOCK
+                for source in inode.content.part(logical * BLOCK, end).sources:
+                    self._placed.append((offset, source))
+                    offset += source.length
                 logical += length
         used = sum(run.count for run in runs)
         pointers = array("I", _window(runs, 0, _DIRECT)).tobytes() if runs else b""
@@ -391,7 +395,7 @@ class Volume:
             for index in sorted(touched):
                 table[index], taken = self._pointers(inside, start + index * step, depth - 1)
                 used += taken
-        self._placed.append((block, (Literal(_little(table)),)))
+        self._placed.append((block * BLOCK, Literal(_little(table))))
         return block, used
 
     # -- rendering -----------------------------------------------------------------------------------------
@@ -402,9 +406,9 @@ class Volume:
         digest = hashlib.sha256(b"%b\0%d\0%d" % (self._label, self._epoch, self.size))
         for inode in self._inodes:
             digest.update(b"%d %o %d %b" % (inode.number, inode.kind | inode.mode, inode.content.size, inode.block))
-        for block, sources in self._placed:
-            digest.update(b"%d" % block)
-            for chunk in Content(sources).chunks():
+        for offset, source in self._placed:
+            digest.update(b"%d" % offset)
+            for chunk in Content((source,)).chunks():
                 digest.update(chunk)
         return Identity(digest.hexdigest)
 
@@ -416,34 +420,25 @@ class Volume:
     def content(self) -> Content:
         """Return the whole file system; files are read when that is."""
         geometry = self._geometry
-        placed = [*self._placed]
+        placed: list[tuple[int, Source]] = []
         descriptors = b"".join(self._descriptor(group).pack() for group in range(geometry.groups))
         for group in range(geometry.groups):
             first = block = group * GROUP
             if geometry.has_superblock(group):
                 superblock = self._superblock(group).pack()
                 boot = bytes(1024) if group == 0 else b""
-                placed.append((block, (Literal(boot + superblock),)))
-                placed.append((block + 1, (Literal(descriptors),)))
+                placed.append((block, Literal(boot + superblock)))
+                placed.append((block + 1, Literal(descriptors)))
                 block += 1 + geometry.descriptor_blocks
             length = geometry.length(group)
             used = self._used_blocks(group)
-            placed.append((block, (Literal(_bitmap(used, length)),)))
-            placed.append((block + 1, (Literal(_bitmap(self._used_inodes(group), geometry.inodes_per_group)),)))
+            placed.append((block, Literal(_bitmap(used, length))))
+            placed.append((block + 1, Literal(_bitmap(self._used_inodes(group), geometry.inodes_per_group))))
             if table := self._table(group):
-                placed.append((block + 2, (Literal(table),)))
+                placed.append((block + 2, Literal(table)))
             assert block + 2 + geometry.table_blocks == first + geometry.overhead(group)
-        placed.sort(key=lambda item: item[0])
-        sources: list[Source] = []
-        position = 0
-        for block, parts in placed:
-            if block * BLOCK > position:
-                sources.append(Zeros(block * BLOCK - position))
-            sources += parts
-            position = block * BLOCK + sum(part.length for part in parts)
-        if position < self.size:
-            sources.append(Zeros(self.size - position))
-        return Content(tuple(sources))
+        groups = [(block * BLOCK, source) for block, source in placed]
+        return Content.spread([*self._placed, *groups], self.size)
 
     def _used_blocks(self, group: int) -> int:
         """Return how many blocks of *group* are in use; they are its first."""

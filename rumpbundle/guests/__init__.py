@@ -97,6 +97,12 @@ def deliver(request: Request, scratch: Path) -> Delivery:
     family = importlib.import_module(f"rumpbundle.guests.{request.kernel.family}")
     delivery = family.deliver(request, scratch)
     assert isinstance(delivery, Delivery)
+    if delivery.modules and Protocol.EFI in request.boot.values():
+        raise UsageError(
+            "an EFI application gets no boot modules",
+            where=f"--module {delivery.modules[0].name}" if request.modules else "--data",
+            hint="start it by another protocol (--protocol linux), or under BIOS only (--firmware bios)",
+        )
     return delivery
 
 

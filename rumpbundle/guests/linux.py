@@ -13,33 +13,52 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rumpbundle import cpio, volume
 from rumpbundle.errors import ConfigError, UsageError
 from rumpbundle.guests import Delivery, Request, arguments_of, command_line, refuse
+from rumpbundle.payload import Module
 
 if TYPE_CHECKING:
     from rumpbundle.config import Config, Network
 
 CMDLINE_LIMIT = 2047
-"""Bytes of command line an x86 kernel keeps (COMMAND_LINE_SIZE, 2048 with the NUL); it cuts off the rest."""
+"""Bytes of command line an x86 kernel keeps (COMMAND_LINE_SIZE, 2048 with the NUL), where it does not say itself."""
 
 _CANNOT = {"blk": "a Linux guest mounts by itself; see the notes on LABEL= of --data and --volume"}
 
 
 def deliver(request: Request, scratch: Path) -> Delivery:
-    """Return the command line and the initrds, data among them.
+    """Return the command line, the initrds with the data as the last of them, and the volumes.
 
     Raises:
         ConfigError: the configuration says what no parameter carries.
         UsageError: the command line is too long.
+        InputError: data or a volume that cpio or ext2 cannot express.
     """
     text = request.cmdline or ""
     if request.config is not None:
         refuse(request.config, _CANNOT)
         text = _with_config(text, request.config)
     line = command_line(request, text)
-    if len(line.encode("utf-8", "surrogateescape")) > CMDLINE_LIMIT:
-        raise UsageError(f"Linux cuts its command line off after {CMDLINE_LIMIT} bytes", where="--cmdline")
-    return Delivery(cmdline=line, modules=request.modules)
+    limit = request.kernel.cmdline_limit or CMDLINE_LIMIT
+    if len(line.encode("utf-8", "surrogateescape")) > limit:
+        raise UsageError(f"this kernel cuts its command line off after {limit} bytes", where="--cmdline")
+    modules = list(request.modules)
+    notes = []
+    labels: set[str] = set()
+    for data in request.data:
+        name = f"{volume.label_for(data.mount, labels)}.cpio"
+        modules.append(Module(name, cpio.archive(data.tree, mount=data.mount, epoch=request.epoch)))
+        notes.append(f"{data.mount} is part of the initial file system, in memory; see docs/guests.md, Linux")
+    volumes = []
+    for writable in request.volumes:
+        label = volume.label_for(writable.mount, labels)
+        made, uuid = volume.ext2(
+            writable.tree, label=label, epoch=request.epoch, size=writable.size, free=writable.free
+        )
+        volumes.append(made)
+        notes.append(f"mount the volume with: mount LABEL={label} {writable.mount} (UUID={uuid}, ext2)")
+    return Delivery(cmdline=line, modules=tuple(modules), volumes=tuple(volumes), notes=tuple(notes))
 
 
 def _with_config(text: str, config: Config) -> str:

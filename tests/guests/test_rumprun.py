@@ -7,14 +7,15 @@ import dataclasses
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from support import ext2 as ext2_reader
 from support import rumprun as guest
 
 from rumpbundle.config import Block, Config, Network, Program
 from rumpbundle.content import Content
 from rumpbundle.errors import ConfigError, RumpbundleError, UsageError
-from rumpbundle.guests import Delivery, Request, deliver
+from rumpbundle.guests import Data, Delivery, Request, Writable, deliver
 from rumpbundle.payload import Module
-from rumpbundle.tree import File
+from rumpbundle.tree import Directory, File
 from rumpbundle.unikernel import Family, Firmware, Protocol, Unikernel
 
 VIRTIO = Unikernel(
@@ -29,7 +30,7 @@ GENERIC = dataclasses.replace(
     VIRTIO, target="hw_generic", drivers=frozenset({"virtio-blk", "virtio-scsi", "virtio-net", "e1000"})
 )
 NO_DISK = dataclasses.replace(VIRTIO, drivers=frozenset({"virtio-net"}))
-XEN = dataclasses.replace(VIRTIO, target="xen", drivers=frozenset({"xen-blk", "xen-net"}))
+XEN = dataclasses.replace(VIRTIO, target="xen_pv", drivers=frozenset({"xen-blk", "xen-net"}))
 
 DHCP = Network(interface="vioif0", type="inet", method="dhcp")
 
@@ -114,7 +115,7 @@ def test_above_64_kib_it_is_refused(tmp_path):
 
 
 def test_a_file_needs_a_disk_driver(tmp_path):
-    with pytest.raises(ConfigError, match="no disk driver"):
+    with pytest.raises(UsageError, match="no disk driver"):
         deliver(request(_of_length(4095), NO_DISK), tmp_path)
 
 
@@ -129,9 +130,13 @@ def test_a_file_needs_a_disk_driver(tmp_path):
         (
             Config(net=(Network(interface="xenif0", type="inet", method="dhcp"),)),
             VIRTIO,
-            "interfaces are called vioif0",
+            "needs the xen-net driver",
         ),
-        (Config(net=(Network(interface="eth0", type="inet", method="dhcp"),)), XEN, "interfaces are called xenif0"),
+        (
+            Config(net=(Network(interface="eth0", type="inet", method="dhcp"),)),
+            XEN,
+            "no interface of this guest is called",
+        ),
         (Config(net=(Network(interface="vioif0", type="inet", method="dhcp", cloner=True),)), VIRTIO, "only Xen"),
         (Config(blk=(Block(source="vnd", path="a"), Block(source="vnd", path="b"))), VIRTIO, "one vnd image"),
         (Config(blk=(Block(source="etfs", path="xvda"),)), VIRTIO, "Xen PV only"),
@@ -221,3 +226,99 @@ def test_the_guest_never_panics_on_what_was_accepted(config):
 def test_every_printable_character_arrives(data):
     value = data.decode("latin-1").translate(dict.fromkeys([*range(32), ord('"'), ord("\\"), 127]))
     assert received(deliver(request(Config(env={"V": value})), None)).env == {"V": value}
+
+
+TREE = Directory.of("", [File("index.html", Content.of_bytes(b"hello"))])
+SCSI = dataclasses.replace(GENERIC, drivers=frozenset({"virtio-scsi", "virtio-net"}))
+LONG = Config(cmdline="a", env={"V": "x" * 5000})
+
+
+def mounts(delivery: Delivery) -> list[tuple[str, str, str]]:
+    return [(e["source"], e["path"], e["mountpoint"]) for e in received(delivery).blk]
+
+
+def test_data_stands_at_the_root_of_the_iso(tmp_path):
+    delivery = deliver(request(Config(cmdline="a"), data=(Data(TREE, "/data"),)), tmp_path)
+    assert mounts(delivery) == [("dev", "/dev/ld0a", "/data")]
+    assert delivery.root.children == TREE.children
+    assert (delivery.volumes, delivery.table) == ((), "gpt")
+
+
+def test_a_scsi_only_kernel_finds_it_on_sd0(tmp_path):
+    delivery = deliver(request(Config(cmdline="a"), SCSI, data=(Data(TREE, "/data"),)), tmp_path)
+    assert mounts(delivery) == [("dev", "/dev/sd0a", "/data")]
+
+
+def test_the_users_own_entry_says_which_disk(tmp_path):
+    own = Config(cmdline="a", blk=(Block(source="dev", path="/dev/sd0a", mountpoint="/data"),))
+    assert mounts(deliver(request(own, GENERIC, data=(Data(TREE, "/data"),)), tmp_path)) == [
+        ("dev", "/dev/sd0a", "/data")
+    ]
+    other = Config(cmdline="a", blk=(Block(source="dev", path="/dev/ld1a", mountpoint="/data"),))
+    with pytest.raises(ConfigError, match="is where the image's files are to be mounted, from /dev/ld0a"):
+        deliver(request(other, data=(Data(TREE, "/data"),)), tmp_path)
+    twice = Config(cmdline="a", blk=(Block(source="dev", path="/dev/ld0a", mountpoint="/x"),))
+    with pytest.raises(ConfigError, match=r"/dev/ld0a is mounted by \$.blk\[0\] already"):
+        deliver(request(twice, data=(Data(TREE, "/data"),)), tmp_path)
+
+
+def test_a_volume_is_the_first_partition_of_a_plain_mbr(tmp_path):
+    wanted = request(Config(cmdline="a"), data=(Data(TREE, "/data"),), volumes=(Writable(TREE, "/var/db"),))
+    delivery = deliver(wanted, tmp_path)
+    assert mounts(delivery) == [("dev", "/dev/ld0a", "/data"), ("dev", "/dev/ld0e", "/var/db")]
+    assert delivery.table == "mbr"
+    assert [(v.label, v.filesystem) for v in delivery.volumes] == [("db", "ext2")]
+    ext2_reader.write(delivery.volumes[0].content, tmp_path / "image")
+    assert "index.html" in ext2_reader.debugfs(tmp_path / "image", "ls /")
+
+
+def test_a_second_tree_is_a_partition_too(tmp_path):
+    delivery = deliver(request(None, data=(Data(TREE, "/a"), Data(TREE, "/b"))), tmp_path)
+    assert mounts(delivery) == [("dev", "/dev/ld0a", "/a"), ("dev", "/dev/ld0e", "/b")]
+    assert [v.filesystem for v in delivery.volumes] == ["iso9660"]
+
+
+def test_beside_a_long_configuration_a_tree_is_an_image_file(tmp_path):
+    wanted = request(LONG, data=(Data(TREE, "/data"),), volumes=(Writable(TREE, "/db"),))
+    delivery = deliver(wanted, tmp_path)
+    assert mounts(delivery) == [("vnd", "images/data.iso", "/data"), ("dev", "/dev/ld0e", "/db")]
+    assert [node.name for node in delivery.root.children] == ["images", "json.cfg"]
+    image = delivery.root.children[0].children[0].content
+    assert image.size % 2048 == 0
+    assert image.read()[32769:32774] == b"CD001"
+
+
+def test_a_long_configuration_cannot_mount_the_iso_itself(tmp_path):
+    own = LONG.replace(blk=(Block(source="dev", path="/dev/ld0a", mountpoint="/data"),))
+    with pytest.raises(ConfigError, match="mounted on /rootfs and cannot mount again"):
+        deliver(request(own), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": (Data(TREE, "/a"), Data(TREE, "/b"), Data(TREE, "/c"))}, "can mount two --data"),
+        (
+            {"data": (Data(TREE, "/a"), Data(TREE, "/b")), "volumes": (Writable(TREE, "/c"),)},
+            "can mount one --volume",
+        ),
+        ({"volumes": (Writable(TREE, "/a"), Writable(TREE, "/b"))}, "can mount one --volume"),
+        ({"data": (Data(TREE, "/"),)}, "would hide"),
+        ({"data": (Data(TREE, "/dev/x"),)}, "would hide"),
+        ({"data": (Data(TREE, "/a"),), "kernel": NO_DISK}, "no disk driver"),
+    ],
+)
+def test_what_it_cannot_mount_is_refused(changes, message, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        deliver(dataclasses.replace(request(Config(cmdline="a")), **changes), tmp_path)
+
+
+def test_on_xen_every_tree_is_a_disk(tmp_path):
+    own = Config(cmdline="a", blk=(Block(source="etfs", path="xvda", mountpoint="/x"),))
+    delivery = deliver(request(own, XEN, data=(Data(TREE, "/a"),), volumes=(Writable(TREE, "/b"),)), tmp_path)
+    assert [(e["path"], e["mountpoint"]) for e in guest.read(delivery.config.decode()).blk] == [
+        ("xvda", "/x"),
+        ("xvdb", "/a"),
+        ("xvdc", "/b"),
+    ]
+    assert [v.filesystem for v in delivery.volumes] == ["iso9660", "ext2"]

@@ -1,0 +1,103 @@
+"""rumprun: a NetBSD rump kernel with one or several programs baked in.
+
+It reads its configuration (:mod:`rumpbundle.guests.rumprun.dialect`) from its first boot module, or from a file on
+its disk if it is longer than the guest takes from there; on Xen PV from the xenstore. What it would panic on at boot
+is refused, with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rumpbundle.content import Content
+from rumpbundle.errors import ConfigError, UsageError
+from rumpbundle.guests import Delivery, Request, command_line
+from rumpbundle.guests.rumprun import disks
+from rumpbundle.guests.rumprun.dialect import dialect, is_xen
+from rumpbundle.payload import Module
+from rumpbundle.tree import Directory, File
+
+if TYPE_CHECKING:
+    from rumpbundle.config import Config
+
+MODULE_LIMIT = 4094
+"""Bytes of configuration the guest takes from its first boot module; it panics on more."""
+CMDLINE_LIMIT = 4095
+"""Characters of command line it takes."""
+FILE_LIMIT = 64 << 10
+"""Bytes it takes from a file on its disk."""
+FILE_NAME = "json.cfg"
+
+
+def deliver(request: Request, scratch: Path) -> Delivery:
+    """Return the configuration as boot module or file, and the data where this guest can mount it.
+
+    Raises:
+        ConfigError: the guest cannot be given this configuration.
+        UsageError: it would ignore a module or a command line, or cannot mount what was asked for.
+    """
+    if request.cmdline is not None or request.modules:
+        return _by_hand(request)
+    config = _with_a_program(request)
+    placed = disks.place(request, config, on_file=False)
+    text = dialect(placed.config, request.kernel)
+    if is_xen(request.kernel):
+        return Delivery(volumes=placed.volumes, config=text, notes=placed.notes)
+    root, line = list(placed.root), ""
+    modules: tuple[Module, ...] = (Module("config.json", Content.of_bytes(text)),)
+    if len(text) > MODULE_LIMIT:
+        placed = disks.place(request, config, on_file=True)
+        text = dialect(placed.config, request.kernel)
+        if len(text) > FILE_LIMIT:
+            raise ConfigError(f"rumprun reads at most {FILE_LIMIT} bytes of configuration, this takes {len(text)}")
+        root, modules = [*placed.root, File(FILE_NAME, Content.of_bytes(text))], ()
+        line = f"_RUMPRUN_ROOTFSCFG=/{FILE_NAME}"
+    return Delivery(
+        cmdline=command_line(request, line),
+        modules=modules,
+        root=Directory.of("", root),
+        volumes=placed.volumes,
+        # It cannot read GPT; without a partition for it GPT serves the platforms better (facts/guests.md, Disks).
+        table="mbr" if placed.volumes else "gpt",
+        config=text,
+        notes=placed.notes,
+    )
+
+
+def _by_hand(request: Request) -> Delivery:
+    """Pass the command line and the module as they are: the user configures the guest in its own words."""
+    if request.config is not None or request.data or request.volumes:
+        option = "--cmdline" if request.cmdline is not None else "--module"
+        raise UsageError(
+            "rumprun reads its configuration from its first module and ignores command line and other modules",
+            where=option,
+            hint=f"say it all in the configuration (-c), or leave -c, --data and --volume out beside {option}",
+        )
+    if len(request.modules) > 1:
+        raise UsageError("rumprun ignores all modules but the first", where=f"--module {request.modules[1].name}")
+    for module in request.modules:
+        if module.content.size > MODULE_LIMIT:
+            raise UsageError(
+                f"rumprun panics on a module of more than {MODULE_LIMIT} bytes, this has {module.content.size}",
+                where=f"--module {module.name}",
+                hint="give it with -c: what is longer then goes to a file the guest reads",
+            )
+    line = command_line(request, request.cmdline or "")
+    if len(line) > CMDLINE_LIMIT:
+        raise UsageError(
+            f"rumprun panics on a command line of more than {CMDLINE_LIMIT} characters", where="--cmdline"
+        )
+    return Delivery(cmdline=line, modules=request.modules)
+
+
+def _with_a_program(request: Request) -> Config:
+    """Return the configuration with a program to run: the guest insists on being told, if only of the first one."""
+    from rumpbundle.config import Config, Program
+
+    config = request.config or Config()
+    if config.cmdline or config.rc:
+        return config
+    name = request.kernel.name
+    return config.replace(rc=(Program(bin=os.path.splitext(name)[0] or name),))

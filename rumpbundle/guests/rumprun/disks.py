@@ -1,0 +1,160 @@
+"""Where data and volumes stand so that a rumprun guest can mount them (facts/guests.md, Disks).
+
+On hw the image's disk is ld0 (virtio-blk) or sd0 (virtio-scsi), and the guest reaches three places on it:
+
+- ``a``, the ISO at its start: the whole image, so the tree appears beside ``/boot``;
+- ``e``, the first MBR partition, if the table is a plain MBR: a volume or a further tree;
+- a file on ``a``, through the one ``vnd`` device. ``a`` is mounted on /rootfs, and the working directory, when the
+  guest has read its configuration from there; it cannot be mounted a second time then, so this stands in for it.
+
+On Xen PV every tree is a disk of its own: xvda, xvdb, ….
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from string import ascii_lowercase
+from typing import TYPE_CHECKING
+from typing import Literal as OneOf
+
+from rumpbundle import volume
+from rumpbundle.errors import ConfigError, UsageError
+from rumpbundle.guests import Data, Request, Writable
+from rumpbundle.guests.rumprun.dialect import DISK_DRIVERS, is_xen, lacks
+from rumpbundle.payload import Volume
+from rumpbundle.tree import Directory, File, Node
+from rumpbundle.unikernel import Unikernel
+
+if TYPE_CHECKING:
+    from rumpbundle.config import Block, Config
+
+IMAGES = "images"
+"""The directory of image files at the root of the ISO, which is the working directory of the guest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """The configuration with a mount for everything, and what that needs on the disk."""
+
+    config: Config
+    root: tuple[Node, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def place(request: Request, config: Config, *, on_file: bool) -> Placed:
+    """Give all data and volumes of *request* a place; *on_file* says the guest reads *config* from its disk.
+
+    Raises:
+        ConfigError: an entry of *config* is in the way.
+        UsageError: this guest has no such place, or no driver.
+    """
+    if not request.data and not request.volumes and not on_file:
+        return Placed(config=config)
+    for mounted in _mounted(request):
+        if mounted.mount == "/" or re.match("/(dev|rootfs)(/|$)", mounted.mount):
+            raise UsageError("would hide what the guest needs there itself", where=mounted.mount)
+    return _on_xen(request, config) if is_xen(request.kernel) else _on_hw(request, config, on_file=on_file)
+
+
+def _mounted(request: Request) -> tuple[Data | Writable, ...]:
+    return (*request.data, *request.volumes)
+
+
+def _on_xen(request: Request, config: Config) -> Placed:
+    used = {block.path for block in config.blk if block.source == "etfs"}
+    names = (f"xvd{letter}" for letter in ascii_lowercase if f"xvd{letter}" not in used)
+    volumes, labels = [], set[str]()
+    for mounted in _mounted(request):
+        label = volume.label_for(mounted.mount, labels)
+        if isinstance(mounted, Data):
+            made = volume.iso9660(mounted.tree, label=label, epoch=request.epoch)
+        else:
+            made, _ = volume.ext2(
+                mounted.tree, label=label, epoch=request.epoch, size=mounted.size, free=mounted.free
+            )
+        volumes.append(made)
+        config = _with_mount(config, "etfs", next(names), mounted.mount)
+    return Placed(config=config, volumes=tuple(volumes))
+
+
+def _on_hw(request: Request, config: Config, *, on_file: bool) -> Placed:
+    disk = _disk(request.kernel)
+    places = ["image" if on_file else "a", *([] if request.volumes else ["e"])]
+    if len(request.data) > len(places) or len(request.volumes) > 1:
+        what = "one --volume" if request.volumes else "two --data, or one beside a --volume"
+        raise UsageError(
+            f"rumprun can mount {what} from this image",
+            where="--volume" if len(request.volumes) > 1 else "--data",
+            hint="put them as subdirectories into one, or on a disk of their own (rumpbundle volume)",
+        )
+    if on_file:
+        for index, block in enumerate(config.blk):
+            if block.path == f"/dev/{disk}a":
+                raise ConfigError(
+                    f"$.blk[{index}].path: a configuration of this length is read from {block.path}, which the guest "
+                    "has then mounted on /rootfs and cannot mount again"
+                )
+    root: tuple[Node, ...] = ()
+    volumes: list[Volume] = []
+    notes: list[str] = []
+    labels: set[str] = set()
+    for where, data in zip(places, request.data, strict=False):
+        label = volume.label_for(data.mount, labels)
+        if where == "a":
+            root = data.tree.children
+            config = _with_mount(config, "dev", f"/dev/{disk}a", data.mount)
+            notes.append(f"{data.mount} shows the whole image, /boot and rumpbundle.json beside your files")
+            continue
+        made = volume.iso9660(data.tree, label=label, epoch=request.epoch)
+        if where == "image":
+            name = f"{label}.iso"
+            root = (Directory.of(IMAGES, [File(name, made.content)]),)
+            config = _with_mount(config, "vnd", f"{IMAGES}/{name}", data.mount)
+        else:
+            volumes.append(made)
+            config = _with_mount(config, "dev", f"/dev/{disk}e", data.mount)
+    for writable in request.volumes:
+        label = volume.label_for(writable.mount, labels)
+        made, _ = volume.ext2(writable.tree, label=label, epoch=request.epoch, size=writable.size, free=writable.free)
+        volumes.append(made)
+        config = _with_mount(config, "dev", f"/dev/{disk}e", writable.mount)
+    if request.data or request.volumes:
+        bus = DISK_DRIVERS[disk[:2]]
+        notes.append(f"the guest looks for its files on /dev/{disk}: attach the image as {bus}")
+    return Placed(config=config, root=root, volumes=tuple(volumes), notes=tuple(notes))
+
+
+def _disk(kernel: Unikernel) -> str:
+    """Return the guest's name for the disk the image will be."""
+    for name in ("ld", "sd"):
+        if not lacks(kernel, DISK_DRIVERS[name]):
+            return f"{name}0"
+    raise UsageError(
+        "has no disk driver linked in, so it can read no file of the image",
+        where=kernel.name,
+        hint="bake it with hw_virtio; or bake the files in (rumpbundle component), and keep the configuration short",
+    )
+
+
+def _with_mount(config: Config, source: OneOf["dev", "vnd", "etfs"], path: str, mount: str) -> Config:
+    """Return *config* with an entry that mounts *path*, unless the user has written one for that place."""
+    from rumpbundle.config import Block
+
+    for index, block in enumerate(config.blk):
+        if block.mountpoint != mount:
+            continue
+        if _same_place(block, source, path):
+            return config
+        raise ConfigError(
+            f"$.blk[{index}].mountpoint: {mount} is where the image's files are to be mounted, from {path}",
+            hint="leave this entry out; it is written for you",
+        )
+    return config.replace(blk=(*config.blk, Block(source=source, path=path, mountpoint=mount)))
+
+
+def _same_place(block: Block, source: str, path: str) -> bool:
+    """Return whether *block* names the same part of the first disk, be it virtio-blk or virtio-scsi."""
+    first = re.compile("/dev/(ld|sd)0")
+    return block.source == source and first.sub("", block.path) == first.sub("", path)

@@ -1,0 +1,55 @@
+"""Directories as file systems: the volumes of an image, and disks of their own (``rumpbundle volume``)."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal as OneOf
+
+from rumpbundle.content import Content, Literal, Source
+from rumpbundle.ext2 import Volume as Ext2
+from rumpbundle.iso9660 import SYSTEM_AREA
+from rumpbundle.iso9660 import Volume as Iso
+from rumpbundle.payload import Volume
+from rumpbundle.tree import Directory
+
+FileSystem = OneOf["iso9660", "ext2"]
+HEAD_ROOM = 16 << 20
+"""Bytes left free in a writable volume whose size the user does not give."""
+
+
+def ext2(
+    root: Directory, *, label: str, epoch: int, size: int | None = None, free: int = HEAD_ROOM
+) -> tuple[Volume, str]:
+    """Return *root* as a writable file system of *size* bytes (or with *free* bytes of head room), and its UUID.
+
+    Raises:
+        InputError: it does not fit, or ext2 cannot express it.
+    """
+    volume = Ext2(root, label=label, epoch=epoch, size=size, free=free)
+    return Volume(label, "ext2", volume.content()), volume.uuid
+
+
+def iso9660(root: Directory, *, label: str, epoch: int) -> Volume:
+    """Return *root* as a read-only file system.
+
+    Raises:
+        InputError: ISO 9660 cannot express it.
+    """
+    volume = Iso(root, label=label, epoch=epoch)
+    pieces: list[tuple[int, Source]] = [(SYSTEM_AREA, Literal(volume.metadata()))]
+    pieces += [(extent.offset, extent.source) for extent in volume.extents()]
+    return Volume(label, "iso9660", Content.spread(pieces, volume.end))
+
+
+def label_for(mount: str, taken: set[str]) -> str:
+    """Return a label for the file system mounted at *mount* that is not in *taken*, and enter it there.
+
+    At most 16 characters, which is what ext2 has room for; ISO 9660 shows it in upper case.
+    """
+    stem = re.sub(r"[^a-z0-9_]+", "_", mount.rpartition("/")[2].lower()).strip("_")[:14] or "root"
+    label, number = stem, 1
+    while label in taken:
+        number += 1
+        label = f"{stem[:13]}_{number}"
+    taken.add(label)
+    return label
