@@ -169,6 +169,7 @@ def menu(bundle: Bundle, marker_name: str) -> grub.Menu:
         kernel=f"/boot/kernel/{name}",
         cmdline=bundle.cmdline,
         modules=tuple((f"/boot/modules/{i}/{m.name}", m.text) for i, m in enumerate(bundle.modules)),
+        cmdline_limit=bundle.kernel.cmdline_limit,
         esp_kernel=f"/EFI/rumpbundle/{name}",
         esp_marker="/EFI/rumpbundle/marker",
         console=bundle.console,
