@@ -61,8 +61,8 @@ class Report:
             return self.cmdline.decode("utf-16-le", "surrogatepass").removesuffix("\0")
         text = self.cmdline.decode("utf-8", "surrogateescape")
         if self.protocol == "linux":
-            # GRUB puts the kernel's path first; QEMU does not.
-            return re.sub(r"^BOOT_IMAGE=\S+ ?", "", text)
+            # GRUB puts the kernel's path first, in quotes if it holds a blank; QEMU does not.
+            return re.sub(r'^BOOT_IMAGE=("(\\.|[^"])*"|\S+) ?', "", text)
         return text
 
     @classmethod
