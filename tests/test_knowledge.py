@@ -12,7 +12,19 @@ from rumpbundle.unikernel import Family, Protocol
 KNOWN = {
     "disk": {"virtio-blk", "virtio-scsi", "ide", "ahci", "nvme", "usb", "cd"}
     | {"pvscsi", "lsilogic", "xen-blk", "hv-storvsc"},
-    "nic": {"virtio-net", "e1000", "e1000e", "rtl8139", "vmxnet3", "ena", "gvnic", "hv-netvsc", "xen-net"},
+    "nic": {
+        "virtio-net",
+        "e1000",
+        "e1000e",
+        "rtl8139",
+        "vmxnet3",
+        "ena",
+        "gvnic",
+        "hv-netvsc",
+        "mlx5",
+        "mana",
+        "xen-net",
+    },
     "console": {"serial", "vga", "framebuffer", "xen"},
     "clock": {"pit", "rtc", "kvmclock", "hv-clock", "xen-clock"},
     "firmware": {"bios", "uefi", "pv"},

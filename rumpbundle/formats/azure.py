@@ -95,7 +95,8 @@ def _commands(job: Job) -> tuple[str, ...]:
     grant += ["--duration-in-seconds=86400", "--query=accessSas", "--output=tsv"]
     revoke = ["az", "disk", "revoke-access", "--resource-group=GROUP", f"--name={name}"]
     run = ["az", "vm", "create", "--resource-group=GROUP", f"--name={name}", f"--attach-os-disk={name}"]
-    run += ["--os-type=Linux", "--size=" + ("Standard_B1s" if generation == "V1" else "Standard_B2s_v2")]
+    # An unsigned GRUB does not pass the Secure Boot of the default, Trusted Launch.
+    run += ["--os-type=Linux", "--size=Standard_B1s", "--security-type=Standard"]
     watch = ["az", "vm", "boot-diagnostics", "enable", "--resource-group=GROUP", f"--name={name}"]
     log = ["az", "vm", "boot-diagnostics", "get-boot-log", "--resource-group=GROUP", f"--name={name}"]
     return (

@@ -29,6 +29,7 @@ def made(tmp_path_factory):
 
 
 def properties(tmp_path, *, kernel="multiboot", **choices):
+    tmp_path.mkdir(exist_ok=True)
     (_, request), _ = kit(build(kernel), tmp_path / "app.azure.vhd", "azure", **choices)
     return json.loads(request.read_text())["properties"]
 
@@ -93,6 +94,14 @@ def test_the_generation_follows_what_image_and_guest_can_do(tmp_path, firmware, 
 
 def test_a_guest_that_only_bios_is_proven_for_gets_generation_1(tmp_path):
     assert properties(tmp_path)["hyperVGeneration"] == "V1"
+
+
+def test_accelerated_networking_is_a_promise_about_drivers(tmp_path):
+    assert properties(tmp_path)["supportedCapabilities"]["acceleratedNetwork"] is False
+    linux = properties(
+        tmp_path / "other", kernel="linux", guest={"family": Family.LINUX}, options={"driver": ("mana",)}
+    )
+    assert linux["supportedCapabilities"]["acceleratedNetwork"] is True
 
 
 @pytest.mark.parametrize(

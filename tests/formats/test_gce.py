@@ -41,6 +41,7 @@ def raw(tmp_path_factory):
 
 
 def features(tmp_path, *, kernel="multiboot", **choices):
+    tmp_path.mkdir(exist_ok=True)
     (_, request), _ = kit(build(kernel), tmp_path / "app.gce.tar.gz", "gce", **choices)
     return [feature["type"] for feature in json.loads(request.read_text())["guestOsFeatures"]]
 
@@ -111,7 +112,7 @@ def test_the_archive_is_small_and_does_not_depend_on_jobs(made, tmp_path):
 
 def test_a_guest_without_the_drivers_promises_nothing(tmp_path):
     assert features(tmp_path) == []
-    assert features(tmp_path / "..", guest={"drivers": frozenset({"virtio-scsi"})}) == []
+    assert features(tmp_path / "other", guest={"drivers": frozenset({"virtio-scsi"})}) == []
 
 
 def test_a_linux_that_boots_both_ways_says_what_its_user_says(tmp_path):
