@@ -123,12 +123,12 @@ def _gcc(*arguments: str | Path) -> None:
     output_of("gcc", *map(str, arguments), cwd=SOURCES)
 
 
-def _multiboot(*defines: str) -> Callable[[Path], None]:
+def _multiboot(*defines: str, main: str = "multiboot.c") -> Callable[[Path], None]:
     def make(output: Path) -> None:
         options = [f"-D{define}" for define in defines]
         _gcc(
             *("-m32", *CFLAGS, *options, "-static", "-Wl,--build-id=none", "-Wl,-z,max-page-size=4096"),
-            *("-T", "multiboot.ld", "multiboot.S", "multiboot.c", "report.c", "pc.c", "-o", output),
+            *("-T", "multiboot.ld", "multiboot.S", main, "report.c", "pc.c", "-o", output),
         )
 
     return make
@@ -209,6 +209,7 @@ KERNELS: dict[str, Callable[[Path], None]] = {
     "multiboot2": _multiboot("HEADER2"),
     "multiboot2-late": _multiboot("HEADER2", "HEADER_AT=0x8000-0x1000-24"),
     "multiboot-both": _multiboot("HEADER1", "HEADER2"),
+    "hardware": _multiboot("HEADER1", main="hardware.c"),
     "linux": _linux(),
     "linux16": _linux("CODE32_START=0"),
     "efi": _efi,
