@@ -175,7 +175,10 @@ def _own_options(format: Format) -> list[Callable[[Any], Any]]:
             multiple, metavar = field.metadata.get("multiple", False), field.metadata.get("metavar")
             kind: dict[str, Any] = {"is_flag": True} if hints[field.name] is bool else {"metavar": metavar}
             if hints[field.name] in (int, int | None):
-                kind["type"] = int
+                kind["type"] = Size() if field.metadata.get("size") else int
+            if field.metadata.get("choices"):
+                kind["type"] = click.Choice(field.metadata["choices"])
+                kind["show_default"] = True
             default = None if multiple else field.default
             name = f"--{field.name.replace('_', '-')}"
             added.append(

@@ -81,9 +81,23 @@ class Format:
         return (output, *(output.with_name(stem + suffix) for suffix in self.beside))
 
 
-def option(default: Any, help: str, *, metavar: str | None = None, multiple: bool = False) -> Any:
-    """Declare a field of a format's options class; the field's name with dashes is the option's name."""
-    return dataclasses.field(default=default, metadata={"help": help, "metavar": metavar, "multiple": multiple})
+def option(
+    default: Any,
+    help: str,
+    *,
+    metavar: str | None = None,
+    multiple: bool = False,
+    choices: tuple[str, ...] = (),
+    size: bool = False,
+) -> Any:
+    """Declare a field of a format's options class; the field's name with dashes is the option's name.
+
+    A *size* is an ``int`` of bytes that people write as ``512M``.
+    """
+    return dataclasses.field(
+        default=default,
+        metadata={"help": help, "metavar": metavar, "multiple": multiple, "choices": choices, "size": size},
+    )
 
 
 def names() -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from rumpbundle.content import InputFile
 from rumpbundle.errors import ImageError
+from rumpbundle.images.archive import Inflated, disk_member, is_tar
 from rumpbundle.images.disk import Disk, RawDisk
 from rumpbundle.images.medium import FdMedium, Medium
 
@@ -23,6 +24,8 @@ def open_disk(path: str | os.PathLike[str]) -> Iterator[Disk]:
         InputError: it cannot be read.
         ImageError: it is damaged; also while the disk is read.
     """
+    if os.path.isdir(path):
+        path = os.path.join(path, "volume.raw")  # an EC2 kit
     file = InputFile(path)
     fd = file.open()
     try:
@@ -58,6 +61,10 @@ def _disk_in(medium: Medium) -> Disk:
         from rumpbundle.images.vhd import open_vhd
 
         return open_vhd(medium)
+    if is_tar(head):
+        return _disk_in(disk_member(medium, ".vmdk"))
+    if head.startswith(b"\x1f\x8b"):
+        return RawDisk(disk_member(Inflated(medium), "disk.raw"))
     return RawDisk(medium)
 
 

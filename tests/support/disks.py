@@ -5,14 +5,23 @@ from __future__ import annotations
 import hashlib
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 from rumpbundle.content import FileSlice, InputFile, Late, Literal
 from rumpbundle.formats import Job, find
 from rumpbundle.identity import Identity
 from rumpbundle.layout import MIB, DiskLayout, Extent
 from rumpbundle.output import staged_file
+from rumpbundle.unikernel import Family, Firmware, Protocol
 
 IDENTITY = Identity(lambda: hashlib.sha256(b"a test bundle").hexdigest())
+
+BUNDLE = SimpleNamespace(
+    name="machine",
+    boot={Firmware.BIOS: Protocol.MULTIBOOT, Firmware.UEFI: Protocol.MULTIBOOT},
+    kernel=SimpleNamespace(family=Family.PLAIN, target="", drivers=frozenset()),
+)
+"""As much of a bundle as a container's writer looks at."""
 
 
 def noise(size: int, seed: int = 1) -> bytes:
@@ -90,7 +99,7 @@ def write(layout: DiskLayout, output: Path, name: str, subformat: str = "", *, j
     fmt = find(name)
     values = {
         "layout": layout,
-        "bundle": None,
+        "bundle": BUNDLE,
         "output": output,
         "subformat": subformat or (fmt.subformats[0] if fmt.subformats else ""),
         "options": fmt.options() if fmt.options else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import subprocess
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from support.tools import output_of, require
 
 Read = Callable[[int, int], bytes]
 
-QEMU_DRIVERS = {"vmdk": "vmdk", "vdi": "vdi", "qcow2": "qcow2", "vhd": "vpc", "vhdx": "vhdx", "raw": "raw"}
+QEMU_DRIVERS = {"vmdk": "vmdk", "vdi": "vdi", "qcow2": "qcow2", "vhd": "vpc", "vhdx": "vhdx", "raw": "raw",
+                "ova": "vmdk"}  # fmt: skip
 
 
 def qemu_agrees(image: Path, name: str, raw: Path) -> None:
@@ -34,6 +36,7 @@ def dissect(image: Path, name: str) -> Iterator[Read]:
     with image.open("rb") as file:
         stream = {
             "vmdk": lambda: vmdk.VMDK(file),
+            "ova": lambda: vmdk.VMDK(file),
             "vdi": lambda: vdi.VDI(file).open(),
             "qcow2": lambda: qcow2.QCow2(file).open(),
             "vhd": lambda: vhd.VHD(file),
@@ -62,9 +65,15 @@ def libyal(image: Path, name: str) -> Iterator[Read]:
     import pyvmdk
 
     with image.open("rb") as file, image.open("rb") as extent:
-        handle = {"vmdk": pyvmdk.handle, "vhd": pyvhdi.file, "vhdx": pyvhdi.file, "qcow2": pyqcow.file}[name]()
+        handle = {
+            "vmdk": pyvmdk.handle,
+            "ova": pyvmdk.handle,
+            "vhd": pyvhdi.file,
+            "vhdx": pyvhdi.file,
+            "qcow2": pyqcow.file,
+        }[name]()
         handle.open_file_object(file)
-        if name == "vmdk":
+        if name in ("vmdk", "ova"):
             handle.open_extent_data_files_as_file_objects([extent])
         yield lambda offset, length: handle.read_buffer_at_offset(length, offset)
         handle.close()
@@ -72,12 +81,20 @@ def libyal(image: Path, name: str) -> Iterator[Read]:
 
 FOREIGN: dict[str, tuple[Callable[[Path, str], contextlib.AbstractContextManager[Read]], ...]] = {
     "vmdk": (dissect, libyal),
+    "ova": (dissect, libyal),
     "vdi": (dissect,),
     "qcow2": (dissect, libyal),
     "vhd": (dissect, libyal),
     "vhdx": (dissect, libyal),
 }
 """Besides qemu-img, who can read what."""
+
+
+def disk_of_ova(ova: Path) -> Path:
+    """Unpack an OVA beside it and return its disk."""
+    with tarfile.open(ova) as archive:
+        archive.extractall(ova.parent, filter="data")
+        return ova.parent / archive.getnames()[2]
 
 
 def windows(layout: DiskLayout) -> list[tuple[int, int]]:

@@ -1,0 +1,159 @@
+"""ova: a whole virtual machine in one file: OVF descriptor, manifest and stream-optimised VMDK in a ustar archive.
+
+VMware (ESXi, Workstation, Fusion), VirtualBox and, through virt-v2v, others import it. The names inside come from the
+machine's name, so the bytes do not depend on the output's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rumpbundle import knowledge
+from rumpbundle.errors import UsageError
+from rumpbundle.flat import disk_errors, write_all
+from rumpbundle.formats import Format, Job, option
+from rumpbundle.formats import _ovf as ovf
+from rumpbundle.formats.vmdk import write_stream
+from rumpbundle.layout import MIB, SECTOR, round_up
+from rumpbundle.manifest import Bundle
+from rumpbundle.output import StagedFile
+from rumpbundle.unikernel import Family, Firmware
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the machine has; by default what suits the guest."""
+
+    cpus: int = option(1, "the number of CPUs", metavar="N")
+    memory: int = option(0, "the machine's memory  [default: what the guest needs]", metavar="SIZE", size=True)
+    controller: str = option(AUTO, "the disk controller", choices=(AUTO, *ovf.CONTROLLERS))
+    nic: str = option(AUTO, "the network card", choices=(AUTO, *ovf.NICS, "none"))
+
+
+def machine(job: Job) -> ovf.Machine:
+    """Return the machine to describe.
+
+    Raises:
+        UsageError: an option is out of the hypervisors' range.
+    """
+    bundle, options = job.bundle, job.options
+    if not 1 <= options.cpus <= 128:
+        raise UsageError(f"expected 1 to 128 CPUs, got {options.cpus}", where="--cpus")
+    efi = Firmware.BIOS not in bundle.boot
+    memory = options.memory or _memory(bundle, efi=efi) * MIB
+    if memory % (4 * MIB) or not 4 * MIB <= memory <= 1 << 42:
+        raise UsageError("expected a multiple of 4M up to 4T (VMware takes no other)", where="--memory")
+    drivers = _drivers(bundle)
+    nic = _first(ovf.NICS, drivers) if options.nic == AUTO else options.nic.replace("none", "")
+    # VirtualBox has virtio cards, VMware has none: a guest that drives nothing else gets one there.
+    virtio = options.nic == AUTO and "virtio-net" in drivers and nic not in drivers
+    return ovf.Machine(
+        name=bundle.name,
+        disk_file=f"{_file_name(bundle.name)}-disk1.vmdk",
+        disk_size=job.layout.size,
+        disk_uuid=job.layout.identity.uuid("streamOptimized-image"),
+        machine_uuid=job.layout.identity.uuid("ova-machine"),
+        cpus=options.cpus,
+        memory=memory // MIB,
+        efi=efi,
+        controller=_first(ovf.CONTROLLERS, drivers) if options.controller == AUTO else options.controller,
+        nic=nic,
+        vbox_nic="virtio" if virtio else "82540EM",
+        system=ovf.LINUX if bundle.kernel.family is Family.LINUX else ovf.OTHER,
+    )
+
+
+def _drivers(bundle: Bundle) -> frozenset[str]:
+    """Return the canonical names of the guest's drivers: as its file tells, else as the table of guests does."""
+    if bundle.kernel.drivers:
+        return bundle.kernel.drivers
+    guest = knowledge.guest(bundle.kernel.family, bundle.kernel.target)
+    return frozenset(guest.disk.drives or ()) | frozenset(guest.nic.drives or ())
+
+
+def _first(known: Iterable[str], drivers: frozenset[str]) -> str:
+    """Return the first of *known* devices with a driver, or the first of all: firmware boots from any."""
+    names = tuple(known)
+    return next((name for name in names if name in drivers), names[0])
+
+
+def _memory(bundle: Bundle, *, efi: bool) -> int:
+    """Return MiB: what the launcher gives the guest, and what EFI firmware itself wants."""
+    return max(knowledge.guest(bundle.kernel.family, bundle.kernel.target).launch.memory, 256 if efi else 64)
+
+
+def _file_name(name: str) -> str:
+    """Return *name* for files in the archive: what every importer takes, and short enough for a ustar header."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:60].strip("._-") or "machine"
+
+
+class _Hashed:
+    """Counts and hashes what is written to a file on its way."""
+
+    def __init__(self, fd: int, offset: int) -> None:
+        self._file = open(fd, "wb", buffering=1 << 20, closefd=False)  # noqa: SIM115
+        self._file.seek(offset)
+        self._sha256 = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        self._sha256.update(data)
+        self.size += len(data)
+        self._file.write(data)
+
+    def finish(self) -> str:
+        self._file.flush()
+        return self._sha256.hexdigest()
+
+
+def _write(job: Job, out: StagedFile) -> None:
+    """Leave room for descriptor and manifest, write the disk behind them, then write them: they tell its hash."""
+    described = machine(job)
+    stem = described.disk_file.removesuffix("-disk1.vmdk")
+    room = round_up(len(ovf.descriptor(described, 1 << 62)), SECTOR)
+    manifest_size = len(_manifest({f"{stem}.ovf": "0" * 64, described.disk_file: "0" * 64}))
+    start = 3 * SECTOR + room + round_up(manifest_size, SECTOR)
+    with disk_errors():
+        disk = _Hashed(out.fd, start)
+        write_stream(job, described.disk_file, disk.write, "ova")
+        disk_sha256 = disk.finish()
+        # Blank lines after the last element fill the room that was kept for more digits.
+        text = ovf.descriptor(described, disk.size).ljust(room, b"\n")
+        manifest = _manifest({f"{stem}.ovf": hashlib.sha256(text).hexdigest(), described.disk_file: disk_sha256})
+        head = _member(f"{stem}.ovf", len(text), job.epoch) + text
+        head += _member(f"{stem}.mf", len(manifest), job.epoch) + manifest.ljust(start - 3 * SECTOR - room, b"\0")
+        head += _member(described.disk_file, disk.size, job.epoch)
+        assert len(head) == start
+        write_all(out.fd, head, 0)
+        # Two blocks of zeros end an archive, and its records are 10 KiB.
+        os.ftruncate(out.fd, round_up(start + disk.size + 2 * SECTOR, 20 * SECTOR))
+
+
+def _manifest(digests: dict[str, str]) -> bytes:
+    return "".join(f"SHA256({name})= {digest}\n" for name, digest in digests.items()).encode("ascii")
+
+
+def _member(name: str, size: int, epoch: int) -> bytes:
+    """Return the archive's header of a file; GNU's way of writing the size from 8 GiB on, else plain ustar."""
+    import tarfile
+
+    info = tarfile.TarInfo(name)
+    info.size, info.mtime, info.mode = size, epoch, 0o644
+    # Never PAX: VirtualBox refuses it (facts/formats.md §4).
+    return info.tobuf(tarfile.USTAR_FORMAT if size < 8 << 30 else tarfile.GNU_FORMAT)
+
+
+FORMAT = Format(
+    name="ova",
+    suffix=".ova",
+    summary="a whole virtual machine to import: VMware (ESXi, Workstation, Fusion), VirtualBox",
+    write=_write,
+    align=MIB,
+    options=Options,
+)
