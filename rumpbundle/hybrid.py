@@ -31,6 +31,8 @@ MANIFEST = "rumpbundle.json"
 _MARKERS = "/boot/rumpbundle"
 _MARKER_PENDING = "PENDING_PENDING_"
 """Stands for the marker file's name, 16 hex digits of the bundle's digest, until that is known."""
+_GRAIN = 16384
+"""Partitions begin and end on multiples of this; ``sgdisk -v`` finds less troublesome."""
 _BIOS_IMAGE_LOADS = 4
 """Sectors the BIOS loads of the boot image; its own code loads the rest."""
 
@@ -55,14 +57,14 @@ def plan(bundle: Bundle, images: BootImages) -> DiskLayout:
     parts = _parts(bundle, images)
     elsewhere = tuple(content for content, _ in parts.on_esp)
     volume = Volume(parts.root, label=bundle.name, epoch=bundle.epoch, elsewhere=elsewhere)
-    end = volume.end
+    iso_size = end = round_up(volume.end, _GRAIN)
     partitions = []
     extents: list[Extent] = []
     esp_offset = esp_size = 0
     if parts.esp is not None:
         fat = FatVolume(parts.esp, label=volume_id(bundle.name), epoch=bundle.epoch)
-        esp_offset, esp_size = end, fat.size
-        end += fat.size
+        esp_offset, esp_size = end, round_up(fat.size, _GRAIN)
+        end += esp_size
         extents += fat.extents(esp_offset, lambda: bundle.identity.u32("ESP serial"))
         for content, path in parts.on_esp:
             volume.place(content, esp_offset + fat.offset_of(path))
@@ -91,7 +93,7 @@ def plan(bundle: Bundle, images: BootImages) -> DiskLayout:
         partitions, tail = volumes + partitions, 0
         write_table = gpt.mbr_table(boot_code)
     else:
-        iso = _partition("ISO9660", SYSTEM_AREA, volume.end - SYSTEM_AREA, gpt.BASIC_DATA_GUID, 0)
+        iso = _partition("ISO9660", SYSTEM_AREA, iso_size - SYSTEM_AREA, gpt.BASIC_DATA_GUID, 0)
         partitions, tail = [iso, *partitions, *volumes], gpt.BACKUP_BYTES
         write_table = gpt.gpt_table(boot_code)
     return DiskLayout(
