@@ -8,16 +8,9 @@ from pathlib import Path
 import rumpbundle
 from rumpbundle import formats
 from rumpbundle.api import ModuleFile
+from support.readers import QEMU_DRIVERS
 
-DISK_DRIVERS = {
-    "iso": "raw",
-    "raw": "raw",
-    "vmdk": "vmdk",
-    "vdi": "vdi",
-    "qcow2": "qcow2",
-    "vhd": "vpc",
-    "vhdx": "vhdx",
-}
+DISK_DRIVERS = QEMU_DRIVERS | {"iso": "raw"}
 """QEMU's block driver for each format that is one bootable file."""
 
 
