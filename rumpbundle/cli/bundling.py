@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 import click
 
-from rumpbundle.api import ModuleFile, Plan, Recipe, Result, check_targets, default_output, plan, write
+from rumpbundle.api import Plan, Recipe, Result, check_targets, default_output, plan, write
+from rumpbundle.cli.guest import GUEST_OPTIONS, GuestCommand, guest_from
 from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.render import size as shown_size
+from rumpbundle.cli.values import Module, Size
 from rumpbundle.errors import one_line
 from rumpbundle.formats import Format
 from rumpbundle.layout import DiskLayout
@@ -21,43 +22,13 @@ from rumpbundle.output import check_free
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-
-class Size(click.ParamType[int]):
-    """A number of bytes, with K, M, G or T for the binary multiples."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        match = re.fullmatch(r"(\d{1,18})([KMGT]?)(?:i?B)?", value, re.ASCII | re.IGNORECASE)
-        if not match or int(match[1]) * _UNITS[match[2].upper()] > 1 << 53:
-            self.fail(f"expected a size such as 512M or 2G, got {value!r}", param, ctx)
-        return int(match[1]) * _UNITS[match[2].upper()]
-
-
-class Module(click.ParamType[ModuleFile]):
-    """``FILE[:TEXT]``: a boot module and its command line. A file whose name holds a colon wins over the split."""
-
-    name = "module"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ModuleFile:
-        if isinstance(value, ModuleFile):
-            return value
-        if ":" not in value or Path(value).exists():
-            return ModuleFile(value)
-        path, _, text = value.partition(":")
-        return ModuleFile(path, text)
-
-
 _RECIPE_OPTIONS = (
     click.option("--cmdline", metavar="TEXT", help="The kernel's command line."),
     click.option("--no-argv0", is_flag=True,
                  help="Do not put the kernel's file name before a Multiboot command line."),
     click.option("--module", "modules", type=Module(), metavar="FILE[:TEXT]", multiple=True,
                  help="A further boot module (Linux: the initrd); repeatable, in order."),
+    *GUEST_OPTIONS,
     click.option("--size", type=Size(), default=0, metavar="SIZE", help="The least size of the disk: 512M, 2G."),
     click.option("--firmware", type=click.Choice(["both", "bios", "uefi"]), default="both", show_default=True,
                  help="Which firmware the image can boot from."),
@@ -115,7 +86,13 @@ def recipe_from(app: str, arguments: dict[str, Any]) -> Recipe:
     """Take the options that :func:`recipe_options` added out of *arguments* and return their recipe."""
     taken = {name: arguments.pop(name) for name in
              ("cmdline", "size", "firmware", "protocol", "strict", "console", "name")}  # fmt: skip
-    return Recipe(app=app, argv0=not arguments.pop("no_argv0"), modules=tuple(arguments.pop("modules")), **taken)
+    return Recipe(
+        app=app,
+        argv0=not arguments.pop("no_argv0"),
+        modules=tuple(arguments.pop("modules")),
+        **guest_from(app, arguments),
+        **taken,
+    )
 
 
 def format_command(format: Format) -> click.Command:
@@ -153,7 +130,10 @@ def format_command(format: Format) -> click.Command:
     )(run)
     run = click.argument("app", type=click.Path())(run)
     return click.command(
-        format.name, short_help=format.summary, help=f"Bundle APP as {format.name}: {format.summary}."
+        format.name,
+        cls=GuestCommand,
+        short_help=format.summary,
+        help=f"Bundle APP as {format.name}: {format.summary}.",
     )(run)
 
 

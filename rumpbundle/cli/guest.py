@@ -1,0 +1,73 @@
+"""The options that tell the guest something: its configuration, its data, its volumes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rumpbundle import guests, tree
+from rumpbundle.cli.values import Mount, Mounted
+from rumpbundle.content import InputFile
+from rumpbundle.manifest import stem
+
+if TYPE_CHECKING:
+    from rumpbundle.config import Config
+
+GUEST_OPTIONS = (
+    click.option("-c", "--config", metavar="CFG", help="The guest's configuration, in JSON; - reads standard input."),
+    click.option("-e", "--env", metavar="KEY=VALUE", multiple=True, help="Set an environment variable; repeatable."),
+    click.option("--hostname", metavar="NAME", help="The guest's host name."),
+    click.option("--net", metavar="IF,TYPE,METHOD", multiple=True,
+                 help="Configure an interface: vioif0,inet,dhcp; vioif0,inet6,auto; "
+                      "vioif0,inet,static,10.0.0.2/24,10.0.0.1."),
+    click.option("--arg", "arguments", metavar="ARG", multiple=True,
+                 help="An argument of the guest's program; repeatable. All words after -- are arguments, too."),
+    click.option("--data", type=Mount(sized=False), metavar="DIR:MOUNT", multiple=True,
+                 help="A directory the guest sees, read-only, at MOUNT; repeatable as far as the guest can."),
+    click.option("--volume", "volumes", type=Mount(sized=True), metavar="DIR:MOUNT[:SIZE]", multiple=True,
+                 help="A directory as a writable ext2 partition of the image."),
+)  # fmt: skip
+
+
+class GuestCommand(click.Command):
+    """A command that takes all words after ``--`` as arguments of the guest's program."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            at = args.index("--")
+            args = [*args[:at], *(f"--arg={word}" for word in args[at + 1 :])]
+        return super().parse_args(ctx, args)
+
+
+def guest_from(app: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Take what the ``GUEST_OPTIONS`` gave out of *arguments* and return it as fields of a Recipe."""
+    env, hostname, net, words, file = (
+        arguments.pop(name) for name in ("env", "hostname", "net", "arguments", "config")
+    )
+    config = None if file is None else _read(file)
+    if env or hostname is not None or net or words:
+        from rumpbundle.config import combined
+
+        config = combined(
+            config, program=stem(os.path.basename(app)), env=env, hostname=hostname, net=net, arguments=words
+        )
+    data: tuple[Mounted, ...] = arguments.pop("data")
+    volumes: tuple[Mounted, ...] = arguments.pop("volumes")
+    return {
+        "config": config,
+        "data": tuple(guests.Data(tree.scan(each.directory), each.mount) for each in data),
+        "volumes": tuple(guests.Writable(tree.scan(each.directory), each.mount, each.size) for each in volumes),
+    }
+
+
+def _read(path: str) -> Config:
+    from rumpbundle.config import parse
+    from rumpbundle.jsontext import MAX_BYTES
+
+    if path == "-":
+        return parse(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input")
+    file = InputFile(path)
+    return parse(file.read(0, min(file.size, MAX_BYTES + 1)), path)

@@ -1,0 +1,70 @@
+"""What option values look like: sizes, modules, directories with the place where the guest sees them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rumpbundle.api import ModuleFile
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes, with K, M, G or T for the binary multiples."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d{1,18})([KMGT]?)(?:i?B)?", value, re.ASCII | re.IGNORECASE)
+        if not match or int(match[1]) * _UNITS[match[2].upper()] > 1 << 53:
+            self.fail(f"expected a size such as 512M or 2G, got {value!r}", param, ctx)
+        return int(match[1]) * _UNITS[match[2].upper()]
+
+
+class Module(click.ParamType[ModuleFile]):
+    """``FILE[:TEXT]``: a boot module and its command line. A file whose name holds a colon wins over the split."""
+
+    name = "module"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ModuleFile:
+        if isinstance(value, ModuleFile):
+            return value
+        if ":" not in value or Path(value).exists():
+            return ModuleFile(value)
+        path, _, text = value.partition(":")
+        return ModuleFile(path, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """``DIR:MOUNT``, for volumes ``DIR:MOUNT[:SIZE]``: a directory, and where the guest sees it."""
+
+    directory: str
+    mount: str
+    size: int | None = None
+
+
+class Mount(click.ParamType[Mounted]):
+    """``DIR:MOUNT``, if *sized* also ``DIR:MOUNT:SIZE``; MOUNT begins with a slash, so DIR may hold colons."""
+
+    name = "mount"
+
+    def __init__(self, *, sized: bool) -> None:
+        self._form = re.compile(r"(.+?):(/[^:]*)(?::([^:/]+))?" if sized else r"(.+):(/[^:]*)()", re.DOTALL)
+        self._sized = sized
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Mounted:
+        if isinstance(value, Mounted):
+            return value
+        match = self._form.fullmatch(value)
+        if not match:
+            form = "DIR:MOUNT[:SIZE]" if self._sized else "DIR:MOUNT"
+            self.fail(f"expected {form} with an absolute MOUNT, got {value!r}", param, ctx)
+        return Mounted(match[1], match[2], Size().convert(match[3], param, ctx) if match[3] else None)

@@ -1,0 +1,120 @@
+"""Every family's channel under QEMU: what was configured arrives byte for byte, up to the limits.
+
+The test kernels play the guests: they report their command line and their modules. What a real guest of the family
+would make of those bytes is told by the oracle that tests/guests uses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+
+import pytest
+from support import images, kernels, qemu, rumprun
+from support.tools import output_of
+
+from rumpbundle import api, cpio, tree
+from rumpbundle.config import Config, Network, Program
+from rumpbundle.guests import Data
+from rumpbundle.guests.rumprun.dialect import dialect
+from rumpbundle.unikernel import Family, Unikernel
+
+pytestmark = pytest.mark.boot
+
+PRINTABLE = "".join(map(chr, range(32, 127)))
+CARRIED = PRINTABLE.translate({ord('"'): None, ord("\\"): None}) + "äöü€𝄞"
+
+
+@pytest.fixture
+def family(monkeypatch):
+    """Return a function that makes every kernel pass for one of a family."""
+    real = Unikernel.read
+
+    def choose(family, **changes):
+        def read(path, **options):
+            return dataclasses.replace(real(path, **options), family=family, **changes)
+
+        monkeypatch.setattr(api.Unikernel, "read", read)
+
+    return choose
+
+
+def booted(directory, kernel="multiboot", firmware="bios", **recipe):
+    """Bundle and boot a test kernel; return its report and the image."""
+    image = images.make(directory, kernels.build(kernel), **recipe)
+    result = qemu.boot(image, firmware=firmware, bus="ahci")
+    return kernels.Report.parse(result.serial), image
+
+
+def _of_length(length: int) -> Config:
+    """Return a configuration whose text is *length* bytes, with every character it can carry."""
+    empty = Config(cmdline="a b", env={"ALL": CARRIED, "PAD": ""})
+    frame = len(dialect(empty, Unikernel.read(kernels.build("multiboot"))))
+    return empty.replace(env={"ALL": CARRIED, "PAD": "p" * (length - frame)})
+
+
+@pytest.mark.parametrize(("length", "firmware"), [(4093, "bios"), (4094, "bios"), (4094, "uefi")])
+def test_rumprun_by_module(family, length, firmware, tmp_path):
+    family(Family.RUMPRUN, target="hw_virtio", drivers=frozenset({"virtio-blk"}))
+    config = _of_length(length)
+    report, _ = booted(tmp_path, firmware=firmware, config=config)
+    with api.plan(api.Recipe(app=kernels.build("multiboot"), config=config)) as plan:
+        text = plan.delivery.config
+    assert len(text) == length
+    assert [(m.size, m.crc32) for m in report.modules] == [(length, zlib.crc32(text))]
+    guest = rumprun.boot(report.cmdline.decode(), [text], {})
+    assert (guest.env, guest.programs) == (config.env, [(["a", "b"], "")])
+
+
+@pytest.mark.parametrize("length", [4095, 65536])
+def test_rumprun_by_file(family, length, tmp_path):
+    family(Family.RUMPRUN, target="hw_virtio", drivers=frozenset({"virtio-blk"}))
+    config = _of_length(length)
+    report, image = booted(tmp_path, config=config)
+    assert report.modules == ()
+    text = output_of("isoinfo", "-R", "-x", "/json.cfg", "-i", str(image)).encode()
+    assert len(text) == length
+    guest = rumprun.boot(report.cmdline.decode(), [], {"json.cfg": text})
+    assert (guest.env, guest.programs) == (config.env, [(["a", "b"], "")])
+
+
+LINE = "".join(c for c in PRINTABLE if c not in "\"'\\")
+"""Everything that passes a command line; blanks within a word do not."""
+WORD = LINE.replace(" ", "")
+
+
+@pytest.mark.parametrize("firmware", qemu.FIRMWARES)
+def test_solo5_by_command_line(family, firmware, tmp_path):
+    family(Family.SOLO5, target="virtio")
+    config = Config(rc=(Program(bin="app", argv=("--ipv4=10.0.0.2/24", WORD)),))
+    report, _ = booted(tmp_path, firmware=firmware, config=config)
+    assert report.cmdline.decode() == f"multiboot --ipv4=10.0.0.2/24 {WORD}"
+
+
+def test_unikraft_by_command_line(family, tmp_path):
+    family(Family.UNIKRAFT)
+    network = Network(interface="eth0", type="inet", method="static", addr="10.0.0.2", mask=24, gw="10.0.0.1")
+    value = WORD.replace("[", "").replace("]", "")
+    config = Config(env={"A": value}, net=(network,), rc=(Program(bin="app", argv=("-c", WORD)),))
+    report, _ = booted(tmp_path, config=config, cmdline="lib.param=1")
+    assert report.cmdline.decode() == (
+        f"multiboot lib.param=1 env.vars=[ A={value} ] netdev.ip=10.0.0.2/24:10.0.0.1 -- -c {WORD}"
+    )
+
+
+@pytest.mark.parametrize("firmware", qemu.FIRMWARES)
+def test_linux_by_command_line_and_initrd(family, firmware, tmp_path):
+    family(Family.LINUX)
+    (tmp_path / "site").mkdir()
+    for size in range(6):
+        (tmp_path / "site" / f"f{size}").write_bytes(b"x" * size)
+    data = Data(tree.scan(tmp_path / "site"), "/srv")
+    initrd = b"first initrd, of odd length"
+    report, _ = booted(
+        tmp_path, "linux", firmware, config=Config(hostname="web1", env={"A": WORD}), data=(data,), cmdline="quiet",
+        modules=[("initrd.img", initrd, "")],
+    )  # fmt: skip
+    assert report.arguments == f"quiet hostname=web1 A={WORD}"
+    archive = cpio.archive(data.tree, mount="/srv", epoch=315532800).read()
+    together = initrd.ljust(-(-len(initrd) // 4) * 4, b"\0") + archive
+    assert [(m.size, m.crc32) for m in report.modules] == [(len(together), zlib.crc32(together))]
