@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from rumpbundle.content import CHUNK
 from rumpbundle.events import Advanced, Report, silent
 from rumpbundle.layout import GIB, DiskLayout, LayoutReader
+from rumpbundle.parallel import ordered_map
 
 BLOCK = 512 << 10
 """The only block size there is; what a service reports is not trusted (moto says 512 bytes)."""
@@ -63,49 +62,48 @@ def plan_snapshot(
     Raises:
         InputError: an input file changed.
     """
-    whole = whole or layout.size - layout.payload <= HASHED_ZEROS
-    blocks: list[Block] = []
-    disk = hashlib.sha256()
-    position = 0
-    pending: deque[tuple[int, Future[bytes], Future[None] | None]] = deque()
+    disk = _DiskHash(layout.size) if whole or layout.size - layout.payload <= HASHED_ZEROS else None
 
-    def settle() -> None:
-        index, digest, streamed = pending.popleft()
-        blocks.append(Block(index, digest.result()))
-        if streamed is not None:
-            streamed.result()
-        report(Advanced(label, BLOCK))
-
-    with LayoutReader(layout) as reader, ThreadPoolExecutor(jobs) as pool, ThreadPoolExecutor(1) as stream:
+    def blocks(reader: LayoutReader) -> Iterator[tuple[int, bytes]]:
         for index, data in reader.blocks(BLOCK):
-            streamed = None
-            if whole:
-                # A disk need not be whole blocks: the padding belongs to the block, not to the disk.
-                data_of_disk = memoryview(data)[: layout.size - index * BLOCK]
-                streamed = stream.submit(_extend, disk, index * BLOCK - position, data_of_disk)
-                position = index * BLOCK + len(data_of_disk)
-            pending.append((index, pool.submit(_digest, data), streamed))
-            if len(pending) > 4 * jobs:
-                settle()
-        while pending:
-            settle()
-    if whole:
-        _extend(disk, layout.size - position, memoryview(b""))
-    return SnapshotPlan(blocks=tuple(blocks), disk_sha256=disk.hexdigest() if whole else None)
+            if disk is not None:
+                disk.add(index * BLOCK, data)
+            yield index, data
+
+    hashed = []
+    with LayoutReader(layout) as reader:
+        for block in ordered_map(_hashed, blocks(reader), jobs):
+            hashed.append(block)
+            report(Advanced(label, BLOCK))
+    return SnapshotPlan(blocks=tuple(hashed), disk_sha256=disk.hexdigest() if disk is not None else None)
 
 
-def _digest(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
+def _hashed(block: tuple[int, bytes]) -> Block:
+    index, data = block
+    return Block(index, hashlib.sha256(data).digest())
 
 
-def _extend(digest: hashlib._Hash, zeros: int, data: memoryview) -> None:
-    for run in _zeros(zeros):
-        digest.update(run)
-    digest.update(data)
+class _DiskHash:
+    """The SHA-256 of a disk of *size* bytes that is told only what is not zero, in order."""
 
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._position = 0
+        self._sha256 = hashlib.sha256()
+        self._zeros = memoryview(bytes(CHUNK))
 
-def _zeros(count: int) -> Iterator[memoryview]:
-    buffer = memoryview(bytes(min(count, CHUNK)))
-    while count:
-        yield buffer[:count]
-        count -= min(count, len(buffer))
+    def add(self, offset: int, data: bytes) -> None:
+        self._skip_to(offset)
+        # The last block is padded to its size; the disk is not.
+        self._sha256.update(memoryview(data)[: self._size - offset])
+        self._position = min(offset + len(data), self._size)
+
+    def _skip_to(self, offset: int) -> None:
+        while self._position < offset:
+            count = min(offset - self._position, CHUNK)
+            self._sha256.update(self._zeros[:count])
+            self._position += count
+
+    def hexdigest(self) -> str:
+        self._skip_to(self._size)
+        return self._sha256.hexdigest()

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 
 import deflate
+
+from rumpbundle.parallel import ordered_map
 
 CHUNK = 64 << 10
 """Bytes compressed at once. Measured at level 1: 232 MB/s; larger chunks are several blocks and get halved."""
@@ -27,6 +27,7 @@ LEVEL = 1
 """libdeflate's level: on kernel code 4 × faster than level 6 for 6 % more bytes."""
 
 _ZERO_RUN = 256 << 10
+_RUNS_AT_ONCE = 1024  # 256 MiB of zeros, 270 KiB of output
 _ZERO_LEVEL = 6  # its blocks may be that long; at level 1 they end at 64 KiB
 _HEADER = bytes.fromhex("1f8b 08 00 00000000 00 ff")  # no name, no time, system unknown
 _EMPTY_STORED = b"\x00\x00\xff\xff"  # LEN and NLEN of a stored block without bytes
@@ -41,35 +42,39 @@ def gzip_member(pieces: Iterable[bytes | int], jobs: int) -> Iterator[bytes]:
     The output depends on how the data is cut into pieces, but not on *jobs*.
     """
     crc = size = 0
-    yield _HEADER
-    pending: deque[Future[bytes]] = deque()
-    with ThreadPoolExecutor(jobs) as pool:
+
+    def chunks() -> Iterator[bytes | int]:
+        nonlocal crc, size
         for piece in pieces:
             if isinstance(piece, int):
                 crc = crc32_zeros(crc, piece)
                 size += piece
-                runs, rest = divmod(piece, _ZERO_RUN)
-                if runs:
-                    # A long run is handed out in slices: 64 GiB of zeros are 70 MB of output.
-                    run = _compressed_zeros()
-                    while pending:
-                        yield pending.popleft().result()
-                    for start in range(0, runs, 1024):
-                        yield run * min(1024, runs - start)
-                if rest:
-                    pending.append(pool.submit(compress_joinable, bytes(rest), LEVEL))
+                yield from _zero_runs(piece)
             else:
                 crc = zlib.crc32(piece, crc)
                 size += len(piece)
-                pending.extend(
-                    pool.submit(compress_joinable, piece[at : at + CHUNK], LEVEL)
-                    for at in range(0, len(piece), CHUNK)
-                )
-            while len(pending) > 4 * jobs:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+                yield from (piece[at : at + CHUNK] for at in range(0, len(piece), CHUNK))
+
+    yield _HEADER
+    yield from ordered_map(_compressed, chunks(), jobs)
     yield _FINAL + struct.pack("<II", crc, size & 0xFFFFFFFF)
+
+
+def _zero_runs(count: int) -> Iterator[bytes | int]:
+    """Yield *count* zeros as numbers of runs, each number small enough for one buffer, and the rest as bytes."""
+    runs, rest = divmod(count, _ZERO_RUN)
+    yield from (min(_RUNS_AT_ONCE, runs - start) for start in range(0, runs, _RUNS_AT_ONCE))
+    if rest:
+        yield bytes(rest)
+
+
+def _compressed(chunk: bytes | int) -> bytes:
+    return _zero_run() * chunk if isinstance(chunk, int) else compress_joinable(chunk, LEVEL)
+
+
+@cache
+def _zero_run() -> bytes:
+    return compress_joinable(bytes(_ZERO_RUN), _ZERO_LEVEL)
 
 
 def compress_joinable(data: bytes, level: int) -> bytes:
@@ -89,11 +94,6 @@ def compress_joinable(data: bytes, level: int) -> bytes:
         except deflate.DeflateError:
             continue
     raise AssertionError("libdeflate's output could not be joined")
-
-
-@cache
-def _compressed_zeros() -> bytes:
-    return compress_joinable(bytes(_ZERO_RUN), _ZERO_LEVEL)
 
 
 def crc32_zeros(crc: int, count: int) -> int:
