@@ -20,10 +20,12 @@ from rumpbundle.unikernel import Firmware
 class CloudOptions:
     """The options of every cloud's kit."""
 
-    tag: tuple[str, ...] = option((), "a tag (GCE: label) for the image", metavar="KEY=VALUE", multiple=True)
+    tag: tuple[str, ...] = option(
+        (), "A tag (GCE: label) for the image; repeatable.", metavar="KEY=VALUE", multiple=True
+    )
     driver: tuple[str, ...] = option(
         (),
-        "a driver the guest has although its file does not show it (ena, nvme, gvnic, virtio-scsi, hv-netvsc, …)",
+        "A driver the guest has though its file does not show it: ena, gvnic, virtio-scsi, …; repeatable.",
         metavar="NAME",
         multiple=True,
     )
@@ -34,7 +36,7 @@ class DescribedOptions(CloudOptions):
     """The same where an image has a description."""
 
     description: str = option(
-        "", "the image's description; default: its name and the bundle's digest", metavar="TEXT"
+        "", "The image's description.  [default: its name and the bundle's digest]", metavar="TEXT"
     )
 
 

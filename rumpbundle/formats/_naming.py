@@ -37,7 +37,7 @@ class TextRule:
         Raises:
             UsageError: the cloud would not take it; the hint is the rule.
         """
-        if not re.fullmatch(self.pattern, text):
+        if not text.isprintable() or not re.fullmatch(self.pattern, text):
             raise UsageError(f"{text!r} is not {self.what}", where=where, hint=f"{self.what} is {self.words}")
         return text
 

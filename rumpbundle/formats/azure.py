@@ -32,11 +32,9 @@ _NAME = TextRule(
 _TAG_KEY = TextRule(
     what="an Azure tag name",
     words="1 to 512 printable characters without < > % & \\ ? /",
-    pattern=r"[^\x00-\x1f\x7f<>%&\\?/]{1,512}",
+    pattern=r"[^<>%&\\?/]{1,512}",
 )
-_TAG = TextRule(
-    what="an Azure tag value", words="at most 256 printable characters", pattern=r"[^\x00-\x1f\x7f]{0,256}"
-)
+_TAG = TextRule(what="an Azure tag value", words="at most 256 printable characters", pattern=r".{0,256}")
 
 
 def _write_kit(job: Job, directory: Path) -> None:

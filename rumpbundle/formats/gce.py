@@ -52,7 +52,7 @@ _LABEL = TextRule(
     pattern="[a-z0-9_-]{0,63}",
 )
 _DESCRIPTION = TextRule(
-    what="a GCE image description", words="at most 2048 printable characters", pattern=r"[^\x00-\x1f\x7f]{0,2048}"
+    what="a GCE image description", words="at most 2048 printable characters", pattern=r".{0,2048}"
 )
 
 
