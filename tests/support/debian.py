@@ -47,6 +47,11 @@ def debian_file(package: str, pattern: str) -> Path:
     return found[0]
 
 
+def linux_image(flavour: str) -> Path:
+    """Return Debian's current Linux kernel of *flavour*, such as ``cloud-amd64``."""
+    return debian_file(f"linux-image-{flavour}", "boot/vmlinuz-*")
+
+
 @contextmanager
 def _locked() -> Iterator[None]:
     """Let one process at a time fill the cache; pytest-xdist and other checkouts' runs wait."""
