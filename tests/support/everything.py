@@ -1,0 +1,31 @@
+"""A program for the reproducibility test: bundles one kernel with everything a bundle can hold, as every format.
+
+usage: python everything.py INPUTS OUTPUTS     (INPUTS: app.bin, data/, volume/, cfg.json)
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rumpbundle import api, config, formats, guests, tree
+
+
+def main(inputs: Path, outputs: Path) -> None:
+    settings = inputs / "cfg.json"
+    recipe = api.Recipe(
+        app=inputs / "app.bin",
+        config=config.parse(settings.read_bytes(), str(settings)),
+        data=(guests.Data(tree.scan(inputs / "data"), "/data"),),
+        volumes=(guests.Writable(tree.scan(inputs / "volume"), "/volume", None, 1 << 20),),
+    )
+    with api.plan(recipe) as plan:
+        for format in formats.formats():
+            for subformat in format.subformats or ("",):
+                directory = outputs / f"{format.name}-{subformat}"
+                directory.mkdir()
+                api.write(plan, format, directory / f"app{format.suffix}", subformat=subformat)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
