@@ -15,7 +15,8 @@ from types import FrameType
 
 import click
 
-from rumpbundle import __version__, formats
+from rumpbundle import __version__
+from rumpbundle import formats as registry  # rumpbundle.cli.formats is a command
 from rumpbundle.errors import Interrupted, RumpbundleError, one_line
 
 _COMMANDS = ("check", "component", "formats")
@@ -26,13 +27,13 @@ class _Commands(click.Group):
     """All formats and all commands, found by name without loading the others."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*formats.names(), *_COMMANDS]
+        return [*registry.names(), *_COMMANDS]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name in formats.names():
+        if name in registry.names():
             from rumpbundle.cli.bundling import format_command
 
-            return format_command(formats.find(name))
+            return format_command(registry.find(name))
         if name in _COMMANDS:
             command = importlib.import_module(f"rumpbundle.cli.{name}").command
             assert isinstance(command, click.Command)
@@ -87,7 +88,7 @@ def _with_boot_command(arguments: list[str]) -> list[str]:
     """Return *arguments* with ``rumpbundle --boot qemu APP`` spelled as the command it stands for."""
     ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
     boots = any(word == "--boot" or word.startswith("--boot=") for word in ours)
-    known = {*formats.names(), *_COMMANDS}
+    known = {*registry.names(), *_COMMANDS}
     if boots and (arguments[0].startswith("--boot") or arguments[0] not in known):
         return ["boot", *arguments]
     return arguments

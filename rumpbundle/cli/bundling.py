@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -181,7 +182,8 @@ def show(result: Result, *, as_json: bool, print_commands: bool = False) -> None
         click.echo(json.dumps(value, indent=1))
         return
     for path in result.paths:
-        click.echo(path)
+        # As bytes: a file name need not be text the terminal's encoding knows.
+        click.echo(os.fsencode(path))
     for line in result.commands if print_commands else ():
         click.echo(line)
 

@@ -1,0 +1,166 @@
+"""GRUB's configuration as text, and where its boot images come from. What arrives in a guest is in test_boot.py."""
+
+from __future__ import annotations
+
+import shlex
+import stat
+
+import pytest
+from support.stub import IMAGES
+from support.tools import require
+
+from rumpbundle import grub, host
+from rumpbundle.errors import HostError, InputError, MissingToolError
+from rumpbundle.unikernel import Firmware, Protocol
+
+
+def menu(**more) -> grub.Menu:
+    values = {
+        "marker": "/boot/rumpbundle/ABC",
+        "boot": dict.fromkeys(Firmware, Protocol.MULTIBOOT),
+        "kernel": "/boot/kernel/app.bin",
+        "cmdline": "",
+        "modules": (),
+    }
+    return grub.Menu(**(values | more))
+
+
+def test_the_whole_text_of_a_simple_menu():
+    assert grub.config(menu(cmdline="app.bin -v", modules=(("/boot/modules/0/cfg", "a b"),))) == (
+        "# Written by rumpbundle: boots one kernel and asks nothing.\n"
+        "if serial --unit=0 --speed=115200; then\n"
+        "  terminal_output console serial\n"
+        "  terminal_input console serial\n"
+        "fi\n"
+        "search --file --set=root --hint $root '/boot/rumpbundle/ABC'\n"
+        'if [ "$grub_platform" = efi ]; then\n'
+        "  loaded=yes\n"
+        '  if [ "$loaded" ]; then loaded=; '
+        "if multiboot '/boot/kernel/app.bin' 'app.bin' '-v'; then loaded=yes; fi; fi\n"
+        "  if [ \"$loaded\" ]; then loaded=; if module '/boot/modules/0/cfg' 'a' 'b'; then loaded=yes; fi; fi\n"
+        '  if [ "$loaded" ]; then boot; fi\n'
+        "else\n"
+        "  loaded=yes\n"
+        '  if [ "$loaded" ]; then loaded=; '
+        "if multiboot '/boot/kernel/app.bin' 'app.bin' '-v'; then loaded=yes; fi; fi\n"
+        "  if [ \"$loaded\" ]; then loaded=; if module '/boot/modules/0/cfg' 'a' 'b'; then loaded=yes; fi; fi\n"
+        '  if [ "$loaded" ]; then boot; fi\n'
+        "fi\n"
+        "echo 'rumpbundle: the kernel did not start; the reason is above. Halting.'\n"
+        "sleep 10\n"
+        "halt\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("protocol", "firmware", "expected"),
+    [
+        (Protocol.MULTIBOOT2, Firmware.BIOS, ("multiboot2 'k'", "module2 'm' 't'")),
+        (Protocol.LINUX, Firmware.BIOS, ("linux 'k'", "initrd 'm'")),
+        (Protocol.LINUX16, Firmware.BIOS, ("linux16 'k'", "initrd16 'm'")),
+        (Protocol.EFI, Firmware.UEFI, ("chainloader 'k'",)),
+    ],
+)
+def test_each_protocol_has_its_commands(protocol, firmware, expected):
+    text = grub.config(menu(boot={firmware: protocol}, kernel="k", modules=(("m", "t"),)))
+    assert all(f"if {command}; then" in text for command in expected)
+    other = "BIOS" if firmware is Firmware.UEFI else "UEFI"
+    assert f"this kernel cannot start under {other} firmware" in text
+
+
+@pytest.mark.parametrize("console", ["both", "serial", "vga"])
+def test_the_console_option_chooses_the_terminals(console):
+    text = grub.config(menu(console=console))
+    expected = {"both": "console serial", "serial": "serial", "vga": "console"}[console]
+    assert f"terminal_output {expected}\n" in text
+    assert ("serial --unit" in text) == (console != "vga")
+
+
+@pytest.mark.parametrize("text", ["it's", "a $b ${c}", ";{}#&|<>", 'say "x"', "back\\slash", "ä漢", "", "''"])
+def test_a_quoted_word_is_one_word_whatever_it_holds(text):
+    # GRUB's single quotes work as a shell's: nothing inside them is special.
+    assert shlex.split(grub.quote(text)) == [text]
+
+
+def test_runs_of_blanks_become_empty_words():
+    assert "multiboot 'k' 'a' '' '' 'b' ''; then" in grub.config(menu(kernel="k", cmdline="a   b "))
+
+
+@pytest.mark.parametrize("character", ["\\", '"', "'"])
+def test_what_grub_would_rewrite_is_refused(character):
+    with pytest.raises(InputError, match="GRUB would put a backslash before each") as caught:
+        grub.config(menu(cmdline=f"a{character}b"))
+    assert "module" in caught.value.hint
+
+
+@pytest.mark.parametrize("character", ["\n", "\r", "\0"])
+@pytest.mark.parametrize("field", ["cmdline", "kernel"])
+def test_what_no_line_can_hold_is_refused(character, field):
+    with pytest.raises(InputError, match="cannot pass through the boot loader"):
+        grub.config(menu(**{field: f"a{character}b"}))
+
+
+@pytest.fixture
+def no_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(grub, "_PACKAGED", tmp_path / "nothing packaged")
+    return tmp_path / "cache" / "rumpbundle"
+
+
+def test_boot_images_are_made_once_and_kept(no_cache):
+    require("grub-mkimage")
+    said = []
+    first = grub.boot_images(said.append)
+    count = len(said)
+    assert count
+    assert grub.boot_images(said.append) == first
+    assert len(said) == count, "the second time nothing is made"
+    assert first.version.startswith("2.")
+    assert [path.name for path in no_cache.iterdir() if path.name.startswith(".")] == []
+
+
+def test_boot_images_are_the_same_every_time(no_cache, tmp_path):
+    require("grub-mkimage")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    assert grub.make_boot_images(tmp_path / "a").facts == grub.make_boot_images(tmp_path / "b").facts
+
+
+def test_a_damaged_cache_is_made_again(no_cache):
+    require("grub-mkimage")
+    first = grub.boot_images()
+    (directory,) = no_cache.iterdir()
+    (directory / "efi.img").write_bytes(b"")
+    assert grub.boot_images() == first
+    assert grub.boot_images() == first
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(no_cache, monkeypatch):
+    require("grub-mkimage")
+    no_cache.parent.write_text("a file where the cache should be")
+    assert grub.boot_images().efi[:2] == b"MZ"
+
+
+def test_packaged_images_come_first_and_need_no_grub(tmp_path, monkeypatch):
+    for name, data in (("mbr.img", IMAGES.mbr), ("bios.img", IMAGES.bios), ("efi.img", IMAGES.efi)):
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "version").write_text("stub")
+    monkeypatch.setattr(grub, "_PACKAGED", tmp_path)
+    monkeypatch.setattr(host, "find_program", lambda name: None)
+    assert grub.boot_images() == IMAGES
+
+
+def test_without_any_grub_the_error_names_the_packages(no_cache, monkeypatch):
+    monkeypatch.setattr(host, "find_program", lambda name: None)
+    with pytest.raises(MissingToolError, match="GRUB is not installed") as caught:
+        grub.boot_images()
+    assert caught.value.hint == ("on Debian and Ubuntu: sudo apt install grub-common grub-pc-bin grub-efi-amd64-bin")
+    assert isinstance(caught.value, HostError)
+    assert caught.value.exit_code == 3
+
+
+def test_the_cache_is_readable_by_nobody_else(no_cache):
+    require("grub-mkimage")
+    grub.boot_images()
+    (directory,) = no_cache.iterdir()
+    assert not stat.S_IMODE(directory.stat().st_mode) & 0o022
