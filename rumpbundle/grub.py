@@ -215,7 +215,8 @@ def _start(menu: Menu, firmware: Firmware) -> list[str]:
             commands.append(" ".join([initrd, *(quote(path) for path, _ in menu.modules)]))
     else:
         module = "module" if protocol is Protocol.MULTIBOOT else "module2"
-        commands += [f"{module} {quote(path)}{_arguments(text)}" for path, text in menu.modules]
+        # Else GRUB unpacks a gzip file it is given as a module: the guest would not get what the user gave.
+        commands += [f"{module} --nounzip {quote(path)}{_arguments(text)}" for path, text in menu.modules]
     # Flat, each step only after the last went well: GRUB runs nothing that is nested 50 deep, and says nothing.
     steps = [f'  if [ "$loaded" ]; then loaded=; if {command}; then loaded=yes; fi; fi' for command in commands]
     return ["  loaded=yes", *steps, '  if [ "$loaded" ]; then boot; fi']
