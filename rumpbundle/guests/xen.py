@@ -10,14 +10,21 @@ from pathlib import Path
 
 from rumpbundle.errors import UsageError
 from rumpbundle.guests import Delivery, Request, plain
+from rumpbundle.unikernel import Protocol
 
 
 def deliver(request: Request, scratch: Path) -> Delivery:
     """Return the command line and the modules, of which there must be one: dom0's kernel.
 
     Raises:
-        ConfigError, UsageError: as for a plain kernel, and if there is no dom0.
+        ConfigError, UsageError: as for a plain kernel, and if there is no dom0 or no way to tell of it.
     """
+    if Protocol.EFI in request.boot.values():
+        raise UsageError(
+            "Xen as an EFI application reads dom0 and its options from a configuration file of its own beside it",
+            where=request.kernel.name,
+            hint="bundle the Multiboot 2 build (xen-VERSION.gz), which starts under UEFI too",
+        )
     if not request.modules:
         raise UsageError(
             "Xen needs dom0's kernel as its first module, it panics without one",
