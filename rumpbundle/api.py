@@ -25,7 +25,7 @@ from typing import Literal as OneOf
 from rumpbundle import formats, grub, guests, host, hybrid
 from rumpbundle.content import Content, InputFile
 from rumpbundle.errors import KernelError, UsageError
-from rumpbundle.events import Finished, Note, Report, Started, silent
+from rumpbundle.events import Finished, Note, Report, Started, Warned, silent
 from rumpbundle.formats import Format, Job
 from rumpbundle.layout import DiskLayout
 from rumpbundle.manifest import Bundle, Console, stem
@@ -175,15 +175,20 @@ def _boot(recipe: Recipe, kernel: Unikernel, report: Report) -> tuple[tuple[Firm
     firmware = tuple(Firmware) if recipe.firmware == "both" else (Firmware(recipe.firmware),)
     found = {each: kernel.protocol_for(each, wanted) for each in firmware}
     boot = {each: protocol for each, protocol in found.items() if protocol is not None}
-    carried = f"it carries {', '.join(kernel.protocols)}"
     if not boot:
         where = " or ".join(each.upper() for each in firmware)
-        raise KernelError(f"cannot start under {where} firmware ({carried})", where=kernel.name)
+        others = [str(each) for each in Firmware if kernel.protocol_for(each, wanted)]
+        raise KernelError(
+            f"cannot start under {where} firmware ({kernel.why_not(firmware[0])})",
+            where=kernel.name,
+            hint=f"bundle it with --firmware {others[0]}" if others else None,
+        )
     for each in firmware:
         if each not in boot:
-            report(
-                Note(f"{kernel.name} cannot start under {each.upper()} firmware ({carried}); there the image says so")
-            )
+            why = kernel.why_not(each)
+            report(Note(f"{kernel.name} cannot start under {each.upper()} firmware ({why}); there the image says so"))
+        elif trouble := kernel.trouble(boot[each], each):
+            report(Warned(f"{kernel.name}: {trouble}"))
     return firmware, boot
 
 

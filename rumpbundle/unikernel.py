@@ -103,6 +103,11 @@ class Unikernel:
         """Return how this kernel is known to fail by *protocol* under *firmware*; empty if it is not."""
         return next((t.reason for t in self.troubles if t.protocol is protocol and t.firmware is firmware), "")
 
+    def why_not(self, firmware: Firmware) -> str:
+        """Return why :meth:`protocol_for` finds nothing for *firmware*, as a phrase for parentheses."""
+        known = [t.reason for t in self.troubles if t.firmware is firmware and t.protocol in self.protocols]
+        return known[0] if known else f"it carries {', '.join(self.protocols)}"
+
 
 def examine(name: str, view: View, content: Content) -> Unikernel:
     """Return the kernel *view* is.

@@ -187,6 +187,8 @@ def test_xen_hangs_by_multiboot_under_uefi(read):
     assert kernel.trouble(Protocol.MULTIBOOT, Firmware.UEFI) == (
         "Xen hangs silently when multiboot starts it under UEFI; multiboot2 works"
     )
+    assert kernel.why_not(Firmware.UEFI) == kernel.trouble(Protocol.MULTIBOOT, Firmware.UEFI)
+    assert kernel.why_not(Firmware.BIOS) == "it carries multiboot"
 
 
 # -- repairs ---------------------------------------------------------------------------------------------
