@@ -1,0 +1,142 @@
+"""What every reader of a file system gives: its entries, and where their bytes stand.
+
+An image is hostile: a reader visits a directory once, nests at most ``MAX_DEPTH`` deep, lists at most ``MAX_ENTRIES``
+entries, and reads at most ``MAX_DIRECTORIES`` bytes of directories, ``MAX_DIRECTORY`` of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+from typing import Literal as OneOf
+
+from rumpbundle.content import CHUNK
+from rumpbundle.errors import ImageError
+from rumpbundle.images.disk import Fact
+from rumpbundle.images.medium import Medium
+
+MAX_ENTRIES = 200_000
+MAX_DEPTH = 128
+MAX_DIRECTORY = 16 << 20
+MAX_DIRECTORIES = 128 << 20
+MAX_PATH = 1 << 16
+"""Characters of one path; names of 255 bytes 128 deep stay below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """*length* bytes at *offset* of the file system; an offset of None is a hole, which reads as zeros."""
+
+    offset: int | None
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A file, directory, symbolic link or (``special``) device."""
+
+    path: str
+    """Absolute. Bytes that are no UTF-8 stand as surrogate escapes."""
+    kind: OneOf["file", "directory", "symlink", "special"]
+    size: int = 0
+    mode: int = 0
+    """The twelve permission bits; 0 where the file system has none."""
+    target: str = ""
+    """Of a symbolic link."""
+    spans: tuple[Span, ...] = ()
+    """Where a file's bytes stand, in order."""
+
+
+class FileSystem:
+    """A file system on a medium, at its byte 0."""
+
+    kind: ClassVar[str]
+
+    def __init__(self, medium: Medium, size: int, label: str) -> None:
+        """*size*: bytes it says it takes, at most the medium's."""
+        self.medium = medium
+        self.size = min(size, medium.size)
+        self.label = label
+        self._charged = 0
+
+    @property
+    def facts(self) -> Mapping[str, Fact]:
+        """What it says about itself, for people."""
+        return {}
+
+    @property
+    def structures(self) -> tuple[Span, ...]:
+        """Where its own structures stand, as far as they are known without reading all of it."""
+        return ()
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield everything in it, parents before children.
+
+        Raises:
+            ImageError: it is damaged, or over the limits above.
+        """
+        self._charged = 0
+        return limited(self._entries())
+
+    def _charge(self, length: int, path: str) -> None:
+        """Raise :class:`ImageError` if the *length* bytes of directory *path*, or all so far, are over the limits."""
+        self._charged += length
+        if length > MAX_DIRECTORY or self._charged > MAX_DIRECTORIES:
+            raise ImageError(f"directory {path or '/'} has {length} bytes, more than is sensible")
+
+    def _entries(self) -> Iterator[Entry]:
+        raise NotImplementedError
+
+    def chunks(self, entry: Entry) -> Iterator[bytes]:
+        """Yield the bytes of a file, at most ``CHUNK`` at a time.
+
+        Raises:
+            ImageError: its spans leave the medium.
+        """
+        left = entry.size
+        for span in entry.spans:
+            length = min(span.length, left)
+            left -= length
+            for at in range(0, length, CHUNK):
+                count = min(CHUNK, length - at)
+                yield bytes(count) if span.offset is None else self.medium.read(span.offset + at, count)
+        if left:
+            raise ImageError(f"{entry.path}: {left} of its {entry.size} bytes have no place")
+
+    def find(self, path: str) -> Entry | None:
+        """Return the entry at the absolute *path*, or None."""
+        wanted = "/" + path.strip("/")
+        return next((entry for entry in self.entries() if entry.path == wanted), None)
+
+
+def limited(entries: Iterator[Entry]) -> Iterator[Entry]:
+    """Yield *entries*; raise :class:`ImageError` past ``MAX_ENTRIES`` or for an endless path."""
+    for count, entry in enumerate(entries):
+        if count >= MAX_ENTRIES:
+            raise ImageError(f"the file system has more than {MAX_ENTRIES} entries")
+        if len(entry.path) > MAX_PATH:
+            raise ImageError("a path in the file system is endless")
+        yield entry
+
+
+def file_system(medium: Medium) -> FileSystem | None:
+    """Return the file system on *medium*, or None if there is none we know.
+
+    Raises:
+        ImageError: there is one, and its first structures are damaged.
+    """
+    head = medium.read(0, min(medium.size, 36 << 10))
+    if head[32769:32774] == b"CD001":
+        from rumpbundle.images.iso9660 import Iso9660
+
+        return Iso9660(medium)
+    if head[1080:1082] == b"\x53\xef":
+        from rumpbundle.images.ext2 import Ext2
+
+        return Ext2(medium)
+    if head[510:512] == b"\x55\xaa" and (head[54:57] == b"FAT" or head[82:85] == b"FAT"):
+        from rumpbundle.images.fat import Fat
+
+        return Fat(medium)
+    return None
