@@ -376,3 +376,8 @@ def schema() -> dict[str, Any]:
 def schema_text() -> str:
     """Return the schema as docs/config.schema.json holds it."""
     return msgspec.json.format(msgspec.json.encode(schema()), indent=2).decode() + "\n"
+
+
+def clean_text(config: Config) -> str:
+    """Return *config* as clean JSON."""
+    return msgspec.json.format(msgspec.json.encode(config), indent=2).decode() + "\n"

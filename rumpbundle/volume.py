@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Literal as OneOf
 
 from rumpbundle.content import Content, Literal, Source
+from rumpbundle.events import Finished, Report, Started, silent
 from rumpbundle.ext2 import Volume as Ext2
+from rumpbundle.flat import write_flat
+from rumpbundle.identity import Identity
 from rumpbundle.iso9660 import SYSTEM_AREA
 from rumpbundle.iso9660 import Volume as Iso
+from rumpbundle.layout import DiskLayout, content_extents
+from rumpbundle.output import staged_file
 from rumpbundle.payload import Volume
 from rumpbundle.tree import Directory
 
@@ -53,3 +59,26 @@ def label_for(mount: str, taken: set[str]) -> str:
         label = f"{stem[:13]}_{number}"
     taken.add(label)
     return label
+
+
+def save(volume: Volume, output: Path, *, force: bool = False, report: Report = silent) -> None:
+    """Write *volume* as a disk of its own to *output*: whole, or not at all.
+
+    Raises:
+        UsageError: *output* exists and *force* is not given.
+        HostError: it cannot be written; InputError: a file changed meanwhile.
+    """
+    size = volume.content.size
+    disk = DiskLayout(
+        size=size,
+        body=tuple(content_extents(volume.content, 0, volume.label)),
+        partitions=(),
+        table="mbr",
+        write_table=lambda _: (),
+        identity=Identity(volume.content.sha256),
+        body_end=size,
+    )
+    report(Started(output.name, disk.payload))
+    with staged_file(output, force=force) as staged:
+        write_flat(disk, staged.fd, report, output.name)
+    report(Finished(output.name))

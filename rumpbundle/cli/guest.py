@@ -47,7 +47,7 @@ def guest_from(app: str, arguments: dict[str, Any]) -> dict[str, Any]:
     env, hostname, net, words, file = (
         arguments.pop(name) for name in ("env", "hostname", "net", "arguments", "config")
     )
-    config = None if file is None else _read(file)
+    config = None if file is None else read_config(file)
     if env or hostname is not None or net or words:
         from rumpbundle.config import combined
 
@@ -63,7 +63,8 @@ def guest_from(app: str, arguments: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read(path: str) -> Config:
+def read_config(path: str) -> Config:
+    """Read the configuration in the file *path*, or on standard input if it is ``-``; never more than it may have."""
     from rumpbundle.config import parse
     from rumpbundle.jsontext import MAX_BYTES
 

@@ -1,0 +1,66 @@
+"""``rumpbundle volume``: a directory as a file-system image, for a disk of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rumpbundle import host, tree, volume
+from rumpbundle.cli.bundling import report_options
+from rumpbundle.cli.render import Terminal
+from rumpbundle.cli.values import Size
+from rumpbundle.errors import UsageError
+from rumpbundle.output import check_free
+
+
+@click.command("volume", short_help="a directory as a file-system image")
+@click.argument("directory", metavar="DIR", type=click.Path())
+@click.option(
+    "-o", "--output", metavar="OUT", type=click.Path(path_type=Path), required=True, help="The image to write."
+)
+@click.option(
+    "-t",
+    "--type",
+    "kind",
+    type=click.Choice(["iso9660", "ext2"]),
+    default="iso9660",
+    show_default=True,
+    help="Its file system: read-only or writable.",
+)
+@click.option("--free", type=Size(), metavar="SIZE", help="ext2: how much room to leave.  [default: 16M]")
+@click.option("--size", type=Size(), metavar="SIZE", help="ext2: how large it is, instead of --free.")
+@click.option("--label", metavar="LABEL", help="Its label.  [default: DIR's name]")
+@click.option("--force", is_flag=True, help="Overwrite an existing output.")
+@click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result.")
+@report_options
+def command(
+    directory: str, output: Path, kind: str, free: int | None, size: int | None, label: str | None, force: bool,
+    as_json: bool, quiet: bool, verbose: bool,
+) -> None:  # fmt: skip
+    """Make DIR and all below it a file system in the file OUT, to be attached as a disk of its own.
+
+    Everything in it belongs to root and has one date (SOURCE_DATE_EPOCH, else 1980): the same directory gives the
+    same bytes anywhere. Modes, symbolic and hard links, empty directories and holes are kept.
+    """
+    if free is not None and size is not None:
+        raise UsageError("--free and --size contradict each other: give one of them")
+    if kind != "ext2" and (free is not None or size is not None):
+        raise UsageError("--free and --size are for ext2; a read-only file system is as large as its files")
+    check_free(output, force=force)
+    if label is None:
+        label = volume.label_for(f"/{os.path.basename(os.path.abspath(directory))}", set())
+    with Terminal(quiet=quiet, verbose=verbose) as terminal:
+        root = tree.scan(directory)
+        shown: dict[str, Any] = {"output": str(output), "type": kind, "label": label}
+        if kind == "ext2":
+            room = volume.HEAD_ROOM if free is None else free
+            made, uuid = volume.ext2(root, label=label, epoch=host.epoch(), size=size, free=room)
+            shown["uuid"] = uuid
+        else:
+            made = volume.iso9660(root, label=label, epoch=host.epoch())
+        volume.save(made, output, force=force, report=terminal)
+    click.echo(json.dumps(shown | {"size": made.content.size}, indent=1) if as_json else output)
