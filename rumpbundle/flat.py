@@ -56,6 +56,8 @@ def write_extents(extents: Iterable[Extent], fd: int, report: Report = silent, l
         elif source.file.size <= SMALL:
             batch.add(extent.offset, _read_small(source))
         else:
+            # What is gathered must not bridge this extent: the zeros between would be written over it.
+            batch.flush()
             _copy(source, fd, extent.offset, report, label)
             continue
         report(Advanced(label, extent.length))

@@ -1,0 +1,56 @@
+"""The flat writer: every extent where it belongs, however small, large and close together they are."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rumpbundle.content import Content, FileSlice, InputFile, Literal, Source, Zeros
+from rumpbundle.flat import SMALL, write_flat
+from rumpbundle.identity import Identity
+from rumpbundle.layout import DiskLayout, content_extents
+
+
+def write(content: Content, path) -> bytes:
+    disk = DiskLayout(
+        size=-(-content.size // 512) * 512,
+        body=tuple(content_extents(content, 0, "x")),
+        partitions=(),
+        table="mbr",
+        write_table=lambda _: (),
+        identity=Identity(str),
+        body_end=content.size,
+    )
+    with open(path, "w+b") as file:
+        write_flat(disk, file.fileno())
+    return path.read_bytes()[: content.size]
+
+
+def test_a_slice_of_a_large_file_between_small_pieces(tmp_path):
+    (tmp_path / "large").write_bytes(bytes(SMALL) + b"the end")
+    file = InputFile(tmp_path / "large")
+    tail = FileSlice(file, SMALL, 7)
+    content = Content((Literal(b"before"), tail, Zeros(20), Literal(b"after")))
+    assert write(content, tmp_path / "out") == b"before" + b"the end" + bytes(20) + b"after"
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.sampled_from("lszf"), st.integers(1, 5000)), max_size=12))
+def test_any_mixture(tmp_path_factory, shape):
+    directory = tmp_path_factory.mktemp("flat")
+    (directory / "small").write_bytes(bytes(range(1, 251)) * 24)
+    (directory / "large").write_bytes(bytes(range(1, 251)) * (SMALL // 250 + 24))
+    small, large = InputFile(directory / "small"), InputFile(directory / "large")
+    sources: list[Source] = []
+    for kind, length in shape:
+        match kind:
+            case "l":
+                sources.append(Literal(b"L" * length))
+            case "s":
+                sources.append(FileSlice(small, 1000, length))
+            case "f":
+                sources.append(FileSlice(large, SMALL, length))
+            case "z":
+                sources.append(Zeros(length))
+    content = Content(tuple(sources))
+    assert write(content, directory / "out") == content.read()
