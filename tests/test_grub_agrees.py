@@ -88,6 +88,8 @@ CASES: dict[str, tuple[str, bytes]] = {
     ),
     "mb2-in-pe": ("multiboot2", synthetic.pe(data=multiboot2().ljust(512, b"\0"))),
     "linux": ("linux", synthetic.bzimage()),
+    "linux-gzip": ("linux", gzip.compress(synthetic.bzimage(), mtime=0)),
+    "linux16-gzip": ("linux16", gzip.compress(synthetic.bzimage(code32_start=0), mtime=0)),
     "linux-old": ("linux16", synthetic.bzimage(0x0203)),
     "linux-16": ("linux16", synthetic.bzimage(code32_start=0)),
 }

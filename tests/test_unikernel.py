@@ -162,6 +162,13 @@ def test_rumprun_on_xen(read):
     assert dict(kernel.xen_notes) == {"guest_os": "linux", "entry": 0x1000000}
 
 
+def test_a_multiboot_kernel_that_xen_can_start_too(read):
+    kernel = read(elf_with_notes(XEN_PV + PVH, header=multiboot1()))
+    assert kernel.protocols == (Protocol.MULTIBOOT,)
+    assert {h.kind for h in kernel.headers} == {"multiboot", "xen", "pvh"}
+    assert kernel.pvh_entry == 0x1000000
+
+
 def test_solo5_for_virtio(read):
     data = elf_with_notes(synthetic.solo5_notes(3, ("storage", 1)), TENDER, header=multiboot1())
     kernel = read(data)
@@ -251,17 +258,17 @@ REFUSED = {
     "solo5-xen": (
         elf_with_notes(synthetic.solo5_notes(6) + PVH, TENDER, header=multiboot1()),
         "is a Solo5 unikernel for xen, which only Xen starts",
-        "build it for the virtio target (mirage configure -t virtio)",
+        "make a Xen kit of it (rumpbundle xen), or build it for the virtio target (mirage configure -t virtio)",
     ),
     "xen-pv": (
         elf_with_notes(XEN_PV),
         "is a Xen PV kernel, which only Xen's domain builder starts",
-        "make a Xen kit of it instead: rumpbundle xen",
+        "make a Xen kit of it: rumpbundle xen",
     ),
     "pvh": (
         elf_with_notes(PVH),
         "is a kernel that can only be entered by PVH, which no boot loader on a disk does",
-        "build it with a Multiboot header",
+        "make a Xen kit of it (rumpbundle xen), or build it with a Multiboot header",
     ),
     "vmlinux": (
         elf_with_notes(LINUX),

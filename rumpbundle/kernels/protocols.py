@@ -44,7 +44,7 @@ class Trouble:
 
 def usable(anatomy: Anatomy, compression: str) -> Iterator[Protocol]:
     """Yield what a disk image can start the kernel by, best first (see above)."""
-    if (anatomy.solo5 and anatomy.solo5 != "virtio") or anatomy.is_xen_pv:
+    if anatomy.solo5 and anatomy.solo5 != "virtio":
         # Solo5's Xen binding has a Multiboot header and yet says nothing under GRUB: the header alone is no proof.
         return
     if anatomy.pe is None:

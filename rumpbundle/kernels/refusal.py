@@ -25,7 +25,7 @@ def of_kernel(anatomy: Anatomy) -> tuple[str, str]:
     if anatomy.is_xen_pv and machine in ("i386", "x86-64"):
         return (
             "is a Xen PV kernel, which only Xen's domain builder starts",
-            "make a Xen kit of it instead: rumpbundle xen",
+            "make a Xen kit of it: rumpbundle xen",
         )
     if anatomy.elf is not None:
         found = _elf_kernel(anatomy, anatomy.elf)
@@ -47,7 +47,10 @@ def of_kernel(anatomy: Anatomy) -> tuple[str, str]:
 def _solo5(target: str) -> tuple[str, str]:
     tender = {"hvt": "solo5-hvt", "spt": "solo5-spt", "muen": "the Muen separation kernel", "xen": "Xen"}.get(target)
     only = f", which only {tender} starts" if tender else ""
-    return f"is a Solo5 unikernel for {target}{only}", "build it for the virtio target (mirage configure -t virtio)"
+    advice = "build it for the virtio target (mirage configure -t virtio)"
+    if target == "xen":
+        advice = f"make a Xen kit of it (rumpbundle xen), or {advice}"
+    return f"is a Solo5 unikernel for {target}{only}", advice
 
 
 def _pe_kernel(image: Pe) -> tuple[str, str]:
@@ -76,7 +79,7 @@ def _elf_kernel(anatomy: Anatomy, found: Elf) -> tuple[str, str]:
     if anatomy.pvh_entry is not None:
         return (
             "is a kernel that can only be entered by PVH, which no boot loader on a disk does",
-            "build it with a Multiboot header",
+            "make a Xen kit of it (rumpbundle xen), or build it with a Multiboot header",
         )
     return "", ""
 
