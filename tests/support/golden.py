@@ -1,0 +1,143 @@
+"""Disks and containers as text that people can review: where everything is, and every byte that is structure."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import tarfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from rumpbundle.layout import MIB, SECTOR, DiskLayout, LayoutReader
+
+SHOWN = 96
+"""Lines of one dump; what is more is a digest."""
+
+
+def dump(data: bytes, offset: int) -> Iterator[str]:
+    """Yield *data* as lines of sixteen bytes; ``*`` stands for lines like the one before."""
+    lines = 0
+    before = b""
+    squeezed = False
+    for at in range(0, len(data), 16):
+        row = data[at : at + 16]
+        if row == before and at + 16 < len(data):
+            if not squeezed:
+                yield "*"
+            squeezed = True
+            continue
+        if lines == SHOWN:
+            yield f"... {len(data) - at} bytes with sha256 {hashlib.sha256(data[at:]).hexdigest()}"
+            return
+        lines += 1
+        squeezed, before = False, row
+        text = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in row)
+        yield f"{offset + at:010x}  {row.hex(' '):<47}  |{text}|"
+
+
+def of_disk(disk: DiskLayout) -> Iterator[str]:
+    """Yield what is to be said about a disk."""
+    yield f"disk of {disk.size} bytes, table {disk.table}, digest {disk.identity.digest}"
+    yield "\npartitions (first and last sector, type, id, name):"
+    with LayoutReader(disk) as reader:
+        for number, partition in enumerate(disk.partitions):
+            identifier = uuid.UUID(bytes_le=reader.read(2 * SECTOR + 128 * number + 16, 16))
+            ends = f"{partition.first_lba:>8} {partition.last_lba:>8}"
+            yield f"{ends}  {partition.type_guid} {identifier} {partition.name}"
+        yield "\nextents (offset, bytes, sha256, what):"
+        for extent in disk.extents:
+            data = reader.read(extent.offset, extent.length)
+            yield f"{extent.offset:>8} {extent.length:>8}  {hashlib.sha256(data).hexdigest()[:32]} {extent.label}"
+        for extent in disk.extents:
+            if "/" not in extent.label or extent.label.endswith("/"):
+                yield f"\n{extent.label}:"
+                yield from dump(reader.read(extent.offset, extent.length), extent.offset)
+            elif extent.label.endswith((".json", "grub.cfg")):
+                yield f"\n{extent.label}:"
+                yield reader.read(extent.offset, extent.length).decode().rstrip("\n")
+
+
+class Sectors:
+    """Knows the sectors of a disk when it meets them in a container."""
+
+    def __init__(self, disk: DiskLayout) -> None:
+        self._sectors: dict[int, bytes] = {}
+        with LayoutReader(disk) as reader:
+            for start, end in disk.ranges(SECTOR):
+                for at in range(start, end, SECTOR):
+                    if any(data := reader.read(at, SECTOR)):
+                        self._sectors[at // SECTOR] = data
+        self._numbers = {data: number for number, data in reversed(self._sectors.items())}
+
+    def number(self, data: bytes, expected: int) -> int | None:
+        """Return which sector of the disk *data* is; of equal ones, *expected*."""
+        return expected if self._sectors.get(expected) == data else self._numbers.get(data)
+
+    def of_file(self, file: IO[bytes], size: int) -> Iterator[str]:
+        """Yield what a container of the disk holds: zeros unsaid, the disk's sectors by number, the rest in full."""
+        yield f"{size} bytes"
+        for (kind, distance), group in itertools.groupby(self._classified(file), key=lambda sector: sector[0]):
+            run = [(at, data) for _, at, data in group]
+            begin = run[0][0]
+            if kind == "own":
+                yield from dump(b"".join(data for _, data in run), begin)
+            elif kind == "disk" and (last := max((at for at, data in run if data), default=None)) is not None:
+                first, last = (at // SECTOR + distance for at in (begin, last))
+                yield f"{begin:010x}  sectors {first} to {last} of the disk"
+
+    def _classified(self, file: IO[bytes]) -> Iterator[tuple[tuple[str, int], int, bytes]]:
+        """Yield each sector's kind (and, for the disk's, how far from here it stands there), offset and bytes."""
+        expected = position = 0
+        zeros = bytes(MIB)
+        while chunk := file.read(MIB):
+            step = len(chunk) if chunk == zeros[: len(chunk)] else SECTOR
+            for at in range(0, len(chunk), step):
+                data = chunk[at : at + SECTOR]
+                offset = position + at
+                distance = expected - offset // SECTOR
+                if any(data) and (number := self.number(data, expected)) is None:
+                    yield ("own", 0), offset, data
+                    continue
+                if any(data):
+                    distance += number - expected
+                    yield ("disk", distance), offset, data
+                    expected = number + 1
+                else:
+                    # Zeros amid the disk's sectors are the disk's too, where it has zeros.
+                    here = ("zero", 0) if expected in self._sectors else ("disk", distance)
+                    yield here, offset, b""
+                    expected += step // SECTOR
+            position += len(chunk)
+
+
+TEXT = (".json", ".ovf", ".mf", ".cfg", ".txt", ".sh", ".md")
+
+
+def of_file(path: Path, sectors: Sectors) -> Iterator[str]:
+    """Yield what is to be said about a file that a format wrote."""
+    if path.suffix in TEXT:
+        yield path.read_text().rstrip("\n")
+    elif path.name.endswith(".tar.gz"):
+        yield f"{path.stat().st_size} bytes, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}; unpacked:"
+        with tarfile.open(path, "r|gz") as archive:
+            yield from _of_archive(archive, sectors)
+    elif path.suffix == ".ova":
+        with tarfile.open(path) as archive:
+            yield from _of_archive(archive, sectors)
+    else:
+        with path.open("rb") as file:
+            yield from sectors.of_file(file, path.stat().st_size)
+
+
+def _of_archive(archive: tarfile.TarFile, sectors: Sectors) -> Iterator[str]:
+    for member in archive:
+        owner = f"{member.uid}:{member.gid} {member.uname}:{member.gname}"
+        yield f"\n{member.name}: mode {member.mode:o}, {owner}, time {member.mtime}, data at {member.offset_data}"
+        file = archive.extractfile(member)
+        assert file is not None
+        if member.name.endswith(TEXT):
+            yield file.read().decode().rstrip("\n")
+        else:
+            yield from sectors.of_file(file, member.size)

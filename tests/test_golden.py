@@ -1,0 +1,88 @@
+"""What each format writes for one small bundle, against the text under golden/ (golden/README.md)."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from support import golden, stub
+from support.tools import output_of
+
+from rumpbundle import api, formats, hybrid
+from rumpbundle.content import Content
+from rumpbundle.guests import Delivery
+from rumpbundle.payload import Module
+from rumpbundle.tree import Directory, File, Symlink
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+QEMU_IMG = "7.2"
+"""The qemu-img whose structures are under golden/; what another one lays out differently is no fault of ours."""
+WRITTEN_BY_QEMU_IMG = {"qcow2", "vhdx", "vhd-dynamic", "vmdk-sparse"}
+
+CASES = [
+    "-".join(filter(None, (format.name, subformat)))
+    for format in formats.formats()
+    for subformat in format.subformats or ("",)
+]
+
+
+@pytest.fixture
+def plan(monkeypatch):
+    """A plan that depends neither on this machine's GRUB nor on our version."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "rumpbundle" and hasattr(module, "__version__"):
+            monkeypatch.setattr(module, "__version__", "0")
+    data = [File("b.txt", Content.of_bytes(b"content of b\n")), Symlink("link", "b.txt")]
+    bundle = stub.bundle(
+        Directory.of("", [Directory.of("data", data)]),
+        name="golden",
+        cmdline="app.bin -x",
+        modules=(Module("module", Content.of_bytes(b"module"), "its text"),),
+    )
+    return api.Plan(
+        recipe=api.Recipe(app="app.bin"), bundle=bundle, disk=hybrid.plan(bundle, stub.IMAGES), delivery=Delivery()
+    )
+
+
+def compare(name: str, lines, request) -> None:
+    text = "\n".join(lines) + "\n"
+    path = GOLDEN / f"{name}.txt"
+    if request.config.getoption("--update-golden"):
+        path.write_text(text)
+        return
+    before = path.read_text() if path.exists() else ""
+    changes = list(difflib.unified_diff(before.splitlines(), text.splitlines(), "golden", "now", lineterm=""))
+    if changes:
+        shown = "\n".join(changes[:200])
+        pytest.fail(f"{name} differs; if it should, run pytest --update-golden and review the change:\n{shown}")
+
+
+def test_the_disk(plan, request):
+    compare("disk", golden.of_disk(plan.disk_for(formats.find("raw"))), request)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_format(plan, case, tmp_path, request):
+    name, _, subformat = case.partition("-")
+    format = formats.find(name)
+    if case in WRITTEN_BY_QEMU_IMG:
+        version = re.search(r"version (\d+\.\d+)", output_of("qemu-img", "--version"))[1]
+        if version != QEMU_IMG:
+            pytest.skip(f"the golden files are from qemu-img {QEMU_IMG}, here is {version}")
+    output = tmp_path / f"golden{format.suffix}"
+    api.write(plan, format, output, subformat=subformat)
+    sectors = golden.Sectors(plan.disk_for(format))
+
+    def lines():
+        for path in sorted(path for path in tmp_path.rglob("*") if path.is_file()):
+            yield f"== {path.relative_to(tmp_path)}"
+            yield from golden.of_file(path, sectors)
+
+    compare(case, lines(), request)
+
+
+def test_every_golden_file_is_of_a_format():
+    assert {path.stem for path in GOLDEN.glob("*.txt")} == {"disk", *CASES}
