@@ -110,8 +110,8 @@ def format_command(format: Format) -> click.Command:
         with terminal, plan(recipe, report=terminal) as planned:
             if dry_run:
                 check_targets(planned, format, terminal)
-                click.echo(json.dumps(_described(planned, format, path), indent=1) if as_json
-                           else _plan_text(planned, format, path))  # fmt: skip
+                click.echo(json.dumps(described(planned, format, path), indent=1) if as_json
+                           else plan_text(planned, format, path))  # fmt: skip
                 return
             artifact, commands = write(
                 planned, format, path, subformat=subformat, options=own, force=force, report=terminal
@@ -188,7 +188,8 @@ def show(result: Result, *, as_json: bool, print_commands: bool = False) -> None
         click.echo(line)
 
 
-def _described(planned: Plan, format: Format, path: Path) -> dict[str, Any]:
+def described(planned: Plan, format: Format, path: Path) -> dict[str, Any]:
+    """Return the plan for ``--dry-run --json``."""
     disk = planned.disk_for(format)
     bundle = planned.bundle
     return {
@@ -206,7 +207,8 @@ def _described(planned: Plan, format: Format, path: Path) -> dict[str, Any]:
     }
 
 
-def _plan_text(planned: Plan, format: Format, path: Path) -> str:
+def plan_text(planned: Plan, format: Format, path: Path) -> str:
+    """Return the plan for ``--dry-run``."""
     disk: DiskLayout = planned.disk_for(format)
     bundle = planned.bundle
     boots = ", ".join(f"{firmware.upper()} by {protocol}" for firmware, protocol in bundle.boot.items())

@@ -13,12 +13,12 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from rumpbundle import tools
 from rumpbundle.content import FileSlice, InputFile
 from rumpbundle.errors import HostError, ToolError
-from rumpbundle.events import Report
 from rumpbundle.flat import disk_errors, write_extents
 from rumpbundle.formats import Job
 from rumpbundle.formats._late import hashing
@@ -34,7 +34,7 @@ MOST_REFERENCED = 200
 """qemu-img opens a file for each FLAT extent; two extents a slice stay well below the usual limit of 1024."""
 
 
-def require(report: Report) -> None:
+def require() -> None:
     """Check that there is a qemu-img that will do.
 
     Raises:
@@ -42,15 +42,21 @@ def require(report: Report) -> None:
         HostError: it is too old.
         ToolError: it does not tell its version.
     """
-    said = tools.run(["qemu-img", "--version"], report=report).decode("utf-8", "replace")
+    version = _version(tools.find("qemu-img"))
+    if version < OLDEST:
+        raise HostError(
+            f"qemu-img {version[0]}.{version[1]} is too old",
+            hint=f"install {OLDEST[0]}.{OLDEST[1]} or newer (on Debian and Ubuntu: sudo apt install qemu-utils)",
+        )
+
+
+@cache
+def _version(path: str) -> tuple[int, int]:
+    said = tools.run([path, "--version"]).decode("utf-8", "replace")
     match = re.search(r"version (\d+)\.(\d+)", said)
     if match is None:
         raise ToolError(f"qemu-img --version does not tell a version: {said[:80]!r}")
-    if (int(match[1]), int(match[2])) < OLDEST:
-        raise HostError(
-            f"qemu-img {match[1]}.{match[2]} is too old",
-            hint=f"install {OLDEST[0]}.{OLDEST[1]} or newer (on Debian and Ubuntu: sudo apt install qemu-utils)",
-        )
+    return int(match[1]), int(match[2])
 
 
 def convert(job: Job, out: StagedFile, driver: str, options: str = "") -> None:
@@ -64,7 +70,7 @@ def convert(job: Job, out: StagedFile, driver: str, options: str = "") -> None:
         ToolError: qemu-img failed.
         InputError: an input file is gone or changed.
     """
-    require(job.report)
+    require()
     with hashing(job.layout), _source(job.layout, job.output.parent) as (path, fds):
         argv = [
             "qemu-img",

@@ -156,4 +156,5 @@ FORMAT = Format(
     write=_write,
     align=MIB,
     options=Options,
+    targets=("vmware", "virtualbox"),
 )

@@ -59,4 +59,5 @@ FORMAT = Format(
     write=_write,
     align=MIB,
     tools=("qemu-img",),
+    targets=("hyperv",),
 )

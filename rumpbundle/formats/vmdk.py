@@ -146,4 +146,5 @@ FORMAT = Format(
     align=MIB,
     subformats=("sparse", "stream"),
     tools=("qemu-img",),
+    targets=("vmware",),
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import rumpbundle
 from rumpbundle import formats
 from rumpbundle.api import ModuleFile
-from support.readers import QEMU_DRIVERS
+from support.readers import QEMU_DRIVERS, disk_of_ova
 
 DISK_DRIVERS = QEMU_DRIVERS | {"iso": "raw"}
 """QEMU's block driver for each format that is one bootable file."""
@@ -23,7 +23,7 @@ def disk_formats() -> list[tuple[str, str]]:
 def make(
     directory: Path, kernel: Path, format: str = "iso", *, modules: Sequence[tuple[str, bytes, str]] = (), **recipe
 ) -> Path:
-    """Bundle *kernel* as *format* in *directory*. Modules are name, content and text."""
+    """Bundle *kernel* as *format* in *directory*; of an OVA, the disk. Modules are name, content and text."""
     files = []
     for number, (name, content, text) in enumerate(modules):
         path = directory / f"module{number}" / name
@@ -32,4 +32,4 @@ def make(
         files.append(ModuleFile(path, text))
     output = directory / f"image{formats.find(format).suffix}"
     result = rumpbundle.bundle(kernel, format, output=output, modules=tuple(files), **recipe)
-    return result.paths[0]
+    return disk_of_ova(result.paths[0]) if format == "ova" else result.paths[0]

@@ -1,0 +1,97 @@
+"""``rumpbundle build``: several formats of one bundle at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rumpbundle.api import check_targets, plan
+from rumpbundle.build import Outcome, Target, build, targets, write_checksums
+from rumpbundle.cli.bundling import described, output_options, plan_text, recipe_from, recipe_options, report_options
+from rumpbundle.cli.guest import GuestCommand
+from rumpbundle.cli.render import Terminal
+from rumpbundle.errors import InputError, one_line
+
+
+@click.command("build", cls=GuestCommand, short_help="several formats of one kernel in one pass")
+@click.argument("app", type=click.Path())
+@click.option("-f", "--formats", "names", required=True, multiple=True, metavar="FORMAT[:SUBFORMAT],…",
+              help="What to write, separated by commas: iso,vmdk:stream,ova; repeatable.")  # fmt: skip
+@click.option("-o", "--output", "directory", type=click.Path(path_type=Path), default=Path("."), metavar="DIRECTORY",
+              help="The directory to write into; made if it is missing.  [default: the current one]")  # fmt: skip
+@click.option("--checksums", is_flag=True, help="Write SHA256SUMS of everything beside it.")
+@recipe_options
+@output_options
+@report_options
+def command(app: str, names: tuple[str, ...], directory: Path, checksums: bool, **arguments: Any) -> int:
+    """Bundle APP in several formats, planned once and written side by side.
+
+    Each appears whole or not at all. One that fails does not take the others down: it is reported, and its exit
+    status is the command's.
+    """
+    recipe = recipe_from(app, arguments)
+    force, dry_run, as_json = (arguments.pop(name) for name in ("force", "dry_run", "as_json"))
+    terminal = Terminal(quiet=arguments.pop("quiet"), verbose=arguments.pop("verbose"))
+    wanted = targets(app, [name for group in names for name in group.split(",")], directory)
+    with terminal, plan(recipe, report=terminal) as planned:
+        if dry_run:
+            for target in wanted:
+                check_targets(planned, target.format, terminal)
+            plans = [(planned, target.format, target.output) for target in wanted]
+            click.echo(json.dumps([described(*each) for each in plans], indent=1) if as_json
+                       else "\n\n".join(plan_text(*each) for each in plans))  # fmt: skip
+            return 0
+        made = _make(directory)
+        outcomes = build(planned, wanted, force=force, report=terminal)
+        digest = planned.bundle.identity.digest if any(outcome.artifact for outcome in outcomes) else None
+    if made and digest is None:
+        directory.rmdir()
+    artifacts = [outcome.artifact for outcome in outcomes if outcome.artifact is not None]
+    sums = write_checksums(artifacts, directory, force=force) if checksums and artifacts else None
+    _show(outcomes, digest, sums, as_json=as_json)
+    return max((outcome.error.exit_code for outcome in outcomes if outcome.error is not None), default=0)
+
+
+def _make(directory: Path) -> bool:
+    """Make *directory* unless it is there, and return whether it was made."""
+    try:
+        if directory.is_dir():
+            return False
+        directory.mkdir()
+        return True
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "is no usable name"
+        raise InputError(f"cannot be made a directory: {reason}", where=directory) from None
+
+
+def _show(outcomes: tuple[Outcome, ...], digest: str | None, sums: Path | None, *, as_json: bool) -> None:
+    """Print the results to standard output and the errors to standard error."""
+    for outcome in outcomes:
+        if outcome.error is not None:
+            click.echo(f"error: {_name(outcome.target)}: {one_line(str(outcome.error))}", err=True)
+            if outcome.error.hint:
+                click.echo(f"hint: {one_line(outcome.error.hint)}", err=True)
+    made = [outcome.artifact for outcome in outcomes if outcome.artifact is not None]
+    if as_json:
+        failed = [
+            {"format": _name(outcome.target), "error": str(outcome.error), "hint": outcome.error.hint}
+            for outcome in outcomes
+            if outcome.error is not None
+        ]
+        value = {
+            "artifacts": [{"format": artifact.format, "path": str(artifact.path)} for artifact in made],
+            "failed": failed,
+            "digest": digest,
+        }
+        click.echo(json.dumps(value | ({"checksums": str(sums)} if sums else {}), indent=1))
+        return
+    for path in [*(artifact.path for artifact in made), *([sums] if sums else [])]:
+        click.echo(bytes(path))
+
+
+def _name(target: Target) -> str:
+    first = target.format.subformats[0] if target.format.subformats else ""
+    return target.format.name if target.subformat == first else f"{target.format.name}:{target.subformat}"

@@ -1,0 +1,153 @@
+"""``rumpbundle build``: several formats at once, as single commands would write them, and failing one by one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from support import kernels
+
+from rumpbundle import host
+from rumpbundle.cli import main
+
+SEVEN = ("iso", "vmdk", "vdi", "qcow2", "vhd", "vhdx", "ova")
+
+
+@pytest.fixture
+def app(tmp_path, monkeypatch):
+    """A kernel called app.bin in an empty current directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "app.bin").write_bytes(kernels.build("multiboot").read_bytes())
+    return "app.bin"
+
+
+@pytest.fixture
+def qemu_img(tmp_path, monkeypatch):
+    """Return a function that puts a shell script in qemu-img's place for everything but ``--version``.
+
+    ``$REAL`` is the real one, ``$OUT`` the file to write.
+    """
+
+    def replace(script: str, version: str = "exec $REAL --version") -> None:
+        directory = tmp_path / "bin"
+        directory.mkdir()
+        fake = directory / "qemu-img"
+        fake.write_text(f"""#!/bin/sh
+REAL={shutil.which("qemu-img")}
+[ "$1" != --version ] || {{ {version}; exit; }}
+for OUT; do :; done
+{script}
+""")
+        fake.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+
+    return replace
+
+
+def run(capsys, *argv: str) -> tuple[int, str, str]:
+    status = main(argv)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_build_writes_what_single_commands_write(app, capsys):
+    for name in SEVEN:
+        assert run(capsys, name, app)[0] == 0
+    single = {path.name: path.read_bytes() for path in Path().glob("app.*") if path.name != app}
+    status, out, err = run(capsys, "build", app, "-f", ",".join(SEVEN), "-o", "out", "-q")
+    assert (status, err) == (0, "")
+    assert out.splitlines() == [f"out/app.{name}" for name in SEVEN]
+    assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == single
+
+
+def test_checksums_are_what_sha256sum_reads(app, capsys):
+    status, out, _ = run(capsys, "build", app, "-f", "iso,ova", "-f", "vmdk:stream,ec2", "-o", "out", "--checksums")
+    assert status == 0
+    assert out.splitlines() == [
+        "out/app.iso", "out/app.ova", "out/app.stream.vmdk", "out/app.ec2", "out/SHA256SUMS",
+    ]  # fmt: skip
+    lines = [line.split("  ", 1) for line in Path("out/SHA256SUMS").read_text().splitlines()]
+    kit = sorted(f"app.ec2/{path.name}" for path in Path("out/app.ec2").iterdir())
+    assert [name for _, name in lines] == ["app.iso", "app.ova", "app.stream.vmdk", *kit]
+    for digest, name in lines:
+        assert hashlib.sha256(Path("out", name).read_bytes()).hexdigest() == digest
+
+
+def test_a_failing_format_leaves_the_others(app, capsys, qemu_img):
+    qemu_img('echo partly >"$OUT"; echo "qemu-img: boom" >&2; exit 1')
+    status, out, err = run(capsys, "build", app, "-f", "iso,vmdk,ova,qcow2", "-q")
+    assert status == 4
+    assert out.splitlines() == ["app.iso", "app.ova"]
+    assert err.splitlines() == [f"error: {name}: qemu-img failed with status 1: boom" for name in ("vmdk", "qcow2")]
+    assert sorted(path.name for path in Path().iterdir()) == ["app.bin", "app.iso", "app.ova", "bin"]
+
+
+def test_json_tells_both_results_and_failures(app, capsys):
+    Path("app.iso").touch()
+    status, out, _ = run(capsys, "build", app, "-f", "iso,raw", "--json", "-q")
+    said = json.loads(out)
+    assert status == 2
+    assert said["artifacts"] == [{"format": "raw", "path": "app.raw"}]
+    assert said["failed"][0]["format"] == "iso"
+    assert len(said["digest"]) == 64
+    assert Path("app.iso").read_bytes() == b""
+
+
+def test_nothing_written_leaves_nothing(app, capsys, monkeypatch):
+    monkeypatch.setattr(host, "find_program", lambda name: None if name == "qemu-img" else shutil.which(name))
+    status, out, err = run(capsys, "build", app, "-f", "vmdk,vhdx", "-o", "out", "--checksums", "-q")
+    assert (status, out) == (3, "")
+    assert err.count("qemu-img is not installed") == 2
+    assert "qemu-utils" in err
+    assert sorted(os.listdir()) == ["app.bin"]
+
+
+@pytest.mark.parametrize(
+    ("script", "version", "status", "message"),
+    [
+        ("exit 0", "echo qemu-img version 2.5.0", 3, "qemu-img 2.5 is too old"),
+        ("exit 0", "echo hello", 4, "does not tell a version"),
+        ("kill -9 $$", "exec $REAL --version", 4, "qemu-img was killed by SIGKILL"),
+        ("exit 0", "exec $REAL --version", 4, "cannot seal"),
+        # The real one, but the disk is not the one it was given.
+        ('exec $REAL create -q -f "$5" "$OUT" 1M', "exec $REAL --version", 4, "cannot seal"),
+    ],
+    ids=["too old", "no version", "killed", "wrote nothing", "wrote something else"],
+)
+@pytest.mark.parametrize("format", ["vmdk", "qcow2", "vhd", "vhdx"])
+def test_a_qemu_img_that_will_not_do(app, capsys, qemu_img, script, version, status, message, format):
+    qemu_img(script, version)
+    got, out, err = run(capsys, format, app, "-q")
+    assert (got, out) == (status, "")
+    assert message in err
+    assert sorted(os.listdir()) == ["app.bin", "bin"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["-f", "iso,isoo"], "no such format: isoo"),
+        (["-f", "vmdk:thick"], "no such subformat: thick"),
+        (["-f", "vmdk:"], "no such subformat"),
+        (["-f", "iso,iso"], "iso is given twice"),
+        (["-f", "iso", "-o", "app.bin"], "cannot be made a directory"),
+        (["-f", "iso", "-o", "a/b"], "cannot be made a directory"),
+    ],
+)
+def test_bad_requests_are_refused_before_anything_is_written(app, capsys, argv, message):
+    status, out, err = run(capsys, "build", app, *argv, "-q")
+    assert (status, out) == (2, "")
+    assert message in err
+    assert os.listdir() == ["app.bin"]
+
+
+def test_dry_run_plans_every_format(app, capsys):
+    status, out, _ = run(capsys, "build", app, "-f", "iso,vmdk:stream", "--dry-run", "-q")
+    assert status == 0
+    assert "would write  app.iso (iso)" in out
+    assert "would write  app.stream.vmdk (vmdk)" in out
+    assert os.listdir() == ["app.bin"]
