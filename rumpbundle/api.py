@@ -112,19 +112,22 @@ class Plan:
 
 
 @contextlib.contextmanager
-def plan(recipe: Recipe, *, report: Report = silent) -> Iterator[Plan]:
+def plan(recipe: Recipe, *, needs_disk: bool = True, report: Report = silent) -> Iterator[Plan]:
     """Read the kernel, compile the configuration, and give the planned disk.
+
+    Where nothing *needs_disk* to boot, the kernel may be one that no disk image can boot; its disk then only holds
+    the guest's data.
 
     File systems made for it live in a temporary directory until the block ends.
 
     Raises:
         RumpbundleError: see :mod:`rumpbundle.errors`.
     """
-    kernel = Unikernel.read(recipe.app)
+    kernel = Unikernel.read(recipe.app, disk=needs_disk)
     for repair in kernel.repairs:
         report(Note(f"{kernel.name}: repaired in the bundled copy: {repair}"))
     name = _machine_name(recipe, kernel)
-    firmware, boot = _boot(recipe, kernel, report)
+    firmware, boot = _boot(recipe, kernel, report) if kernel.protocols else ((), {})
     modules = tuple(_module(module) for module in recipe.modules)
     epoch = host.epoch() if recipe.epoch is None else recipe.epoch
     with tempfile.TemporaryDirectory(prefix="rumpbundle-") as scratch:
@@ -142,7 +145,7 @@ def plan(recipe: Recipe, *, report: Report = silent) -> Iterator[Plan]:
         delivery = guests.deliver(request, Path(scratch))
         for note in delivery.notes:
             report(Note(note))
-        images = grub.boot_images(report)
+        images = grub.boot_images(report) if firmware else None
         bundle = Bundle(
             name=name,
             kernel=kernel,
@@ -154,8 +157,9 @@ def plan(recipe: Recipe, *, report: Report = silent) -> Iterator[Plan]:
             volumes=delivery.volumes,
             table=delivery.table,
             console=recipe.console,
+            config=b"" if firmware else delivery.config,
             epoch=epoch,
-            grub=images.facts,
+            grub=images.facts if images else {},
         )
         yield Plan(recipe=recipe, bundle=bundle, disk=hybrid.plan(bundle, images), delivery=delivery)
 
@@ -313,7 +317,7 @@ def bundle(
             raise UsageError(f"bundle() has no option {name!r}")
     path = default_output(app, chosen) if output is None else Path(os.fspath(output))
     check_free(path, force=force)
-    with plan(Recipe(app=app, **recipe), report=report) as planned:
+    with plan(Recipe(app=app, **recipe), needs_disk=chosen.needs_disk, report=report) as planned:
         artifact, commands = write(
             planned, chosen, path, subformat=subformat, options=options, force=force, jobs=jobs, report=report
         )

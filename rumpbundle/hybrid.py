@@ -48,8 +48,10 @@ class _Parts:
     """Contents that stand on the EFI system partition and are in the ISO tree too, with their path there."""
 
 
-def plan(bundle: Bundle, images: BootImages) -> DiskLayout:
+def plan(bundle: Bundle, images: BootImages | None) -> DiskLayout:
     """Return the disk of *bundle*, as small as it can be; :meth:`DiskLayout.padded` gives it its size.
+
+    Without *images* it boots nothing: the disk of a kernel that is started from outside of it.
 
     Raises:
         InputError: the bundle's files do not fit a file system, or want names the image needs itself.
@@ -76,7 +78,7 @@ def plan(bundle: Bundle, images: BootImages) -> DiskLayout:
     if parts.bios is not None:
         image = Literal(_with_boot_info(parts.bios.read(), bios_offset // BLOCK))
         extents.append(Extent(bios_offset, image, "/boot/grub/eltorito.img"))
-    catalog = _boot_catalog(bios_offset // BLOCK, esp_offset // BLOCK, esp_size // SECTOR)
+    catalog = _boot_catalog(bios_offset // BLOCK, esp_offset // BLOCK, esp_size // SECTOR) if images else None
     extents += _iso_metadata(bundle, volume, iso_end, catalog)
 
     volumes = []
@@ -87,7 +89,7 @@ def plan(bundle: Bundle, images: BootImages) -> DiskLayout:
         name = payload.label or f"volume {number}"
         volumes.append(_partition(name, start, end - start, gpt.LINUX_GUID, gpt.LINUX_MBR))
 
-    boot_code = _boot_code(images, bios_offset) if parts.bios is not None else b""
+    boot_code = _boot_code(images, bios_offset) if images and parts.bios else b""
     if bundle.table == "mbr":
         # The guest's first partition must be its volume: facts/guests.md, the last row of "Disks".
         partitions, tail = volumes + partitions, 0
@@ -117,7 +119,7 @@ def marker(bundle: Bundle) -> str:
     return bundle.identity.digest[:16].upper()
 
 
-def _parts(bundle: Bundle, images: BootImages) -> _Parts:
+def _parts(bundle: Bundle, images: BootImages | None) -> _Parts:
     """Return the trees of both file systems."""
     kernel = File(bundle.kernel.name, bundle.kernel.content)
     modules = [
@@ -130,7 +132,7 @@ def _parts(bundle: Bundle, images: BootImages) -> _Parts:
     if modules:
         boot.append(Directory.of("modules", list(modules)))
     bios = None
-    if Firmware.BIOS in bundle.firmware:
+    if images and Firmware.BIOS in bundle.firmware:
         bios = Content.of_bytes(images.bios)
         in_grub.append(File("eltorito.img", bios))
     boot += [
@@ -140,7 +142,7 @@ def _parts(bundle: Bundle, images: BootImages) -> _Parts:
     top: list[Node] = [manifest, Directory.of("boot", boot)]
     esp = None
     on_esp: list[tuple[Content, str]] = []
-    if Firmware.UEFI in bundle.firmware:
+    if images and Firmware.UEFI in bundle.firmware:
         application = bundle.boot.get(Firmware.UEFI) is Protocol.EFI
         direct = application and not bundle.cmdline
         loader = bundle.kernel.content if direct else Content.of_bytes(images.efi)
@@ -185,7 +187,7 @@ def _config_content(bundle: Bundle) -> Content:
     return Content((Late(len(text(_MARKER_PENDING)), lambda: text(marker(bundle))),))
 
 
-def _iso_metadata(bundle: Bundle, volume: Volume, iso_end: int, catalog: bytes) -> list[Extent]:
+def _iso_metadata(bundle: Bundle, volume: Volume, iso_end: int, catalog: bytes | None) -> list[Extent]:
     """Return the volume's own structures; the one directory that shows the marker's name comes late."""
     data = volume.metadata(size=iso_end, boot_catalog=catalog)
     start, length = volume.directory_range(_MARKERS)

@@ -56,6 +56,8 @@ class Bundle:
     table: OneOf["gpt", "mbr"] = "gpt"
     """``mbr`` for guests that cannot read GPT and get a volume (facts/guests.md, Disks)."""
     console: Console = "both"
+    config: bytes = b""
+    """The guest's configuration where it is handed over beside the image (xenstore); empty if the image holds it."""
     epoch: int
     grub: Mapping[str, str]
     """GRUB's version and the SHA-256 of the boot images used."""
@@ -86,6 +88,8 @@ class Bundle:
         }
         # One line an entry: people can read it, and 50,000 files take a tenth of a second.
         lines = [f" {_json(key)}: {json.dumps(value)}" for key, value in head.items()]
+        if self.config:
+            lines.append(f' "config": {{{described(Content.of_bytes(self.config))}}}')
         repairs = json.dumps(list(kernel.repairs))
         lines.append(
             f' "kernel": {{"name": {_json(kernel.name)}, "repairs": {repairs}, {described(kernel.content)}}}'

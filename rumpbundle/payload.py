@@ -23,3 +23,5 @@ class Volume:
     label: str
     filesystem: str
     content: Content
+    device: str = ""
+    """The name of the disk it is, where a guest wants it as one of its own (Xen's xvda); empty for a partition."""

@@ -51,6 +51,15 @@ KEYS = frozenset(
 """Every key ``xl create`` of Xen 4.17 asks its configuration for."""
 
 
+NAME_MAX = 64
+NAME_PATTERN = r"(?!\d+$)[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}"
+NAME_RULE = (
+    "at most 64 of letters, digits and _ . + -, the first a letter, digit or _, and not digits alone: "
+    "xl would take that for a domain's number"
+)
+"""Stricter than xl, which takes all but ``/`` and then cannot find some of them again."""
+
+
 class Kind(StrEnum):
     """How Xen runs a domain; the value is what ``type`` takes, in exactly this spelling."""
 
@@ -110,7 +119,8 @@ class Domain:
     """Whether a reboot of the guest makes a new domain (else it destroys this one, as power-off and crash do)."""
 
     def __post_init__(self) -> None:
-        check_name(self.name)
+        if not re.fullmatch(NAME_PATTERN, self.name):
+            raise UsageError("is no name for a domain", where=self.name, hint=f"it has {NAME_RULE}")
         if self.memory < 1:
             raise UsageError(f"a domain needs at least 1 MiB of memory, got {self.memory}")
         for text, what in ((self.kernel, "kernel"), (self.ramdisk, "ramdisk"), (self.cmdline, "command line")):
@@ -132,23 +142,23 @@ class Domain:
         if len(set(vdevs)) < len(vdevs):
             raise UsageError(f"two disks want the same device name (of {', '.join(vdevs)})")
 
-    def text(self) -> str:
-        """Return the domain as the text of an ``xl.cfg``."""
-        lines = [f"name = {quoted(self.name)}", f"type = {quoted(self.kind)}", f"memory = {self.memory}"]
+    def settings(self) -> dict[str, str]:
+        """Return the keys of its ``xl.cfg`` and their values, in xl's syntax and in order."""
+        found = {"name": quoted(self.name), "type": quoted(self.kind), "memory": str(self.memory)}
         for key, value in (("kernel", self.kernel), ("ramdisk", self.ramdisk), ("cmdline", self.cmdline)):
             if value:
-                lines.append(f"{key} = {quoted(value)}")
+                found[key] = quoted(value)
         if self.disks:
-            lines += ["disk = [", *(f"    {quoted(disk.spec())}," for disk in self.disks), "]"]
+            found["disk"] = f"[{', '.join(quoted(disk.spec()) for disk in self.disks)}]"
         if self.kind is Kind.HVM:
             # Without a serial port `xl console` has nothing to show; PV and PVH ignore the key.
-            lines += [f"firmware = {quoted(self.firmware)}", 'serial = "pty"']
-        lines += [
-            'on_poweroff = "destroy"',
-            f"on_reboot = {quoted('restart' if self.restarts else 'destroy')}",
-            'on_crash = "destroy"',
-        ]
-        return "\n".join(lines) + "\n"
+            found |= {"firmware": quoted(self.firmware), "serial": quoted("pty")}
+        found |= {"on_poweroff": quoted("destroy"), "on_crash": quoted("destroy")}
+        return found | {"on_reboot": quoted("restart" if self.restarts else "destroy")}
+
+    def text(self) -> str:
+        """Return the domain as the text of an ``xl.cfg``."""
+        return "".join(f"{key} = {value}\n" for key, value in self.settings().items())
 
 
 def quoted(text: str) -> str:
@@ -161,18 +171,6 @@ def _check_text(text: str, what: str) -> None:
     bad = next((c for c in text if ord(c) < 32 or ord(c) == 127 or "\ud800" <= c <= "\udfff"), None)
     if bad is not None:
         raise InputError(f"{what}: {text!r} holds a character that xl.cfg cannot carry ({bad!r})")
-
-
-def check_name(name: str) -> None:
-    """Raise :class:`UsageError` unless xl can create and afterwards find a domain of this *name*."""
-    if name.isdigit():
-        raise UsageError("xl takes a name of digits for a domain's number", where=name, hint="give another --name")
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}", name):
-        raise UsageError(
-            "is no name for a domain",
-            where=name,
-            hint="at most 64 of letters, digits and _ . + -, the first a letter, digit or _: give another --name",
-        )
 
 
 def check_config(text: str) -> None:

@@ -25,7 +25,7 @@ LAYERS = (
     {"volume"},
     {"guests"},
     {"manifest"},
-    {"hybrid", "ebs"},
+    {"hybrid", "ebs", "xen"},
     {"images"},
     {"formats"},
     {"api", "inspect"},

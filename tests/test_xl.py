@@ -34,12 +34,10 @@ def test_pv_domain_as_text():
         "memory = 64\n"
         'kernel = "app.bin"\n'
         'cmdline = "say \\"hi\\""\n'
-        "disk = [\n"
-        '    "format=raw, vdev=xvda, access=rw, target=/d/x,y.raw",\n'
-        "]\n"
+        'disk = ["format=raw, vdev=xvda, access=rw, target=/d/x,y.raw"]\n'
         'on_poweroff = "destroy"\n'
-        'on_reboot = "restart"\n'
         'on_crash = "destroy"\n'
+        'on_reboot = "restart"\n'
     )
 
 
@@ -75,7 +73,7 @@ def test_every_key_written_is_one_xl_asks_for(make):
         ({"name": ""}, "is no name"),
         ({"name": "-p"}, "is no name"),
         ({"name": "n" * 65}, "is no name"),
-        ({"name": "12"}, "domain's number"),
+        ({"name": "12"}, "is no name"),
         ({"disks": (xl.Disk(path="a", vdev="xvda"), xl.Disk(path="b", vdev="xvda"))}, "same device name"),
     ],
 )

@@ -107,7 +107,7 @@ def format_command(format: Format) -> click.Command:
         path = default_output(app, format) if output is None else output
         if not dry_run:
             check_free(path, force=force)
-        with terminal, plan(recipe, report=terminal) as planned:
+        with terminal, plan(recipe, needs_disk=format.needs_disk, report=terminal) as planned:
             if dry_run:
                 check_targets(planned, format, terminal)
                 click.echo(json.dumps(described(planned, format, path), indent=1) if as_json
@@ -214,7 +214,7 @@ def plan_text(planned: Plan, format: Format, path: Path) -> str:
     boots = ", ".join(f"{firmware.upper()} by {protocol}" for firmware, protocol in bundle.boot.items())
     lines = [
         f"would write  {path} ({format.name})",
-        f"boots        {bundle.kernel.name} ({bundle.kernel.family}) under {boots}",
+        f"boots        {bundle.kernel.name} ({bundle.kernel.family}) under {boots or 'no firmware'}",
         f"cmdline      {bundle.cmdline}",
         f"disk         {disk.size} bytes ({shown_size(disk.size)}), {shown_size(disk.payload)} of them used",
         f"needs        {', '.join(format.tools) or 'no external program'}",

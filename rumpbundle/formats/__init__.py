@@ -61,6 +61,8 @@ class Format:
     """Suffixes of the further files of a kit that is no directory."""
     targets: tuple[str, ...] = ()
     """The platforms (:mod:`rumpbundle.knowledge`) it is made for alone; the kernel is checked against them."""
+    needs_disk: bool = True
+    """Whether the kernel must be one that boots from the disk."""
     align: int = MIB
     """The disk's size is a multiple of this."""
     least: int = 0

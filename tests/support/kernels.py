@@ -189,10 +189,19 @@ def _efi(output: Path) -> None:
         )
 
 
-def _xen(mode: str) -> Callable[[Path], None]:
+def _xen(mode: str, *defines: str) -> Callable[[Path], None]:
     def make(output: Path) -> None:
         _gcc(
-            *(mode, *CFLAGS, "-mno-red-zone", "-static", "-Wl,--build-id=none", "-T", "xen.ld"),
+            *(
+                mode,
+                *CFLAGS,
+                *(f"-D{define}" for define in defines),
+                "-mno-red-zone",
+                "-static",
+                "-Wl,--build-id=none",
+                "-T",
+                "xen.ld",
+            ),
             *("xen.S", "xen.c", "report.c", "-o", output),
         )
 
@@ -214,6 +223,7 @@ KERNELS: dict[str, Callable[[Path], None]] = {
     "linux16": _linux("CODE32_START=0"),
     "efi": _efi,
     "xen-pv": _xen("-m64"),
+    "xen-pv-rumprun": _xen("-m64", "RUMPRUN"),
     "xen-pvh": _xen("-m32"),
 }
 """What can be built; the name is the file's."""

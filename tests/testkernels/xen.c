@@ -14,8 +14,6 @@ enum {
 	SCHED_YIELD = 0,
 	SCHED_SHUTDOWN = 2,
 	EVENT_SEND = 4,
-	SHUTDOWN_POWEROFF = 0,
-	SHUTDOWN_CRASH = 3,
 	STORE_READ = 2,
 };
 
@@ -34,6 +32,11 @@ struct store_message {
 };
 
 extern char hypercall_page[];
+
+#ifdef RUMPRUN
+/* What tells a rumprun kernel: it looks for this on its command line. */
+__attribute__((used)) static const char rumprun[] = "_RUMPRUN_ROOTFSCFG=";
+#endif
 
 static struct console_ring *console;
 static struct store_ring *store;
@@ -98,7 +101,7 @@ char machine_get(void)
 
 void machine_exit(u32 status)
 {
-	u32 reason = status == 0x10 ? SHUTDOWN_POWEROFF : SHUTDOWN_CRASH;
+	u32 reason = status & 15; /* power off, reboot, suspend, crash */
 
 	/* What is still in the ring is lost with the domain. */
 	notify(console_port);

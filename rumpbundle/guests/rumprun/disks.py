@@ -13,7 +13,7 @@ On Xen PV every tree is a disk of its own: xvda, xvdb, ….
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
 from typing import Literal as OneOf
@@ -74,8 +74,9 @@ def _on_xen(request: Request, config: Config) -> Placed:
             made, _ = volume.ext2(
                 mounted.tree, label=label, epoch=request.epoch, size=mounted.size, free=mounted.free
             )
-        volumes.append(made)
-        config = _with_mount(config, "etfs", next(names), mounted.mount)
+        device = next(names)
+        volumes.append(replace(made, device=device))
+        config = _with_mount(config, "etfs", device, mounted.mount)
     return Placed(config=config, volumes=tuple(volumes))
 
 

@@ -1,0 +1,114 @@
+"""xen: a directory with what ``xl create`` takes: a kernel or a disk, ``xl.cfg``, and what goes to xenstore.
+
+A kernel that Xen starts itself stands there as it is: ``kernel`` (PV or PVH), ``initrd`` if it has boot modules,
+``cfg.json`` for xenstore if it is a rumprun, and ``disk.raw`` only if there is data. Any other kernel boots from
+``disk.raw`` in an HVM domain. Xen 4.x on x86; the facts are in :mod:`rumpbundle.xl`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rumpbundle import xen, xl
+from rumpbundle.content import Content
+from rumpbundle.errors import UsageError
+from rumpbundle.flat import disk_errors, write_extents, write_flat
+from rumpbundle.formats import Format, Job, option
+from rumpbundle.formats._cloud import shell_path
+from rumpbundle.formats._naming import TextRule, image_name
+from rumpbundle.layout import content_extents
+
+_NAME = TextRule(
+    what="a domain's name",
+    words=xl.NAME_RULE,
+    pattern=xl.NAME_PATTERN,
+    keep="A-Za-z0-9_.+-",
+    longest=xl.NAME_MAX,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    type: str = option("auto", "How Xen runs it: auto, pv, pvh or hvm.", metavar="TYPE")
+    memory: int = option(0, "The domain's memory in MiB.  [default: what the guest needs]", metavar="MIB")
+    host_directory: str = option(
+        "",
+        "Where the directory will stand on the Xen host: paths in xl.cfg become absolute, and a reboot of the guest "
+        "restarts it.",
+        metavar="DIR",
+    )
+    set: tuple[str, ...] = option(
+        (), "A further line of xl.cfg, as vif=['bridge=xenbr0']; repeatable.", metavar="KEY=VALUE", multiple=True
+    )
+
+
+def _write_kit(job: Job, directory: Path) -> None:
+    domain = _domain(job)
+    text = "".join(_text(job, domain))
+    files = {f"{volume.device}.raw": volume.content for volume in xen.own_disks(job.bundle)}
+    if domain.kind is not xl.Kind.HVM:
+        files |= {"kernel": job.bundle.kernel.content, "initrd": xen.ramdisk_of(job.bundle)}
+    if job.bundle.config:
+        files["cfg.json"] = Content.of_bytes(job.bundle.config)
+    files["xl.cfg"] = Content.of_bytes(text.encode())
+    with disk_errors():
+        for name, content in files.items():
+            if content.size:
+                with (directory / name).open("xb") as out:
+                    write_extents(content_extents(content, 0, name), out.fileno(), job.report, "xen")
+        if any(posixpath.basename(disk.path) == "disk.raw" for disk in domain.disks):
+            with (directory / "disk.raw").open("xb") as out:
+                write_flat(job.layout, out.fileno(), job.report, "xen")
+
+
+def _domain(job: Job) -> xl.Domain:
+    """Return the domain, with its files where the user will keep them."""
+    options: Options = job.options
+    place = options.host_directory
+    if place and (not posixpath.isabs(place) or posixpath.normpath(place) != place):
+        raise UsageError(f"expected an absolute path, got {place!r}", where="--host-directory")
+    return xen.domain_of(
+        job.bundle,
+        lambda name: posixpath.join(place, name),
+        name=image_name(job.bundle, _NAME),
+        kind=xen.kind_of(job.bundle.kernel, options.type),
+        memory=options.memory,
+        # xl waits for the reboot in the root directory, where relative paths lead nowhere.
+        restarts=bool(place),
+    )
+
+
+def _text(job: Job, domain: xl.Domain) -> Iterator[str]:
+    if not job.options.host_directory:
+        yield "# Paths are relative: run xl create in this directory.\n"
+    yield domain.text()
+    xl.check_arguments(job.options.set)
+    ours = domain.settings()
+    for line in job.options.set:
+        key, equals, _ = line.partition("=")
+        if not equals or line.startswith("-"):
+            raise UsageError("expected KEY=VALUE", where=f"--set {line}")
+        if key.strip() in ours:
+            raise UsageError("is set already", where=f"--set {line}")
+        yield f"{line}\n"
+
+
+def _commands(job: Job) -> tuple[str, ...]:
+    place = job.options.host_directory or shell_path(job.output)
+    config = "cfg.json" if job.bundle.config else None
+    return (f"cd {shlex.quote(place)}", *xl.script(_domain(job).name, "xl.cfg", config))
+
+
+FORMAT = Format(
+    name="xen",
+    suffix=".xen/",
+    summary="directory for Xen's xl: kernel (PV, PVH) or disk (HVM), xl.cfg, configuration for xenstore",
+    write_kit=_write_kit,
+    commands=_commands,
+    needs_disk=False,
+    options=Options,
+)
