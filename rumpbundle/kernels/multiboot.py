@@ -7,15 +7,12 @@ the specification, GRUB counts: it is the loader in our images.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rumpbundle.kernels.elf import ET_DYN, ET_EXEC, SHT_REL, SHT_RELA, Elf
 from rumpbundle.kernels.view import View
 
-MAGIC1 = b"\x02\xb0\xad\x1b"
-MAGIC2 = b"\xd6\x50\x52\xe8"
-SEARCH1, ALIGN1 = 8192, 4
-SEARCH2, ALIGN2 = 32768, 8
 BEYOND = 1 << 20
 """How far we look for a header that GRUB will not see, to be able to say so."""
 
@@ -25,6 +22,21 @@ KLUDGE = 1 << 16
 MAX_TAGS = 64
 
 ARCHITECTURES = {0: "i386", 4: "mips"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Where GRUB looks for a header: its first *size* bytes, words that sum up to 0, within *search* bytes."""
+
+    name: str
+    magic: int
+    size: int
+    align: int
+    search: int
+
+
+_ONE = _Kind("Multiboot", 0x1BADB002, 12, 4, 8192)
+_TWO = _Kind("Multiboot 2", 0xE85250D6, 16, 8, 32768)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,17 +70,10 @@ def read1(view: View, elf: Elf | None) -> Header | None:
     """Return the Multiboot 1 header GRUB would take, else the best near miss with its flaw, else None."""
     head = view.read(0, BEYOND)
     near: Header | None = None
-    for at in _occurrences(head, MAGIC1):
-        if len(head) < at + 12:
-            break
-        flags, checksum = struct.unpack_from("<II", head, at + 4)
-        sound = (0x1BADB002 + flags + checksum) & 0xFFFFFFFF == 0
-        if sound and at % ALIGN1 == 0 and at + 12 <= SEARCH1:
+    for at, (_, flags, _), flaw in _candidates(head, _ONE):
+        if not flaw:
             return _multiboot1(view, elf, head, at, flags)
-        if near is None or (sound and "checksum" in near.flaw):
-            flaw = _misplaced(at, sound, SEARCH1, ALIGN1, 12)
-            if sound or at + 12 <= SEARCH1:
-                near = Header(version=1, offset=at, flags=flags, flaw=flaw)
+        near = near or Header(version=1, offset=at, flags=flags, flaw=flaw)
     return near
 
 
@@ -76,39 +81,36 @@ def read2(view: View, elf: Elf | None) -> Header | None:
     """Return the Multiboot 2 header GRUB would take, else the best near miss with its flaw, else None."""
     head = view.read(0, BEYOND)
     near: Header | None = None
-    for at in _occurrences(head, MAGIC2):
-        if len(head) < at + 16:
-            break
-        architecture, length, checksum = struct.unpack_from("<III", head, at + 4)
-        sound = (0xE85250D6 + architecture + length + checksum) & 0xFFFFFFFF == 0
+    for at, (_, architecture, length, _), misplaced in _candidates(head, _TWO):
         machine = ARCHITECTURES.get(architecture, f"architecture {architecture}")
-        if sound and at % ALIGN2 == 0 and at + 16 <= SEARCH2 and machine == "i386":
+        flaw = misplaced or ("" if machine == "i386" else f"its Multiboot 2 header is for {machine}")
+        if not flaw:
             return _multiboot2(view, elf, head, at, length)
-        if near is None or (sound and "checksum" in near.flaw):
-            flaw = _misplaced(at, sound, SEARCH2, ALIGN2, 16) or f"its Multiboot 2 header is for {machine}"
-            if sound or at + 16 <= SEARCH2:
-                near = Header(version=2, offset=at, machine=machine, flaw=flaw)
+        near = near or Header(version=2, offset=at, machine=machine, flaw=flaw)
     return near
 
 
-def _occurrences(head: bytes, magic: bytes) -> list[int]:
-    found: list[int] = []
+def _candidates(head: bytes, kind: _Kind) -> Iterator[tuple[int, tuple[int, ...], str]]:
+    """Yield offset, words and misplacement of all that might be a header; what has a bad checksum comes last."""
+    magic = kind.magic.to_bytes(4, "little")
+    unsound = None
     at = head.find(magic)
-    while at >= 0 and len(found) < MAX_TAGS:
-        found.append(at)
+    while 0 <= at <= len(head) - kind.size:
+        words = struct.unpack_from(f"<{kind.size // 4}I", head, at)
+        seen = at + kind.size <= kind.search
+        if sum(words) & 0xFFFFFFFF:
+            if seen and unsound is None:
+                unsound = at, words, f"its {kind.name} header at {at:#x} has a bad checksum"
+        elif at % kind.align:
+            yield at, words, f"its {kind.name} header at {at:#x} is not aligned to {kind.align} bytes"
+        elif not seen:
+            where = f"GRUB looks only in the first {kind.search >> 10} KiB"
+            yield at, words, f"its {kind.name} header is at {at:#x}, {where}"
+        else:
+            yield at, words, ""
         at = head.find(magic, at + 1)
-    return found
-
-
-def _misplaced(at: int, sound: bool, search: int, align: int, size: int) -> str:
-    name = "Multiboot" if search == SEARCH1 else "Multiboot 2"
-    if not sound:
-        return f"its {name} header at {at:#x} has a bad checksum"
-    if at % align:
-        return f"its {name} header at {at:#x} is not aligned to {align} bytes"
-    if at + size > search:
-        return f"its {name} header is at {at:#x}, GRUB looks only in the first {search >> 10} KiB"
-    return ""
+    if unsound is not None:
+        yield unsound
 
 
 def _multiboot1(view: View, elf: Elf | None, head: bytes, at: int, flags: int) -> Header:
@@ -116,7 +118,9 @@ def _multiboot1(view: View, elf: Elf | None, head: bytes, at: int, flags: int) -
     if view.size < 32:
         flaw = flaw or "is truncated: GRUB wants at least 32 bytes"
     if not flags & KLUDGE:
-        return Header(version=1, offset=at, flags=flags, flaw=flaw or _elf_flaw(elf, SEARCH1) or _overlap_flaw(elf))
+        return Header(
+            version=1, offset=at, flags=flags, flaw=flaw or _elf_flaw(elf, _ONE.search) or _overlap_flaw(elf)
+        )
     if len(head) < at + 32:
         return Header(version=1, offset=at, flags=flags, flaw="is truncated in its Multiboot header")
     addresses = struct.unpack_from("<IIIII", head, at + 12)
@@ -172,57 +176,64 @@ def _overlap_flaw(elf: Elf | None) -> str:
     return "has segments that overlap in memory, which GRUB refuses" if elf is not None and elf.overlaps else ""
 
 
-# Multiboot 2 header tags, and the sizes GRUB reads of them.
+# Types of the header tags of Multiboot 2, and of the information tags a kernel may ask for.
 _INFORMATION, _ADDRESS, _ENTRY, _EFI_BS, _ENTRY_EFI64, _RELOCATABLE = 1, 2, 3, 7, 9, 10
 _KNOWN_TAGS = frozenset((_INFORMATION, _ADDRESS, _ENTRY, 4, 5, 6, _EFI_BS, _ENTRY_EFI64, _RELOCATABLE))
 _KNOWN_INFORMATION = frozenset(range(22))
+_WHOLE_FILE = 0xFFFFFFFF
+"""As load address: load from the start of the file."""
 
 
 def _multiboot2(view: View, elf: Elf | None, head: bytes, at: int, length: int) -> Header:
-    end = min(at + length, len(head), SEARCH2)
-    tags: list[int] = []
-    flaw = ""
+    tags, flaw = _tags(head, at + 16, min(at + length, len(head), _TWO.search))
+    kinds = tuple(kind for kind, _, _ in tags)
     load: range | None = None
     entry: int | None = None
-    position = at + 16
-    while len(tags) < MAX_TAGS:
-        if position + 8 > end:
-            flaw = flaw or "its Multiboot 2 header has no end tag"
-            break
-        kind, tag_flags, size = struct.unpack_from("<HHI", head, position)
-        if kind == 0:
-            break
-        tags.append(kind)
-        if size < 8 or position + size > end:
-            flaw = flaw or f"its Multiboot 2 header has a tag of {size} bytes that leaves it"
-            break
-        body = head[position + 8 : position + size]
-        required = not tag_flags & 1
-        if kind == _INFORMATION and required:
-            wanted = struct.unpack_from(f"<{len(body) // 4}I", body)
-            unknown = [w for w in wanted if w not in _KNOWN_INFORMATION]
-            if unknown:
-                flaw = flaw or f"its Multiboot 2 header requires information {unknown[0]}, which GRUB does not give"
-        elif kind == _ADDRESS and len(body) >= 16:
+    for kind, optional, body in tags:
+        if kind == _ADDRESS and len(body) >= 16:
             header_addr, load_addr, load_end, bss_end = struct.unpack_from("<IIII", body)
-            if load_addr == 0xFFFFFFFF:
+            if load_addr == _WHOLE_FILE:
                 load_addr = header_addr - at
             load, wrong = _by_addresses(view, at, header_addr, load_addr, load_end, bss_end)
             flaw = flaw or wrong
         elif kind == _ENTRY and len(body) >= 4:
             (entry,) = struct.unpack_from("<I", body)
-        elif kind not in _KNOWN_TAGS and required:
-            flaw = flaw or f"its Multiboot 2 header requires tag {kind}, which GRUB does not know"
-        position += (size + 7) & ~7
-    else:
-        flaw = flaw or f"its Multiboot 2 header has more than {MAX_TAGS} tags"
-    if _ADDRESS in tags:
-        if entry is None and not (_EFI_BS in tags and _ENTRY_EFI64 in tags):
+        elif not optional:
+            flaw = flaw or _unmet(kind, body)
+    if _ADDRESS in kinds:
+        if entry is None and not {_EFI_BS, _ENTRY_EFI64} <= set(kinds):
             flaw = flaw or "its Multiboot 2 header gives load addresses but no entry address"
     else:
-        flaw = flaw or _elf_flaw(elf, SEARCH2)
+        flaw = flaw or _elf_flaw(elf, _TWO.search)
         if elf is not None and any(s.type in (SHT_REL, SHT_RELA) for s in elf.sections):
             flaw = flaw or "has relocation sections, which GRUB's multiboot2 refuses"
-        if _RELOCATABLE not in tags:
+        if _RELOCATABLE not in kinds:
             flaw = flaw or _overlap_flaw(elf)
-    return Header(version=2, offset=at, tags=tuple(tags), load=load, entry=entry, flaw=flaw)
+    return Header(version=2, offset=at, tags=kinds, load=load, entry=entry, flaw=flaw)
+
+
+def _tags(head: bytes, at: int, end: int) -> tuple[list[tuple[int, bool, bytes]], str]:
+    """Return type, optional flag and body of each tag up to the end tag, and what is wrong with their chain."""
+    tags: list[tuple[int, bool, bytes]] = []
+    while len(tags) < MAX_TAGS:
+        if at + 8 > end:
+            return tags, "its Multiboot 2 header has no end tag"
+        kind, flags, size = struct.unpack_from("<HHI", head, at)
+        if kind == 0:
+            return tags, ""
+        if size < 8 or at + size > end:
+            return tags, f"its Multiboot 2 header has a tag of {size} bytes that leaves it"
+        tags.append((kind, bool(flags & 1), head[at + 8 : at + size]))
+        at += (size + 7) & ~7
+    return tags, f"its Multiboot 2 header has more than {MAX_TAGS} tags"
+
+
+def _unmet(kind: int, body: bytes) -> str:
+    """Return what the required tag *kind* asks for that GRUB does not give, empty if it gives all."""
+    if kind not in _KNOWN_TAGS:
+        return f"its Multiboot 2 header requires tag {kind}, which GRUB does not know"
+    if kind == _INFORMATION:
+        for wanted in struct.unpack_from(f"<{len(body) // 4}I", body):
+            if wanted not in _KNOWN_INFORMATION:
+                return f"its Multiboot 2 header requires information {wanted}, which GRUB does not give"
+    return ""
