@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
-from support.debian import debian_file
+from support.debian import debian_file, linux_image
 from support.tools import output_of
 
+from rumpbundle.errors import KernelError
 from rumpbundle.unikernel import Family, Firmware, Unikernel
 
 REAL = {
@@ -51,3 +54,41 @@ def test_grub_file_agrees(package, pattern, tmp_path):
             continue
         said = output_of("sh", "-c", f'grub-file {option} "$1"; echo $?', "sh", str(path)).strip()
         assert (said == "0") is (kind in kernel.protocols)
+
+
+def test_an_uncompressed_linux_kernel_is_refused(tmp_path):
+    """Debian's bzImage holds it, packed by LZ4; where, the setup header says since boot protocol 2.08."""
+    image = linux_image("cloud-amd64").read_bytes()
+    offset, length = struct.unpack_from("<II", image, 0x248)
+    start = (image[0x1F1] + 1) * 512 + offset
+    # The last four bytes are its unpacked size.
+    (tmp_path / "payload").write_bytes(image[start : start + length - 4])
+    output_of("lz4", "-dqf", str(tmp_path / "payload"), str(tmp_path / "vmlinux"))
+    with pytest.raises(KernelError) as caught:
+        Unikernel.read(tmp_path / "vmlinux")
+    problem = "is an uncompressed Linux kernel (vmlinux), which no boot loader on a disk starts"
+    assert str(caught.value) == f"{tmp_path}/vmlinux: {problem}"
+    assert caught.value.hint == "bundle its bzImage (vmlinuz) instead; Xen can start this one: rumpbundle xen"
+    kernel = Unikernel.read(tmp_path / "vmlinux", disk=False)
+    assert (kernel.family, [h.kind for h in kernel.headers]) == (Family.LINUX, ["xen", "pvh"])
+    assert dict(kernel.xen_notes)["guest_os"] == "linux"
+
+
+REFUSED = {
+    ("gnumach-image-1.8-xen-486", "boot/gnumach-1.8-xen-486.gz"): (
+        "is a Xen PV kernel, which only Xen's domain builder starts"
+    ),
+    ("refind", "usr/share/refind/refind/drivers_x64/ext4_x64.efi"): "is an EFI driver, which no firmware boots",
+    ("busybox-static", "bin/busybox"): (
+        "is an ELF program without a boot header: an ordinary static program, or a kernel nothing can boot"
+    ),
+    ("ipxe", "usr/lib/ipxe/ipxe.iso"): "is an ISO image",
+}
+
+
+@pytest.mark.parametrize(("package", "pattern"), REFUSED, ids=lambda value: value.rpartition("/")[2])
+def test_what_no_disk_image_boots_is_refused(package, pattern):
+    path = debian_file(package, pattern)
+    with pytest.raises(KernelError) as caught:
+        Unikernel.read(path)
+    assert str(caught.value) == f"{path}: {REFUSED[package, pattern]}"
