@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rumpbundle.api import Artifact, ModuleFile, Plan, Recipe, Result, bundle, plan, write
+    from rumpbundle.dev_launch import launch, run
     from rumpbundle.errors import RumpbundleError
+    from rumpbundle.launcher.session import Guest
     from rumpbundle.unikernel import Unikernel
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Artifact": "api",
+    "Guest": "launcher.session",
     "ModuleFile": "api",
     "Plan": "api",
     "Recipe": "api",
@@ -24,12 +27,15 @@ _HOME = {
     "RumpbundleError": "errors",
     "Unikernel": "unikernel",
     "bundle": "api",
+    "launch": "dev_launch",
     "plan": "api",
+    "run": "dev_launch",
     "write": "api",
 }
 
 __all__ = [
     "Artifact",
+    "Guest",
     "ModuleFile",
     "Plan",
     "Recipe",
@@ -37,7 +43,9 @@ __all__ = [
     "RumpbundleError",
     "Unikernel",
     "bundle",
+    "launch",
     "plan",
+    "run",
     "write",
 ]
 

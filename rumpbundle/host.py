@@ -51,3 +51,11 @@ def find_program(name: str) -> str | None:
 def monotonic() -> float:
     """Return seconds from an arbitrary start: for deadlines, never for an output."""
     return time.monotonic()
+
+
+def boot_id() -> str:
+    """Return what tells one start of this machine from the next (Linux); empty where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""

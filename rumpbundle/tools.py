@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Self
 
 from rumpbundle import host
 from rumpbundle.errors import MissingToolError, ToolError
@@ -125,6 +126,12 @@ class Child:
         os.set_blocking(self._stderr.fileno(), False)
         self.output = self._stdout.fileno()
         """The descriptor to read its standard output from."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
     def write(self, data: bytes) -> int:
         """Write *data* to its standard input as far as it takes it now; return how many bytes that were."""

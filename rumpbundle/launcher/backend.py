@@ -84,6 +84,8 @@ class Request:
     """Drivers known to be in the kernel (:attr:`rumpbundle.unikernel.Unikernel.drivers`)."""
     bundle: Bundle | None = None
     """What was bundled; None for a finished image."""
+    config: bytes = b""
+    """The configuration in the guest's own format, for a backend that hands it over itself."""
     disk: Disk | None = None
     """The disk to boot from; None for a backend that starts the bundle's kernel itself."""
     further: tuple[Disk, ...] = ()
@@ -127,6 +129,8 @@ class Reason(StrEnum):
     TIMED_OUT = "did not end in time"
     STOPPED = "was stopped"
     """By us, or from outside."""
+    INTERRUPTED = "was interrupted"
+    """By its user, at the terminal."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -261,7 +261,12 @@ class _Qemu:
 
     def plan(self, request: Request) -> QemuPlan:
         machine = machine_for(request, uefi=find_uefi() if request.firmware is Firmware.UEFI else None)
-        return QemuPlan(commands=(tools.shown(command(machine)),), machine=machine, family=request.family)
+        notes = []
+        if request.gdb is not None:
+            notes.append(f"the guest waits for a debugger: gdb -ex 'target remote 127.0.0.1:{request.gdb}'")
+        return QemuPlan(
+            commands=(tools.shown(command(machine)),), notes=tuple(notes), machine=machine, family=request.family
+        )
 
     def start(self, plan: Plan, report: Report) -> RunningQemu:
         assert isinstance(plan, QemuPlan)

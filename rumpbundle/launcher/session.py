@@ -116,6 +116,10 @@ class Guest:
         """End it now; returns how it ended, if it was quicker."""
         return self._end(Reason.STOPPED)
 
+    def interrupt(self) -> Ending:
+        """End it because its user wants to."""
+        return self._end(Reason.INTERRUPTED)
+
     def _end(self, reason: Reason) -> Ending:
         with self._lock:
             if not self._gone.is_set():

@@ -1,0 +1,51 @@
+"""``rumpbundle --boot BACKEND APP``: bundle, boot, clean up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from rumpbundle import dev_launch
+from rumpbundle.cli.booting import BackendCommand, Session, boot_options, show
+from rumpbundle.cli.bundling import recipe_from, recipe_options, report_options
+from rumpbundle.cli.render import Terminal
+from rumpbundle.tools import shown
+from rumpbundle.unikernel import Firmware
+
+
+@click.command("boot", cls=BackendCommand, hidden=True)
+@click.argument("app", type=click.Path())
+@boot_options
+@recipe_options
+@report_options
+@click.pass_context
+def command(ctx: click.Context, /, app: str, **arguments: Any) -> None:
+    """Bundle APP, boot the image with its console here, and clean up. Ctrl-C, or Ctrl-A x, ends it."""
+    terminal = Terminal(quiet=arguments.pop("quiet"), verbose=arguments.pop("verbose"))
+    firmware = arguments["firmware"]
+    session = Session(arguments, None if firmware == "both" else Firmware(firmware), ctx.meta["theirs"])
+    recipe = recipe_from(app, arguments)
+    with terminal:
+        if session.dry_run:
+            plan = dev_launch.launch_plan(recipe, session.options, report=terminal)
+            click.echo(shown(["rumpbundle", "raw", *_bundling_words(ctx), app]))
+            show(plan)
+            return
+        session.follow(
+            lambda sinks: dev_launch.launch(
+                app, recipe=recipe, options=session.options, sinks=sinks, report=terminal
+            ),
+            terminal,
+        )
+
+
+def _bundling_words(ctx: click.Context) -> list[str]:
+    """Return the options of ``rumpbundle raw`` among the words of the command line, as they were written."""
+    written, _, _ = ctx.command.make_parser(ctx).parse_args(list(ctx.meta["own"]))
+    words: list[str] = []
+    for option in click.command()(recipe_options(lambda: None)).params:
+        value = written.get(str(option.name))
+        for each in value if isinstance(value, list) else [] if value is None else [value]:
+            words += [option.opts[0]] if each is True else [option.opts[0], each]
+    return words

@@ -1,0 +1,240 @@
+"""Boot what was bundled, or a finished image, on this machine: the artifact that ships, in half a second.
+
+::
+
+    import rumpbundle
+
+    with rumpbundle.launch("app.bin", publish=["8080:80"]) as guest:
+        guest.expect("listening", timeout=10)
+        ...
+
+:func:`launch` bundles to a disk that has no name and boots it, :func:`run` boots an image of any format. Both give
+a :class:`~rumpbundle.launcher.session.Guest` and leave nothing behind, no process and no file, however they end.
+:func:`launch_plan` and :func:`run_plan` tell the commands instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from rumpbundle import api, formats
+from rumpbundle.errors import GuestError, Interrupted, UsageError
+from rumpbundle.events import Note, Report, Warned, silent
+from rumpbundle.flat import write_flat
+from rumpbundle.launcher import backend
+from rumpbundle.launcher.backend import Disk, Ending, Forward, Plan, Reason, Request
+from rumpbundle.launcher.session import Guest, Sink
+from rumpbundle.unikernel import Family, Firmware
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to boot; None leaves a choice to what the guest can drive."""
+
+    backend: str = "qemu"
+    memory: int | None = None
+    """Bytes."""
+    accel: str = "auto"
+    firmware: Firmware | None = None
+    bus: str | None = None
+    publish: tuple[Forward, ...] = ()
+    gdb: int | None = None
+    """A port on loopback where a debugger may attach; the guest waits for it."""
+    persist: bool = False
+    """Let the guest write to a finished image."""
+    args: tuple[str, ...] = ()
+    """To the backend, untouched."""
+
+    @classmethod
+    def of(cls, publish: Sequence[str | Forward] = (), **options: Any) -> Options:
+        """Make options of what a Python caller writes: ports as text, sequences of any kind."""
+        ports = tuple(Forward.parse(each) if isinstance(each, str) else each for each in publish)
+        firmware = options.pop("firmware", None)
+        if firmware is not None:
+            firmware = Firmware(firmware)
+        return cls(publish=ports, firmware=firmware, args=tuple(options.pop("args", ())), **options)
+
+
+def launch(
+    app: str | os.PathLike[str],
+    *,
+    options: Options | None = None,
+    sinks: tuple[Sink, ...] = (),
+    report: Report = silent,
+    recipe: api.Recipe | None = None,
+    **more: Any,
+) -> Guest:
+    """Bundle the kernel *app*, boot the image, and return the running guest.
+
+    Further keywords are the fields of :class:`Options` (``memory``, ``publish``, ``gdb``, …), or of
+    :class:`rumpbundle.Recipe` (``cmdline``, ``modules``, ``config``, …); ``options`` and ``recipe`` give them whole.
+    Every byte of the console goes to each of *sinks*.
+
+    Raises:
+        RumpbundleError: see :mod:`rumpbundle.errors`; then nothing runs.
+    """
+    own, others = _split(more)
+    options = options or Options.of(**own)
+    recipe = recipe or api.Recipe(app=app, **others)
+    with contextlib.ExitStack() as stack:
+        # A file without a name: it vanishes with the last process that has it open, however that ends.
+        fd = stack.enter_context(tempfile.TemporaryFile(prefix="rumpbundle-")).fileno()
+        with api.plan(recipe, report=report) as planned:
+            write_flat(planned.disk_for(formats.find("raw")), fd, report, "disk")
+            request = _request_for(planned, options, Disk(path=f"/dev/fd/{fd}", fd=fd, persist=True))
+        return _started(request, options, sinks, report, stack)
+
+
+def launch_plan(recipe: api.Recipe, options: Options, *, report: Report = silent) -> Plan:
+    """Return what :func:`launch` would do, with a named image instead of the nameless one. Nothing is started."""
+    with api.plan(recipe, report=report) as planned:
+        image = api.default_output(recipe.app, formats.find("raw"))
+        return _planned(_request_for(planned, options, Disk(path=str(image), persist=True)), options, report)
+
+
+def run(
+    image: str | os.PathLike[str],
+    *,
+    options: Options | None = None,
+    sinks: tuple[Sink, ...] = (),
+    report: Report = silent,
+    **more: Any,
+) -> Guest:
+    """Boot the finished *image*, of any format, and return the running guest; the image is not written to.
+
+    Further keywords are the fields of :class:`Options`.
+
+    Raises:
+        RumpbundleError: see :mod:`rumpbundle.errors`; then nothing runs.
+    """
+    options = options or Options.of(**more)
+    with contextlib.ExitStack() as stack:
+        request = _request_of(image, options, stack)
+        return _started(request, options, sinks, report, stack)
+
+
+def run_plan(image: str | os.PathLike[str], options: Options, *, report: Report = silent) -> Plan:
+    """Return what :func:`run` would do. Nothing is started."""
+    with contextlib.ExitStack() as stack:
+        request = _request_of(image, options, stack)
+        if request.disk is not None and request.disk.fd is not None:
+            raise UsageError("has to be unpacked first; then boot the disk.raw in it", where=image)
+        return _planned(request, options, report)
+
+
+def follow(guest: Guest, *, expect: str | None = None, timeout: float | None = None) -> Ending | None:
+    """Wait until *guest* has done what it should: said *expect* (then it is ended), or ended well.
+
+    Returns how it ended, None if it was ended because it said what it should. *timeout* is in seconds.
+
+    Raises:
+        GuestError: it did not, or not in time; ``console`` holds its last lines.
+        Interrupted: the user stopped it.
+        ToolError: the backend failed.
+    """
+    if expect is not None:
+        try:
+            guest.expect(expect, timeout)
+        except GuestError:
+            if guest.ending is not None and guest.ending.reason is Reason.INTERRUPTED:
+                raise Interrupted from None
+            raise
+        guest.kill()
+        return None
+    ending = guest.wait(timeout)
+    if ending.reason is Reason.INTERRUPTED:
+        raise Interrupted
+    if not ending.good and ending.reason is not Reason.STOPPED:
+        raise GuestError(str(ending), console=tuple(guest.console.tail()))
+    return ending
+
+
+def check_pattern(pattern: str) -> str:
+    """Return *pattern* if it is a regular expression, else raise :class:`UsageError`."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"is no regular expression: {error}", where="--expect") from None
+    return pattern
+
+
+def _split(keywords: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the keywords that are options, and the others: those of a recipe."""
+    known = {field.name for field in fields(Options)}
+    others = {name: value for name, value in keywords.items() if name not in known}
+    for name in others:
+        if name not in {field.name for field in fields(api.Recipe)}:
+            raise UsageError(f"launch() has no option {name!r}")
+    return {name: value for name, value in keywords.items() if name in known}, others
+
+
+def _request_for(planned: api.Plan, options: Options, disk: Disk) -> Request:
+    """Return the request to boot what was bundled, from *disk*."""
+    bundle = planned.bundle
+    preferred = Firmware.BIOS if Firmware.BIOS in bundle.boot else Firmware.UEFI
+    return Request(
+        name=_hypervisor_name(bundle.name),
+        family=bundle.kernel.family,
+        target=bundle.kernel.target,
+        drivers=bundle.kernel.drivers,
+        bundle=bundle,
+        config=planned.delivery.config,
+        disk=disk,
+        firmware=options.firmware or preferred,
+        **_chosen(options),
+    )
+
+
+def _request_of(path: str | os.PathLike[str], options: Options, stack: contextlib.ExitStack) -> Request:
+    """Return the request to boot the finished image at *path*; what it needs lives as long as *stack*."""
+    from rumpbundle.launcher.image import opened
+
+    image = stack.enter_context(opened(path, persist=options.persist))
+    family, boot = image.manifest.get("family"), image.manifest.get("boot")
+    bios = not isinstance(boot, dict) or not boot or Firmware.BIOS in boot
+    return Request(
+        name=_hypervisor_name(os.path.basename(os.fspath(path))),
+        family=Family(family) if family in set(Family) else Family.PLAIN,
+        disk=image.disk,
+        firmware=options.firmware or (Firmware.BIOS if bios else Firmware.UEFI),
+        **_chosen(options),
+    )
+
+
+def _chosen(options: Options) -> dict[str, Any]:
+    """Return the options a request takes over as they are."""
+    return {name: getattr(options, name) for name in ("memory", "accel", "bus", "publish", "gdb", "args")}
+
+
+def _hypervisor_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name) or "app"
+
+
+def _planned(request: Request, options: Options, report: Report) -> Plan:
+    chosen = backend.find(options.backend)
+    if options.backend == "qemu" and request.accel == "auto":
+        from rumpbundle.launcher import accel, qemu
+
+        choice = accel.choose(qemu.PROGRAM)
+        report(Note(f"accelerator: {choice.name} ({choice.why})"))
+        request = replace(request, accel=choice.name)
+    plan = chosen.plan(request)
+    if not plan.tested:
+        report(Warned(f"{options.backend}: nobody has seen these commands work yet; please tell us whether they do"))
+    for note in plan.notes:
+        report(Note(note))
+    return plan
+
+
+def _started(
+    request: Request, options: Options, sinks: tuple[Sink, ...], report: Report, stack: contextlib.ExitStack
+) -> Guest:
+    plan = _planned(request, options, report)
+    running = backend.find(options.backend).start(plan, report)
+    return Guest(running, family=request.family, sinks=sinks, cleanup=stack.pop_all().close)

@@ -1,0 +1,107 @@
+"""Which accelerator truly runs a guest here: asked of a guest, not of a device file.
+
+``/dev/kvm`` may open and then fail to run firmware or SSE (facts/guests.md, Firmware and GRUB), and a QEMU that
+waits for it waits for ever. So a boot sector tries both, once for each start of this machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import tempfile
+from dataclasses import dataclass
+
+from rumpbundle import host, tools
+from rumpbundle.errors import RumpbundleError
+
+PATIENCE = 1.5
+"""Seconds the probe gets. With a working accelerator it takes a tenth of one."""
+
+_PROBE = (
+    bytes.fromhex(
+        "0f20e0 660d00060000 0f22e0"  # CR4.OSFXSR, CR4.OSXMMEXCPT: SSE on (Intel SDM vol. 3, 9.6.1)
+        "0f20c0 6683e0fb 0f22c0"  # CR0.EM off
+        "0f57c0"  # xorps xmm0, xmm0
+        "b010 e6f4"  # isa-debug-exit: 0x10, so QEMU ends with status 33
+        "f4 ebfd"
+    ).ljust(510, b"\0")
+    + b"\x55\xaa"
+)
+_PROVEN = 33
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An accelerator and, for people, why."""
+
+    name: str
+    why: str
+
+
+def choose(program: str) -> Choice:
+    """Return the accelerator for the QEMU called *program*.
+
+    Raises:
+        MissingToolError: it is not installed.
+    """
+    candidate, why_not = _candidate()
+    if not candidate:
+        return Choice("tcg", why_not)
+    works = _remembered(tools.find(program), candidate)
+    if works:
+        return Choice(candidate, "it runs a guest here")
+    return Choice("tcg", f"{candidate} is there but cannot run a guest")
+
+
+def _candidate() -> tuple[str, str]:
+    """Return the accelerator this machine seems to offer, or why there is none."""
+    machine = os.uname()
+    if machine.machine not in ("x86_64", "amd64"):
+        return "", f"a PC has to be emulated on {machine.machine}"
+    if machine.sysname == "Darwin":
+        return "hvf", ""
+    if not os.path.exists("/dev/kvm"):
+        return "", "there is no /dev/kvm"
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "", "/dev/kvm may not be opened; is this user in the group kvm?"
+    return "kvm", ""
+
+
+def _remembered(program: str, candidate: str) -> bool:
+    """Return the probe's answer, from the cache if it was given since the machine started."""
+    status = os.stat(program)
+    key = [host.boot_id(), candidate, program, status.st_size, status.st_mtime_ns]
+    path = host.cache_directory() / "accel.json"
+    with contextlib.suppress(OSError, ValueError):
+        match json.loads(path.read_bytes()):
+            case {"key": known, "works": bool(works)} if known == key:
+                return works
+    works = _runs(program, candidate)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            json.dump({"key": key, "works": works}, file)
+        os.replace(file.name, path)
+    return works
+
+
+def _runs(program: str, candidate: str) -> bool:
+    """Whether the probe comes to its end."""
+    with tempfile.TemporaryFile() as disk:
+        disk.write(_PROBE)
+        disk.flush()
+        argv = [program, "-nodefaults", "-no-user-config", "-machine", "pc", "-accel", candidate, "-m", "16M"]
+        argv += ["-display", "none", "-vga", "none", "-no-reboot", "-serial", "stdio"]
+        argv += ["-drive", f"if=ide,format=raw,file=/dev/fd/{disk.fileno()}"]
+        argv += ["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
+        with contextlib.suppress(RumpbundleError), tools.spawn(argv, pass_fds=[disk.fileno()]) as child:
+            deadline = host.monotonic() + PATIENCE
+            while (status := child.poll()) is None and host.monotonic() < deadline:
+                select.select([child.output], [], [], 0.05)
+                os.set_blocking(child.output, False)
+                with contextlib.suppress(BlockingIOError):
+                    os.read(child.output, 4096)
+            return status == _PROVEN
+    return False

@@ -1,0 +1,344 @@
+"""``--boot`` and ``run``, and the library behind them: real bundles under a real QEMU."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import termios
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support import kernels
+from support.bootsector import bootsector
+from support.tools import require
+
+import rumpbundle
+from rumpbundle.dev_launch import Options, follow
+from rumpbundle.errors import GuestError, Interrupted, UsageError
+from rumpbundle.launcher.backend import Disk
+from rumpbundle.launcher.image import opened
+from rumpbundle.launcher.terminal import Keys
+
+COMMAND = [sys.executable, "-m", "rumpbundle"]
+
+
+@pytest.fixture(autouse=True)
+def _this_rumpbundle(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PYTHONPATH", str(kernels.ROOT))
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """A kernel that reports what it was given and ends well."""
+    require("qemu-system-x86_64")
+    return shutil.copyfile(kernels.build("multiboot"), tmp_path / "app.bin")
+
+
+def disk(directory: Path, text: str, ending: str) -> Path:
+    require("qemu-system-x86_64")
+    image = directory / "disk.raw"
+    image.write_bytes(bootsector(text, ending).ljust(1 << 20, b"\0"))
+    return image
+
+
+def rumpbundle_(*words: str | Path, cwd: Path, **more) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
+        **more,
+    )  # fmt: skip
+
+
+# --- the library ---
+
+
+@pytest.mark.boot
+def test_launch(app: Path):
+    heard: list[bytes] = []
+    with rumpbundle.launch(app, accel="tcg", cmdline="hello", memory=64 << 20, sinks=(heard.append,)) as guest:
+        assert guest.expect(r'^cmdline "(.*)"$', timeout=30)[1] == "app.bin hello"
+        assert str(guest.wait(10)) == "the guest exited with status 0 (isa-debug-exit)"
+    assert b"testkernel multiboot" in b"".join(heard)
+    assert os.listdir(app.parent) == ["app.bin"]
+
+
+def test_unknown_keywords_are_refused(tmp_path: Path):
+    with pytest.raises(UsageError, match=r"launch\(\) has no option 'memroy'"):
+        rumpbundle.launch(tmp_path / "none", memroy=1)
+
+
+@pytest.mark.boot
+def test_a_finished_image_is_not_written_to_unless_asked(tmp_path: Path):
+    image = disk(tmp_path, "", "success")
+    sector = bytearray(image.read_bytes())
+    # int 13h, ah=3: write one sector from 0x7c00 to the second, then end well.
+    code = "b80103 bb007c b90200 ba8000 31f6 8ec6 cd13 b010 e6f4"
+    sector[: len(bytes.fromhex(code))] = bytes.fromhex(code)
+    image.write_bytes(sector)
+    with rumpbundle.run(image, accel="tcg") as guest:
+        assert guest.wait(30).good
+    assert image.read_bytes() == sector
+    with rumpbundle.run(image, accel="tcg", persist=True) as guest:
+        assert guest.wait(30).good
+    assert image.read_bytes()[512:1024] == sector[:512]
+
+
+@pytest.mark.boot
+def test_following(tmp_path: Path):
+    with rumpbundle.run(disk(tmp_path, "hello\n", "failure"), accel="tcg") as guest:
+        with pytest.raises(GuestError, match="exited with status 3") as caught:
+            follow(guest, timeout=30)
+        assert caught.value.console == ("hello",)
+    with rumpbundle.run(disk(tmp_path, "hello\n", "hang"), accel="tcg") as guest:
+        assert follow(guest, expect="^hel+o$", timeout=30) is None
+        assert guest.ending is not None
+    with rumpbundle.run(disk(tmp_path, "hello\n", "hang"), options=Options(accel="tcg")) as guest:
+        guest.expect("hello", 30)
+        guest.interrupt()
+        with pytest.raises(Interrupted):
+            follow(guest)
+
+
+FORMATS = {
+    "iso": Disk(path="app.iso"),
+    "raw": Disk(path="app.raw"),
+    "vmdk": Disk(path="app.vmdk", format="vmdk"),
+    "vdi": Disk(path="app.vdi", format="vdi"),
+    "qcow2": Disk(path="app.qcow2", format="qcow2"),
+    "vhd": Disk(path="app.vhd", format="vpc"),
+    "azure": Disk(path="app.azure.vhd", length=20 << 20),
+    "vhdx": Disk(path="app.vhdx", format="vhdx"),
+    "ova": Disk(path="app.ova", format="vmdk", offset=3584),
+    "ec2": Disk(path="app.ec2/volume.raw"),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_finished_images_are_opened_where_they_stand(app: Path, name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(app.parent)
+    path = rumpbundle.bundle("app.bin", name).paths[0]
+    with opened(path, persist=False) as image:
+        disk = replace(image.disk, length=None) if name == "ova" else image.disk
+        assert disk == replace(FORMATS[name], offset=disk.offset if name == "ova" else 0)
+        assert image.manifest["name"] == "app"
+
+
+@pytest.mark.boot
+@pytest.mark.parametrize(("name", "bus"), [("ova", "sata"), ("gce", "scsi"), ("vhd", "ide"), ("iso", "cd")])
+def test_finished_images_boot(app: Path, name: str, bus: str):
+    path = rumpbundle.bundle(app, name, output=app.parent / "image").paths[0]
+    with rumpbundle.run(path, accel="tcg", bus=bus) as guest:
+        assert guest.wait(30).good
+    with pytest.raises(UsageError, match="archive") if name in ("ova", "gce") else contextlib.nullcontext():
+        with opened(path, persist=True) as image:
+            assert image.disk.persist
+
+
+# --- the command ---
+
+
+@pytest.mark.boot
+def test_the_quick_iteration(app: Path):
+    done = rumpbundle_(
+        "--boot", "qemu", "app.bin", "--accel", "tcg", "--log", "log", "--", "-m", "64M", cwd=app.parent
+    )
+    assert done.returncode == 0, done.stderr
+    assert "end of report" in done.stdout
+    assert done.stderr.splitlines()[-1] == "note: the guest exited with status 0 (isa-debug-exit)"
+    assert (app.parent / "log").read_text() == done.stdout
+    assert sorted(os.listdir(app.parent)) == ["app.bin", "log"]
+
+
+@pytest.mark.boot
+def test_the_dry_run_can_be_pasted_and_works(app: Path):
+    words = ["--boot", "qemu", "app.bin", "--accel", "tcg", "--cmdline", "a  b", "--name", "x y", "--dry-run"]
+    planned = rumpbundle_(*words, cwd=app.parent)
+    first, second = planned.stdout.splitlines()
+    assert first == "rumpbundle raw --cmdline 'a  b' --name 'x y' app.bin"
+    assert os.listdir(app.parent) == ["app.bin"]
+    subprocess.run(
+        ["sh", "-ec", first.replace("rumpbundle", f"{sys.executable} -m rumpbundle", 1)], cwd=app.parent, check=True
+    )
+    done = subprocess.run(
+        ["sh", "-c", second], cwd=app.parent, capture_output=True, stdin=subprocess.DEVNULL, timeout=60
+    )
+    assert done.returncode == kernels.SUCCESS
+    assert b'cmdline "app.bin a  b"' in done.stdout
+
+
+@pytest.mark.boot
+def test_expectations_decide_the_exit_status(tmp_path: Path):
+    def run(ending: str, *words: str) -> tuple[int, list[str]]:
+        image = disk(tmp_path, "one\ntwo\n", ending)
+        done = rumpbundle_("run", image, "--boot", "qemu", "--accel", "tcg", *words, cwd=tmp_path)
+        return done.returncode, done.stderr.splitlines()[-3:]
+
+    assert run("hang", "--expect", "^two$", "--timeout", "30")[0] == 0
+    assert run("triple", "--expect", "three", "--timeout", "30") == (
+        5,
+        [
+            "console: one",
+            "console: two",
+            "error: the guest reset the machine (a triple fault, or a reboot) before it said 'three'",
+        ],
+    )
+    assert run("hang", "--expect", "three", "--timeout", "1")[1][-1] == (
+        "error: the guest did not say 'three' within 1 s"
+    )
+    assert run("panic") == (5, ["console: one", "console: two", "error: the guest panicked (pvpanic)"])
+    assert run("halt")[0] == 0
+    assert run("success", "--expect", "(")[1] == [
+        "error: --expect: is no regular expression: missing ), unterminated subpattern at position 0"
+    ]
+
+
+def test_bad_options(tmp_path: Path):
+    image = disk(tmp_path, "", "hang")
+    for words, message in (
+        (["--boot", "qemo"], "error: --boot: no such backend: qemo"),
+        (["--boot", "qemu", "--publish", "80"], "error: --publish: expected HOST:GUEST[/udp], got '80'"),
+        (["--boot", "qemu", "--gdb", "0"], "error: --gdb: expected a port from 1 to 65535, got '0'"),
+        (["--boot", "qemu", "--memory", "lots"], "error: invalid value for '--memory'"),
+    ):
+        done = rumpbundle_("run", image, *words, cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.startswith(message)
+
+
+# --- the terminal ---
+
+
+def test_keys():
+    assert Keys().take(b"abc\r") == (b"abc\r", "")
+    assert Keys().take(b"ab\x03cd") == (b"ab", "interrupt")
+    assert Keys().take(b"ab\x01xcd") == (b"ab", "quit")
+    assert Keys().take(b"\x01\x03\x01\x01\x01c") == (b"\x03\x01\x01c", "")
+    keys = Keys()
+    assert keys.take(b"\x01") == (b"", "")
+    assert keys.take(b"x") == (b"", "quit")
+
+
+class OnTerminal:
+    """rumpbundle on a terminal of its own."""
+
+    def __init__(self, *words: str | Path, cwd: Path) -> None:
+        self.pid, self.fd = pty.fork()
+        if not self.pid:
+            os.chdir(cwd)
+            os.execv(sys.executable, [*COMMAND, *map(str, words)])
+        self.said = b""
+        self.before = termios.tcgetattr(self.fd)
+
+    def until(self, text: bytes) -> None:
+        deadline = time.monotonic() + 60
+        while text not in self.said:
+            assert select.select([self.fd], [], [], max(deadline - time.monotonic(), 0))[0], self.said
+            self.said += os.read(self.fd, 4096)
+
+    def end(self) -> int:
+        """Return the exit status."""
+        deadline = time.monotonic() + 30
+        while not (ended := os.waitpid(self.pid, os.WNOHANG))[0]:
+            assert time.monotonic() < deadline, self.said
+            if select.select([self.fd], [], [], 0.05)[0]:
+                try:
+                    self.said += os.read(self.fd, 4096)
+                except OSError:
+                    time.sleep(0.05)
+        return ended[1]
+
+
+@pytest.mark.boot
+@pytest.mark.parametrize(("keys", "status"), [(b"\x03", 130), (b"\x01x", 0)])
+def test_the_way_out_restores_the_terminal(tmp_path: Path, keys: bytes, status: int):
+    image = disk(tmp_path, "type: ", "echo")
+    terminal = OnTerminal("run", image, "--boot", "qemu", "--accel", "tcg", cwd=tmp_path)
+    terminal.until(b"type: ")
+    assert not termios.tcgetattr(terminal.fd)[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
+    os.write(terminal.fd, b"hello \x01\x03 you")
+    terminal.until(b"hello \x03 you")
+    os.write(terminal.fd, keys)
+    assert os.waitstatus_to_exitcode(terminal.end()) == status
+    assert termios.tcgetattr(terminal.fd) == terminal.before
+
+
+def qemus(mark: Path) -> list[str]:
+    """Return the command lines of processes that mention *mark*."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        except OSError:
+            continue
+        if str(mark) in line:
+            found.append(line)
+    return found
+
+
+@pytest.mark.boot
+def test_sigkill_leaves_neither_process_nor_file_nor_raw_terminal(
+    app: Path, tmp_path_factory: pytest.TempPathFactory
+):
+    scratch = tmp_path_factory.mktemp("scratch")
+    image = disk(app.parent, "type: ", "echo")
+    os.environ["TMPDIR"] = str(scratch)
+    try:
+        terminal = OnTerminal("run", image, "--boot", "qemu", "--accel", "tcg", cwd=app.parent)
+        bundled = subprocess.Popen(
+            [*COMMAND, "--boot", "qemu", str(app), "--accel", "tcg", "--gdb", "41234", "-v"], stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+    finally:
+        del os.environ["TMPDIR"]
+    with bundled:
+        terminal.until(b"type: ")
+        assert bundled.stderr is not None
+        assert any("qemu-system-x86_64" in line for line in bundled.stderr)
+        assert len(qemus(image)) >= 2
+        os.kill(terminal.pid, signal.SIGKILL)
+        bundled.kill()
+    terminal.end()
+    deadline = time.monotonic() + 10
+    while (left := qemus(image) + qemus(Path("tcp:127.0.0.1:41234"))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left
+    assert os.listdir(scratch) == []
+    assert termios.tcgetattr(terminal.fd)[3] & (termios.ICANON | termios.ECHO)
+
+
+# --- the debugger ---
+
+
+@pytest.mark.boot
+def test_gdb_stops_at_the_entry(app: Path):
+    require("gdb")
+    entry = int(re.search(r"Entry point address:\s+(0x[0-9a-f]+)", _readelf(app))[1], 16)
+    with rumpbundle.launch(app, accel="tcg", gdb=41235) as guest:
+        script = [
+            "target remote 127.0.0.1:41235",
+            f"hbreak *{entry:#x}",
+            "continue",
+            'printf "at %x\\n", $pc',
+            "kill",
+        ]
+        words = [word for line in script for word in ("-ex", line)]
+        deadline = time.monotonic() + 10
+        while True:
+            done = subprocess.run(["gdb", "-nx", "-batch", *words], capture_output=True, text=True, timeout=60)
+            if "Connection refused" not in done.stderr or time.monotonic() > deadline:
+                break
+        assert f"at {entry:x}" in done.stdout, done.stdout + done.stderr
+        assert "testkernel" not in guest.console.text
+
+
+def _readelf(path: Path) -> str:
+    require("readelf")
+    return subprocess.run(["readelf", "-h", path], capture_output=True, text=True, check=True).stdout
