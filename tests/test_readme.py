@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,9 +29,11 @@ def pattern(shown: str) -> str:
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[0][2:40])
 def test_the_readme_shows_true_output(block, tmp_path):
     require("gcc")
-    subprocess.run(["make", "-s", "-C", ROOT / "examples" / "hello", f"OUT={tmp_path}/app.bin"], check=True, timeout=60)
-    if not (tmp_path / "app.bin").exists():
-        (tmp_path / "app.bin").write_bytes((ROOT / "examples" / "hello" / "hello.bin").read_bytes())
+    example = ROOT / "examples" / "hello"
+    with open(example / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run(["make", "-s", "-C", example], check=True, timeout=60)
+    shutil.copyfile(example / "hello.bin", tmp_path / "app.bin")
     bin = tmp_path / "path"
     bin.mkdir()
     (bin / "rumpbundle").write_text(f'#!/bin/sh\nexec {sys.executable} -m rumpbundle "$@"\n')
