@@ -43,6 +43,6 @@ def test_the_readme_shows_true_output(block, tmp_path):
         command, _, shown = step.partition("\n")
         done = subprocess.run(
             command, shell=True, cwd=tmp_path, env=env, timeout=120, text=True, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            capture_output=True,
         )  # fmt: skip
         assert re.fullmatch(pattern(shown), done.stdout, re.DOTALL), f"$ {command}\n{done.stdout}{done.stderr}"
