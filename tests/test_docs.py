@@ -29,8 +29,9 @@ def commands() -> list[tuple[str, click.Command]]:
 @pytest.mark.parametrize(("name", "command"), commands(), ids=lambda value: value if isinstance(value, str) else "")
 def test_every_command_and_option_is_documented(name, command):
     text = (ROOT / "docs" / "cli.md").read_text("utf-8")
-    assert f"`{name}`" in text or f"rumpbundle {name}" in text
+    assert command.hidden or f"`{name}`" in text or f"rumpbundle {name}" in text
     assert command.help
+    assert command.short_help or len(command.help.split(".")[0]) < 80
     for parameter in command.params:
         if isinstance(parameter, click.Option) and not parameter.hidden:
             assert parameter.help, f"{name} {parameter.opts}"
