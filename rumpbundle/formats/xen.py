@@ -107,6 +107,7 @@ FORMAT = Format(
     name="xen",
     suffix=".xen/",
     summary="directory for Xen's xl: kernel (PV, PVH) or disk (HVM), xl.cfg, configuration for xenstore",
+    targets=("xen-pv", "xen-hvm"),
     write_kit=_write_kit,
     commands=_commands,
     needs_disk=False,

@@ -1,0 +1,287 @@
+"""``rumpbundle inspect``: what a kernel or a finished image is, in every layer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rumpbundle.cli.render import size
+from rumpbundle.cli.sections import Section, show
+from rumpbundle.errors import UsageError
+from rumpbundle.images.filesystem import Entry
+from rumpbundle.inspect import Image, inspect
+from rumpbundle.inspect.image import Text, Volume
+from rumpbundle.output import check_free, staged_file
+from rumpbundle.unikernel import Firmware, Unikernel
+
+_FILES = 40
+"""Files of a volume shown unless all are asked for."""
+
+
+@click.command("inspect", short_help="what a kernel or a finished image is, in every layer")
+@click.argument("file", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print everything, machine-readable.")
+@click.option("--svg", type=click.Path(path_type=Path), help="Draw the image's disk to scale into this file.")
+@click.option("--all", "everything", is_flag=True, help=f"List all files, not the first {_FILES} of a volume.")
+@click.option("--force", is_flag=True, help="Overwrite an existing picture.")
+def command(file: str, as_json: bool, svg: Path | None, everything: bool, force: bool) -> None:
+    """Say what FILE is: of a kernel its protocols, family and drivers; of an image of any format every layer from the
+    container to the files.
+    """
+    if svg is not None:
+        check_free(svg, force=force)
+    found = inspect(file)
+    if svg is not None:
+        if isinstance(found, Unikernel):
+            raise UsageError("is a kernel; a picture is drawn of an image", where=file)
+        from rumpbundle.inspect.picture import svg as drawn
+
+        with staged_file(svg, force=force) as staged, open(staged.fd, "wb", closefd=False) as out:
+            out.write(drawn(found).encode())
+    if as_json:
+        described = _kernel_json(found) if isinstance(found, Unikernel) else _image_json(found)
+        click.echo(json.dumps(described, indent=1))
+    elif isinstance(found, Unikernel):
+        show(list(_kernel(found)))
+    else:
+        show(list(_image(found, everything)))
+
+
+# -- a kernel ----------------------------------------------------------------------------------------------
+
+
+def _starts(kernel: Unikernel) -> dict[str, str]:
+    """Return how each firmware starts *kernel*: a protocol, or nothing."""
+    return {firmware.value: str(kernel.protocol_for(firmware) or "") for firmware in Firmware}
+
+
+def _kernel(kernel: Unikernel) -> Iterator[Section]:
+    facts = [
+        ("file", f"{size(kernel.content.size)}, {kernel.executable} for {kernel.machine}"),
+        ("compressed", kernel.compression),
+        ("family", f"{kernel.family}" + (f", {kernel.target}" if kernel.target else "")),
+        ("drivers", ", ".join(sorted(kernel.drivers))),
+        ("boots", ", ".join(f"{f.upper()} by {p}" for f, p in _starts(kernel).items() if p)),
+        ("refused", kernel.refusal),
+        ("advice", kernel.advice),
+        ("loads to", _range(kernel.load)),
+        ("enters at", "" if kernel.entry is None else f"{kernel.entry:#x}"),
+        ("PVH entry", "" if kernel.pvh_entry is None else f"{kernel.pvh_entry:#x}"),
+        ("cmdline", "" if kernel.cmdline_limit is None else f"at most {kernel.cmdline_limit} bytes"),
+        ("repaired", "; ".join(kernel.repairs)),
+        ("sha256", kernel.content.sha256()),
+    ]
+    yield Section(title=kernel.name, rows=tuple((name, value) for name, value in facts if value))
+    if kernel.headers:
+        rows = tuple(
+            (each.kind, each.detail, f"not usable: {each.flaw}" if each.flaw else "") for each in kernel.headers
+        )
+        yield Section(title="boot headers", rows=rows)
+    if kernel.devices:
+        yield Section(title="devices it asks for", rows=tuple((each.kind, each.name) for each in kernel.devices))
+    if kernel.xen_notes:
+        yield Section(title="Xen notes", rows=tuple((name, _note(value)) for name, value in kernel.xen_notes))
+    if kernel.troubles:
+        troubles = tuple((f"{each.protocol} under {each.firmware.upper()}", each.reason) for each in kernel.troubles)
+        yield Section(title="known troubles", rows=troubles)
+
+
+def _range(load: range | None) -> str:
+    return "" if load is None else f"{load.start:#x}-{load.stop:#x} ({size(len(load))})"
+
+
+def _note(value: int | str) -> str:
+    return f"{value:#x}" if isinstance(value, int) else value
+
+
+def _kernel_json(kernel: Unikernel) -> dict[str, Any]:
+    return {
+        "kind": "kernel",
+        "name": kernel.name,
+        "size": kernel.content.size,
+        "sha256": kernel.content.sha256(),
+        "executable": kernel.executable,
+        "machine": kernel.machine,
+        "compression": kernel.compression,
+        "family": str(kernel.family),
+        "target": kernel.target,
+        "drivers": sorted(kernel.drivers),
+        "protocols": [str(protocol) for protocol in kernel.protocols],
+        "boot": {firmware: protocol or None for firmware, protocol in _starts(kernel).items()},
+        "load": None if kernel.load is None else [kernel.load.start, kernel.load.stop],
+        "entry": kernel.entry,
+        "pvh_entry": kernel.pvh_entry,
+        "cmdline_limit": kernel.cmdline_limit,
+        "headers": [{"kind": each.kind, "detail": each.detail, "flaw": each.flaw} for each in kernel.headers],
+        "devices": [{"name": each.name, "kind": each.kind} for each in kernel.devices],
+        "xen_notes": dict(kernel.xen_notes),
+        "troubles": [
+            {"protocol": str(each.protocol), "firmware": str(each.firmware), "reason": each.reason}
+            for each in kernel.troubles
+        ],
+        "repairs": list(kernel.repairs),
+        "refusal": kernel.refusal,
+        "advice": kernel.advice,
+    }
+
+
+# -- an image ----------------------------------------------------------------------------------------------
+
+
+def _image(image: Image, everything: bool) -> Iterator[Section]:
+    facts = [("container", image.container), *((name, str(value)) for name, value in image.facts.items())]
+    facts += [("file", f"{image.file_size} bytes ({size(image.file_size)})")]
+    facts += [("disk", f"{image.disk_size} bytes ({size(image.disk_size)})")]
+    yield Section(title=image.name, rows=tuple(facts))
+    if image.members:
+        rows = tuple((str(each.offset), str(each.size), each.name) for each in image.members)
+        yield Section(title="archive", head=("offset", "bytes", "name"), rows=rows, right=frozenset((0, 1)))
+    if image.manifest is not None:
+        yield _bundle(image)
+    for table in image.tables:
+        slots = tuple(
+            (
+                str(s.number),
+                str(s.offset),
+                str(s.size),
+                s.meaning or s.type,
+                s.name,
+                "active" if s.active else "",
+                s.id,
+            )
+            for s in table.slots
+        )
+        head = ("#", "offset", "bytes", "type", "name", "", "id")
+        yield Section(title=f"{table.kind.upper()} {table.id}", head=head, rows=slots, right=frozenset((0, 1, 2)))
+    yield from (_catalog(volume) for volume in image.volumes if volume.boot_entries)
+    for volume in image.volumes:
+        yield _volume(volume, everything)
+    yield from _texts("boot configuration", image.boot_configs)
+    yield from _texts("guest configuration", image.guest_configs)
+    if image.flaws:
+        yield Section(title="problems", text=image.flaws)
+
+
+def _catalog(volume: Volume) -> Section:
+    rows = tuple(
+        (each.platform, "bootable" if each.bootable else "not bootable", str(each.offset), str(each.size))
+        for each in volume.boot_entries
+    )
+    head = ("firmware", "", "offset", "bytes")
+    return Section(title="El Torito boot catalog", head=head, rows=rows, right=frozenset((2, 3)))
+
+
+def _bundle(image: Image) -> Section:
+    """Return what the manifest says. It comes from a file: nothing in it is as expected until looked at."""
+    manifest = image.manifest or {}
+    boot = manifest.get("boot")
+    kernel = manifest.get("kernel")
+    rows = [
+        ("digest", image.digest),
+        ("name", str(manifest.get("name", ""))),
+        ("kernel", str(kernel.get("name", "")) if isinstance(kernel, dict) else ""),
+        ("family", str(manifest.get("family", ""))),
+        ("boots", ", ".join(f"{str(k).upper()} by {v}" for k, v in boot.items()) if isinstance(boot, dict) else ""),
+        ("cmdline", str(manifest.get("cmdline", ""))),
+        ("made by", f"rumpbundle {manifest.get('rumpbundle', '?')}"),
+    ]
+    return Section(title="bundle (/rumpbundle.json)", rows=tuple(row for row in rows if row[1]))
+
+
+def _volume(volume: Volume, everything: bool) -> Section:
+    label = f" “{volume.label}”" if volume.label else ""
+    facts = "".join(f", {name} {value}" for name, value in volume.facts.items())
+    title = f"{volume.kind}{label}: {volume.where}, {size(volume.size)}{facts}"
+    shown = volume.entries if everything else volume.entries[:_FILES]
+    more = len(volume.entries) - len(shown)
+    return Section(
+        title=title,
+        rows=tuple(map(_entry, shown)),
+        text=(f"… and {more} more (--all)",) if more else (),
+        right=frozenset((1,)),
+    )
+
+
+_MARKS = {"file": "-", "directory": "d", "symlink": "l", "special": "?"}
+
+
+def _entry(entry: Entry) -> tuple[str, str, str]:
+    mode = f"{_MARKS[entry.kind]}{entry.mode:04o}" if entry.mode else _MARKS[entry.kind]
+    name = f"{entry.path} -> {entry.target}" if entry.kind == "symlink" else entry.path
+    return mode, str(entry.size) if entry.kind == "file" else "", name
+
+
+def _texts(title: str, texts: tuple[Text, ...]) -> Iterator[Section]:
+    """Yield a section a text; files with the same text share one."""
+    paths: dict[str, list[str]] = {}
+    for each in texts:
+        paths.setdefault(each.text, []).append(each.path)
+    for text, where in paths.items():
+        yield Section(title=f"{title} ({', '.join(where)})", text=tuple(text.splitlines()))
+
+
+def _image_json(image: Image) -> dict[str, Any]:
+    return {
+        "kind": "image",
+        "name": image.name,
+        "container": {"format": image.container, "bytes": image.file_size, **_printable(dict(image.facts))},
+        "members": [{"name": each.name, "offset": each.offset, "bytes": each.size} for each in image.members],
+        "disk": {"bytes": image.disk_size},
+        "tables": [
+            {
+                "kind": table.kind,
+                "id": table.id,
+                "partitions": [
+                    {
+                        "number": slot.number, "type": slot.type, "meaning": slot.meaning, "offset": slot.offset,
+                        "bytes": slot.size, "name": slot.name, "id": slot.id, "active": slot.active,
+                    }
+                    for slot in table.slots
+                ],
+            }
+            for table in image.tables
+        ],
+        "volumes": [_volume_json(volume) for volume in image.volumes],
+        "boot_configs": [{"path": each.path, "text": each.text} for each in image.boot_configs],
+        "guest_configs": [{"path": each.path, "text": each.text} for each in image.guest_configs],
+        "manifest": image.manifest,
+        "digest": image.digest or None,
+        "problems": list(image.flaws),
+    }  # fmt: skip
+
+
+def _volume_json(volume: Volume) -> dict[str, Any]:
+    return {
+        "kind": volume.kind,
+        "label": volume.label,
+        "where": volume.where,
+        "offset": volume.offset,
+        "bytes": volume.size,
+        **_printable(dict(volume.facts)),
+        "boot_catalog": [
+            {"firmware": each.platform, "bootable": each.bootable, "offset": each.offset, "bytes": each.size}
+            for each in volume.boot_entries
+        ],
+        "entries": [
+            _printable({"path": each.path, "kind": each.kind})
+            | ({"bytes": each.size} if each.kind == "file" else {})
+            | ({"mode": f"{each.mode:04o}"} if each.mode else {})
+            | (_printable({"target": each.target}) if each.kind == "symlink" else {})
+            | ({"offset": volume.offset + each.spans[0].offset} if each.spans and each.spans[0].offset else {})
+            for each in volume.entries
+        ],
+    }
+
+
+def _printable(values: dict[str, Any]) -> dict[str, Any]:
+    """Return *values* with bytes that are no UTF-8 written as escapes, which JSON can carry."""
+    return {
+        key: value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if isinstance(value, str)
+        else value
+        for key, value in values.items()
+    }

@@ -1,0 +1,70 @@
+"""Titled tables and texts: aligned lines where they are read by programs or pages, drawn tables on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+
+from rumpbundle.errors import one_line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A *title* with a table (*rows*, under *head* if it needs one) and lines of *text*."""
+
+    title: str
+    head: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    text: tuple[str, ...] = ()
+    right: frozenset[int] = frozenset()
+    """Columns of numbers, which end where they would begin otherwise."""
+
+
+def show(sections: Sequence[Section]) -> None:
+    """Print *sections* to standard output."""
+    if sys.stdout.isatty():
+        _draw(sections)
+    else:
+        click.echo("\n\n".join(map(plain, sections)))
+
+
+def plain(section: Section) -> str:
+    """Return *section* as lines without trailing blanks."""
+    table = [tuple(map(one_line, row)) for row in ((section.head, *section.rows) if section.head else section.rows)]
+    columns = max((len(row) for row in table), default=0)
+    widths = [max((len(row[at]) for row in table if at < len(row)), default=0) for at in range(columns)]
+    lines = [one_line(section.title)]
+    for row in table:
+        cells = [
+            cell.rjust(widths[at]) if at in section.right else cell.ljust(widths[at]) for at, cell in enumerate(row)
+        ]
+        lines.append(("  " + "  ".join(cells)).rstrip())
+    lines += [("  " + one_line(line)).rstrip() for line in section.text]
+    return "\n".join(lines)
+
+
+def _draw(sections: Sequence[Section]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for section in sections:
+        console.print(Text(one_line(section.title), style="bold"))
+        if section.rows:
+            table = Table(
+                box=box.SIMPLE_HEAD if section.head else None, show_header=bool(section.head), pad_edge=True
+            )
+            for at in range(max(map(len, (*section.rows, section.head)))):
+                title = section.head[at] if at < len(section.head) else ""
+                table.add_column(title, justify="right" if at in section.right else "left", overflow="fold")
+            for row in section.rows:
+                table.add_row(*(Text(one_line(cell)) for cell in row))
+            console.print(table)
+        for line in section.text:
+            console.print(Text(f"  {one_line(line)}", style="dim"))
+        console.print()
