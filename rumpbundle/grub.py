@@ -187,6 +187,8 @@ def _console(console: str) -> list[str]:
     return [
         # A machine without COM1 has no serial terminal; then the screen is all there is.
         "if serial --unit=0 --speed=115200; then",
+        # Serial consoles are logged and read in terminals that are somebody's: GRUB must not clear them.
+        "  terminfo serial dumb",
         f"  terminal_output {both}",
         f"  terminal_input {both}",
         "fi",

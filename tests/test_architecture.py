@@ -14,7 +14,7 @@ PACKAGE = Path(rumpbundle.__file__).parent
 LAYERS = (
     {"errors", "events"},
     {"host", "output"},
-    {"tools", "binary", "identity", "parallel"},
+    {"tools", "binary", "identity", "parallel", "rockridge"},
     {"content", "jsontext", "gzip_member"},
     {"tree"},
     {"kernels", "cpio"},

@@ -308,6 +308,11 @@ REFUSED = {
         "is a relocatable object file",
         "link it first",
     ),
+    "object-of-a-loader": (
+        synthetic.elf(sections=[Section(".text", multiboot1(checksum=1))], type=synthetic.REL),
+        "is a relocatable object file",
+        "link it first",
+    ),
     "core": (synthetic.elf([Segment(bytes(64))], type=synthetic.CORE), "is a core dump", None),
     "aarch64-program": (
         synthetic.elf([Segment(bytes(64))], machine=synthetic.AARCH64),

@@ -19,7 +19,7 @@ from rumpbundle import __version__
 from rumpbundle import formats as registry  # rumpbundle.cli.formats is a command
 from rumpbundle.errors import Interrupted, RumpbundleError, one_line
 
-_COMMANDS = ("boot", "build", "check", "component", "config", "formats", "inspect", "run", "volume")
+_COMMANDS = ("boot", "build", "cat", "check", "component", "config", "formats", "inspect", "ls", "run", "volume")
 """Commands that are no formats: modules of this package with a ``command``."""
 
 

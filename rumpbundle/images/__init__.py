@@ -62,7 +62,9 @@ def _disk_in(medium: Medium) -> Disk:
 
         return open_vhd(medium)
     if is_tar(head):
-        return _disk_in(disk_member(medium, ".vmdk"))
+        from rumpbundle.images.vmdk import open_vmdk
+
+        return open_vmdk(disk_member(medium, ".vmdk"))  # not whatever it may be: archives nest endlessly
     if head.startswith(b"\x1f\x8b"):
         return RawDisk(disk_member(Inflated(medium), "disk.raw"))
     return RawDisk(medium)

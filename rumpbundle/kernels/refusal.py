@@ -13,35 +13,15 @@ _UNIKERNEL = "bundle a unikernel or a kernel with a Multiboot header; a program 
 
 def of_kernel(anatomy: Anatomy) -> tuple[str, str]:
     """Return why no disk image boots this kernel and what to do; both empty if it is no kernel at all."""
-    machine = anatomy.machine
     if anatomy.solo5 and anatomy.solo5 != "virtio":
         return _solo5(anatomy.solo5)
-    if anatomy.is_vmlinux and machine in ("i386", "x86-64"):
-        by_xen = "; Xen can start this one: rumpbundle xen" if anatomy.xen else ""
-        return (
-            "is an uncompressed Linux kernel (vmlinux), which no boot loader on a disk starts",
-            f"bundle its bzImage (vmlinuz) instead{by_xen}",
-        )
-    if anatomy.is_xen_pv and machine in ("i386", "x86-64"):
-        return (
-            "is a Xen PV kernel, which only Xen's domain builder starts",
-            "make a Xen kit of it: rumpbundle xen",
-        )
     if anatomy.elf is not None:
-        found = _elf_kernel(anatomy, anatomy.elf)
-        if found[0]:
-            return found
+        return _elf_kernel(anatomy, anatomy.elf)
     if anatomy.pe is not None:
         return _pe_kernel(anatomy.pe) if anatomy.pe.is_efi else ("", "")
-    for header in (anatomy.multiboot2, anatomy.multiboot1):
-        if header is not None and header.flaw:
-            return (
-                header.flaw,
-                "link the header nearer to the start of the file" if "only in the" in header.flaw else "",
-            )
-    if anatomy.setup is not None:
+    if anatomy.setup is not None and anatomy.setup.flaw:
         return anatomy.setup.flaw, ""
-    return "", ""
+    return _by_header(anatomy)
 
 
 def _solo5(target: str) -> tuple[str, str]:
@@ -63,14 +43,20 @@ def _pe_kernel(image: Pe) -> tuple[str, str]:
 
 
 def _elf_kernel(anatomy: Anatomy, found: Elf) -> tuple[str, str]:
-    if found.flaw or found.type not in (elf.ET_EXEC, elf.ET_DYN) or _interpreter(found):
-        return "", ""
-    header = anatomy.multiboot2 or anatomy.multiboot1
-    if found.machine not in ("i386", "x86-64"):
-        known = header is not None or anatomy.has_unikraft_sections or bool(anatomy.xen) or bool(anatomy.solo5)
-        return (f"is a kernel for {found.machine}", ELSEWHERE) if known else ("", "")
-    if header is not None:
-        return "", ""
+    if found.machine not in ("i386", "x86-64") and not found.flaw:
+        marks = (anatomy.multiboot1, anatomy.multiboot2, anatomy.has_unikraft_sections, anatomy.xen, anatomy.solo5)
+        return (f"is a kernel for {found.machine}", ELSEWHERE) if any(marks) else ("", "")
+    if anatomy.is_vmlinux:
+        by_xen = "; Xen can start this one: rumpbundle xen" if anatomy.xen else ""
+        return (
+            "is an uncompressed Linux kernel (vmlinux), which no boot loader on a disk starts",
+            f"bundle its bzImage (vmlinuz) instead{by_xen}",
+        )
+    if anatomy.is_xen_pv:
+        return "is a Xen PV kernel, which only Xen's domain builder starts", "make a Xen kit of it: rumpbundle xen"
+    if anatomy.multiboot1 is not None or anatomy.multiboot2 is not None:
+        # Programs that deal with kernels hold the magic number too.
+        return ("", "") if _is_ordinary(found) else _by_header(anatomy)
     if anatomy.has_unikraft_sections:
         return (
             "is a Unikraft kernel without a Multiboot header, as Firecracker boots it (lxboot)",
@@ -84,6 +70,12 @@ def _elf_kernel(anatomy: Anatomy, found: Elf) -> tuple[str, str]:
     return "", ""
 
 
+def _by_header(anatomy: Anatomy) -> tuple[str, str]:
+    """Return what is wrong with the Multiboot header, if there is one."""
+    flaw = next((h.flaw for h in (anatomy.multiboot2, anatomy.multiboot1) if h is not None), "")
+    return flaw, "link the header nearer to the start of the file" if "looks only in" in flaw else ""
+
+
 def of_other(anatomy: Anatomy) -> tuple[str, str]:
     """Return what a file is that is no kernel, as a phrase that begins with a verb, and what to do instead."""
     found = anatomy.elf
@@ -92,12 +84,11 @@ def of_other(anatomy: Anatomy) -> tuple[str, str]:
         return problem or foreign.guess(anatomy.view) or "is no kernel of any known kind", hint
     if found.flaw:
         return found.flaw, ""
-    if found.type == elf.ET_REL:
-        return "is a relocatable object file", "link it first"
-    if found.type == elf.ET_CORE:
-        return "is a core dump", ""
     if found.type not in (elf.ET_EXEC, elf.ET_DYN):
-        return "is an ELF file, but no executable one", ""
+        return {
+            elf.ET_REL: ("is a relocatable object file", "link it first"),
+            elf.ET_CORE: ("is a core dump", ""),
+        }.get(found.type, ("is an ELF file, but no executable one", ""))
     where = "" if found.machine in ("i386", "x86-64") else f" for {found.machine}"
     if found.has_soname:
         return f"is a shared library{where}", _UNIKERNEL
@@ -109,6 +100,11 @@ def of_other(anatomy: Anatomy) -> tuple[str, str]:
         "is an ELF program without a boot header: an ordinary static program, or a kernel nothing can boot",
         _UNIKERNEL,
     )
+
+
+def _is_ordinary(found: Elf) -> bool:
+    """Whether it is an object file, a shared library or a program for a dynamic linker."""
+    return found.type not in (elf.ET_EXEC, elf.ET_DYN) or found.has_soname or _interpreter(found)
 
 
 def _interpreter(found: Elf) -> bool:

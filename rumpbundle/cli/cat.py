@@ -1,0 +1,26 @@
+"""``rumpbundle cat``: one file of a finished image."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from rumpbundle.images import open_disk
+from rumpbundle.images.volumes import cat
+
+
+@click.command("cat", short_help="a file in a finished image of any format, to standard output")
+@click.argument("image", type=click.Path())
+@click.argument("path")
+def command(image: str, path: str) -> None:
+    """Write the file at PATH in IMAGE to standard output, byte for byte.
+
+    `rumpbundle ls IMAGE` lists what there is. A PATH is looked for in each of its file systems, or in one:
+    fat:/EFI/BOOT/BOOTX64.EFI.
+    """
+    out = sys.stdout.buffer
+    with open_disk(image) as disk:
+        for chunk in cat(disk, path):
+            out.write(chunk)
+    out.flush()

@@ -1,0 +1,44 @@
+"""``rumpbundle ls``: the files in a finished image."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from rumpbundle.errors import one_line
+from rumpbundle.images import open_disk
+from rumpbundle.images.filesystem import Entry
+from rumpbundle.images.volumes import Volume, mode_text, select, volumes
+
+
+@click.command("ls", short_help="the files in a finished image of any format")
+@click.argument("image", type=click.Path())
+@click.argument("path", default="")
+@click.option("--json", "as_json", is_flag=True, help="Print a machine-readable list.")
+def command(image: str, path: str, as_json: bool) -> None:
+    """List the files in IMAGE, or those at and below PATH.
+
+    IMAGE is a finished image of any format. A PATH is looked for in each of its file systems, or in one:
+    fat:/EFI/BOOT.
+    """
+    with open_disk(image) as disk:
+        listed = select(volumes(disk), path)
+        if as_json:
+            click.echo(json.dumps([_described(*each) for each in listed], indent=1))
+            return
+        for volume, entry in listed:
+            target = f" -> {entry.target}" if entry.kind == "symlink" else ""
+            click.echo(f"{mode_text(entry)} {entry.size:>12} {one_line(f'{volume.name}:{entry.path}{target}')}")
+
+
+def _described(volume: Volume, entry: Entry) -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "volume": volume.name,
+        "path": one_line(entry.path),
+        "kind": entry.kind,
+        "size": entry.size,
+        "mode": f"{entry.mode:04o}",
+    }
+    return value | ({"target": one_line(entry.target)} if entry.kind == "symlink" else {})

@@ -1,0 +1,101 @@
+"""``rumpbundle ls`` and ``cat`` open what we write in every format, down to the files."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from support import kernels
+
+from rumpbundle import formats
+from rumpbundle.cli import main
+
+KERNEL = "/boot/kernel/app.bin"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A directory with app.bin, a data file, and an image of each disk format of them."""
+    directory = tmp_path_factory.mktemp("images")
+    (directory / "app.bin").write_bytes(kernels.build("multiboot").read_bytes())
+    (directory / "data").mkdir()
+    (directory / "data" / "hello").write_text("hello, volume\n")
+    names = [name for name in formats.names() if name != "xen"]
+    vhds = ["vmdk:stream", "vhd:fixed"]
+    volume = f"{directory}/data:/data:2M"
+    argv = ["build", f"{directory}/app.bin", "-f", ",".join([*names, *vhds]), "-o", str(directory), "-q"]
+    assert main([*argv, "--volume", volume, "--cmdline", "x"]) in (0, 2)
+    if not (directory / "app.iso").exists():
+        assert main(argv) == 0  # a guest that can be given no volume
+    return directory
+
+
+def run(capsysbinary, *argv: str) -> tuple[int, bytes, str]:
+    status = main(argv)
+    out, err = capsysbinary.readouterr()
+    return status, out, err.decode()
+
+
+def outputs() -> list[str]:
+    files = []
+    for name in formats.names():
+        if name != "xen":
+            files += [f"app{formats.find(name).suffix.rstrip('/')}"]
+    return [*files, "app.stream.vmdk", "app.fixed.vhd"]
+
+
+@pytest.mark.parametrize("name", outputs())
+def test_every_format_shows_the_same_files(images, capsysbinary, name):
+    status, out, err = run(capsysbinary, "ls", str(images / name), "--json")
+    assert (status, err) == (0, "")
+    listed = json.loads(out)
+    assert listed == json.loads(run(capsysbinary, "ls", str(images / "app.iso"), "--json")[1])
+    assert {entry["volume"] for entry in listed} >= {"iso9660", "fat"}
+    status, out, err = run(capsysbinary, "cat", str(images / name), KERNEL)
+    assert (status, err) == (0, "")
+    assert out == (images / "app.bin").read_bytes()
+
+
+def test_a_path_may_name_its_file_system(images, capsysbinary):
+    image = str(images / "app.vmdk")
+    loader = run(capsysbinary, "cat", image, "fat:/EFI/BOOT/BOOTX64.EFI")[1]
+    assert loader.startswith(b"MZ")
+    assert run(capsysbinary, "cat", image, "iso9660:EFI/BOOT/BOOTX64.EFI/")[1] == loader
+    lines = run(capsysbinary, "ls", image, "fat:/EFI")[1].decode().splitlines()
+    assert [line.split()[-1] for line in lines][:2] == ["fat:/EFI", "fat:/EFI/BOOT"]
+    assert lines[0].startswith("d?????????")
+    size = os.path.getsize(images / "app.bin")
+    assert run(capsysbinary, "ls", image, KERNEL)[1].decode() == f"-rw-r--r-- {size:>12} iso9660:{KERNEL}\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("cat", "app.iso", "/nope"), "error: /nope: no such file in the image"),
+        (("ls", "app.iso", "fat:/boot"), "error: fat:/boot: no such file in the image"),
+        (("cat", "app.iso", "/boot"), "error: /boot: is a directory, no file"),
+        (("cat", "app.iso", "/"), "error: /: is a directory, no file"),
+        (("ls", "app.bin"), "error: app.bin: holds no file system we can read"),
+        (("cat", "app.bin", "/x"), "error: app.bin: holds no file system we can read"),
+        (("ls", "nope"), "error: nope: no such file"),
+        (("ls", "data"), "error: data/volume.raw: no such file"),
+    ],
+)
+def test_what_is_not_there_is_one_line(images, capsysbinary, monkeypatch, argv, message):
+    monkeypatch.chdir(images)
+    status, out, err = run(capsysbinary, *argv)
+    assert (status, out) == (2, b"")
+    assert err.splitlines()[0] == message
+
+
+def test_a_cut_image_is_one_line(images, capsysbinary, tmp_path):
+    for name in outputs():
+        path = images / name
+        path = path / "volume.raw" if path.is_dir() else path
+        cut = tmp_path / Path(name).name
+        cut.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+        status, _, err = run(capsysbinary, "cat", str(cut), "/rumpbundle.json")
+        assert status in (0, 2)
+        assert err.count("error:") == (status == 2)

@@ -1,0 +1,64 @@
+"""The documentation names what there is, and its examples work."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+import rumpbundle
+from rumpbundle import formats
+from rumpbundle.cli import cli
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+
+
+def commands() -> list[tuple[str, click.Command]]:
+    context = click.Context(cli)
+    found = []
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        found.append((name, command))
+    return found
+
+
+@pytest.mark.parametrize(("name", "command"), commands(), ids=lambda value: value if isinstance(value, str) else "")
+def test_every_command_and_option_is_documented(name, command):
+    text = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    assert command.hidden or f"`{name}`" in text or f"rumpbundle {name}" in text
+    assert command.help
+    assert command.short_help or len(command.help.split(".")[0]) < 80
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and not parameter.hidden:
+            assert parameter.help, f"{name} {parameter.opts}"
+            longest = max(parameter.opts, key=len)
+            assert re.search(rf"`[^`]*{re.escape(longest)}\b", text), f"{name} {longest} is not in docs/cli.md"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_page_that_is_named_exists(page):
+    text = page.read_text("utf-8")
+    for name in re.findall(r"\bdocs/[a-z0-9_.-]+\.(?:md|json)\b", text):
+        assert (ROOT / name).exists(), f"{page.name} names {name}"
+    for name in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (page.parent / name).exists(), f"{page.name} links to {name}"
+
+
+def test_the_readme_names_every_format():
+    text = (ROOT / "README.md").read_text("utf-8")
+    for name in formats.names():
+        assert f"`{name}`" in text, name
+
+
+def test_the_api_page_names_every_public_name():
+    text = (ROOT / "docs" / "api.md").read_text("utf-8")
+    for name in rumpbundle.__all__:
+        assert re.search(rf"\b{name}\b", text), name
+
+
+def test_the_changelog_has_an_unreleased_head():
+    assert "\n## Unreleased\n" in (ROOT / "CHANGELOG.md").read_text("utf-8")
