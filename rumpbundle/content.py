@@ -313,6 +313,8 @@ class Content:
 
     def part(self, start: int, end: int) -> Content:
         """Return the bytes *start*..*end* of this content, without reading them."""
+        if start == 0 and end == self.size:
+            return self
         return Content(tuple(self._cut(start, end)))
 
     def _cut(self, start: int, end: int) -> Iterator[Source]:

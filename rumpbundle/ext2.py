@@ -364,15 +364,15 @@ class Volume:
                     offset += source.length
                 logical += length
         used = sum(run.count for run in runs)
-        pointers = array("I", _window(runs, 0, _DIRECT)).tobytes() if runs else b""
-        tops = []
+        tops = array("I", bytes(12))
         start = _DIRECT
         for depth in (1, 2, 3):
-            top, taken = self._pointers(runs, start, depth)
-            tops.append(top)
+            if not runs or runs[-1].logical + runs[-1].count <= start:
+                break
+            tops[depth - 1], taken = self._pointers(runs, start, depth)
             used += taken
             start += _POINTERS**depth
-        inode.block = inode.inline or pointers.ljust(48, b"\0") + array("I", tops).tobytes()
+        inode.block = inode.inline or _little(_window(runs, 0, _DIRECT) + tops)
         inode.sectors = used * (BLOCK // 512)
 
     def _pointers(self, runs: list[Run], start: int, depth: int) -> tuple[int, int]:
@@ -598,6 +598,8 @@ def _blocks_needed(inode: Inode) -> int:
     blocks = sum(count for _, count in inode.wanted)
     start = _DIRECT
     for depth in (1, 2, 3):
+        if not inode.wanted or sum(inode.wanted[-1]) <= start:
+            break
         blocks += sum(_tables(inode.wanted, start, depth, level) for level in range(1, depth + 1))
         start += _POINTERS**depth
     return blocks
