@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -256,13 +257,27 @@ def check_line(text: str) -> None:
             raise InputError(f"{name} cannot pass through the boot loader", where=repr(text))
 
 
+_QUOTED = re.compile(r'"([^"\\\']* [^"\\\']*)"(?= |$)')
+
+
 def _arguments(text: str) -> str:
     """Return *text* as arguments after which GRUB, joining them with blanks, gives the guest *text* again.
 
-    Words never hold blanks, which GRUB would wrap in quotes; runs of blanks survive as empty words.
+    An argument that holds blanks GRUB wraps in double quotes, so exactly the words so wrapped are given to it as one;
+    runs of blanks survive as empty words.
     """
-    _check_rewritten(text, "command line", "leave it out, or pass it in a module or file, which arrive byte for byte")
-    return "".join(f" {quote(word)}" for word in text.split(" ")) if text else ""
+    words: list[str] = []
+    position = 0
+    while text and position <= len(text):
+        if match := _QUOTED.match(text, position):
+            words.append(match[1])
+            position = match.end() + 1
+        else:
+            words.append(text[position:].partition(" ")[0])
+            position += len(words[-1]) + 1
+    hint = "leave it out, or pass it in a module or file, which arrive byte for byte"
+    _check_rewritten(" ".join(words), "command line", hint)
+    return "".join(f" {quote(word)}" for word in words)
 
 
 def _check_rewritten(text: str, what: str, hint: str) -> None:

@@ -79,26 +79,26 @@ def test_rumprun_by_file(family, length, tmp_path):
 
 
 LINE = "".join(c for c in PRINTABLE if c not in "\"'\\")
-"""Everything that passes a command line; blanks within a word do not."""
+"""Everything that passes a command line; a word with blanks arrives in double quotes."""
 WORD = LINE.replace(" ", "")
 
 
 @pytest.mark.parametrize("firmware", qemu.FIRMWARES)
 def test_solo5_by_command_line(family, firmware, tmp_path):
     family(Family.SOLO5, target="virtio")
-    config = Config(rc=(Program(bin="app", argv=("--ipv4=10.0.0.2/24", WORD)),))
+    config = Config(rc=(Program(bin="app", argv=("--ipv4=10.0.0.2/24", WORD, LINE)),))
     report, _ = booted(tmp_path, firmware=firmware, config=config)
-    assert report.cmdline.decode() == f"multiboot --ipv4=10.0.0.2/24 {WORD}"
+    assert report.cmdline.decode() == f'multiboot --ipv4=10.0.0.2/24 {WORD} "{LINE}"'
 
 
 def test_unikraft_by_command_line(family, tmp_path):
     family(Family.UNIKRAFT)
     network = Network(interface="eth0", type="inet", method="static", addr="10.0.0.2", mask=24, gw="10.0.0.1")
     value = WORD.replace("[", "").replace("]", "")
-    config = Config(env={"A": value}, net=(network,), rc=(Program(bin="app", argv=("-c", WORD)),))
+    config = Config(env={"A": value}, net=(network,), rc=(Program(bin="app", argv=("-c", "two words")),))
     report, _ = booted(tmp_path, config=config, cmdline="lib.param=1")
     assert report.cmdline.decode() == (
-        f"multiboot lib.param=1 env.vars=[ A={value} ] netdev.ip=10.0.0.2/24:10.0.0.1 -- -c {WORD}"
+        f'multiboot lib.param=1 env.vars=[ A={value} ] netdev.ip=10.0.0.2/24:10.0.0.1 -- -c "two words"'
     )
 
 

@@ -86,6 +86,27 @@ def test_runs_of_blanks_become_empty_words():
     assert "multiboot 'k' 'a' '' '' 'b' ''; then" in grub.config(menu(kernel="k", cmdline="a   b "))
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('x "a b" y', ["x", "a b", "y"]),
+        ('"--opt=a  b"', ["--opt=a  b"]),
+        ('"a b"  "c d" ', ["a b", "", "c d", ""]),
+    ],
+)
+def test_words_in_quotes_are_left_to_grub_to_quote(text, words):
+    command = grub.config(menu(kernel="k", cmdline=text)).split("if multiboot 'k'")[1].partition("; then")[0]
+    assert shlex.split(command) == words
+    # What GRUB does with them (grub_create_loader_cmdline).
+    assert " ".join(f'"{word}"' if " " in word else word for word in words) == text
+
+
+@pytest.mark.parametrize("text", ['x "a"', 'x"a b"', '"a b"x', '"a b', '"a \\" b"', '"it\'s a"'])
+def test_other_quotes_are_refused(text):
+    with pytest.raises(InputError, match="GRUB would put a backslash before each"):
+        grub.config(menu(cmdline=text))
+
+
 @pytest.mark.parametrize("character", ["\\", '"', "'"])
 def test_what_grub_would_rewrite_is_refused(character):
     with pytest.raises(InputError, match="GRUB would put a backslash before each") as caught:
