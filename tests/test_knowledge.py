@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support import tables as markdown
 
 from rumpbundle import knowledge
 from rumpbundle.errors import UsageError
@@ -105,3 +106,9 @@ def test_an_unknown_target_is_an_error_that_helps():
     with pytest.raises(UsageError) as caught:
         knowledge.platform("virtulbox")
     assert caught.value.hint == "did you mean virtualbox?"
+
+
+def test_the_page_shows_the_tables():
+    page = markdown.PAGE.read_text("utf-8")
+    shown = page.partition(markdown.BEGIN)[2].partition(markdown.END)[0]
+    assert shown == markdown.rendered(), "run: PYTHONPATH=.:tests python tests/support/tables.py"

@@ -155,6 +155,7 @@ FORMAT = Format(
     name="ec2",
     suffix=".ec2/",
     summary="Amazon EC2: a volume and a manifest with the requests that import and register it",
+    targets=("ec2",),
     write_kit=_write_kit,
     commands=_commands,
     options=Options,
