@@ -38,11 +38,8 @@ def rendered() -> str:
             )
             continue
         clock = " ".join([*guest.clock.all, *(["one of " + "/".join(guest.clock.any)] if guest.clock.any else [])])
-        name = f"{family} {target}".strip()
-        lines.append(
-            f"| {name} | {_drives(guest.disk)} | {_drives(guest.nic)} | {_prints(guest.console)} | {clock or 'unknown'} "
-            f"| {guest.disk.why} |"
-        )
+        cells = (f"{family} {target}".strip(), _drives(guest.disk), _drives(guest.nic), _prints(guest.console))
+        lines.append(f"| {' | '.join(cells)} | {clock or 'unknown'} | {guest.disk.why} |")
     return "\n".join(lines) + "\n"
 
 
