@@ -29,6 +29,7 @@ def test_the_whole_text_of_a_simple_menu():
     assert grub.config(menu(cmdline="app.bin -v", modules=(("/boot/modules/0/cfg", "a b"),))) == (
         "# Written by rumpbundle: boots one kernel and asks nothing.\n"
         "if serial --unit=0 --speed=115200; then\n"
+        "  terminfo serial dumb\n"
         "  terminal_output console serial\n"
         "  terminal_input console serial\n"
         "fi\n"
@@ -37,13 +38,13 @@ def test_the_whole_text_of_a_simple_menu():
         "  loaded=yes\n"
         '  if [ "$loaded" ]; then loaded=; '
         "if multiboot '/boot/kernel/app.bin' 'app.bin' '-v'; then loaded=yes; fi; fi\n"
-        "  if [ \"$loaded\" ]; then loaded=; if module '/boot/modules/0/cfg' 'a' 'b'; then loaded=yes; fi; fi\n"
+        "  if [ \"$loaded\" ]; then loaded=; if module --nounzip '/boot/modules/0/cfg' 'a' 'b'; then loaded=yes; fi; fi\n"
         '  if [ "$loaded" ]; then boot; fi\n'
         "else\n"
         "  loaded=yes\n"
         '  if [ "$loaded" ]; then loaded=; '
         "if multiboot '/boot/kernel/app.bin' 'app.bin' '-v'; then loaded=yes; fi; fi\n"
-        "  if [ \"$loaded\" ]; then loaded=; if module '/boot/modules/0/cfg' 'a' 'b'; then loaded=yes; fi; fi\n"
+        "  if [ \"$loaded\" ]; then loaded=; if module --nounzip '/boot/modules/0/cfg' 'a' 'b'; then loaded=yes; fi; fi\n"
         '  if [ "$loaded" ]; then boot; fi\n'
         "fi\n"
         "echo 'rumpbundle: the kernel did not start; the reason is above. Halting.'\n"
@@ -55,7 +56,7 @@ def test_the_whole_text_of_a_simple_menu():
 @pytest.mark.parametrize(
     ("protocol", "firmware", "expected"),
     [
-        (Protocol.MULTIBOOT2, Firmware.BIOS, ("multiboot2 'k'", "module2 'm' 't'")),
+        (Protocol.MULTIBOOT2, Firmware.BIOS, ("multiboot2 'k'", "module2 --nounzip 'm' 't'")),
         (Protocol.LINUX, Firmware.BIOS, ("linux 'k'", "initrd 'm'")),
         (Protocol.LINUX16, Firmware.BIOS, ("linux16 'k'", "initrd16 'm'")),
         (Protocol.EFI, Firmware.UEFI, ("chainloader 'k'",)),
