@@ -38,13 +38,15 @@ def test_the_whole_text_of_a_simple_menu():
         "  loaded=yes\n"
         '  if [ "$loaded" ]; then loaded=; '
         "if multiboot '/boot/kernel/app.bin' 'app.bin' '-v'; then loaded=yes; fi; fi\n"
-        "  if [ \"$loaded\" ]; then loaded=; if module --nounzip '/boot/modules/0/cfg' 'a' 'b'; then loaded=yes; fi; fi\n"
+        '  if [ "$loaded" ]; then loaded=; '
+        "if module --nounzip '/boot/modules/0/cfg' 'a' 'b'; then loaded=yes; fi; fi\n"
         '  if [ "$loaded" ]; then boot; fi\n'
         "else\n"
         "  loaded=yes\n"
         '  if [ "$loaded" ]; then loaded=; '
         "if multiboot '/boot/kernel/app.bin' 'app.bin' '-v'; then loaded=yes; fi; fi\n"
-        "  if [ \"$loaded\" ]; then loaded=; if module --nounzip '/boot/modules/0/cfg' 'a' 'b'; then loaded=yes; fi; fi\n"
+        '  if [ "$loaded" ]; then loaded=; '
+        "if module --nounzip '/boot/modules/0/cfg' 'a' 'b'; then loaded=yes; fi; fi\n"
         '  if [ "$loaded" ]; then boot; fi\n'
         "fi\n"
         "echo 'rumpbundle: the kernel did not start; the reason is above. Halting.'\n"
