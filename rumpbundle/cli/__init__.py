@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -39,6 +40,13 @@ class _Commands(click.Group):
             assert isinstance(command, click.Command)
             return command
         return None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            # Left to click, an empty line would come before ours.
+            raise Interrupted from None
 
 
 @click.group(

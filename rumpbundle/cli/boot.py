@@ -15,7 +15,7 @@ from rumpbundle.unikernel import Firmware
 
 
 @click.command("boot", cls=BackendCommand, hidden=True)
-@click.argument("app", type=click.Path())
+@click.argument("app", type=click.Path(readable=False))
 @boot_options
 @recipe_options
 @report_options

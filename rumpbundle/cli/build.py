@@ -17,10 +17,11 @@ from rumpbundle.errors import InputError, one_line
 
 
 @click.command("build", cls=GuestCommand, short_help="several formats of one kernel in one pass")
-@click.argument("app", type=click.Path())
+@click.argument("app", type=click.Path(readable=False))
 @click.option("-f", "--formats", "names", required=True, multiple=True, metavar="FORMAT[:SUBFORMAT],…",
               help="What to write, separated by commas: iso,vmdk:stream,ova; repeatable.")  # fmt: skip
-@click.option("-o", "--output", "directory", type=click.Path(path_type=Path), default=Path("."), metavar="DIRECTORY",
+@click.option("-o", "--output", "directory", type=click.Path(path_type=Path, readable=False), default=Path("."),
+              metavar="DIRECTORY",
               help="The directory to write into; made if it is missing.  [default: the current one]")  # fmt: skip
 @click.option("--checksums", is_flag=True, help="Write SHA256SUMS of everything beside it.")
 @recipe_options

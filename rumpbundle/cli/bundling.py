@@ -126,10 +126,10 @@ def format_command(format: Format) -> click.Command:
     run = click.option(
         "-o",
         "--output",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         help=f"The {kind} to write.  [default: APP's stem + {format.suffix}]",
     )(run)
-    run = click.argument("app", type=click.Path())(run)
+    run = click.argument("app", type=click.Path(readable=False))(run)
     return click.command(
         format.name,
         cls=GuestCommand,

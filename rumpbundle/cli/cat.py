@@ -11,7 +11,7 @@ from rumpbundle.images.volumes import cat
 
 
 @click.command("cat", short_help="a file in a finished image of any format, to standard output")
-@click.argument("image", type=click.Path())
+@click.argument("image", type=click.Path(readable=False))
 @click.argument("path")
 def command(image: str, path: str) -> None:
     """Write the file at PATH in IMAGE to standard output, byte for byte.

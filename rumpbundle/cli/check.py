@@ -20,7 +20,7 @@ _BASIS = {"seen": "seen here", "read": "from a source", "told": "not verified"}
 
 
 @click.command("check", short_help="will it boot there, see its disk, reach the network? why not?")
-@click.argument("app", type=click.Path())
+@click.argument("app", type=click.Path(readable=False))
 @click.option(
     "--target",
     required=True,

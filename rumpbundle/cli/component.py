@@ -16,7 +16,9 @@ from rumpbundle.output import check_free
 
 @click.command("component", short_help="a directory as an object that links into a rumprun unikernel")
 @click.argument("directories", nargs=-1, required=True, metavar="DIR[:PREFIX]...")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The object file to write.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, readable=False), required=True, help="The object file to write."
+)
 @click.option(
     "--machine",
     type=click.Choice(sorted(MACHINES)),

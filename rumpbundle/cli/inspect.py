@@ -23,9 +23,11 @@ _FILES = 40
 
 
 @click.command("inspect", short_help="what a kernel or a finished image is, in every layer")
-@click.argument("file", type=click.Path())
+@click.argument("file", type=click.Path(readable=False))
 @click.option("--json", "as_json", is_flag=True, help="Print everything, machine-readable.")
-@click.option("--svg", type=click.Path(path_type=Path), help="Draw the image's disk to scale into this file.")
+@click.option(
+    "--svg", type=click.Path(path_type=Path, readable=False), help="Draw the image's disk to scale into this file."
+)
 @click.option("--all", "everything", is_flag=True, help=f"List all files, not the first {_FILES} of a volume.")
 @click.option("--force", is_flag=True, help="Overwrite an existing picture.")
 def command(file: str, as_json: bool, svg: Path | None, everything: bool, force: bool) -> None:

@@ -14,7 +14,7 @@ from rumpbundle.images.volumes import Volume, mode_text, select, volumes
 
 
 @click.command("ls", short_help="the files in a finished image of any format")
-@click.argument("image", type=click.Path())
+@click.argument("image", type=click.Path(readable=False))
 @click.argument("path", default="")
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable list.")
 def command(image: str, path: str, as_json: bool) -> None:

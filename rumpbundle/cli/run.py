@@ -14,7 +14,7 @@ from rumpbundle.unikernel import Firmware
 
 
 @click.command("run", cls=BackendCommand, short_help="Boot a finished image of any format.")
-@click.argument("image", type=click.Path())
+@click.argument("image", type=click.Path(readable=False))
 @boot_options
 @click.option("--firmware", type=click.Choice(["bios", "uefi"]), help="[default: bios if the image boots from it]")
 @click.option("--persist", is_flag=True, help="Let the guest write to the image; else its writes are forgotten.")

@@ -18,9 +18,14 @@ from rumpbundle.output import check_free
 
 
 @click.command("volume", short_help="a directory as a file-system image")
-@click.argument("directory", metavar="DIR", type=click.Path())
+@click.argument("directory", metavar="DIR", type=click.Path(readable=False))
 @click.option(
-    "-o", "--output", metavar="OUT", type=click.Path(path_type=Path), required=True, help="The image to write."
+    "-o",
+    "--output",
+    metavar="OUT",
+    type=click.Path(path_type=Path, readable=False),
+    required=True,
+    help="The image to write.",
 )
 @click.option(
     "-t",

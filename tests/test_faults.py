@@ -1,0 +1,144 @@
+"""What goes wrong half-way leaves nothing behind, keeps what was there, and is one clear line: for every format."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support import kernels
+from support.tools import require
+
+import rumpbundle
+from rumpbundle import formats
+from rumpbundle.errors import InputError
+from rumpbundle.events import Started
+
+FORMATS = formats.names()
+MIB = 1 << 20
+PAYLOAD = 48 * MIB
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Return a directory with a kernel and a module that takes its time and does not compress."""
+    directory = tmp_path_factory.mktemp("inputs")
+    shutil.copyfile(kernels.build("multiboot"), directory / "app.bin")
+    (directory / "module").write_bytes(random.Random(1).randbytes(PAYLOAD))
+    return directory
+
+
+def command(inputs: Path, format: str, output: Path, *more: str) -> list[str]:
+    argv = [sys.executable, "-m", "rumpbundle", format, str(inputs / "app.bin")]
+    return [*argv, "--module", str(inputs / "module"), "-o", str(output), *more]
+
+
+def environment(temporary: Path) -> dict[str, str]:
+    root = str(Path(__file__).parents[1])
+    return os.environ | {"PYTHONPATH": root, "TMPDIR": str(temporary), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    """Return a directory for outputs; afterwards it, and the one for temporary files, must be empty."""
+    directory = tmp_path / "out"
+    directory.mkdir()
+    (tmp_path / "tmp").mkdir()
+    yield directory
+    assert os.listdir(directory) == []
+    assert os.listdir(tmp_path / "tmp") == []
+
+
+@pytest.fixture(scope="module")
+def may_mount():
+    if subprocess.run([require("unshare"), "-rm", "true"], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("this machine lets nobody mount a file system of their own")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_disk_full(may_mount, inputs, outputs, format):
+    """On a file system of 8 MiB: the error says so, the old output stays, nothing new does."""
+    output = outputs / f"app{formats.find(format).suffix}"
+    argv = command(inputs, format, output, "--force")
+    # The shell sees the small file system only while it runs; it tells what is left there.
+    script = 'mount -t tmpfs -o size=8m tmpfs "$OUT"; cd "$OUT"; echo old >"$1"; shift; "$@" 2>&1; echo "status $?"; ls -A; cat *'
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, "sh", output.name, *argv],
+        env=environment(outputs.parent / "tmp") | {"OUT": str(outputs)},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    said = [line for line in done.stdout.splitlines() if not line.startswith(("note:", "warning:", "hint:"))]
+    assert said[0].startswith("error: "), done.stdout
+    assert "no space left on" in said[0].lower()
+    assert said[1:] == ["status 3", output.name, "old"]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("change", ["truncated", "rewritten"])
+def test_an_input_changes_while_it_is_read(inputs, outputs, monkeypatch, format, change):
+    monkeypatch.setattr("tempfile.tempdir", str(outputs.parent / "tmp"))
+    module = outputs.parent / "module"
+    module.write_bytes(b"x" * 3 * MIB)
+
+    def spoil(event):
+        if isinstance(event, Started):
+            with module.open("r+b") as file:
+                if change == "truncated":
+                    file.truncate(MIB)
+                else:
+                    file.write(b"new")
+
+    output = outputs / f"app{formats.find(format).suffix}"
+    with pytest.raises(InputError, match=r"^\S+/module: changed while it was read"):
+        rumpbundle.bundle(
+            inputs / "app.bin", format, output=output, modules=(rumpbundle.ModuleFile(module),), report=spoil
+        )
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_in_the_middle(inputs, outputs, format, number):
+    output = outputs / f"app{formats.find(format).suffix}"
+    process = subprocess.Popen(
+        command(inputs, format, output, "--quiet"), env=environment(outputs.parent / "tmp"), stderr=subprocess.PIPE
+    )
+    with process:
+        while process.poll() is None and not writes_below(process.pid, outputs):
+            time.sleep(0.001)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, b"error: interrupted\n")
+
+
+def writes_below(pid: int, directory: Path) -> bool:
+    """Tell whether the process has begun to write in *directory*, be it a file without a name."""
+    if os.listdir(directory):
+        return True
+    try:
+        links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    except FileNotFoundError:
+        return False
+    return any(link.startswith(f"{directory}/") for link in links)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_read_only_directory(inputs, outputs, format):
+    outputs.chmod(0o555)
+    argv = command(inputs, format, outputs / f"app{formats.find(format).suffix}")
+    if os.getuid() == 0:
+        # Root may write everywhere; another user who may still read our Python wherever it is.
+        other = ["--reuid=65534", "--regid=65534", "--clear-groups"]
+        argv = [require("setpriv"), *other, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", *argv]
+    done = subprocess.run(
+        argv, env=environment(outputs.parent / "tmp"), stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    outputs.chmod(0o755)
+    assert (done.returncode, done.stderr) == (3, f"error: {outputs}: the directory is not writable\n")
