@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# For the hunt, not for every run: pytest --hypothesis-profile=long tests/test_config.py
+settings.register_profile("long", max_examples=100_000, deadline=None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

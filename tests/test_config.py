@@ -242,10 +242,29 @@ def test_noise_is_refused_without_a_traceback(data):
         config.parse(data, "cfg.json")
 
 
+CORPUS = sorted((Path(__file__).parent / "corpus" / "config").iterdir())
+REFUSED = {
+    "old-tool-quotes.cfg", "utf-16.json", "lone-surrogate.json", "nul.json", "repeated.json", "mixed-env.json",
+    "deep.json", "digits.json", "truncated.json", "near-misses.json", "commas.json", "types.json",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.name)
+def test_the_corpus_is_read_or_refused(path):
+    if path.name in REFUSED:
+        with pytest.raises(ConfigError, match=path.name):
+            config.parse(path.read_bytes(), path.name)
+    else:
+        config.parse(path.read_bytes(), path.name)
+
+
 @given(st.data())
 def test_a_damaged_configuration_is_refused_without_a_traceback(data):
-    text = CONTRACT.encode()
-    start = data.draw(st.integers(0, len(text)))
-    end = data.draw(st.integers(start, min(start + 6, len(text))))
+    text = data.draw(st.sampled_from(CORPUS)).read_bytes()
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(text)))
+        end = data.draw(st.integers(start, min(start + 6, len(text))))
+        piece = data.draw(st.binary(max_size=6) | st.sampled_from([b'"', b"{", b"}", b"[", b"]", b",", b":", b"\\u"]))
+        text = text[:start] + piece + text[end:]
     with contextlib.suppress(ConfigError):
-        config.parse(text[:start] + data.draw(st.binary(max_size=6)) + text[end:], "cfg.json")
+        config.parse(text, "cfg.json")

@@ -42,4 +42,9 @@ def deliver(request: Request, scratch: Path) -> Delivery:
     if request.config is not None:
         refuse(request.config, _CANNOT)
         text = " ".join(filter(None, (text, arguments_of(request.config))))
-    return Delivery(cmdline=command_line(request, text), notes=(_BOOT_DISK,))
+    notes = [_BOOT_DISK]
+    for kind, what in (("block", "virtio disks, beside the one it boots from"), ("net", "virtio network cards")):
+        names = ", ".join(device.name for device in request.kernel.devices if device.kind == kind)
+        if names:
+            notes.append(f"its manifest asks for {kind} devices ({names}): give it that many {what}, in this order")
+    return Delivery(cmdline=command_line(request, text), notes=tuple(notes))

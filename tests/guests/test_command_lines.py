@@ -16,6 +16,7 @@ from rumpbundle.config import Block, Config, Network, Program
 from rumpbundle.content import Content
 from rumpbundle.errors import ConfigError, RumpbundleError, UsageError
 from rumpbundle.guests import Data, Request, Writable, deliver
+from rumpbundle.kernels.notes import Device
 from rumpbundle.payload import Module
 from rumpbundle.tree import Directory, File
 from rumpbundle.unikernel import Family, Firmware, Protocol, Unikernel
@@ -120,6 +121,16 @@ def test_guests_without_a_file_system_of_ours(family, tmp_path):
     if family is Family.SOLO5:
         with pytest.raises(UsageError, match="ignores boot modules"):
             deliver(request(family, modules=(Module("m", Content.of_bytes(b"1")),)), tmp_path)
+
+
+def test_solo5_says_what_its_manifest_asks_for(tmp_path):
+    wanted = request(Family.SOLO5)
+    devices = (Device("storage", "block"), Device("service", "net"), Device("log", "block"))
+    kernel = dataclasses.replace(wanted.kernel, devices=devices)
+    notes = deliver(dataclasses.replace(wanted, kernel=kernel), tmp_path).notes
+    assert "never virtio" in notes[0]
+    assert "block devices (storage, log)" in notes[1]
+    assert "net devices (service)" in notes[2]
 
 
 def test_linux_gets_data_as_its_last_initrd(tmp_path):
