@@ -24,7 +24,7 @@ from typing import Literal as OneOf
 
 from rumpbundle import formats, grub, guests, host, hybrid
 from rumpbundle.content import Content, InputFile
-from rumpbundle.errors import KernelError, UsageError
+from rumpbundle.errors import HostError, KernelError, UsageError
 from rumpbundle.events import Finished, Note, Report, Started, Warned, silent
 from rumpbundle.formats import Format, Job
 from rumpbundle.layout import DiskLayout
@@ -234,18 +234,11 @@ def write(
     )
     check_not_an_input(plan, output)
     report(Started(format.name, job.layout.payload))
-    if format.write is not None:
-        with staged_file(output, force=force) as staged:
-            format.write(job, staged)
-    else:
-        assert format.write_kit is not None
-        stage = (
-            staged_directory(output, force=force)
-            if format.suffix.endswith("/")
-            else staged_kit(output, format.files(output)[1:], force=force)
-        )
-        with stage as directory:
-            format.write_kit(job, directory)
+    try:
+        _fill(job, format, force=force)
+    except HostError as error:
+        error.where = error.where or str(output)
+        raise
     report(Finished(format.name))
     commands = format.commands(job) if format.commands is not None else ()
     return Artifact(format.name, output), commands
@@ -265,6 +258,22 @@ def check_targets(plan: Plan, format: Format, report: Report = silent) -> None:
     wanted = None if recipe.protocol == "auto" else Protocol(recipe.protocol)
     firmware = tuple(map(str, plan.bundle.boot))
     warn(plan.bundle.kernel, format.targets, firmware=firmware, protocol=wanted, strict=recipe.strict, report=report)
+
+
+def _fill(job: Job, format: Format, *, force: bool) -> None:
+    """Let *format* write *job*'s output where nobody sees it, and give it its name at the end."""
+    if format.write is not None:
+        with staged_file(job.output, force=force) as staged:
+            format.write(job, staged)
+        return
+    assert format.write_kit is not None
+    stage = (
+        staged_directory(job.output, force=force)
+        if format.suffix.endswith("/")
+        else staged_kit(job.output, format.files(job.output)[1:], force=force)
+    )
+    with stage as directory:
+        format.write_kit(job, directory)
 
 
 def choose_subformat(format: Format, wanted: str) -> str:
