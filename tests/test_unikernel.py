@@ -368,6 +368,7 @@ REFUSED = {
         "is truncated: its PE sections reach to byte 1536, the file has 1535",
         None,
     ),
+    "truncated-efi-header": (synthetic.pe()[:100], "is truncated in its PE header", None),
     "disk-with-grub": (
         (bytes(446) + b"\x80\0\0\0\x83\0\0\0" + b"\x40\0\0\0" * 2 + bytes(48) + b"\x55\xaa")
         + multiboot1(0x10003, 0x8200, 0x8200, 0, 0, 0x8200).ljust(512, b"\0"),

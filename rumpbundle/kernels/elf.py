@@ -114,11 +114,8 @@ class Elf:
             s for s in self.loads if not s.memsz and any(o.paddr <= s.paddr < o.paddr + o.memsz for o in self.loads)
         )
 
-    def section(self, name: str) -> Section | None:
-        return next((s for s in self.sections if s.name == name), None)
-
     def notes(self, view: View) -> Iterator[tuple[int, int]]:
-        """Yield offset and size of everything that holds notes, once: by section where there are, else by segment."""
+        """Yield offset and size of everything that holds notes; a section that is a segment too, once."""
         ranges = [(s.offset, s.size) for s in self.sections if s.type == SHT_NOTE]
         ranges += [(s.offset, s.filesz) for s in self.segments if s.type == PT_NOTE]
         seen: set[tuple[int, int]] = set()
@@ -213,7 +210,7 @@ def _sections(
     rows = [struct.unpack_from(layout, table, index * stride) for index in range(count)]
     names = view.read(rows[names_at][4], min(rows[names_at][5], MAX_NAMES)) if names_at < count else b""
     return tuple(
-        Section(names[name:].split(b"\0", 1)[0][:64].decode("latin-1"), type_, addr, start, size)
+        Section(names[name : name + 64].split(b"\0", 1)[0].decode("latin-1"), type_, addr, start, size)
         for name, type_, _, addr, start, size, *_ in rows
     )
 

@@ -32,8 +32,8 @@ class Origin:
 
 
 def _marks(anatomy: Anatomy) -> frozenset[bytes]:
-    if anatomy.solo5 or anatomy.setup is not None:
-        # Their notes or their setup header tell.
+    if anatomy.solo5 or anatomy.setup is not None or _is_uki(anatomy):
+        # Notes, setup header or sections tell; a compressed kernel inside says nothing.
         return frozenset()
     return traces.search(anatomy.view, anatomy.elf, traces.MARKS)
 
@@ -49,9 +49,13 @@ def _family(anatomy: Anatomy, marks: frozenset[bytes]) -> Family:
         return Family.LINUX
     if anatomy.setup is not None and _LINUX_RELEASE.match(anatomy.setup.release):
         return Family.LINUX
-    if anatomy.pe is not None and anatomy.pe.is_uki:
+    if _is_uki(anatomy):
         return Family.LINUX
     return Family.XEN if traces.XEN in marks else Family.PLAIN
+
+
+def _is_uki(anatomy: Anatomy) -> bool:
+    return anatomy.pe is not None and anatomy.pe.is_uki
 
 
 def _drivers(anatomy: Anatomy, family: Family) -> frozenset[str]:

@@ -27,8 +27,11 @@ class Note:
 def read(view: View, elf: Elf) -> tuple[Note, ...]:
     """Return the notes of *elf*, at most ``MAX_NOTES``."""
     notes: list[Note] = []
+    left = MAX_BYTES
     for offset, size in elf.notes(view):
-        notes.extend(n for n in _parse(view.read(offset, min(size, MAX_BYTES))) if n not in notes)
+        data = view.read(offset, min(size, left))
+        notes.extend(n for n in _parse(data) if n not in notes)
+        left -= len(data)
         if len(notes) > MAX_NOTES:
             break
     return tuple(notes[:MAX_NOTES])

@@ -17,7 +17,6 @@ MACHINES = {
     0x5064: "riscv64",
     0x6264: "loongarch64",
 }
-SUBSYSTEMS = {1: "native", 2: "Windows", 3: "Windows console"}
 EFI_APPLICATION, EFI_BOOT_DRIVER, EFI_RUNTIME_DRIVER = 10, 11, 12
 MAX_SECTIONS = 96
 """The most the Windows loader takes."""
@@ -28,11 +27,9 @@ class Pe:
     """A PE image."""
 
     bits: int
+    """64 for PE32+, 32 for PE32, 0 if the file ends before it says."""
     machine: str
     subsystem: int
-    entry: int
-    """Offset of the entry point from where the image is loaded."""
-    image_size: int
     sections: tuple[str, ...]
     flaw: str = ""
     """Why 64-bit PC firmware does not start it, empty if it does."""
@@ -63,18 +60,14 @@ def read(view: View) -> Pe | None:
         return None
     _, machine, count, _, _, _, optional_size, _ = header
     magic = view.unpack("<H", at + 24)
-    entry = view.unpack("<I", at + 24 + 16)
-    # Size of image and subsystem stand at the same place in PE32 and PE32+.
-    image_size = view.unpack("<I", at + 24 + 56)
+    # It stands at the same place in PE32 and PE32+.
     subsystem = view.unpack("<H", at + 24 + 68)
     name = MACHINES.get(machine, f"machine {machine:#x}")
-    if magic is None or entry is None or image_size is None or subsystem is None or magic[0] not in (0x10B, 0x20B):
+    if magic is None or subsystem is None or magic[0] not in (0x10B, 0x20B):
         return Pe(
             bits=0,
             machine=name,
             subsystem=0,
-            entry=0,
-            image_size=0,
             sections=(),
             flaw="is truncated in its PE header",
         )
@@ -92,8 +85,6 @@ def read(view: View) -> Pe | None:
         bits=64 if magic[0] == 0x20B else 32,
         machine=name,
         subsystem=subsystem[0],
-        entry=entry[0],
-        image_size=image_size[0],
         sections=names,
         flaw=flaw,
     )

@@ -18,7 +18,7 @@ def of_kernel(anatomy: Anatomy) -> tuple[str, str]:
     if anatomy.elf is not None:
         return _elf_kernel(anatomy, anatomy.elf)
     if anatomy.pe is not None:
-        return _pe_kernel(anatomy.pe) if anatomy.pe.is_efi else ("", "")
+        return _pe_kernel(anatomy.pe) if anatomy.pe.is_efi or not anatomy.pe.bits else ("", "")
     if anatomy.setup is not None and anatomy.setup.flaw:
         return anatomy.setup.flaw, ""
     return _by_header(anatomy)

@@ -72,3 +72,9 @@ def test_a_note_that_leaves_its_segment_ends_the_reading():
 def test_no_more_notes_are_kept_than_a_kernel_could_have():
     text = b"".join(synthetic.note(b"GNU", index, b"") for index in range(2000))
     assert len(read(synthetic.elf([Segment(b"code"), Segment(text, type=synthetic.NOTE)]))) == notes.MAX_NOTES
+
+
+def test_no_more_bytes_are_kept_than_a_kernel_could_have():
+    text = synthetic.note(b"GNU", 1, bytes(notes.MAX_BYTES // 2))
+    sections = [Section(f".note{index}", text, type=synthetic.SHT_NOTE) for index in range(5)]
+    assert sum(len(n.value) for n in read(synthetic.elf([Segment(b"code")], sections))) <= notes.MAX_BYTES
