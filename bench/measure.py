@@ -17,6 +17,9 @@ from pathlib import Path
 
 RUMPBUNDLE = (sys.executable, "-m", "rumpbundle")
 
+# An installed rumpbundle has its byte code. Where the environment forbids to write it, every start would compile all.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 @dataclass(frozen=True)
 class Row:
