@@ -21,7 +21,9 @@ demo:
 	@scripts/setup scripts/packages-demo.txt
 	@scripts/demo
 
+# An installed rumpbundle has compiled modules; a checkout only if nothing forbids Python to write them.
 bench: setup
+	$(V)/python -m compileall -q rumpbundle
 	$(V)/python bench/run.py
 
 setup:
