@@ -63,6 +63,18 @@ def test_every_disk_format_boots(image, format, subformat, firmware):
 
 
 @pytest.mark.parametrize(
+    ("firmware", "bus"),
+    [
+        *itertools.product(["bios"], ["ide", "ahci", "lsilogic", "lsisas", "pvscsi"]),
+        *itertools.product(["uefi"], ["ide", "ahci"]),  # Debian's OVMF has no driver for the others
+    ],
+)
+@pytest.mark.parametrize("format", ["vmdk", "vdi", "vhd", "ova"])
+def test_boots_from_the_controllers_of_vmware_and_virtualbox(image, format, firmware, bus):
+    boots(image(format), firmware=firmware, bus=bus, fmt=images.DISK_DRIVERS[format], **WORDS)
+
+
+@pytest.mark.parametrize(
     ("kernel", "firmware"),
     [
         *itertools.product(["multiboot2", "multiboot-both", "linux"], qemu.FIRMWARES),
