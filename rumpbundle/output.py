@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -96,8 +97,8 @@ def _publish(fd: int, name: str | None, path: Path, *, force: bool) -> None:
             _link(fd, path)
             return
         # A file without a name cannot replace another in one step: it needs a short-lived name for that.
-        with tempfile.TemporaryDirectory(prefix=f".{path.name[:100]}.", dir=path.parent) as directory:
-            linked = os.path.join(directory, "new")
+        with _scratch_directory(path) as directory:
+            linked = directory / "new"
             _link(fd, linked)
             os.replace(linked, path)
     elif force:
@@ -120,11 +121,7 @@ def staged_directory(path: Path, *, force: bool = False) -> Iterator[Path]:
     With *force* an existing directory (or file) of that name is replaced, its old content removed last.
     """
     check_free(path, force=force)
-    try:
-        staging = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent))
-    except OSError as error:
-        raise HostError(f"cannot write: {os.strerror(error.errno or 0)}", where=path) from None
-    try:
+    with _scratch_directory(path) as staging:
         new = staging / "new"
         new.mkdir()
         yield new
@@ -136,8 +133,6 @@ def staged_directory(path: Path, *, force: bool = False) -> Iterator[Path]:
             if os.path.lexists(staging / "old"):
                 os.rename(staging / "old", path)
             raise HostError(f"cannot write: {os.strerror(error.errno or 0)}", where=path) from None
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -151,8 +146,8 @@ def staged_kit(path: Path, beside: tuple[Path, ...], *, force: bool = False) -> 
         check_free(each, force=force)
         if each.is_dir() and not each.is_symlink():
             raise UsageError("is a directory, expected a file name", where=each)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name[:100]}.", dir=path.parent) as staging:
-        new = Path(staging) / "new"
+    with _scratch_directory(path) as staging:
+        new = staging / "new"
         new.mkdir()
         yield new
         try:
@@ -163,3 +158,38 @@ def staged_kit(path: Path, beside: tuple[Path, ...], *, force: bool = False) -> 
                 if not os.path.lexists(new / each.name):
                     each.unlink(missing_ok=True)
             raise HostError(f"cannot write: {os.strerror(error.errno or 0)}", where=path) from None
+
+
+@contextlib.contextmanager
+def _scratch_directory(path: Path) -> Iterator[Path]:
+    """Give a new directory beside *path* that is gone at the end, whenever a signal comes.
+
+    Raises:
+        HostError: it cannot be made.
+    """
+    directory = None
+    try:
+        with _signals_held():
+            directory = tempfile.mkdtemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
+        yield Path(directory)
+    except OSError as error:
+        if directory is not None:
+            raise
+        raise HostError(f"cannot write: {os.strerror(error.errno or 0)}", where=path) from None
+    finally:
+        with _signals_held():
+            if directory is not None:
+                shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let the signals that stop us wait until the block is done, where there are such signals."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
