@@ -19,20 +19,30 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated
 
-from rumpbundle.binary import Record
-from rumpbundle.content import CHUNK, Content, FileSlice, Literal, Source, Zeros
+from rumpbundle.content import Content, Literal, Source
 from rumpbundle.errors import InputError
 from rumpbundle.identity import Identity
-from rumpbundle.layout import MIB, holes, round_up
+from rumpbundle.layout import MIB, round_up
+from rumpbundle.ondisk.ext2 import (
+    DIRECTORY,
+    ENTRY_TYPES,
+    FIRST_INODE,
+    LARGE_FILE,
+    REGULAR,
+    ROOT_INODE,
+    SPARSE_SUPER,
+    SYMLINK,
+    GroupDescriptor,
+    InodeRecord,
+    SuperBlock,
+)
+from rumpbundle.sparse import stretches
 from rumpbundle.tree import Directory, File, Node, Symlink, walk
 
 BLOCK = 4096
 GROUP = 8 * BLOCK
 """Blocks in a group: what one block of bitmap can map."""
-ROOT_INODE = 2
-FIRST_INODE = 11
 MAX_LINKS = 32000
 """What Linux lets a file have (EXT2_LINK_MAX)."""
 MAX_BLOCKS = 1 << 32
@@ -48,89 +58,6 @@ _LEAST_LAST_GROUP = 50
 """Blocks beside its own structures without which a last group is not worth having, as mke2fs has it."""
 _LOST_FOUND = "lost+found"
 _LOST_FOUND_BLOCKS = 4
-_REGULAR, _DIRECTORY, _SYMLINK = 0o100000, 0o040000, 0o120000
-_ENTRY_TYPE = {_REGULAR: 1, _DIRECTORY: 2, _SYMLINK: 7}
-
-
-class SuperBlock(Record, order="<", size=1024):
-    """§ Superblock."""
-
-    inodes_count: Annotated[int, "I"]
-    blocks_count: Annotated[int, "I"]
-    reserved_blocks: Annotated[int, "I"] = 0
-    free_blocks: Annotated[int, "I"]
-    free_inodes: Annotated[int, "I"]
-    first_data_block: Annotated[int, "I"] = 0
-    log_block_size: Annotated[int, "I"] = 2
-    log_fragment_size: Annotated[int, "I"] = 2
-    blocks_per_group: Annotated[int, "I"] = GROUP
-    fragments_per_group: Annotated[int, "I"] = GROUP
-    inodes_per_group: Annotated[int, "I"]
-    mounted_at: Annotated[int, "I"] = 0
-    written_at: Annotated[int, "I"]
-    mounts: Annotated[int, "H"] = 0
-    max_mounts: Annotated[int, "H"] = 0xFFFF
-    magic: Annotated[int, "H"] = 0xEF53
-    state: Annotated[int, "H"] = 1
-    errors: Annotated[int, "H"] = 1
-    minor_revision: Annotated[int, "H"] = 0
-    checked_at: Annotated[int, "I"]
-    check_interval: Annotated[int, "I"] = 0
-    creator_os: Annotated[int, "I"] = 0
-    revision: Annotated[int, "I"] = 1
-    reserved_uid: Annotated[int, "H"] = 0
-    reserved_gid: Annotated[int, "H"] = 0
-    first_inode: Annotated[int, "I"] = FIRST_INODE
-    inode_size: Annotated[int, "H"] = 128
-    block_group: Annotated[int, "H"] = 0
-    compatible: Annotated[int, "I"] = 0
-    incompatible: Annotated[int, "I"] = 2  # file types in directories
-    read_only_compatible: Annotated[int, "I"]
-    uuid: Annotated[bytes, "16s"]
-    label: Annotated[bytes, "16s"]
-    last_mounted: Annotated[bytes, "64s"] = b""
-    compression: Annotated[int, "I"] = 0
-    preallocate: Annotated[bytes, "4s"] = b""
-    journal: Annotated[bytes, "28s"] = b""
-    hash_seed: Annotated[bytes, "16s"]
-    hash_version: Annotated[int, "B"] = 1
-    padding: Annotated[bytes, "11s"] = b""
-    made_at: Annotated[int, "I"]
-    rest: Annotated[bytes, "756s"] = b""
-
-
-class GroupDescriptor(Record, order="<", size=32):
-    """§ Block Group Descriptor Structure."""
-
-    block_bitmap: Annotated[int, "I"]
-    inode_bitmap: Annotated[int, "I"]
-    inode_table: Annotated[int, "I"]
-    free_blocks: Annotated[int, "H"]
-    free_inodes: Annotated[int, "H"]
-    directories: Annotated[int, "H"]
-    padding: Annotated[bytes, "14s"] = b""
-
-
-class InodeRecord(Record, order="<", size=128):
-    """§ Inode Structure."""
-
-    mode: Annotated[int, "H"]
-    uid: Annotated[int, "H"] = 0
-    size: Annotated[int, "I"]
-    accessed: Annotated[int, "I"]
-    changed: Annotated[int, "I"]
-    modified: Annotated[int, "I"]
-    deleted: Annotated[int, "I"] = 0
-    gid: Annotated[int, "H"] = 0
-    links: Annotated[int, "H"]
-    sectors: Annotated[int, "I"]
-    flags: Annotated[int, "I"] = 0
-    os_value: Annotated[int, "I"] = 0
-    block: Annotated[bytes, "60s"]
-    generation: Annotated[int, "I"] = 0
-    file_acl: Annotated[int, "I"] = 0
-    size_high: Annotated[int, "I"] = 0
-    rest: Annotated[bytes, "16s"] = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,9 +206,13 @@ class Volume:
         if blocks > _DIRECT + _POINTERS + _POINTERS**2 + _POINTERS**3:
             raise InputError("is larger than ext2 can express", where=path)
         wanted = (
-            list(_stretches(node.content)) if node.content.size > _SPARSE_FROM else [(0, blocks)] if blocks else []
+            list(stretches(node.content, BLOCK))
+            if node.content.size > _SPARSE_FROM
+            else [(0, blocks)]
+            if blocks
+            else []
         )
-        return Inode(number, _REGULAR, node.mode, node.content, wanted=wanted)
+        return Inode(number, REGULAR, node.mode, node.content, wanted=wanted)
 
     def _symlink(self, path: str, node: Symlink, number: int) -> Inode:
         target = os.fsencode(node.target)
@@ -289,16 +220,16 @@ class Volume:
             raise InputError(f"link target is longer than {BLOCK - 1} bytes", where=path)
         short = len(target) < 60
         return Inode(
-            *(number, _SYMLINK, 0o777, Content.of_bytes(target)),
+            *(number, SYMLINK, 0o777, Content.of_bytes(target)),
             inline=target if short else b"",
             wanted=[] if short else [(0, 1)],
         )
 
     def _directory(self, path: str, node: Directory, parent: Directory, number_of: dict[int, int]) -> Inode:
         entries = [(b".", number_of[id(node)], 2), (b"..", number_of[id(parent)], 2)]
-        kinds = {File: _REGULAR, Directory: _DIRECTORY, Symlink: _SYMLINK}
+        kinds = {File: REGULAR, Directory: DIRECTORY, Symlink: SYMLINK}
         for child in node.children:
-            entries.append((os.fsencode(child.name), number_of[id(child)], _ENTRY_TYPE[kinds[type(child)]]))
+            entries.append((os.fsencode(child.name), number_of[id(child)], ENTRY_TYPES[kinds[type(child)]]))
         links = 2 + sum(isinstance(child, Directory) for child in node.children)
         if links > MAX_LINKS:
             raise InputError(f"holds more than {MAX_LINKS - 2} directories, which ext2 cannot express", where=path)
@@ -307,7 +238,7 @@ class Volume:
             # Room for fsck, so that it need not allocate any on a damaged disk.
             data += _entries([]) * (_LOST_FOUND_BLOCKS - 1)
         wanted = [(0, len(data) // BLOCK)]
-        return Inode(number_of[id(node)], _DIRECTORY, node.mode, Content.of_bytes(data), links=links, wanted=wanted)
+        return Inode(number_of[id(node)], DIRECTORY, node.mode, Content.of_bytes(data), links=links, wanted=wanted)
 
     def _last_inode(self) -> int:
         return max(FIRST_INODE, *(inode.number for inode in self._inodes))
@@ -467,7 +398,7 @@ class Volume:
                 links=inode.links,
                 sectors=inode.sectors,
                 block=inode.block,
-                size_high=size >> 32 if inode.kind == _REGULAR else 0,
+                size_high=size >> 32 if inode.kind == REGULAR else 0,
             )
             at = (inode.number - 1) % self._geometry.inodes_per_group * InodeRecord.SIZE
             table += bytes(at - len(table)) + record.pack()
@@ -482,25 +413,27 @@ class Volume:
             inode_table=block + 2,
             free_blocks=geometry.length(group) - self._used_blocks(group),
             free_inodes=geometry.inodes_per_group - self._used_inodes(group),
-            directories=sum(inode.kind == _DIRECTORY for inode in self._in_group(group)),
+            directories=sum(inode.kind == DIRECTORY for inode in self._in_group(group)),
         )
 
     def _superblock(self, group: int) -> SuperBlock:
         geometry = self._geometry
         groups = range(geometry.groups)
         inodes = geometry.inodes_per_group * geometry.groups
-        large = any(inode.kind == _REGULAR and inode.content.size >= 1 << 31 for inode in self._inodes)
+        large = any(inode.kind == REGULAR and inode.content.size >= 1 << 31 for inode in self._inodes)
         return SuperBlock(
             inodes_count=inodes,
             blocks_count=geometry.blocks,
             free_blocks=sum(geometry.length(g) - self._used_blocks(g) for g in groups),
             free_inodes=inodes - self._last_inode(),
+            blocks_per_group=GROUP,
+            fragments_per_group=GROUP,
             inodes_per_group=geometry.inodes_per_group,
             written_at=self._epoch,
             checked_at=self._epoch,
             made_at=self._epoch,
             block_group=group,
-            read_only_compatible=1 | (2 if large else 0),  # sparse superblocks, files over 2 GiB
+            read_only_compatible=SPARSE_SUPER | (LARGE_FILE if large else 0),
             uuid=self.identity.uuid("ext2").bytes,
             label=self._label,
             hash_seed=self.identity.uuid("ext2 hash seed").bytes,
@@ -526,52 +459,6 @@ def _entries(entries: list[tuple[bytes, int, int]]) -> bytes:
     block[last + 4 : last + 6] = (BLOCK - last).to_bytes(2, "little")
     blocks.append(block)
     return b"".join(bytes(block.ljust(BLOCK, b"\0")) for block in blocks)
-
-
-def _stretches(content: Content) -> Iterator[tuple[int, int]]:
-    """Yield ``(logical, count)`` of the stretches of *content* that are not blocks of zeros.
-
-    All of it is read but the holes of the host's files: the result does not depend on where those are.
-    """
-    zeros = bytes(BLOCK)
-    start = end = 0
-    for low, high in _data_ranges(content):
-        for position in range(low, high, CHUNK):
-            data = content.part(position, min(position + CHUNK, high)).read()
-            mixed = zeros in data
-            for at in range(0, len(data), BLOCK if mixed else CHUNK):
-                piece = data[at : at + BLOCK] if mixed else data
-                if mixed and piece == zeros[: len(piece)]:
-                    continue
-                block = (position + at) // BLOCK
-                if block > end:
-                    if end > start:
-                        yield start, end - start
-                    start = block
-                end = block + -(-len(piece) // BLOCK)
-    if end > start:
-        yield start, end - start
-
-
-def _data_ranges(content: Content) -> Iterator[tuple[int, int]]:
-    """Yield ``(start, end)`` in bytes, on block boundaries and in order, of what may be more than zeros."""
-    position = done = 0
-    for source in content.sources:
-        ranges = [(0, source.length)]
-        if isinstance(source, FileSlice):
-            fd = source.file.open()
-            try:
-                gaps = list(holes(fd, source.start, source.start + source.length))
-            finally:
-                os.close(fd)
-            edges = [0, *(edge - source.start for gap in gaps for edge in gap), source.length]
-            ranges = list(zip(edges[::2], edges[1::2], strict=True))
-        for low, high in ranges if not isinstance(source, Zeros) else ():
-            start = max((position + low) // BLOCK * BLOCK, done)
-            done = min(round_up(position + high, BLOCK), content.size)
-            if start < done:
-                yield start, done
-        position += source.length
 
 
 def _window(runs: list[Run], start: int, count: int) -> array[int]:

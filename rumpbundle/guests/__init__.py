@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Literal as OneOf
 
+from rumpbundle import volume
 from rumpbundle.errors import ConfigError, UsageError
 from rumpbundle.payload import Module, Volume
 from rumpbundle.tree import Directory
@@ -34,6 +35,10 @@ class Data:
     def __post_init__(self) -> None:
         check_mount(self.mount)
 
+    def as_iso9660(self, labels: set[str], epoch: int) -> Volume:
+        """Return it as an ISO 9660 file system, under a label that is not in *labels*."""
+        return volume.iso9660(self.tree, label=volume.label_for(self.mount, labels), epoch=epoch)
+
 
 @dataclass(frozen=True, slots=True)
 class Writable:
@@ -45,10 +50,15 @@ class Writable:
     tree: Directory
     mount: str
     size: int | None = None
-    free: int = 16 << 20
+    free: int = volume.HEAD_ROOM
 
     def __post_init__(self) -> None:
         check_mount(self.mount)
+
+    def as_ext2(self, labels: set[str], epoch: int) -> tuple[Volume, str]:
+        """Return it as an ext2 file system, under a label that is not in *labels*, and its UUID."""
+        label = volume.label_for(self.mount, labels)
+        return volume.ext2(self.tree, label=label, epoch=epoch, size=self.size, free=self.free)
 
 
 @dataclass(frozen=True, kw_only=True)

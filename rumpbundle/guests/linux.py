@@ -52,12 +52,9 @@ def deliver(request: Request, scratch: Path) -> Delivery:
         notes.append(f"{data.mount} is part of the initial file system, in memory; see docs/guests.md, Linux")
     volumes = []
     for writable in request.volumes:
-        label = volume.label_for(writable.mount, labels)
-        made, uuid = volume.ext2(
-            writable.tree, label=label, epoch=request.epoch, size=writable.size, free=writable.free
-        )
+        made, uuid = writable.as_ext2(labels, request.epoch)
         volumes.append(made)
-        notes.append(f"mount the volume with: mount LABEL={label} {writable.mount} (UUID={uuid}, ext2)")
+        notes.append(f"mount the volume with: mount LABEL={made.label} {writable.mount} (UUID={uuid}, ext2)")
     return Delivery(cmdline=line, modules=tuple(modules), volumes=tuple(volumes), notes=tuple(notes))
 
 

@@ -15,7 +15,7 @@ from rumpbundle.content import Content
 from rumpbundle.errors import ConfigError, UsageError
 from rumpbundle.guests import Delivery, Request, command_line
 from rumpbundle.guests.rumprun import disks
-from rumpbundle.guests.rumprun.dialect import dialect, is_xen
+from rumpbundle.guests.rumprun.dialect import ROOT_CONFIG, dialect, is_xen
 from rumpbundle.payload import Module
 from rumpbundle.tree import Directory, File
 
@@ -53,7 +53,7 @@ def deliver(request: Request, scratch: Path) -> Delivery:
         if len(text) > FILE_LIMIT:
             raise ConfigError(f"rumprun reads at most {FILE_LIMIT} bytes of configuration, this takes {len(text)}")
         root, modules = [*placed.root, File(FILE_NAME, Content.of_bytes(text))], ()
-        line = f"_RUMPRUN_ROOTFSCFG=/{FILE_NAME}"
+        line = f"{ROOT_CONFIG}/{FILE_NAME}"
     return Delivery(
         cmdline=command_line(request, line),
         modules=modules,

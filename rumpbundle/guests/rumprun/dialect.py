@@ -15,6 +15,8 @@ from rumpbundle.unikernel import Unikernel
 if TYPE_CHECKING:
     from rumpbundle.config import Block, Config, Network
 
+ROOT_CONFIG = "_RUMPRUN_ROOTFSCFG="
+"""What stands before the name of a file on the guest's disk that holds its configuration."""
 DISK_DRIVERS = {"ld": "virtio-blk", "sd": "virtio-scsi", "cd": "virtio-scsi"}
 _LETTERS = {"ld": "a-e", "sd": "a-h", "cd": "a-h"}
 _INTERFACES = {"vioif": "virtio-net", "wm": "e1000", "xenif": "xen-net"}
@@ -82,6 +84,10 @@ def _string(text: str, path: str) -> str:
                 f"{path}: contains {name}, which rumprun's configuration cannot express",
                 hint="put such values into a file the program reads (--data)",
             )
+    if ROOT_CONFIG in text:
+        raise ConfigError(
+            f"{path}: contains {ROOT_CONFIG}, behind which rumprun looks for the name of its configuration file"
+        )
     return f'"{text}"'
 
 

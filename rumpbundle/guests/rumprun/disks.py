@@ -18,7 +18,6 @@ from string import ascii_lowercase
 from typing import TYPE_CHECKING
 from typing import Literal as OneOf
 
-from rumpbundle import volume
 from rumpbundle.errors import ConfigError, UsageError
 from rumpbundle.guests import Data, Request, Writable
 from rumpbundle.guests.rumprun.dialect import DISK_DRIVERS, is_xen, lacks
@@ -64,67 +63,70 @@ def _mounted(request: Request) -> tuple[Data | Writable, ...]:
 
 def _on_xen(request: Request, config: Config) -> Placed:
     used = {block.path for block in config.blk if block.source == "etfs"}
-    names = (f"xvd{letter}" for letter in ascii_lowercase if f"xvd{letter}" not in used)
-    volumes, labels = [], set[str]()
-    for mounted in _mounted(request):
-        label = volume.label_for(mounted.mount, labels)
-        if isinstance(mounted, Data):
-            made = volume.iso9660(mounted.tree, label=label, epoch=request.epoch)
-        else:
-            made, _ = volume.ext2(
-                mounted.tree, label=label, epoch=request.epoch, size=mounted.size, free=mounted.free
-            )
-        device = next(names)
+    names = [f"xvd{letter}" for letter in ascii_lowercase if f"xvd{letter}" not in used]
+    mounted = _mounted(request)
+    if len(mounted) > len(names):
+        raise UsageError(f"a Xen domain has {len(names)} disks for --data and --volume, not {len(mounted)}")
+    volumes: list[Volume] = []
+    labels: set[str] = set()
+    for device, each in zip(names, mounted, strict=False):
+        epoch = request.epoch
+        made = each.as_iso9660(labels, epoch) if isinstance(each, Data) else each.as_ext2(labels, epoch)[0]
         volumes.append(replace(made, device=device))
-        config = _with_mount(config, "etfs", device, mounted.mount)
+        config = _with_mount(config, "etfs", device, each.mount)
     return Placed(config=config, volumes=tuple(volumes))
 
 
 def _on_hw(request: Request, config: Config, *, on_file: bool) -> Placed:
     disk = _disk(request.kernel)
     places = ["image" if on_file else "a", *([] if request.volumes else ["e"])]
-    if len(request.data) > len(places) or len(request.volumes) > 1:
-        what = "one --volume" if request.volumes else "two --data, or one beside a --volume"
-        raise UsageError(
-            f"rumprun can mount {what} from this image",
-            where="--volume" if len(request.volumes) > 1 else "--data",
-            hint="put them as subdirectories into one, or on a disk of their own (rumpbundle volume)",
-        )
+    _refuse_too_many(request, len(places))
     if on_file:
-        for index, block in enumerate(config.blk):
-            if block.path == f"/dev/{disk}a":
-                raise ConfigError(
-                    f"$.blk[{index}].path: a configuration of this length is read from {block.path}, which the guest "
-                    "has then mounted on /rootfs and cannot mount again"
-                )
+        _refuse_mounted_root(config, f"/dev/{disk}a")
     root: tuple[Node, ...] = ()
     volumes: list[Volume] = []
     notes: list[str] = []
     labels: set[str] = set()
     for where, data in zip(places, request.data, strict=False):
-        label = volume.label_for(data.mount, labels)
         if where == "a":
             root = data.tree.children
             config = _with_mount(config, "dev", f"/dev/{disk}a", data.mount)
             notes.append(f"{data.mount} shows the whole image, /boot and rumpbundle.json beside your files")
             continue
-        made = volume.iso9660(data.tree, label=label, epoch=request.epoch)
+        made = data.as_iso9660(labels, request.epoch)
         if where == "image":
-            name = f"{label}.iso"
+            name = f"{made.label}.iso"
             root = (Directory.of(IMAGES, [File(name, made.content)]),)
             config = _with_mount(config, "vnd", f"{IMAGES}/{name}", data.mount)
         else:
             volumes.append(made)
             config = _with_mount(config, "dev", f"/dev/{disk}e", data.mount)
     for writable in request.volumes:
-        label = volume.label_for(writable.mount, labels)
-        made, _ = volume.ext2(writable.tree, label=label, epoch=request.epoch, size=writable.size, free=writable.free)
-        volumes.append(made)
+        volumes.append(writable.as_ext2(labels, request.epoch)[0])
         config = _with_mount(config, "dev", f"/dev/{disk}e", writable.mount)
     if request.data or request.volumes:
         bus = DISK_DRIVERS[disk[:2]]
         notes.append(f"the guest looks for its files on /dev/{disk}: attach the image as {bus}")
     return Placed(config=config, root=root, volumes=tuple(volumes), notes=tuple(notes))
+
+
+def _refuse_too_many(request: Request, places: int) -> None:
+    if len(request.data) > places or len(request.volumes) > 1:
+        what = "one --volume" if request.volumes else "two --data, or one beside a --volume"
+        raise UsageError(
+            f"rumprun can mount {what} from this image",
+            where="--volume" if len(request.volumes) > 1 else "--data",
+            hint="put them as subdirectories into one, or on a disk of their own (rumpbundle volume)",
+        )
+
+
+def _refuse_mounted_root(config: Config, device: str) -> None:
+    for index, block in enumerate(config.blk):
+        if block.path == device:
+            raise ConfigError(
+                f"$.blk[{index}].path: a configuration of this length is read from {device}, which the guest has "
+                "then mounted on /rootfs and cannot mount again"
+            )
 
 
 def _disk(kernel: Unikernel) -> str:
