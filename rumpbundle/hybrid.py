@@ -16,7 +16,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from rumpbundle import gpt, grub
+from rumpbundle import gpt, grub, pvgrub
 from rumpbundle.content import Content, Late, Literal
 from rumpbundle.errors import InputError
 from rumpbundle.esp import FatVolume
@@ -128,6 +128,9 @@ def _parts(bundle: Bundle, images: BootImages | None) -> _Parts:
     manifest = File(MANIFEST, Content((Late(len(bundle.manifest(hashed=False)), lambda: bundle.manifest_bytes),)))
     config = File("grub.cfg", _config_content(bundle))
     in_grub: list[Node] = [config]
+    paravirtual = pvgrub.starts(bundle)
+    if paravirtual:
+        in_grub = [File(pvgrub.MENU, Content.of_bytes(_pvgrub_menu(bundle)))]
     boot: list[Node] = [Directory.of("kernel", [kernel])]
     if modules:
         boot.append(Directory.of("modules", list(modules)))
@@ -140,6 +143,8 @@ def _parts(bundle: Bundle, images: BootImages | None) -> _Parts:
         Directory.of("rumpbundle", [File(_MARKER_PENDING, Content(()))]),
     ]
     top: list[Node] = [manifest, Directory.of("boot", boot)]
+    if paravirtual and bundle.config:
+        top.append(File(pvgrub.CONFIG, Content.of_bytes(bundle.config)))
     esp = None
     on_esp: list[tuple[Content, str]] = []
     if images and Firmware.UEFI in bundle.firmware:
@@ -164,17 +169,28 @@ def _parts(bundle: Bundle, images: BootImages | None) -> _Parts:
     return _Parts(root=Directory.of("", [*top, *bundle.root.children]), esp=esp, bios=bios, on_esp=tuple(on_esp))
 
 
+def _kernel_path(bundle: Bundle) -> str:
+    return f"/boot/kernel/{bundle.kernel.name}"
+
+
+def _module_paths(bundle: Bundle) -> list[str]:
+    return [f"/boot/modules/{number}/{module.name}" for number, module in enumerate(bundle.modules)]
+
+
+def _pvgrub_menu(bundle: Bundle) -> bytes:
+    return pvgrub.menu(bundle, _kernel_path(bundle), _module_paths(bundle)).encode("utf-8", "surrogateescape")
+
+
 def menu(bundle: Bundle, marker_name: str) -> grub.Menu:
     """Return what GRUB is to do for *bundle*."""
-    name = bundle.kernel.name
     return grub.Menu(
         marker=f"{_MARKERS}/{marker_name}",
         boot={firmware: bundle.boot[firmware] for firmware in bundle.firmware if firmware in bundle.boot},
-        kernel=f"/boot/kernel/{name}",
+        kernel=_kernel_path(bundle),
         cmdline=bundle.cmdline,
-        modules=tuple((f"/boot/modules/{i}/{m.name}", m.text) for i, m in enumerate(bundle.modules)),
+        modules=tuple(zip(_module_paths(bundle), (module.text for module in bundle.modules), strict=True)),
         cmdline_limit=bundle.kernel.cmdline_limit,
-        esp_kernel=f"/EFI/rumpbundle/{name}",
+        esp_kernel=f"/EFI/rumpbundle/{bundle.kernel.name}",
         esp_marker="/EFI/rumpbundle/marker",
         console=bundle.console,
     )

@@ -17,6 +17,11 @@ _PV_NOTES = {"entry", "hypercall_page", "virt_base", "loader"}
 """A kernel with any of these is for Xen's PV domain builder; a PVH kernel has but its own entry."""
 
 
+def is_pv(kernel: Unikernel) -> bool:
+    """Whether *kernel* says that Xen's PV domain builder can start it."""
+    return not _PV_NOTES.isdisjoint(dict(kernel.xen_notes))
+
+
 def kind_of(kernel: Unikernel, wanted: str = "auto") -> Kind:
     """Return how Xen is to run *kernel*: as *wanted*, else as what it was built for.
 
@@ -29,7 +34,7 @@ def kind_of(kernel: Unikernel, wanted: str = "auto") -> Kind:
     """
     able = {
         Kind.PVH: kernel.pvh_entry is not None,
-        Kind.PV: not _PV_NOTES.isdisjoint(dict(kernel.xen_notes)),
+        Kind.PV: is_pv(kernel),
         Kind.HVM: bool(kernel.protocols),
     }
     if kernel.family is Family.LINUX and Protocol.LINUX in kernel.protocols:

@@ -25,7 +25,7 @@ LAYERS = (
     {"volume"},
     {"guests"},
     {"manifest"},
-    {"hybrid", "ebs", "xen"},
+    {"hybrid", "ebs", "xen", "pvgrub"},
     {"images"},
     {"formats"},
     {"api", "inspect"},

@@ -64,7 +64,7 @@ class Terminal:
 
     def _start(self, label: str, total: int) -> None:
         if not sys.stderr.isatty():
-            self._line(f"{label}: writing {size(total)}")
+            self._line(f"{label}: {size(total)}")
             return
         if self._progress is None:
             from rich.console import Console

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 from typing import Literal as OneOf
 
+from rumpbundle import pvgrub
 from rumpbundle.ebs import SnapshotPlan, base64
 from rumpbundle.errors import UsageError
 from rumpbundle.formats import Job, option
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
     )
 
 ROOT_DEVICE = "/dev/xvda"
+PV_ROOT_DEVICE = "/dev/sda1"
+"""PV-GRUB's ``(hd0)``, and where rumprun's ``_RUMPRUN_ROOTFSCFG`` looks (facts/guests.md, How config reaches it)."""
 
 # What only the user's account can tell. The values pass the API's own patterns: a request can be checked whole.
+KERNEL_ID = "aki-00000000"
 SNAPSHOT_ID = "snap-00000000000000000"
 BUCKET = "BUCKET"
 AVAILABILITY_ZONE = "AVAILABILITY_ZONE"
@@ -131,18 +135,16 @@ class Requests:
             UsageError: the image cannot have what the user says of it.
         """
         options: Options = self.job.options
-        mode = _boot_mode(proven_firmware(self.job.bundle))
+        paravirtual = pvgrub.starts(self.job.bundle)
+        root = PV_ROOT_DEVICE if paravirtual else ROOT_DEVICE
         request: RegisterImageRequestTypeDef = {
             "Name": self.name,
             "Description": self.description,
             "Architecture": "x86_64",  # the default is i386
-            "VirtualizationType": "hvm",  # the default is paravirtual
-            "BootMode": mode,
-            "EnaSupport": "ena" in drivers(self.job.bundle, "ec2", options),
-            "RootDeviceName": ROOT_DEVICE,
+            "RootDeviceName": root,
             "BlockDeviceMappings": [
                 {
-                    "DeviceName": ROOT_DEVICE,
+                    "DeviceName": root,
                     "Ebs": {
                         "SnapshotId": SNAPSHOT_ID,
                         "VolumeSize": self.volume_gib,
@@ -152,6 +154,16 @@ class Requests:
                 }
             ],
         }
+        mode = "paravirtual" if paravirtual else _boot_mode(proven_firmware(self.job.bundle))
+        if mode == "paravirtual":
+            request["VirtualizationType"] = "paravirtual"
+            request["KernelId"] = KERNEL_ID
+            if self.job.bundle.kernel.machine == "i386":
+                request["Architecture"] = "i386"
+        else:
+            request["VirtualizationType"] = "hvm"  # the default is paravirtual
+            request["BootMode"] = mode
+            request["EnaSupport"] = "ena" in drivers(self.job.bundle, "ec2", options)
         if options.imds_v2:
             request["ImdsSupport"] = "v2.0"
         if options.tpm:
@@ -208,6 +220,7 @@ def _boot_mode(firmwares: frozenset[Firmware]) -> BootModeValuesType:
 
 _MEANINGS = {
     SNAPSHOT_ID: ("snapshot id", "the snapshot's id, from ImportSnapshot's task or from StartSnapshot"),
+    KERNEL_ID: ("kernel id", "your region's PV-GRUB for an unpartitioned disk, the image named pv-grub-hd0_…"),
     BUCKET: ("bucket", "your S3 bucket, which the vmimport role may read"),
     AVAILABILITY_ZONE: ("availability zone", "where ImportVolume is to make the volume"),
     IMPORT_MANIFEST_URL: ("import manifest", "the signed URL of the manifest of your upload, for ImportVolume"),

@@ -2,6 +2,7 @@
 
 ``volume.raw`` is the disk, sparse, of whole GiB. It becomes a snapshot through the EBS direct APIs (``coldsnap``,
 or the plan in the manifest) or, by way of S3, through ImportSnapshot; RegisterImage makes the snapshot an AMI.
+A kernel that only Xen starts becomes a paravirtual image, which PV-GRUB boots (:mod:`rumpbundle.pvgrub`).
 ``--subformat stream`` adds ``volume.vmdk``, a streamOptimized VMDK, to upload less for ImportSnapshot.
 Facts: facts/formats.md §1.
 """
@@ -15,14 +16,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rumpbundle import __version__
+from rumpbundle import __version__, pvgrub
 from rumpbundle.ebs import BLOCK, SnapshotPlan, base64, plan_snapshot
+from rumpbundle.errors import KernelError
 from rumpbundle.events import Finished, Started
 from rumpbundle.flat import disk_errors, write_flat
 from rumpbundle.formats import Format, Job
 from rumpbundle.formats._cloud import check_size, shell_path
-from rumpbundle.formats._ec2_requests import BUCKET, SNAPSHOT_ID, Options, Requests, placeholders
+from rumpbundle.formats._ec2_requests import BUCKET, KERNEL_ID, SNAPSHOT_ID, Options, Requests, placeholders
 from rumpbundle.layout import GIB
+from rumpbundle.manifest import Bundle
 
 LARGEST = 65536 * GIB
 """A gp3 volume's most."""
@@ -30,6 +33,7 @@ _HASHING = "ec2: hashing"
 
 
 def _write_kit(job: Job, directory: Path) -> None:
+    _check_kernel(job.bundle)
     check_size(job.layout.size, LARGEST, "EBS")
     requests = Requests.of(job)
     register_image = requests.register_image()
@@ -60,6 +64,15 @@ def _write_kit(job: Job, directory: Path) -> None:
     manifest["placeholders"] = placeholders(manifest)
     with disk_errors(), (directory / "manifest.json").open("x", encoding="ascii", newline="\n") as out:
         out.writelines(_json(manifest, plan))
+
+
+def _check_kernel(bundle: Bundle) -> None:
+    """Raise unless EC2 can start *bundle*'s kernel: by firmware, or a PV kernel by PV-GRUB."""
+    kernel = bundle.kernel
+    if pvgrub.starts(bundle):
+        pvgrub.check(bundle)
+    elif not kernel.protocols:
+        raise KernelError(kernel.refusal, where=kernel.name, hint=kernel.advice or None)
 
 
 def _described(job: Job, plan: SnapshotPlan) -> dict[str, Any]:
@@ -130,6 +143,7 @@ def _commands(job: Job) -> tuple[str, ...]:
     wait = ["aws", "ec2", "wait", "snapshot-imported", "--import-task-ids=IMPORT_TASK_ID"]
     show = ["aws", "ec2", "describe-import-snapshot-tasks", "--import-task-ids=IMPORT_TASK_ID"]
     show += ["--query=ImportSnapshotTasks[0].SnapshotTaskDetail.SnapshotId", "--output=text"]
+    aki = ["aws", "ec2", "describe-images", "--owners=amazon", "--filters=Name=name,Values=pv-grub-hd0_*"]
     run = ["aws", "ec2", "run-instances", "--image-id=IMAGE_ID", "--instance-type=INSTANCE_TYPE"]
     console = ["aws", "ec2", "get-console-output", "--latest", "--instance-id=INSTANCE_ID", "--output=text"]
     return (
@@ -141,6 +155,7 @@ def _commands(job: Job) -> tuple[str, ...]:
         shlex.join(wait),
         shlex.join(show),
         f"# then make an image and run it; put the snapshot's id for {SNAPSHOT_ID}:",
+        *([f"# and the id this prints last for {KERNEL_ID}:", shlex.join(aki)] if pvgrub.starts(job.bundle) else []),
         _call("register-image", requests.register_image()),
         shlex.join(run),
         shlex.join(console),
@@ -158,6 +173,7 @@ FORMAT = Format(
     targets=("ec2",),
     write_kit=_write_kit,
     commands=_commands,
+    needs_disk=False,
     options=Options,
     align=GIB,
     subformats=("raw", "stream"),

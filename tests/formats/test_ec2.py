@@ -16,7 +16,9 @@ from support.kernels import SUCCESS, build
 from support.qemu import boot
 from support.tools import output_of
 
-from rumpbundle.errors import InputError, UsageError
+from rumpbundle.api import ModuleFile
+from rumpbundle.config import parse
+from rumpbundle.errors import InputError, KernelError, UsageError
 from rumpbundle.unikernel import Family
 
 REQUESTS = {
@@ -197,6 +199,56 @@ def test_a_guest_that_only_bios_is_proven_for_is_not_announced_for_uefi(tmp_path
 def test_boot_mode_follows_what_image_and_guest_can_do(tmp_path, firmware, mode):
     image = registered(tmp_path, kernel="linux", firmware=firmware, guest={"family": Family.LINUX})
     assert image["BootMode"] == mode
+
+
+def test_a_xen_pv_kernel_becomes_a_paravirtual_image(tmp_path):
+    kernel = build("xen-pv")
+    (output,), commands = kit(kernel, tmp_path / "app.ec2", "ec2", cmdline="one two", options={"tag": ("a=b",)})
+    manifest = json.loads((output / "manifest.json").read_text())
+    image = manifest["register_image"]
+    assert aws_errors("ec2", "RegisterImage", image) == []
+    assert (image["VirtualizationType"], image["KernelId"]) == ("paravirtual", "aki-00000000")
+    assert image["RootDeviceName"] == image["BlockDeviceMappings"][0]["DeviceName"] == "/dev/sda1"
+    assert not {"BootMode", "EnaSupport"} & set(image)
+    assert ["$.register_image.KernelId"] in [entry["in"] for entry in manifest["placeholders"]]
+    assert any("pv-grub-hd0" in line for line in commands)
+    assert "kernel /boot/kernel/xen-pv" in extracted(output / "volume.raw", "/boot/grub/menu.lst", tmp_path).decode()
+    assert extracted(output / "volume.raw", "/boot/kernel/xen-pv", tmp_path) == kernel.read_bytes()
+
+
+def test_a_rumprun_on_xen_pv_finds_its_configuration_on_its_disk(tmp_path):
+    config = parse(b'{"cmdline": "prog one", "env": {"A": "B"}}', "cfg.json")
+    (output,), _ = kit(build("xen-pv-rumprun"), tmp_path / "app.ec2", "ec2", config=config)
+    menu = extracted(output / "volume.raw", "/boot/grub/menu.lst", tmp_path).decode()
+    assert menu.endswith("kernel /boot/kernel/xen-pv-rumprun _RUMPRUN_ROOTFSCFG=/json.cfg\n")
+    assert b'"env":"A=B"' in extracted(output / "volume.raw", "/json.cfg", tmp_path)
+
+
+def extracted(disk, path, scratch) -> bytes:
+    """Return a file of the disk's ISO 9660 as xorriso reads it."""
+    output_of("xorriso", "-osirrox", "on", "-indev", str(disk), "-extract", path, str(scratch / "extracted"))
+    content = (scratch / "extracted").read_bytes()
+    (scratch / "extracted").unlink()
+    return content
+
+
+def test_a_kernel_that_nothing_on_ec2_starts_is_refused(tmp_path):
+    with pytest.raises(KernelError):
+        kit(build("xen-pvh"), tmp_path / "app.ec2", "ec2")
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "modules"), [("x" * 1024, 0), ("two\nlines", 0), ("", 2)], ids=["long", "lines", "modules"]
+)
+def test_what_pv_grub_cannot_be_told_is_refused(tmp_path, cmdline, modules):
+    with pytest.raises(InputError):
+        kit(
+            build("xen-pv"),
+            tmp_path / "app.ec2",
+            "ec2",
+            cmdline=cmdline,
+            modules=tuple(ModuleFile(build("efi")) for _ in range(modules)),
+        )
 
 
 def test_a_linked_ena_driver_is_announced(tmp_path):
