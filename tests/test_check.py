@@ -185,3 +185,22 @@ def test_the_command_prints_a_table_and_says_no_by_its_status(app, capfd):
     assert said.err.startswith("error: ")
     assert main(["check", app, "--target", "quemu"]) == 2
     assert "did you mean qemu?" in capfd.readouterr().err
+
+
+@pytest.fixture
+def hw_virtio(tmp_path):
+    """A test kernel that passes for a rumprun one with virtio-blk only."""
+    path = tmp_path / "app.bin"
+    path.write_bytes(kernels.build("multiboot").read_bytes() + b"_RUMPRUN_ROOTFSCFG=\0ld_virtio\0vioif\0")
+    return str(path)
+
+
+def test_bundling_for_a_platform_warns_and_strict_fails(hw_virtio, tmp_path, capfd):
+    assert main(["gce", hw_virtio, "--arg", "x", "--dry-run"]) == 0
+    warning = "warning: on Google Compute Engine, app.bin will not see its disk: it drives virtio-blk only"
+    assert warning in capfd.readouterr().err
+    for mode in (["--dry-run"], ["-o", str(tmp_path / "app.gce.tar.gz")]):
+        assert main(["gce", hw_virtio, "--arg", "x", "--strict", *mode]) == 5
+        assert "error: on Google Compute Engine, app.bin will not see its disk" in capfd.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["app.bin"]
+    assert main(["iso", hw_virtio, "--arg", "x", "--dry-run", "--strict"]) == 0

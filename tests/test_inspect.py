@@ -73,7 +73,7 @@ def test_every_format_shows_the_same_layers(app, tmp_path, name, subformat):
     assert image.digest == plain.digest
 
 
-@pytest.mark.parametrize("name", ["ova", "ec2", "azure", "gce"])
+@pytest.mark.parametrize("name", ["ova", "ec2", "azure", "gce", "xen"])
 def test_kits_and_archives_show_the_disk_inside(app, tmp_path, name):
     made = rumpbundle.bundle(app, name, output=tmp_path / f"app{formats.find(name).suffix.rstrip('/')}").paths[0]
     image = inspect(made)
@@ -130,6 +130,11 @@ def test_what_is_neither_is_an_error(tmp_path, capfd):
         assert capfd.readouterr().err.startswith("error: ")
     assert main(["inspect", str(tmp_path / "nothing")]) == 2
     assert "no such file" in capfd.readouterr().err
+
+
+def test_a_directory_that_is_no_kit_is_an_error(tmp_path, capfd):
+    assert main(["inspect", str(tmp_path)]) == 2
+    assert "a directory without a disk of ours" in capfd.readouterr().err
 
 
 def test_damage_below_the_container_is_told_and_the_rest_shown(raw, tmp_path, capfd):

@@ -25,7 +25,7 @@ def open_disk(path: str | os.PathLike[str]) -> Iterator[Disk]:
         ImageError: it is damaged; also while the disk is read.
     """
     if os.path.isdir(path):
-        path = os.path.join(path, "volume.raw")  # an EC2 kit
+        path = _disk_of_kit(path)
     file = InputFile(path)
     fd = file.open()
     try:
@@ -36,6 +36,15 @@ def open_disk(path: str | os.PathLike[str]) -> Iterator[Disk]:
         raise
     finally:
         os.close(fd)
+
+
+def _disk_of_kit(directory: str | os.PathLike[str]) -> str:
+    """Return the disk in a directory we wrote: EC2's volume, or what Xen boots."""
+    for name in ("volume.raw", "disk.raw"):
+        path = os.path.join(directory, name)
+        if os.path.exists(path):
+            return path
+    raise ImageError("is a directory without a disk of ours", where=directory, hint="name a file in it")
 
 
 def _disk_in(medium: Medium) -> Disk:
