@@ -1,0 +1,207 @@
+"""What is fuzzed: each target takes any bytes and does with them what a user would; only our own errors may come out.
+
+Kernels and images are made from seeds: the first byte of an input chooses one, the rest changes it (:func:`changed`),
+so inputs stay small and most of each file makes sense. A configuration is the input itself.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gzip
+import io
+import os
+import tarfile
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from itertools import accumulate
+from pathlib import Path
+from xml.etree import ElementTree
+
+from support import disks, stub, synthetic
+
+from rumpbundle import config, guests, hybrid
+from rumpbundle.content import Content
+from rumpbundle.errors import RumpbundleError
+from rumpbundle.flat import write_flat
+from rumpbundle.inspect.image import look_into
+from rumpbundle.inspect.picture import svg
+from rumpbundle.kernels.view import View
+from rumpbundle.layout import MIB, DiskLayout
+from rumpbundle.payload import Volume
+from rumpbundle.tree import Directory, File, Symlink
+from rumpbundle.unikernel import Family, Firmware, Protocol, Unikernel, examine
+from rumpbundle.volume import ext2
+
+SECTOR = 512
+_CUT = 0xF0
+"""Operations from here on cut the file off; smaller ones write up to 8 bytes."""
+
+
+def changed(seed: bytes, orders: bytes) -> bytes:
+    """Return *seed* with *orders* carried out: operation, three bytes of place, and the bytes to write there.
+
+    A place counts the sectors that are not all zero, so that it is one with a meaning.
+    """
+    data = bytearray(seed)
+    spots = _spots(seed)
+    at = 0
+    while at + 4 <= len(orders) and spots:
+        operation, place = orders[at], int.from_bytes(orders[at + 1 : at + 4], "big")
+        offset = spots[place // SECTOR % len(spots)] + place % SECTOR
+        at += 4
+        if operation >= _CUT:
+            del data[offset:]
+            continue
+        new = orders[at : at + operation % 8 + 1]
+        at += len(new)
+        if offset + len(new) <= len(data):
+            data[offset : offset + len(new)] = new
+    return bytes(data)
+
+
+@cache
+def _spots(seed: bytes) -> tuple[int, ...]:
+    zeros = bytes(SECTOR)
+    return tuple(at for at in range(0, len(seed), SECTOR) if seed[at : at + SECTOR] != zeros)
+
+
+def _chosen(seeds: tuple[bytes, ...], data: bytes) -> bytes:
+    return changed(seeds[data[0] % len(seeds)], data[1:]) if data else b""
+
+
+# -- kernels -----------------------------------------------------------------------------------------------
+
+
+@cache
+def kernel_seeds() -> tuple[bytes, ...]:
+    multiboot2 = synthetic.multiboot2(synthetic.tag(1, bytes(8)), synthetic.tag(2, bytes(16)))
+    elf = synthetic.multiboot_elf(multiboot2 + synthetic.multiboot1())
+    notes = synthetic.solo5_notes(3, ("storage", 1), ("service", 2))
+    return (
+        elf,
+        synthetic.multiboot_elf(synthetic.multiboot1(), bits=64),
+        synthetic.rumprun(b"vioscsi"),
+        synthetic.elf([synthetic.Segment(bytes(64)), synthetic.Segment(notes, type=synthetic.NOTE)]),
+        synthetic.bzimage(payload=64),
+        synthetic.pe(setup=synthetic.bzimage(payload=64)),
+        synthetic.pe(sections=(".linux", ".initrd")),
+        gzip.compress(elf, mtime=0),
+    )
+
+
+def kernels(data: bytes) -> None:
+    kernel = _chosen(kernel_seeds(), data)
+
+    def read(offset: int, length: int) -> bytes:
+        return kernel[offset : offset + length]
+
+    with contextlib.suppress(RumpbundleError):
+        found = examine("app.bin", View(len(kernel), read), Content.of_bytes(kernel))
+        for firmware in Firmware:
+            found.protocol_for(firmware)
+        found.content.sha256()
+
+
+# -- configurations ----------------------------------------------------------------------------------------
+
+
+def configs(data: bytes) -> None:
+    try:
+        parsed = config.parse(data, "cfg.json")
+    except RumpbundleError:
+        return
+    assert config.parse(config.clean_text(parsed).encode(), "again") == parsed
+    for family in Family:
+        kernel = Unikernel(
+            name="app.bin", content=Content(()), family=family, protocols=(Protocol.MULTIBOOT,),
+            target="hw_generic" if family is Family.RUMPRUN else "",
+        )  # fmt: skip
+        boot = dict.fromkeys(Firmware, Protocol.MULTIBOOT)
+        with contextlib.suppress(RumpbundleError):
+            guests.deliver(guests.Request(kernel=kernel, boot=boot, config=parsed, epoch=0), Path(_scratch()))
+
+
+# -- images ------------------------------------------------------------------------------------------------
+
+
+@cache
+def _scratch() -> str:
+    """Return a directory in memory where there is one, which this process's end removes."""
+    directory = tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+    atexit.register(directory.cleanup)
+    return directory.name
+
+
+def _tree() -> Directory:
+    deep = Directory.of("deep", [File("file", Content.of_bytes(b"x" * 3000)), Symlink("link", "../../there")])
+    return Directory.of("", [Directory.of("data", [deep]), File("json.cfg", Content.of_bytes(b"{}"))])
+
+
+def _disks() -> tuple[DiskLayout, ...]:
+    """Return a GPT hybrid, and an MBR hybrid with a volume."""
+    volume, _ = ext2(_tree(), label="data", epoch=1_000_000_000, size=256 << 10)
+    return (
+        hybrid.plan(stub.bundle(_tree()), stub.IMAGES),
+        hybrid.plan(stub.bundle(volumes=(Volume("data", "ext2", volume.content),), table="mbr"), stub.IMAGES),
+    )
+
+
+@cache
+def image_seeds() -> tuple[bytes, ...]:
+    gpt, mbr = (disk.padded(align=MIB) for disk in _disks())
+    seeds = []
+    with tempfile.TemporaryDirectory() as directory:
+        for number, disk in enumerate((gpt, mbr)):
+            path = Path(directory) / f"{number}.raw"
+            with path.open("w+b") as file:
+                write_flat(disk, file.fileno())
+            seeds.append(path.read_bytes())
+        for container in ("vmdk:sparse", "vmdk:stream", "vdi:", "vhd:dynamic", "qcow2:", "vhdx:", "ova:"):
+            name, _, subformat = container.partition(":")
+            seeds.append(disks.write(gpt, Path(directory) / f"{name}{subformat}", name, subformat).read_bytes())
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        info = tarfile.TarInfo("disk.raw")
+        info.size = len(seeds[0])
+        archive.addfile(info, io.BytesIO(seeds[0]))
+    seeds.append(gzip.compress(packed.getvalue(), mtime=0))
+    return tuple(seeds)
+
+
+def images(data: bytes) -> None:
+    path = os.path.join(_scratch(), "image")
+    Path(path).write_bytes(_chosen(image_seeds(), data))
+    with contextlib.suppress(RumpbundleError):
+        image = look_into(path)
+        ElementTree.fromstring(svg(image))
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {"kernels": kernels, "configs": configs, "images": images}
+STARTS: dict[str, tuple[bytes, ...]] = {
+    "kernels": tuple(bytes((number,)) for number in range(8)),
+    "configs": (
+        b'{"hostname": "h", "env": {"A": "b"}, "rc": [{"bin": "a", "argv": ["b"], "runmode": "&"}]}',
+        b'{"cmdline": "a \'b c\'", "blk": [{"source": "dev", "path": "/dev/ld0a", "fstype": "blk"}]}',
+        b'{"net": [{"if": "wm0", "type": "inet", "method": "static", "addr": "10.0.0.2", "mask": 8}], "cmdline": ""}',
+        b'{"env": "A=1", "env": "B=2", "net": {"if": "vioif0", "type": "inet", "method": "dhcp"}, "cmdline": "x",}',
+    ),
+    "images": tuple(bytes((number,)) for number in range(10)),
+}
+"""Inputs to start from where there is no corpus yet."""
+
+
+def pack(inputs: list[bytes]) -> str:
+    """Return *inputs* as the text of a corpus: one a line, in hexadecimal, shortest first."""
+    return "".join(f"{each.hex()}\n" for each in sorted(set(inputs), key=lambda each: (len(each), each)))
+
+
+def unpack(text: str) -> list[bytes]:
+    return [bytes.fromhex(line) for line in text.splitlines()]
+
+
+def limited(inputs: list[bytes], most: int) -> list[bytes]:
+    """Return the shortest of *inputs* that are together at most *most* bytes."""
+    ordered = sorted(set(inputs), key=lambda each: (len(each), each))
+    return [each for each, total in zip(ordered, accumulate(map(len, ordered)), strict=True) if total <= most]
