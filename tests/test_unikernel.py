@@ -11,6 +11,7 @@ from support import synthetic
 from support.synthetic import Section, Segment, multiboot1, multiboot2
 from support.tools import output_of
 
+from rumpbundle.cli import main
 from rumpbundle.content import Content
 from rumpbundle.errors import InputError, KernelError
 from rumpbundle.kernels import elf
@@ -386,6 +387,17 @@ def test_refused_with_the_reason_and_what_to_do(read, tmp_path, case):
     assert str(caught.value) == f"{tmp_path}/app.bin: {problem}"
     assert caught.value.hint == hint
     assert "\n" not in problem + (hint or "")
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_the_command_line_says_it_in_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys, case):
+    data, problem, hint = REFUSED[case]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "app.bin").write_bytes(data)
+    assert main(["iso", "app.bin"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, os.listdir()) == ("", ["app.bin"])
+    assert err.splitlines() == [f"error: app.bin: {problem}", *([f"hint: {hint}"] if hint else [])]
 
 
 @pytest.mark.parametrize(
