@@ -21,7 +21,7 @@ LAYERS = (
     {"unikernel"},
     {"config", "payload", "knowledge", "xl"},
     {"ext2", "layout", "relocatable", "ondisk"},
-    {"iso9660", "esp", "gpt", "flat", "grub", "component", "check"},
+    {"iso9660", "esp", "gpt", "flat", "grub", "grubcore", "component", "check"},
     {"volume"},
     {"guests"},
     {"manifest"},

@@ -1,0 +1,117 @@
+"""GRUB's core packed by LZ4: the packer, the decoder's code, and what is left alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.tools import output_of
+
+from rumpbundle import grub, grubcore
+
+ASSEMBLY = """
+00 push %ebp
+01 cld
+02 xor %eax,%eax
+04 lods %ds:(%esi),%al
+05 mov %eax,%edx
+07 shr $0x4,%eax
+0a call 0x33
+0f rep movsb %ds:(%esi),%es:(%edi)
+11 cmp %ebx,%edi
+13 jae 0x31
+15 xor %eax,%eax
+17 lods %ds:(%esi),%ax
+19 mov %eax,%ebp
+1b mov %edx,%eax
+1d and $0xf,%al
+1f call 0x33
+24 add $0x4,%ecx
+27 push %esi
+28 mov %edi,%esi
+2a sub %ebp,%esi
+2c rep movsb %ds:(%esi),%es:(%edi)
+2e pop %esi
+2f jmp 0x2
+31 pop %ebp
+32 ret
+33 mov %eax,%ecx
+35 cmp $0xf,%al
+37 jne 0x42
+39 xor %eax,%eax
+3b lods %ds:(%esi),%al
+3c add %eax,%ecx
+3e cmp $0xff,%al
+40 je 0x39
+42 ret
+"""
+
+
+def unpack(block: bytes) -> bytes:
+    """Decode an LZ4 block, from its specification."""
+    out = bytearray()
+    position = 0
+
+    def length(nibble: int) -> int:
+        nonlocal position
+        total = nibble
+        while nibble == 15:
+            total += block[position]
+            position += 1
+            if block[position - 1] != 255:
+                break
+        return total
+
+    while True:
+        token = block[position]
+        position += 1
+        count = length(token >> 4)
+        out += block[position : position + count]
+        position += count
+        if position == len(block):
+            return bytes(out)
+        offset = int.from_bytes(block[position : position + 2], "little")
+        position += 2
+        assert 0 < offset <= len(out)
+        for _ in range(length(token & 15) + 4):
+            out.append(out[-offset])
+
+
+@given(
+    st.lists(st.one_of(st.binary(max_size=40), st.sampled_from([b"\0" * 300, b"abcd" * 100, b"abcdefghijklm"]))).map(
+        b"".join
+    )
+)
+def test_what_is_packed_unpacks(data: bytes):
+    assert unpack(grubcore.pack(data)) == data
+
+
+def test_long_runs_and_far_matches():
+    for data in (b"", b"a", bytes(70_000), b"0123456789" + bytes(range(256)) * 300, Path(__file__).read_bytes()):
+        block = grubcore.pack(data)
+        assert unpack(block) == data
+    assert len(grubcore.pack(bytes(70_000))) < 400
+
+
+def test_the_decoder_is_the_code_it_says(tmp_path: Path):
+    (tmp_path / "code").write_bytes(grubcore._LZ4)
+    listing = output_of("objdump", "-D", "-b", "binary", "-m", "i386", str(tmp_path / "code"))
+    found = re.findall(r"^ +([0-9a-f]+):\t[0-9a-f ]+\t(.+?) *$", listing, re.MULTILINE)
+    assert [f"{int(at, 16):02x} {' '.join(text.split())}" for at, text in found] == ASSEMBLY.strip().splitlines()
+
+
+def test_grubs_own_core_is_repacked():
+    image = grub.boot_images().bios
+    at = grubcore._DECOMPRESSOR
+    assert grubcore._LZ4 in image[at : at + 4096]
+    assert len(image) - at + grubcore._LOADED_AT < grubcore._LIMIT
+    # There is no LZMA left to find: a second time changes nothing.
+    assert grubcore.quickened(image) == image
+
+
+@pytest.mark.parametrize("image", [b"", bytes(4096), b"\xe8" * 10_000])
+def test_what_is_not_as_expected_is_left_alone(image: bytes):
+    assert grubcore.quickened(image) == image
