@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from rumpbundle.errors import HostError, InputError
+from rumpbundle.errors import HostError, InputError, Interrupted
 
 CHUNK = 1 << 20
 """Bytes read at once: large enough for full disk speed, small enough to stay in the cache."""
@@ -131,8 +131,13 @@ class InputFile:
             length -= len(part)
         return b"".join(parts)
 
-    def sha256(self) -> str:
-        """Return the hex SHA-256 of the whole file; computed once."""
+    def sha256(self, stop: threading.Event | None = None) -> str:
+        """Return the hex SHA-256 of the whole file; computed once.
+
+        Raises:
+            Interrupted: *stop* was set meanwhile: hashing a big file must not outlive a Ctrl-C.
+            InputError: the file changed or cannot be read.
+        """
         if self._sha256 is not None:
             return self._sha256
         with self._hashing:
@@ -143,6 +148,8 @@ class InputFile:
                     buffer = memoryview(bytearray(min(CHUNK, max(self.size, 1))))
                     left = self.size
                     while left:
+                        if stop is not None and stop.is_set():
+                            raise Interrupted
                         count = os.readv(fd, [buffer[: min(left, CHUNK)]])
                         if not count:
                             raise InputError("changed while it was read (it is shorter now)", where=self.path)

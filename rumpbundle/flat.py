@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -30,15 +31,15 @@ def write_flat(layout: DiskLayout, fd: int, report: Report = silent, label: str 
     with disk_errors():
         os.ftruncate(fd, layout.size)
         with ThreadPoolExecutor(1) as hasher:
-            hashes = [hasher.submit(file.sha256) for file in big if not file.hashed]
+            stop = threading.Event()
+            hashes = [hasher.submit(file.sha256, stop) for file in big if not file.hashed]
             try:
                 write_extents((e for e in extents if not isinstance(e.source, Late)), fd, report, label)
-            except BaseException:
                 for pending in hashes:
-                    pending.cancel()
+                    pending.result()
+            except BaseException:
+                stop.set()
                 raise
-            for pending in hashes:
-                pending.result()
         for extent in extents:
             if isinstance(extent.source, Late):
                 write_all(fd, extent.source.read(0, extent.length), extent.offset)

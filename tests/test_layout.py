@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -124,3 +125,28 @@ def test_padding_keeps_the_body_and_honours_alignment_and_least():
     assert disk.padded(align=2048).size == 2048
     assert disk.padded(align=MIB, least=3 * MIB + 1).size == 4 * MIB
     assert disk.padded(align=MIB).body == disk.body
+
+
+def test_an_interrupted_write_does_not_wait_for_hashing(tmp_path, monkeypatch):
+    """A big file's hashing stops when the copy does: on a Ctrl-C nobody waits for it."""
+    payload = tmp_path / "payload"
+    payload.write_bytes(b"x" * 3 * MIB)
+    hashed = []
+    read = os.readv
+    going_on = threading.Event()
+
+    def slow_read(fd, buffers):
+        hashed.append(fd)
+        assert going_on.wait(30)
+        return read(fd, buffers)
+
+    def interrupted(*_):
+        going_on.set()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "readv", slow_read)
+    monkeypatch.setattr(os, "copy_file_range", interrupted)
+    disk = disk_of(8 * MIB, from_file(0, payload))
+    with tempfile.TemporaryFile() as file, pytest.raises(KeyboardInterrupt):
+        write_flat(disk, file.fileno())
+    assert len(hashed) < 3
