@@ -9,7 +9,6 @@ msgspec takes 40 ms to import, so this module is imported only where a configura
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -129,6 +128,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
 
 def _check_address(text: str, version: int, name: str) -> None:
+    import ipaddress  # 9 ms, and few configurations name an address
+
     try:
         if ipaddress.ip_address(text).version == version:
             return

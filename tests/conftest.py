@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 
-# For the hunt, not for every run: pytest --hypothesis-profile=long tests/test_config.py
+# No deadline: a busy machine is no bug. "long" is for the hunt: pytest --hypothesis-profile=long tests/test_config.py
+settings.register_profile("suite", deadline=None)
 settings.register_profile("long", max_examples=100_000, deadline=None)
+settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -126,8 +126,13 @@ def command_line(request: Request, text: str) -> str:
     multiboot = {Protocol.MULTIBOOT, Protocol.MULTIBOOT2}
     if not request.argv0 or multiboot.isdisjoint(request.boot.values()):
         return text
-    name = re.sub(r"[^A-Za-z0-9._+,@%:=-]", "_", request.kernel.name)
+    name = plain_word(request.kernel.name)
     return f"{name} {text}" if text else name
+
+
+def plain_word(name: str) -> str:
+    """Return *name* with ``_`` for whatever a boot loader or a guest might take for more than a letter."""
+    return re.sub(r"[^A-Za-z0-9._+,@%:=-]", "_", name)
 
 
 def words(arguments: Sequence[str], path: str) -> str:

@@ -7,7 +7,6 @@ distributions, ``hostname=`` by kernels since 6.0.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,5 +87,6 @@ def _ip(network: Network) -> str:
         raise ConfigError("$.net[0].type: the kernel's ip= parameter takes IPv4 only")
     if network.method == "dhcp":
         return f"ip=:::::{network.interface}:dhcp"
-    mask = ipaddress.ip_network(f"0.0.0.0/{network.mask}").netmask
+    bits = (0xFFFFFFFF << (32 - (network.mask or 0))) & 0xFFFFFFFF
+    mask = ".".join(map(str, bits.to_bytes(4, "big")))
     return f"ip={network.addr}::{network.gw or ''}:{mask}::{network.interface}:off"

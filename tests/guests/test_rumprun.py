@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from support import ext2 as ext2_reader
 from support import rumprun as guest
+from support.tools import output_of
 
 from rumpbundle.config import Block, Config, Network, Program
 from rumpbundle.content import Content
@@ -77,6 +80,17 @@ def test_the_whole_configuration_arrives(tmp_path):
 def test_without_configuration_the_first_program_runs(tmp_path):
     assert received(deliver(request(None), tmp_path)).programs == [(["app"], "")]
     assert received(deliver(request(Config(env={"A": "b"})), tmp_path)).programs == [(["app"], "")]
+
+
+def test_without_configuration_its_types_are_not_imported():
+    program = (
+        "import sys; from rumpbundle import guests; from rumpbundle.unikernel import *;"
+        "from rumpbundle.content import Content;"
+        "kernel = Unikernel(name='app.bin', content=Content.of_bytes(b'k'), family=Family.RUMPRUN, protocols=());"
+        "guests.deliver(guests.Request(kernel=kernel, boot={}, epoch=0), None);"
+        "print('msgspec' in sys.modules)"
+    )
+    assert output_of(sys.executable, "-c", program, cwd=Path(__file__).parents[2]) == "False\n"
 
 
 def test_cmdline_is_split_by_the_guest(tmp_path):

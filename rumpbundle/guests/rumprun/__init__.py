@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from rumpbundle.content import Content
 from rumpbundle.errors import ConfigError, UsageError
-from rumpbundle.guests import Delivery, Request, command_line
+from rumpbundle.guests import Delivery, Request, command_line, plain_word
 from rumpbundle.guests.rumprun import disks
-from rumpbundle.guests.rumprun.dialect import ROOT_CONFIG, dialect, is_xen
+from rumpbundle.guests.rumprun.dialect import ROOT_CONFIG, dialect, first_program, is_xen
 from rumpbundle.payload import Module
 from rumpbundle.tree import Directory, File
 
@@ -40,29 +40,42 @@ def deliver(request: Request, scratch: Path) -> Delivery:
     """
     if request.cmdline is not None or request.modules:
         return _by_hand(request)
+    if request.config is None and not request.data and not request.volumes:
+        # The common case, for which importing the configuration's types would take longer than all the rest.
+        return _delivered(request, first_program(_name(request)), disks.Places())
     config = _with_a_program(request)
-    placed = disks.place(request, config, on_file=False)
-    text = dialect(placed.config, request.kernel)
+    complete, places = disks.place(request, config, on_file=False)
+    text = dialect(complete, request.kernel)
+    on_file = len(text) > MODULE_LIMIT and not is_xen(request.kernel)
+    if on_file:
+        complete, places = disks.place(request, config, on_file=True)
+        text = dialect(complete, request.kernel)
+    return _delivered(request, text, places, on_file=on_file)
+
+
+def _delivered(request: Request, text: bytes, places: disks.Places, *, on_file: bool = False) -> Delivery:
+    """Deliver *text* as boot module or as a file; to Xen PV as what goes to the xenstore."""
+    root = list(places.root)
+    modules: tuple[Module, ...] = ()
+    line = ""
+    if len(text) > FILE_LIMIT:
+        raise ConfigError(f"rumprun reads at most {FILE_LIMIT} bytes of configuration, this takes {len(text)}")
     if is_xen(request.kernel):
-        return Delivery(volumes=placed.volumes, config=text, notes=placed.notes)
-    root, line = list(placed.root), ""
-    modules: tuple[Module, ...] = (Module("config.json", Content.of_bytes(text)),)
-    if len(text) > MODULE_LIMIT:
-        placed = disks.place(request, config, on_file=True)
-        text = dialect(placed.config, request.kernel)
-        if len(text) > FILE_LIMIT:
-            raise ConfigError(f"rumprun reads at most {FILE_LIMIT} bytes of configuration, this takes {len(text)}")
-        root, modules = [*placed.root, File(FILE_NAME, Content.of_bytes(text))], ()
+        return Delivery(volumes=places.volumes, config=text, notes=places.notes)
+    if on_file:
+        root.append(File(FILE_NAME, Content.of_bytes(text)))
         line = f"{ROOT_CONFIG}/{FILE_NAME}"
+    else:
+        modules = (Module("config.json", Content.of_bytes(text)),)
     return Delivery(
         cmdline=command_line(request, line),
         modules=modules,
         root=Directory.of("", root),
-        volumes=placed.volumes,
+        volumes=places.volumes,
         # It cannot read GPT; without a partition for it GPT serves the platforms better (facts/guests.md, Disks).
-        table="mbr" if placed.volumes else "gpt",
+        table="mbr" if places.volumes else "gpt",
         config=text,
-        notes=placed.notes,
+        notes=places.notes,
     )
 
 
@@ -99,5 +112,10 @@ def _with_a_program(request: Request) -> Config:
     config = request.config or Config()
     if config.cmdline or config.rc:
         return config
+    return config.replace(rc=(Program(bin=_name(request)),))
+
+
+def _name(request: Request) -> str:
+    """Return what the program is called if nobody says."""
     name = request.kernel.name
-    return config.replace(rc=(Program(bin=os.path.splitext(name)[0] or name),))
+    return plain_word(os.path.splitext(name)[0] or name)

@@ -6,7 +6,7 @@ A tokenizer reads it, not a JSON library: every leaf is a string, entries are re
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rumpbundle.errors import ConfigError
@@ -48,6 +48,11 @@ def dialect(config: Config, kernel: Unikernel) -> bytes:
     return ("{" + ",\n".join(members) + "}").encode("utf-8")
 
 
+def first_program(name: str) -> bytes:
+    """Return the configuration that runs the first baked program, called *name*, without arguments."""
+    return f'{{"rc":[{_program(name, (), "", "$.rc[0]")}]}}'.encode()
+
+
 def _members(config: Config, kernel: Unikernel) -> Iterator[str]:
     for key, value in config.env.items():
         yield f'"env":{_string(f"{key}={value}", f"$.env.{key}")}'
@@ -66,13 +71,14 @@ def _members(config: Config, kernel: Unikernel) -> Iterator[str]:
     if config.cmdline is not None:
         yield f'"cmdline":{_string(config.cmdline, "$.cmdline")}'
     if config.rc:
-        programs = []
-        for index, program in enumerate(config.rc):
-            path = f"$.rc[{index}]"
-            argv = ",".join(_string(a, f"{path}.argv[{n}]") for n, a in enumerate(program.argv))
-            runmode = f',"runmode":"{program.runmode}"' if program.runmode else ""
-            programs.append(f'{{"bin":{_string(program.bin, f"{path}.bin")},"argv":[{argv}]{runmode}}}')
+        programs = [_program(p.bin, p.argv, p.runmode, f"$.rc[{index}]") for index, p in enumerate(config.rc)]
         yield f'"rc":[{",".join(programs)}]'
+
+
+def _program(name: str, arguments: Sequence[str], runmode: str, path: str) -> str:
+    argv = ",".join(_string(argument, f"{path}.argv[{index}]") for index, argument in enumerate(arguments))
+    mode = f',"runmode":"{runmode}"' if runmode else ""
+    return f'{{"bin":{_string(name, f"{path}.bin")},"argv":[{argv}]{mode}}}'
 
 
 def _string(text: str, path: str) -> str:

@@ -33,24 +33,25 @@ IMAGES = "images"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placed:
-    """The configuration with a mount for everything, and what that needs on the disk."""
+class Places:
+    """What data and volumes need on the disk."""
 
-    config: Config
     root: tuple[Node, ...] = ()
     volumes: tuple[Volume, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def place(request: Request, config: Config, *, on_file: bool) -> Placed:
-    """Give all data and volumes of *request* a place; *on_file* says the guest reads *config* from its disk.
+def place(request: Request, config: Config, *, on_file: bool) -> tuple[Config, Places]:
+    """Give all data and volumes of *request* a place; return *config* with a mount for each, and the places.
+
+    *on_file* says that the guest reads its configuration from its disk.
 
     Raises:
         ConfigError: an entry of *config* is in the way.
         UsageError: this guest has no such place, or no driver.
     """
     if not request.data and not request.volumes and not on_file:
-        return Placed(config=config)
+        return config, Places()
     for mounted in _mounted(request):
         if mounted.mount == "/" or re.match("/(dev|rootfs)(/|$)", mounted.mount):
             raise UsageError("would hide what the guest needs there itself", where=mounted.mount)
@@ -61,7 +62,7 @@ def _mounted(request: Request) -> tuple[Data | Writable, ...]:
     return (*request.data, *request.volumes)
 
 
-def _on_xen(request: Request, config: Config) -> Placed:
+def _on_xen(request: Request, config: Config) -> tuple[Config, Places]:
     used = {block.path for block in config.blk if block.source == "etfs"}
     names = [f"xvd{letter}" for letter in ascii_lowercase if f"xvd{letter}" not in used]
     mounted = _mounted(request)
@@ -74,10 +75,10 @@ def _on_xen(request: Request, config: Config) -> Placed:
         made = each.as_iso9660(labels, epoch) if isinstance(each, Data) else each.as_ext2(labels, epoch)[0]
         volumes.append(replace(made, device=device))
         config = _with_mount(config, "etfs", device, each.mount)
-    return Placed(config=config, volumes=tuple(volumes))
+    return config, Places(volumes=tuple(volumes))
 
 
-def _on_hw(request: Request, config: Config, *, on_file: bool) -> Placed:
+def _on_hw(request: Request, config: Config, *, on_file: bool) -> tuple[Config, Places]:
     disk = _disk(request.kernel)
     places = ["image" if on_file else "a", *([] if request.volumes else ["e"])]
     _refuse_too_many(request, len(places))
@@ -107,7 +108,7 @@ def _on_hw(request: Request, config: Config, *, on_file: bool) -> Placed:
     if request.data or request.volumes:
         bus = DISK_DRIVERS[disk[:2]]
         notes.append(f"the guest looks for its files on /dev/{disk}: attach the image as {bus}")
-    return Placed(config=config, root=root, volumes=tuple(volumes), notes=tuple(notes))
+    return config, Places(root=root, volumes=tuple(volumes), notes=tuple(notes))
 
 
 def _refuse_too_many(request: Request, places: int) -> None:
