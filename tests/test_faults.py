@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support import kernels
-from support.tools import require
+from support.tools import as_somebody, require
 
 import rumpbundle
 from rumpbundle import formats
@@ -152,14 +152,6 @@ def test_a_read_only_directory(inputs, outputs, format):
     )
     outputs.chmod(0o755)
     assert (done.returncode, done.stderr) == (3, f"error: {outputs}: the directory is not writable\n")
-
-
-def as_somebody() -> list[str]:
-    """Return what makes root another user, who may still read our Python wherever it is, but not write everywhere."""
-    if os.getuid() != 0:
-        return []
-    other = ["--reuid=65534", "--regid=65534", "--clear-groups"]
-    return [require("setpriv"), *other, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
 
 
 def test_the_boot_images_are_no_secret_of_the_user_who_made_them(inputs, outputs):

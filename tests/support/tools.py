@@ -40,3 +40,14 @@ def output_of(*argv: str, timeout: float = 120, check: bool = True, **kwargs) ->
     if check and done.returncode:
         raise AssertionError(f"{' '.join(argv)} gave {done.returncode}:\n{done.stdout}")
     return done.stdout
+
+
+def as_somebody() -> list[str]:
+    """Return what turns root into another user, who may read everything (our Python may be root's) but not write.
+
+    It goes before a command; for a user who is not root there is nothing to turn.
+    """
+    if os.getuid() != 0:
+        return []
+    user = ["--reuid=65534", "--regid=65534", "--clear-groups"]
+    return [require("setpriv"), *user, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
