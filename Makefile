@@ -4,7 +4,7 @@
 # make bench   the measurements, as ratios to other tools
 
 V := .venv/bin
-PYTEST := $(V)/python -m pytest -n 2 --dist worksteal
+PYTEST := $(V)/python -m pytest -n 2 --dist worksteal --durations=12
 
 test: setup lint
 	$(PYTEST)
