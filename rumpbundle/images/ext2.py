@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from rumpbundle.errors import ImageError
 from rumpbundle.images.disk import Fact
-from rumpbundle.images.filesystem import MAX_DEPTH, Entry, FileSystem, Span
+from rumpbundle.images.filesystem import MAX_DEPTH, MAX_DIRECTORY, Entry, FileSystem, Span
 from rumpbundle.images.medium import Medium, Tables
 
 _ROOT = 2
@@ -126,8 +126,11 @@ class Ext2(FileSystem):
 
     def _directory(self, path: str, inode: bytes) -> Iterator[tuple[str, int]]:
         size = self._size(inode)
-        self._charge(size, path)
-        for data in self._pieces(self._spans(inode, size)):
+        if size > MAX_DIRECTORY:
+            raise ImageError(f"ext2: directory {path or '/'} has {size} bytes")
+        spans = self._spans(inode, size)
+        self._enter(spans, path)
+        for data in self._pieces(spans):
             at = 0
             while at + 8 <= len(data):
                 number, length, name_length = struct.unpack_from("<IHB", data, at)

@@ -94,7 +94,7 @@ class Fat(FileSystem):
             path, spans, depth = stack.pop()
             if depth > MAX_DEPTH:
                 raise ImageError(f"FAT: directories are nested deeper than {MAX_DEPTH}")
-            self._charge(sum(span.length for span in spans), path)
+            self._enter(spans, path)
             below = []
             for entry, cluster in self._directory(path, spans):
                 yield entry

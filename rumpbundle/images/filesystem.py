@@ -58,6 +58,8 @@ class FileSystem:
         self.medium = medium
         self.size = min(size, medium.size)
         self.label = label
+        self.directories: list[Span] = []
+        """Where the directories stand that have been read so far."""
         self._charged = 0
 
     @property
@@ -77,13 +79,20 @@ class FileSystem:
             ImageError: it is damaged, or over the limits above.
         """
         self._charged = 0
+        self.directories = []
         return limited(self._entries())
 
-    def _charge(self, length: int, path: str) -> None:
-        """Raise :class:`ImageError` if the *length* bytes of directory *path*, or all so far, are over the limits."""
+    def _enter(self, spans: tuple[Span, ...], path: str) -> None:
+        """Note that the directory *path* stands at *spans*.
+
+        Raises:
+            ImageError: its bytes, or those of all directories so far, are over the limits.
+        """
+        length = sum(span.length for span in spans)
         self._charged += length
         if length > MAX_DIRECTORY or self._charged > MAX_DIRECTORIES:
             raise ImageError(f"directory {path or '/'} has {length} bytes, more than is sensible")
+        self.directories.extend(spans)
 
     def _entries(self) -> Iterator[Entry]:
         raise NotImplementedError

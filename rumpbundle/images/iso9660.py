@@ -75,7 +75,7 @@ class Iso9660(FileSystem):
     def structures(self) -> tuple[Span, ...]:
         size, little, big = (struct.unpack_from(code, self._primary, at)[0] for code, at in _TABLES)
         tables = tuple(Span(block * BLOCK, size) for block in (little, big) if block)
-        return (Span(_FIRST_DESCRIPTOR * BLOCK, 4 * BLOCK), *tables, Span(self._root[0] * BLOCK, self._root[1]))
+        return (Span(_FIRST_DESCRIPTOR * BLOCK, 4 * BLOCK), *tables)
 
     @cached_property
     def boot_entries(self) -> tuple[BootEntry, ...]:
@@ -118,7 +118,7 @@ class Iso9660(FileSystem):
             if depth > MAX_DEPTH:
                 raise ImageError(f"ISO 9660: directories are nested deeper than {MAX_DEPTH}")
             seen.add(block)
-            self._charge(length, path)
+            self._enter((Span(block * BLOCK, length),), path)
             below = []
             for entry, record in self._directory(path, block, length, is_root=not path):
                 yield entry

@@ -16,7 +16,7 @@ from rumpbundle.gpt import BACKUP_BYTES, HEAD_BYTES
 from rumpbundle.images import open_disk
 from rumpbundle.images.archive import Member, is_tar, members
 from rumpbundle.images.disk import Disk, Fact
-from rumpbundle.images.filesystem import Entry, FileSystem, file_system
+from rumpbundle.images.filesystem import Entry, FileSystem, Span, file_system
 from rumpbundle.images.iso9660 import BootEntry, Iso9660
 from rumpbundle.images.medium import FdMedium, Window
 from rumpbundle.images.partitions import Table, tables
@@ -195,23 +195,21 @@ def _described(volume: FileSystem, where: str, offset: int) -> Volume:
     entries: list[Entry] = []
     boot: tuple[BootEntry, ...] = ()
     facts: Mapping[str, Fact] = {}
-    structures: list[Region] = []
+    structures: list[Span] = []
     flaw = ""
     try:
         if isinstance(volume, Iso9660):
             boot = volume.boot_entries
         facts = dict(volume.facts)
-        structures = [
-            Region(
-                offset=offset + span.offset, length=span.length, label=f"{volume.kind} structures", kind="structure"
-            )
-            for span in volume.structures
-            if span.offset is not None
-        ]
+        structures.extend(volume.structures)
         entries.extend(volume.entries())
     except ImageError as error:
         flaw = error.problem
     starts = {offset + entry.offset for entry in boot}
+    own = [
+        Region(offset=offset + start, length=length, label=f"{volume.kind} structures", kind="structure")
+        for start, length in _joined([*structures, *volume.directories])
+    ]
     files = [
         Region(
             offset=offset + span.offset,
@@ -232,9 +230,22 @@ def _described(volume: FileSystem, where: str, offset: int) -> Volume:
         facts=facts,
         entries=tuple(entries),
         boot_entries=boot,
-        regions=_inside([*structures, *files], offset + volume.size),
+        regions=_inside([*own, *files], offset + volume.size),
         flaw=flaw,
     )
+
+
+def _joined(spans: list[Span]) -> Iterator[tuple[int, int]]:
+    """Yield offset and length of what *spans* cover, neighbours as one."""
+    start = end = 0
+    for low, length in sorted((span.offset, span.length) for span in spans if span.offset is not None):
+        if low > end:
+            if end > start:
+                yield start, end - start
+            start = low
+        end = max(end, low + length)
+    if end > start:
+        yield start, end - start
 
 
 def _kind(path: str) -> Kind:

@@ -80,7 +80,7 @@ def test_a_path_may_name_its_file_system(images, capsysbinary):
         (("ls", "app.bin"), "error: app.bin: holds no file system we can read"),
         (("cat", "app.bin", "/x"), "error: app.bin: holds no file system we can read"),
         (("ls", "nope"), "error: nope: no such file"),
-        (("ls", "data"), "error: data/volume.raw: no such file"),
+        (("ls", "data"), "error: data: is a directory without a disk of ours"),
     ],
 )
 def test_what_is_not_there_is_one_line(images, capsysbinary, monkeypatch, argv, message):
