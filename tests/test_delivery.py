@@ -7,15 +7,17 @@ would make of those bytes is told by the oracle that tests/guests uses.
 from __future__ import annotations
 
 import dataclasses
+import json
 import zlib
 
 import pytest
+from support import ext2 as ext2_reader
 from support import images, kernels, qemu, rumprun
 from support.tools import output_of
 
 from rumpbundle import api, cpio, tree
 from rumpbundle.config import Config, Network, Program
-from rumpbundle.guests import Data
+from rumpbundle.guests import Data, Writable
 from rumpbundle.guests.rumprun.dialect import dialect
 from rumpbundle.unikernel import Family, Unikernel
 
@@ -118,3 +120,30 @@ def test_linux_by_command_line_and_initrd(family, firmware, tmp_path):
     archive = cpio.archive(data.tree, mount="/srv", epoch=315532800).read()
     together = initrd.ljust(-(-len(initrd) // 4) * 4, b"\0") + archive
     assert [(m.size, m.crc32) for m in report.modules] == [(len(together), zlib.crc32(together))]
+
+
+@pytest.mark.parametrize("firmware", qemu.FIRMWARES)
+def test_rumprun_with_data_and_a_volume(family, firmware, tmp_path):
+    """The layout this guest needs: the ISO at the start, the volume as first partition of a plain MBR."""
+    family(Family.RUMPRUN, target="hw_virtio", drivers=frozenset({"virtio-blk"}))
+    for name in ("site", "db"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "index.html").write_text(name)
+    report, image = booted(
+        tmp_path, firmware=firmware, config=Config(cmdline="httpd"),
+        data=(Data(tree.scan(tmp_path / "site"), "/data"),), volumes=(Writable(tree.scan(tmp_path / "db"), "/db"),),
+    )  # fmt: skip
+    expected = (
+        b'{"blk":{"source":"dev","path":"/dev/ld0a","fstype":"blk","mountpoint":"/data"},\n'
+        b'"blk":{"source":"dev","path":"/dev/ld0e","fstype":"blk","mountpoint":"/db"},\n"cmdline":"httpd"}'
+    )
+    assert [m.crc32 for m in report.modules] == [zlib.crc32(expected)]
+    assert output_of("isoinfo", "-R", "-x", "/index.html", "-i", str(image)) == "site"
+    table = json.loads(output_of("sfdisk", "--json", str(image)))["partitiontable"]
+    assert (table["label"], [partition["type"] for partition in table["partitions"]]) == ("dos", ["83", "ef"])
+    place = table["partitions"][0]
+    with open(image, "rb") as disk:
+        disk.seek(place["start"] * 512)
+        (tmp_path / "volume").write_bytes(disk.read(place["size"] * 512))
+    assert len(output_of("e2fsck", "-fn", str(tmp_path / "volume")).splitlines()) == 7
+    assert ext2_reader.debugfs(tmp_path / "volume", "cat /index.html").endswith("db")
