@@ -221,7 +221,7 @@ def write(
 
     Returns the artifact and, for kits, the command lines that use it.
     """
-    check_targets(plan, format, report)
+    check_targets(plan, format, report, options=options)
     job = Job(
         layout=plan.disk_for(format),
         bundle=plan.bundle,
@@ -244,8 +244,8 @@ def write(
     return Artifact(format.name, output), commands
 
 
-def check_targets(plan: Plan, format: Format, report: Report = silent) -> None:
-    """Report what is known not to work on the platforms *format* is for.
+def check_targets(plan: Plan, format: Format, report: Report = silent, *, options: Any = None) -> None:
+    """Report what is known not to work on the platforms *format* is for; its *options* may name further drivers.
 
     Raises:
         GuestError: there is something, and the recipe is strict.
@@ -257,7 +257,15 @@ def check_targets(plan: Plan, format: Format, report: Report = silent) -> None:
     recipe = plan.recipe
     wanted = None if recipe.protocol == "auto" else Protocol(recipe.protocol)
     firmware = tuple(map(str, plan.bundle.boot))
-    warn(plan.bundle.kernel, format.targets, firmware=firmware, protocol=wanted, strict=recipe.strict, report=report)
+    warn(
+        plan.bundle.kernel,
+        format.targets,
+        firmware=firmware,
+        protocol=wanted,
+        drivers=getattr(options, "driver", ()),
+        strict=recipe.strict,
+        report=report,
+    )
 
 
 def _fill(job: Job, format: Format, *, force: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Literal as OneOf
 
 from rumpbundle import knowledge
@@ -56,28 +57,45 @@ class Verdict:
 
 
 def check(
-    kernel: Unikernel, target: str, *, firmware: Collection[str] = (), protocol: Protocol | None = None
+    kernel: Unikernel,
+    target: str,
+    *,
+    firmware: Collection[str] = (),
+    protocol: Protocol | None = None,
+    drivers: Collection[str] = (),
 ) -> Verdict:
     """Return what becomes of *kernel* on the platform *target*, with the firmware that suits it best.
 
-    *firmware* limits the choice (``bios``, ``uefi``), *protocol* how the kernel is started.
+    *firmware* limits the choice (``bios``, ``uefi``), *protocol* how the kernel is started. *drivers* are ones it has
+    though its file does not show them (in an initrd, say).
 
     Raises:
-        UsageError: no such target, or it has none of the firmwares.
+        UsageError: no such target, it has none of the firmwares, or there is no such driver.
     """
+    known = sorted(_known("disk") | _known("nic"))
+    for name in drivers:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            raise UsageError(f"no such driver: {name}", hint=f"did you mean {near[0]}?" if near else None)
     platform = knowledge.platform(target)
     possible = [name for name in platform.firmwares if not firmware or name in firmware or name == "pv"]
     if not possible:
         raise UsageError(f"{platform.title} has no {' or '.join(firmware)} firmware")
-    verdicts = [_Comparison(kernel, platform, name, protocol).verdict() for name in possible]
+    also = frozenset(drivers)
+    verdicts = [_Comparison(kernel, platform, name, protocol, also).verdict() for name in possible]
     return max(verdicts, key=lambda verdict: verdict._merit)
 
 
 def warnings(
-    kernel: Unikernel, targets: Iterable[str], *, firmware: Collection[str] = (), protocol: Protocol | None = None
+    kernel: Unikernel,
+    targets: Iterable[str],
+    *,
+    firmware: Collection[str] = (),
+    protocol: Protocol | None = None,
+    drivers: Collection[str] = (),
 ) -> tuple[str, ...]:
     """Return what will not work on the best of *targets*, as sentences for people; empty if nothing is known to."""
-    verdicts = [check(kernel, target, firmware=firmware, protocol=protocol) for target in targets]
+    verdicts = [check(kernel, t, firmware=firmware, protocol=protocol, drivers=drivers) for t in targets]
     if not verdicts:
         return ()
     best = max(verdicts, key=lambda verdict: verdict._merit)
@@ -103,6 +121,7 @@ def warn(
     *,
     firmware: Collection[str] = (),
     protocol: Protocol | None = None,
+    drivers: Collection[str] = (),
     strict: bool = False,
     report: Report = silent,
 ) -> None:
@@ -111,7 +130,7 @@ def warn(
     Raises:
         GuestError: there is one and *strict* is given.
     """
-    found = warnings(kernel, targets, firmware=firmware, protocol=protocol)
+    found = warnings(kernel, targets, firmware=firmware, protocol=protocol, drivers=drivers)
     if found and strict:
         raise GuestError(found[0], hint="leave --strict out to write the image all the same")
     for text in found:
@@ -126,6 +145,8 @@ class _Comparison:
     platform: Platform
     firmware: str
     wanted: Protocol | None
+    also: frozenset[str]
+    """Drivers the user says it has."""
     guest: Guest = field(init=False)
 
     def __post_init__(self) -> None:
@@ -227,11 +248,14 @@ class _Comparison:
         return self._finding(question, "no", why, ability, offers[0], way=self._other_build(kind, offers, ability))
 
     def _drivers(self, kind: OneOf["disk", "nic"], ability: Ability) -> frozenset[str] | None:
-        """Return the drivers of *kind* the kernel has: by the file if it tells, else by the table."""
+        """Return the drivers of *kind* the kernel has, by its file, else by the table; None if nothing tells."""
+        known = _known(kind)
+        also = self.also & known
         if self.kernel.drivers:
-            known = {offer.name for platform in knowledge.platforms() for offer in platform.offers[kind]}
-            return self.kernel.drivers & known
-        return None if ability.drives is None else frozenset(ability.drives)
+            return self.kernel.drivers & known | also
+        if ability.drives is None:
+            return also or None
+        return frozenset(ability.drives) | also
 
     def _other_build(self, kind: OneOf["disk", "nic"], offers: tuple[Offer, ...], ability: Ability) -> str:
         """Return the way out of *offers* the kernel cannot use: another build of its family, or none."""
@@ -297,6 +321,11 @@ class _Comparison:
         basis = min((fact.basis for fact in facts), key=_SURE.index)
         sources = _unique(fact.source for fact in facts)
         return Finding(question=question, answer=answer, why=why, way=way, basis=basis, sources=sources)
+
+
+def _known(kind: OneOf["disk", "nic"]) -> frozenset[str]:
+    """Return the canonical names of all devices of *kind* some platform offers."""
+    return frozenset(offer.name for platform in knowledge.platforms() for offer in platform.offers[kind])
 
 
 def _usable(offers: Iterable[Offer], drives: frozenset[str], ability: Ability) -> Offer | None:

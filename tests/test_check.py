@@ -153,6 +153,25 @@ def test_a_firmware_the_platform_lacks_is_a_usage_error():
         check(LINUX, "qemu", firmware=["coreboot"])
 
 
+def test_a_driver_the_user_vouches_for_counts():
+    def answers(kernel, target, *drivers):
+        return "".join(f.answer[0] for f in check(kernel, target, drivers=drivers).findings[1:3])
+
+    assert answers(LINUX, "ec2") == "uu"
+    assert answers(LINUX, "ec2", "nvme") == "yu"
+    assert answers(LINUX, "ec2", "nvme", "ena") == "yy"
+    assert answers(LINUX, "ec2", "virtio-blk", "ena") == "ny"
+    assert answers(RUMPRUN, "gce", "virtio-scsi") == "yy"
+    with pytest.raises(UsageError, match="no such driver") as caught:
+        check(LINUX, "ec2", drivers=["nvm"])
+    assert caught.value.hint == "did you mean nvme?"
+    assert warnings(RUMPRUN, ["gce"], drivers=["virtio-scsi"]) == ()
+
+
+def test_a_rumprun_kernel_that_shows_no_driver_is_not_judged_by_one():
+    assert [f.answer for f in check(kernel("rumprun", "hw"), "qemu").findings[1:3]] == ["unknown", "unknown"]
+
+
 def test_bundling_hears_of_the_best_target_only():
     assert warnings(GENERIC, ["qemu"]) == ()
     assert warnings(RUMPRUN, []) == ()

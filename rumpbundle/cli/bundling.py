@@ -109,7 +109,7 @@ def format_command(format: Format) -> click.Command:
             check_free(path, force=force)
         with terminal, plan(recipe, needs_disk=format.needs_disk, report=terminal) as planned:
             if dry_run:
-                check_targets(planned, format, terminal)
+                check_targets(planned, format, terminal, options=own)
                 click.echo(json.dumps(described(planned, format, path), indent=1) if as_json
                            else plan_text(planned, format, path))  # fmt: skip
                 return

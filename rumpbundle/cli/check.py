@@ -41,8 +41,15 @@ _BASIS = {"seen": "seen here", "read": "from a source", "told": "not verified"}
     show_default=True,
     help="Which of the kernel's boot protocols to use.",
 )
+@click.option(
+    "--driver",
+    "drivers",
+    metavar="NAME",
+    multiple=True,
+    help="A driver it has though its file does not show it: nvme, ena, virtio-scsi, …; repeatable.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable answer.")
-def command(app: str, target: str, firmware: str, protocol: str, as_json: bool) -> None:  # fmt: skip
+def command(app: str, target: str, firmware: str, protocol: str, drivers: tuple[str, ...], as_json: bool) -> None:
     """Say whether the kernel APP will run on TARGET: boots, disk, network, console and clock, each with the reason.
 
     Nothing is run: the answers compare what the kernel can use with what the platform offers. The exit status is 5
@@ -54,6 +61,7 @@ def command(app: str, target: str, firmware: str, protocol: str, as_json: bool) 
         target,
         firmware=() if firmware == "both" else (firmware,),
         protocol=None if protocol == "auto" else Protocol(protocol),
+        drivers=drivers,
     )
     click.echo(json.dumps(_described(verdict), indent=1) if as_json else _text(verdict))
     if verdict.noes:
