@@ -1,0 +1,55 @@
+"""bhyve (FreeBSD): the commands for a person on such a host. Nobody has run them yet.
+
+References: bhyve(8) and bhyvectl(8) of FreeBSD 14; the slirp backend of virtio-net is in 15.
+"""
+
+from __future__ import annotations
+
+from rumpbundle import knowledge, tools
+from rumpbundle.errors import UsageError
+from rumpbundle.events import Report
+from rumpbundle.launcher.backend import Backend, Plan, Request, Running
+from rumpbundle.layout import MIB
+from rumpbundle.unikernel import Firmware
+
+ROMS = {Firmware.UEFI: "BHYVE_UEFI.fd", Firmware.BIOS: "BHYVE_UEFI_CSM.fd"}
+"""What the package edk2-bhyve installs; the second holds a BIOS."""
+_ROM_DIRECTORY = "/usr/local/share/uefi-firmware"
+
+_DISKS = {"virtio": "virtio-blk", "sata": "ahci-hd", "cd": "ahci-cd", "nvme": "nvme"}
+
+
+class _Bhyve:
+    name = "bhyve"
+
+    def plan(self, request: Request) -> Plan:
+        if request.disk is None or request.disk.format != "raw" or request.disk.offset:
+            raise UsageError("bhyve takes raw disks", where="--boot bhyve", hint="rumpbundle raw APP")
+        bus = request.bus or ("sata" if "virtio-blk" not in _buses(request) else "virtio")
+        if bus not in _DISKS:
+            raise UsageError(f"bhyve has no bus {bus}", where="--bus", hint=f"known: {', '.join(_DISKS)}")
+        firmware = request.firmware or Firmware.BIOS
+        memory = request.memory or knowledge.guest(str(request.family), request.target).launch.memory * MIB
+        argv = ["bhyve", "-A", "-H", "-P", "-m", f"{-(-memory // MIB)}M", "-s", "0,hostbridge", "-s", "31,lpc"]
+        argv += ["-l", "com1,stdio", "-l", f"bootrom,{_ROM_DIRECTORY}/{ROMS[firmware]}"]
+        argv += ["-s", f"2,{_DISKS[bus]},{request.disk.path}"]
+        if request.publish:
+            forwards = [f"hostfwd={each.protocol}:127.0.0.1:{each.host}-:{each.guest}" for each in request.publish]
+            argv += ["-s", ",".join(["3,virtio-net,slirp", *forwards])]
+        if request.gdb is not None:
+            argv += ["-G", f"w127.0.0.1:{request.gdb}"]
+        commands = (
+            tools.shown([*argv, *request.args, request.name]),
+            tools.shown(["bhyvectl", f"--vm={request.name}", "--destroy"]),
+        )
+        return Plan(commands=commands, tested=False)
+
+    def start(self, plan: Plan, report: Report) -> Running:
+        raise UsageError("only tells its commands", where="--boot bhyve", hint="give --dry-run and paste them")
+
+
+def _buses(request: Request) -> tuple[str, ...]:
+    return knowledge.guest(str(request.family), request.target).launch.buses
+
+
+BACKEND: Backend = _Bhyve()

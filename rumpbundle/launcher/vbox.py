@@ -1,0 +1,67 @@
+"""VirtualBox: the VBoxManage commands for a person on such a host. Nobody has run them yet.
+
+Reference: VirtualBox User Manual 7.0, chapter 8.
+"""
+
+from __future__ import annotations
+
+from rumpbundle import knowledge, tools
+from rumpbundle.errors import UsageError
+from rumpbundle.events import Report
+from rumpbundle.launcher.backend import Backend, Plan, Request, Running
+from rumpbundle.layout import MIB
+from rumpbundle.unikernel import Firmware
+
+_CONTROLLERS = {"sata": "sata", "ide": "ide", "nvme": "pcie", "scsi": "virtio-scsi", "usb": "usb"}
+"""``storagectl --add`` by our name of the bus."""
+_BUSES = {"ahci": "sata", "ide": "ide", "nvme": "nvme"}
+_CARDS = {"virtio-net": "virtio", "e1000": "82540EM"}
+_FORMATS = {"vdi", "vmdk", "vpc"}
+
+
+class _VirtualBox:
+    name = "vbox"
+
+    def plan(self, request: Request) -> Plan:
+        disk = request.disk
+        if disk is None or disk.offset or disk.format not in (*_FORMATS, "raw"):
+            raise UsageError("VirtualBox takes raw, VDI, VMDK and VHD disks here", where="--boot vbox")
+        if request.gdb is not None:
+            raise UsageError("VirtualBox has no gdb server", where="--gdb", hint="--boot qemu has one")
+        hints = knowledge.guest(str(request.family), request.target).launch
+        bus = request.bus or next((_BUSES[name] for name in hints.buses if name in _BUSES), "sata")
+        if bus not in _CONTROLLERS:
+            raise UsageError(f"VirtualBox has no bus {bus}", where="--bus", hint=f"known: {', '.join(_CONTROLLERS)}")
+        card = next((_CARDS[name] for name in hints.nics if name in _CARDS), "82540EM")
+        name, medium = request.name, disk.path
+        lines = []
+        if disk.format == "raw":
+            medium = f"{name}.vdi"
+            lines.append(["VBoxManage", "convertfromraw", disk.path, medium, "--format", "VDI"])
+        machine = ["VBoxManage", "modifyvm", name, "--memory", str(-(-(request.memory or hints.memory * MIB) // MIB))]
+        machine += ["--firmware", "efi" if request.firmware is Firmware.UEFI else "bios", "--ioapic", "on"]
+        machine += ["--boot1", "disk", "--boot2", "none", "--boot3", "none", "--boot4", "none"]
+        machine += ["--nic1", "nat", "--nictype1", card]
+        for number, each in enumerate(request.publish):
+            machine += ["--natpf1", f"rule{number},{each.protocol},127.0.0.1,{each.host},,{each.guest}"]
+        machine += ["--uart1", "0x3f8", "4", "--uartmode1", "file", f"/tmp/{name}.console"]
+        attach = ["VBoxManage", "storageattach", name, "--storagectl", "disk", "--port", "0", "--device", "0"]
+        lines += [
+            ["VBoxManage", "createvm", "--name", name, "--ostype", "Other_64", "--register"],
+            [*machine, *request.args],
+            ["VBoxManage", "storagectl", name, "--name", "disk", "--add", _CONTROLLERS[bus], "--bootable", "on"],
+            [*attach, "--type", "hdd", "--medium", medium],
+            ["VBoxManage", "startvm", name, "--type", "headless"],
+            ["tail", "-F", f"/tmp/{name}.console"],
+            ["VBoxManage", "controlvm", name, "poweroff"],
+            # Without this, unregistering would delete the disk as well.
+            [*attach, "--medium", "none"],
+            ["VBoxManage", "unregistervm", name, "--delete"],
+        ]
+        return Plan(commands=tuple(map(tools.shown, lines)), tested=False)
+
+    def start(self, plan: Plan, report: Report) -> Running:
+        raise UsageError("only tells its commands", where="--boot vbox", hint="give --dry-run and paste them")
+
+
+BACKEND: Backend = _VirtualBox()
