@@ -9,22 +9,24 @@ import re
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import termios
 import time
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import kernels
+from support import kernels, linux
 from support.bootsector import bootsector
 from support.tools import require
 
 import rumpbundle
 from rumpbundle.dev_launch import Options, follow
 from rumpbundle.errors import GuestError, Interrupted, UsageError
-from rumpbundle.launcher.backend import Disk
+from rumpbundle.launcher.backend import Disk, Reason
 from rumpbundle.launcher.image import opened
 from rumpbundle.launcher.terminal import Keys
 
@@ -312,6 +314,42 @@ def test_sigkill_leaves_neither_process_nor_file_nor_raw_terminal(
     assert not left
     assert os.listdir(scratch) == []
     assert termios.tcgetattr(terminal.fd)[3] & (termios.ICANON | termios.ECHO)
+
+
+# --- the network ---
+
+SERVER = """
+ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0
+mkdir /www; echo 'a page of the guest' > /www/index.html
+httpd -h /www; echo serving
+read line < /dev/ttyS0
+echo c > /proc/sysrq-trigger
+"""
+
+
+@pytest.mark.boot
+def test_a_linux_guest_serves_a_page_and_panics(tmp_path: Path):
+    require("qemu-system-x86_64")
+    initrd = linux.initrd(tmp_path / "initrd", SERVER, ["virtio_pci", "virtio_net"])
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with rumpbundle.launch(
+        linux.kernel(),
+        accel="tcg",
+        cmdline="console=ttyS0 quiet",
+        modules=(rumpbundle.ModuleFile(initrd),),
+        publish=[f"{port}:80"],
+    ) as guest:
+        guest.expect("^serving$", timeout=120)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as page:
+            assert page.read() == b"a page of the guest\n"
+        guest.send("\n")
+        ending = guest.wait(30)
+    assert (ending.reason, ending.detail) == (
+        Reason.PANICKED,
+        "Kernel panic - not syncing: sysrq triggered crash",
+    )
+    assert any("---[ end Kernel panic" in line for line in guest.console.tail())
 
 
 # --- the debugger ---

@@ -141,3 +141,55 @@ def test_the_plan_can_be_pasted():
     plan = qemu.BACKEND.plan(replace(REQUEST, disk=Disk(path="my disk.raw")))
     assert plan.commands[0].startswith("qemu-system-x86_64 ")
     assert "'if=none,id=disk0,format=raw,file=my disk.raw,snapshot=on'" in plan.commands[0]
+
+
+# --- the backends that only tell their commands ---
+
+
+def test_bhyve_commands():
+    request = replace(REQUEST, family=Family.RUMPRUN, publish=(Forward(8080, 80),), gdb=1234, args=("-w",))
+    plan = backend.find("bhyve").plan(request)
+    assert not plan.tested
+    assert plan.commands == (
+        (
+            "bhyve -A -H -P -m 64M -s 0,hostbridge -s 31,lpc -l com1,stdio"
+            " -l bootrom,/usr/local/share/uefi-firmware/BHYVE_UEFI_CSM.fd -s 2,virtio-blk,app.raw"
+            " -s 3,virtio-net,slirp,hostfwd=tcp:127.0.0.1:8080-:80 -G w127.0.0.1:1234 -w app"
+        ),
+        "bhyvectl --vm=app --destroy",
+    )
+    solo5 = backend.find("bhyve").plan(replace(REQUEST, family=Family.SOLO5, firmware=Firmware.UEFI))
+    assert "-s 2,ahci-hd,app.raw" in solo5.commands[0]
+    assert "BHYVE_UEFI.fd" in solo5.commands[0]
+
+
+def test_virtualbox_commands():
+    plan = backend.find("vbox").plan(replace(REQUEST, family=Family.SOLO5, publish=(Forward(8080, 80),)))
+    assert not plan.tested
+    assert plan.commands == (
+        "VBoxManage convertfromraw app.raw app.vdi --format VDI",
+        "VBoxManage createvm --name app --ostype Other_64 --register",
+        (
+            "VBoxManage modifyvm app --memory 128 --firmware bios --ioapic on --boot1 disk --boot2 none --boot3 none"
+            " --boot4 none --nic1 nat --nictype1 virtio --natpf1 rule0,tcp,127.0.0.1,8080,,80"
+            " --uart1 0x3f8 4 --uartmode1 file /tmp/app.console"
+        ),
+        "VBoxManage storagectl app --name disk --add sata --bootable on",
+        "VBoxManage storageattach app --storagectl disk --port 0 --device 0 --type hdd --medium app.vdi",
+        "VBoxManage startvm app --type headless",
+        "tail -F /tmp/app.console",
+        "VBoxManage controlvm app poweroff",
+        "VBoxManage storageattach app --storagectl disk --port 0 --device 0 --medium none",
+        "VBoxManage unregistervm app --delete",
+    )
+
+
+@pytest.mark.parametrize("name", ["bhyve", "vbox"])
+def test_they_start_nothing_and_refuse_what_they_lack(name: str):
+    chosen = backend.find(name)
+    with pytest.raises(UsageError, match="only tells its commands"):
+        chosen.start(chosen.plan(REQUEST), lambda event: None)
+    with pytest.raises(UsageError, match="has no bus"):
+        chosen.plan(replace(REQUEST, bus="ide" if name == "bhyve" else "virtio"))
+    with pytest.raises(UsageError, match="disks"):
+        chosen.plan(replace(REQUEST, disk=Disk(path="a.qcow2", format="qcow2")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from rumpbundle import cpio
@@ -20,8 +21,8 @@ def kernel() -> Path:
     return debian_file(PACKAGE, "boot/vmlinuz-*")
 
 
-def initrd(path: Path, script: str) -> Path:
-    """Write an initrd to *path* that loads :data:`MODULES`, runs *script* with busybox's shell, and powers off."""
+def initrd(path: Path, script: str, modules: Sequence[str] = MODULES) -> Path:
+    """Write an initrd to *path* that loads *modules*, runs *script* with busybox's shell, and powers off."""
     busybox = Content.of_file(InputFile(debian_file("busybox-static", "bin/busybox")))
     init = f"""#!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -32,14 +33,15 @@ for module in /modules/*; do insmod $module; done
 sync
 poweroff -f
 """
-    modules = [
-        File(f"{number:02}.ko", Content.of_file(InputFile(module))) for number, module in enumerate(_load_order())
+    files = [
+        File(f"{number:02}.ko", Content.of_file(InputFile(module)))
+        for number, module in enumerate(_load_order(modules))
     ]
     root = Directory.of(
         "",
         [
             Directory.of("bin", [File("busybox", busybox, 0o755)]),
-            Directory.of("modules", modules),
+            Directory.of("modules", files),
             File("init", Content.of_bytes(init.encode()), 0o755),
         ],
     )
@@ -47,8 +49,8 @@ poweroff -f
     return path
 
 
-def _load_order() -> list[Path]:
-    """Return the files of MODULES and of all they depend on, in the order in which they load."""
+def _load_order(modules: Sequence[str]) -> list[Path]:
+    """Return the files of *modules* and of all they depend on, in the order in which they load."""
     files = {path.stem.replace("-", "_"): path for path in debian_tree(PACKAGE).glob("lib/modules/*/kernel/**/*.ko")}
     ordered: list[Path] = []
 
@@ -61,6 +63,6 @@ def _load_order() -> list[Path]:
             add(other.replace("-", "_"))
         ordered.append(path)
 
-    for name in MODULES:
+    for name in modules:
         add(name)
     return ordered
