@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +117,7 @@ def plan(recipe: Recipe, *, needs_disk: bool = True, report: Report = silent) ->
     Where nothing *needs_disk* to boot, the kernel may be one that no disk image can boot; its disk then only holds
     the guest's data.
 
-    File systems made for it live in a temporary directory until the block ends.
+    Nothing has been copied: the input files must stay as they are until the block ends.
 
     Raises:
         RumpbundleError: see :mod:`rumpbundle.errors`.
@@ -130,38 +129,37 @@ def plan(recipe: Recipe, *, needs_disk: bool = True, report: Report = silent) ->
     firmware, boot = _boot(recipe, kernel, report) if kernel.protocols else ((), {})
     modules = tuple(_module(module) for module in recipe.modules)
     epoch = host.epoch() if recipe.epoch is None else recipe.epoch
-    with tempfile.TemporaryDirectory(prefix="rumpbundle-") as scratch:
-        request = guests.Request(
-            kernel=kernel,
-            boot=boot,
-            cmdline=recipe.cmdline,
-            argv0=recipe.argv0,
-            modules=modules,
-            config=recipe.config,
-            data=recipe.data,
-            volumes=recipe.volumes,
-            epoch=epoch,
-        )
-        delivery = guests.deliver(request, Path(scratch))
-        for note in delivery.notes:
-            report(Note(note))
-        images = grub.boot_images(report) if firmware else None
-        bundle = Bundle(
-            name=name,
-            kernel=kernel,
-            firmware=firmware,
-            boot=boot,
-            cmdline=delivery.cmdline,
-            modules=delivery.modules,
-            root=delivery.root,
-            volumes=delivery.volumes,
-            table=delivery.table,
-            console=recipe.console,
-            config=b"" if firmware else delivery.config,
-            epoch=epoch,
-            grub=images.facts if images else {},
-        )
-        yield Plan(recipe=recipe, bundle=bundle, disk=hybrid.plan(bundle, images), delivery=delivery)
+    request = guests.Request(
+        kernel=kernel,
+        boot=boot,
+        cmdline=recipe.cmdline,
+        argv0=recipe.argv0,
+        modules=modules,
+        config=recipe.config,
+        data=recipe.data,
+        volumes=recipe.volumes,
+        epoch=epoch,
+    )
+    delivery = guests.deliver(request)
+    for note in delivery.notes:
+        report(Note(note))
+    images = grub.boot_images(report) if firmware else None
+    bundle = Bundle(
+        name=name,
+        kernel=kernel,
+        firmware=firmware,
+        boot=boot,
+        cmdline=delivery.cmdline,
+        modules=delivery.modules,
+        root=delivery.root,
+        volumes=delivery.volumes,
+        table=delivery.table,
+        console=recipe.console,
+        config=b"" if firmware else delivery.config,
+        epoch=epoch,
+        grub=images.facts if images else {},
+    )
+    yield Plan(recipe=recipe, bundle=bundle, disk=hybrid.plan(bundle, images), delivery=delivery)
 
 
 def _machine_name(recipe: Recipe, kernel: Unikernel) -> str:

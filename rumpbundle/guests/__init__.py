@@ -11,7 +11,6 @@ import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Literal as OneOf
 
@@ -94,18 +93,16 @@ class Delivery:
     """What the user should know: where data is found, what the guest's limits changed."""
 
 
-def deliver(request: Request, scratch: Path) -> Delivery:
+def deliver(request: Request) -> Delivery:
     """Return what the guest of *request* must be given.
-
-    File systems are made in *scratch*, a directory that must live until the image is written.
 
     Raises:
         ConfigError: the guest cannot be given this configuration; the message says why.
         UsageError: it cannot be given these modules, data or volumes.
-        MissingToolError, ToolError: making a file system failed.
+        InputError: a tree that the file system for it cannot express.
     """
     family = importlib.import_module(f"rumpbundle.guests.{request.kernel.family}")
-    delivery = family.deliver(request, scratch)
+    delivery = family.deliver(request)
     assert isinstance(delivery, Delivery)
     if delivery.modules and Protocol.EFI in request.boot.values():
         raise UsageError(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rumpbundle import cpio, volume
@@ -26,7 +25,7 @@ CMDLINE_LIMIT = 2047
 _CANNOT = {"blk": "a Linux guest mounts by itself; see the notes on LABEL= of --data and --volume"}
 
 
-def deliver(request: Request, scratch: Path) -> Delivery:
+def deliver(request: Request) -> Delivery:
     """Return the command line, the initrds with the data as the last of them, and the volumes.
 
     Raises:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rumpbundle.errors import ConfigError, UsageError
 from rumpbundle.guests import Delivery, Request, command_line
 
 
-def deliver(request: Request, scratch: Path) -> Delivery:
+def deliver(request: Request) -> Delivery:
     """Return the command line and the modules as they were asked for.
 
     Raises:

@@ -6,8 +6,6 @@ file system; network and block devices are found by their order on the PCI bus.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rumpbundle.errors import UsageError
 from rumpbundle.guests import Delivery, Request, arguments_of, command_line, refuse
 
@@ -23,7 +21,7 @@ _BOOT_DISK = (
 )
 
 
-def deliver(request: Request, scratch: Path) -> Delivery:
+def deliver(request: Request) -> Delivery:
     """Return the command line; modules pass, though no Solo5 guest looks at them.
 
     Raises:

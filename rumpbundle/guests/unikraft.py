@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rumpbundle.errors import ConfigError, UsageError
@@ -23,7 +22,7 @@ _CANNOT = {
 }
 
 
-def deliver(request: Request, scratch: Path) -> Delivery:
+def deliver(request: Request) -> Delivery:
     """Return library parameters and arguments as a command line.
 
     Raises:

@@ -6,14 +6,12 @@ others (facts/guests.md, Linux, Xen, Mach).
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rumpbundle.errors import UsageError
 from rumpbundle.guests import Delivery, Request, plain
 from rumpbundle.unikernel import Protocol
 
 
-def deliver(request: Request, scratch: Path) -> Delivery:
+def deliver(request: Request) -> Delivery:
     """Return the command line and the modules, of which there must be one: dom0's kernel.
 
     Raises:
@@ -31,4 +29,4 @@ def deliver(request: Request, scratch: Path) -> Delivery:
             where=request.kernel.name,
             hint="--module VMLINUZ:'console=hvc0' --module INITRD",
         )
-    return plain.deliver(request, scratch)
+    return plain.deliver(request)

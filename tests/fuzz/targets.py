@@ -120,7 +120,7 @@ def configs(data: bytes) -> None:
         )  # fmt: skip
         boot = dict.fromkeys(Firmware, Protocol.MULTIBOOT)
         with contextlib.suppress(RumpbundleError):
-            guests.deliver(guests.Request(kernel=kernel, boot=boot, config=parsed, epoch=0), Path(_scratch()))
+            guests.deliver(guests.Request(kernel=kernel, boot=boot, config=parsed, epoch=0))
 
 
 # -- images ------------------------------------------------------------------------------------------------

@@ -69,8 +69,8 @@ def runs(*argv: str) -> Config:
         (Family.LINUX, Config(env={"A": "b"}), "quiet -- single", "quiet A=b -- single"),
     ],
 )
-def test_command_lines(family, config, cmdline, received, tmp_path):
-    assert deliver(request(family, config, cmdline=cmdline), tmp_path).cmdline == received
+def test_command_lines(family, config, cmdline, received):
+    assert deliver(request(family, config, cmdline=cmdline)).cmdline == received
 
 
 @pytest.mark.parametrize(
@@ -96,46 +96,46 @@ def test_command_lines(family, config, cmdline, received, tmp_path):
         (Family.LINUX, Config(blk=(Block(source="dev", path="/dev/ld0a"),)), r"\$.blk"),
     ],
 )
-def test_what_a_command_line_cannot_say_is_refused(family, config, message, tmp_path):
+def test_what_a_command_line_cannot_say_is_refused(family, config, message):
     with pytest.raises(ConfigError, match=message):
-        deliver(request(family, config), tmp_path)
+        deliver(request(family, config))
 
 
 @pytest.mark.parametrize("family", [Family.UNIKRAFT, Family.LINUX])
-def test_arguments_in_two_places_are_refused(family, tmp_path):
+def test_arguments_in_two_places_are_refused(family):
     with pytest.raises(UsageError, match="has arguments after --"):
-        deliver(request(family, runs("x"), cmdline="a -- b"), tmp_path)
+        deliver(request(family, runs("x"), cmdline="a -- b"))
 
 
-def test_linux_cuts_its_command_line(tmp_path):
-    assert deliver(request(Family.LINUX, cmdline="x" * 2047), tmp_path).cmdline == "x" * 2047
+def test_linux_cuts_its_command_line():
+    assert deliver(request(Family.LINUX, cmdline="x" * 2047)).cmdline == "x" * 2047
     with pytest.raises(UsageError, match="after 2047 bytes"):
-        deliver(request(Family.LINUX, cmdline="x" * 2048), tmp_path)
+        deliver(request(Family.LINUX, cmdline="x" * 2048))
 
 
 @pytest.mark.parametrize("family", [Family.SOLO5, Family.UNIKRAFT])
-def test_guests_without_a_file_system_of_ours(family, tmp_path):
+def test_guests_without_a_file_system_of_ours(family):
     for changes in ({"data": (Data(TREE, "/d"),)}, {"volumes": (Writable(TREE, "/d"),)}):
         with pytest.raises(UsageError):
-            deliver(request(family, **changes), tmp_path)
+            deliver(request(family, **changes))
     if family is Family.SOLO5:
         with pytest.raises(UsageError, match="ignores boot modules"):
-            deliver(request(family, modules=(Module("m", Content.of_bytes(b"1")),)), tmp_path)
+            deliver(request(family, modules=(Module("m", Content.of_bytes(b"1")),)))
 
 
-def test_solo5_says_what_its_manifest_asks_for(tmp_path):
+def test_solo5_says_what_its_manifest_asks_for():
     wanted = request(Family.SOLO5)
     devices = (Device("storage", "block"), Device("service", "net"), Device("log", "block"))
     kernel = dataclasses.replace(wanted.kernel, devices=devices)
-    notes = deliver(dataclasses.replace(wanted, kernel=kernel), tmp_path).notes
+    notes = deliver(dataclasses.replace(wanted, kernel=kernel)).notes
     assert "never virtio" in notes[0]
     assert "block devices (storage, log)" in notes[1]
     assert "net devices (service)" in notes[2]
 
 
-def test_linux_gets_data_as_its_last_initrd(tmp_path):
+def test_linux_gets_data_as_its_last_initrd():
     initrd = Module("initrd.img", Content.of_bytes(b"1234"))
-    delivery = deliver(request(Family.LINUX, modules=(initrd,), data=(Data(TREE, "/srv/www"),)), tmp_path)
+    delivery = deliver(request(Family.LINUX, modules=(initrd,), data=(Data(TREE, "/srv/www"),)))
     assert [module.name for module in delivery.modules] == ["initrd.img", "www.cpio"]
     listing = subprocess.run(
         [require("cpio"), "--list", "--quiet"],
@@ -148,7 +148,7 @@ def test_linux_gets_data_as_its_last_initrd(tmp_path):
 
 def test_linux_gets_volumes_as_partitions_with_labels(tmp_path):
     wanted = request(Family.LINUX, volumes=(Writable(TREE, "/var/data", size=8 << 20), Writable(TREE, "/srv/data")))
-    delivery = deliver(wanted, tmp_path)
+    delivery = deliver(wanted)
     assert [volume.label for volume in delivery.volumes] == ["data", "data_2"]
     assert delivery.volumes[0].content.size == 8 << 20
     assert delivery.table == "gpt"
@@ -157,16 +157,16 @@ def test_linux_gets_volumes_as_partitions_with_labels(tmp_path):
     assert any("mount LABEL=data_2 /srv/data" in note for note in delivery.notes)
 
 
-def test_an_efi_application_gets_no_modules(tmp_path):
+def test_an_efi_application_gets_no_modules():
     wanted = request(Family.LINUX, data=(Data(TREE, "/d"),), boot={Firmware.UEFI: Protocol.EFI})
     with pytest.raises(UsageError, match="gets no boot modules"):
-        deliver(wanted, tmp_path)
+        deliver(wanted)
 
 
 @given(st.lists(st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF), max_size=12), max_size=5))
 def test_arguments_arrive_as_they_were_or_are_refused(arguments):
     try:
-        line = deliver(request(Family.SOLO5, runs(*arguments)), None).cmdline
+        line = deliver(request(Family.SOLO5, runs(*arguments))).cmdline
     except RumpbundleError:
         assert any(not a or set(a) & set("\"'\\\x7f") for a in arguments)
     else:

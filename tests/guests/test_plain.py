@@ -35,38 +35,38 @@ def request(protocol: Protocol = Protocol.MULTIBOOT, **changes) -> Request:
         (Protocol.EFI, "x", True, "x"),
     ],
 )
-def test_multiboot_kernels_get_their_name_first(protocol, text, argv0, received, tmp_path):
-    assert deliver(request(protocol, cmdline=text, argv0=argv0), tmp_path).cmdline == received
+def test_multiboot_kernels_get_their_name_first(protocol, text, argv0, received):
+    assert deliver(request(protocol, cmdline=text, argv0=argv0)).cmdline == received
 
 
-def test_a_name_stays_one_word(tmp_path):
+def test_a_name_stays_one_word():
     kernel = dataclasses.replace(KERNEL, name='my "app" {1}\\.bin')
-    assert deliver(request(kernel=kernel, cmdline="x"), tmp_path).cmdline == "my__app___1__.bin x"
+    assert deliver(request(kernel=kernel, cmdline="x")).cmdline == "my__app___1__.bin x"
 
 
-def test_modules_pass_in_order(tmp_path):
+def test_modules_pass_in_order():
     modules = (Module("b", Content.of_bytes(b"1"), "text"), Module("a", Content.of_bytes(b"2")))
-    assert deliver(request(modules=modules), tmp_path).modules == modules
+    assert deliver(request(modules=modules)).modules == modules
 
 
-def test_what_it_cannot_mount_is_refused(tmp_path):
+def test_what_it_cannot_mount_is_refused():
     with pytest.raises(UsageError, match="mount"):
-        deliver(request(data=(Data(Directory(""), "/data"),)), tmp_path)
+        deliver(request(data=(Data(Directory(""), "/data"),)))
     with pytest.raises(UsageError, match="mount"):
-        deliver(request(volumes=(Writable(Directory(""), "/data"),)), tmp_path)
+        deliver(request(volumes=(Writable(Directory(""), "/data"),)))
 
 
-def test_a_configuration_is_refused(tmp_path):
+def test_a_configuration_is_refused():
     with pytest.raises(ConfigError, match="configuration"):
-        deliver(request(config=object()), tmp_path)
+        deliver(request(config=object()))
 
 
-def test_xen_needs_dom0(tmp_path):
+def test_xen_needs_dom0():
     xen = dataclasses.replace(KERNEL, name="xen.gz", family=Family.XEN)
     with pytest.raises(UsageError, match="dom0"):
-        deliver(request(Protocol.MULTIBOOT2, kernel=xen), tmp_path)
+        deliver(request(Protocol.MULTIBOOT2, kernel=xen))
     dom0 = (Module("vmlinuz", Content.of_bytes(b"1"), "console=hvc0"),)
-    found = deliver(request(Protocol.MULTIBOOT2, kernel=xen, modules=dom0, cmdline="dom0_mem=256M"), tmp_path)
+    found = deliver(request(Protocol.MULTIBOOT2, kernel=xen, modules=dom0, cmdline="dom0_mem=256M"))
     assert (found.cmdline, found.modules) == ("xen.gz dom0_mem=256M", dom0)
 
 

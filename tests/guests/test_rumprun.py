@@ -49,7 +49,7 @@ def received(delivery: Delivery) -> guest.Guest:
     return guest.boot(delivery.cmdline, [module.content.read() for module in delivery.modules], files)
 
 
-def test_the_whole_configuration_arrives(tmp_path):
+def test_the_whole_configuration_arrives():
     config = Config(
         hostname="web1",
         env={"LANG": "C", "EMPTY": "", "PATH": "/a:/b c'd"},
@@ -61,7 +61,7 @@ def test_the_whole_configuration_arrives(tmp_path):
         net=(Network(interface="vioif0", type="inet", method="static", addr="10.0.0.2", mask=24, gw="10.0.0.1"),),
         blk=(Block(source="dev", path="/dev/ld1a", mountpoint="/data"), Block(source="vnd", path="x.iso")),
     )
-    found = received(deliver(request(config), tmp_path))
+    found = received(deliver(request(config)))
     assert found.programs == [
         (["httpd", "-d", "/data", "two words", "it's", ""], ""),
         (["cat"], "|"),
@@ -77,9 +77,9 @@ def test_the_whole_configuration_arrives(tmp_path):
     ]
 
 
-def test_without_configuration_the_first_program_runs(tmp_path):
-    assert received(deliver(request(None), tmp_path)).programs == [(["app"], "")]
-    assert received(deliver(request(Config(env={"A": "b"})), tmp_path)).programs == [(["app"], "")]
+def test_without_configuration_the_first_program_runs():
+    assert received(deliver(request(None))).programs == [(["app"], "")]
+    assert received(deliver(request(Config(env={"A": "b"})))).programs == [(["app"], "")]
 
 
 def test_without_configuration_its_types_are_not_imported():
@@ -87,50 +87,50 @@ def test_without_configuration_its_types_are_not_imported():
         "import sys; from rumpbundle import guests; from rumpbundle.unikernel import *;"
         "from rumpbundle.content import Content;"
         "kernel = Unikernel(name='app.bin', content=Content.of_bytes(b'k'), family=Family.RUMPRUN, protocols=());"
-        "guests.deliver(guests.Request(kernel=kernel, boot={}, epoch=0), None);"
+        "guests.deliver(guests.Request(kernel=kernel, boot={}, epoch=0));"
         "print('msgspec' in sys.modules)"
     )
     assert output_of(sys.executable, "-c", program, cwd=Path(__file__).parents[2]) == "False\n"
 
 
-def test_cmdline_is_split_by_the_guest(tmp_path):
-    found = received(deliver(request(Config(cmdline="httpd -d 'a b' /data")), tmp_path))
+def test_cmdline_is_split_by_the_guest():
+    found = received(deliver(request(Config(cmdline="httpd -d 'a b' /data"))))
     assert found.programs == [(["httpd", "-d", "a b", "/data"], "")]
 
 
 def _of_length(length: int) -> Config:
     """Return a configuration whose text is *length* bytes."""
-    empty = len(deliver(request(Config(cmdline="a", env={"V": ""})), None).config)
+    empty = len(deliver(request(Config(cmdline="a", env={"V": ""}))).config)
     return Config(cmdline="a", env={"V": "x" * (length - empty)})
 
 
 @pytest.mark.parametrize("length", [4093, 4094])
-def test_up_to_4094_bytes_it_is_a_module(length, tmp_path):
+def test_up_to_4094_bytes_it_is_a_module(length):
     config = _of_length(length)
-    delivery = deliver(request(config), tmp_path)
+    delivery = deliver(request(config))
     assert delivery.modules[0].content.size == length
     assert delivery.cmdline == "app.bin"
     assert received(delivery).env == config.env
 
 
 @pytest.mark.parametrize("length", [4095, 65535, 65536])
-def test_above_it_is_a_file(length, tmp_path):
+def test_above_it_is_a_file(length):
     config = _of_length(length)
-    delivery = deliver(request(config), tmp_path)
+    delivery = deliver(request(config))
     assert not delivery.modules
     assert delivery.cmdline == "app.bin _RUMPRUN_ROOTFSCFG=/json.cfg"
     assert received(delivery).env == config.env
-    assert deliver(request(config, argv0=False), tmp_path).cmdline == "_RUMPRUN_ROOTFSCFG=/json.cfg"
+    assert deliver(request(config, argv0=False)).cmdline == "_RUMPRUN_ROOTFSCFG=/json.cfg"
 
 
-def test_above_64_kib_it_is_refused(tmp_path):
+def test_above_64_kib_it_is_refused():
     with pytest.raises(ConfigError, match="at most 65536 bytes"):
-        deliver(request(_of_length(65537)), tmp_path)
+        deliver(request(_of_length(65537)))
 
 
-def test_a_file_needs_a_disk_driver(tmp_path):
+def test_a_file_needs_a_disk_driver():
     with pytest.raises(UsageError, match="no disk driver"):
-        deliver(request(_of_length(4095), NO_DISK), tmp_path)
+        deliver(request(_of_length(4095), NO_DISK))
 
 
 @pytest.mark.parametrize(
@@ -167,40 +167,38 @@ def test_a_file_needs_a_disk_driver(tmp_path):
         ),
     ],
 )
-def test_what_the_guest_would_die_on_is_refused(config, kernel, message, tmp_path):
+def test_what_the_guest_would_die_on_is_refused(config, kernel, message):
     with pytest.raises(ConfigError, match=message):
-        deliver(request(config, kernel), tmp_path)
+        deliver(request(config, kernel))
 
 
 @pytest.mark.parametrize("path", ["/dev/ld0a", "/dev/ld9e", "/dev/sd0h", "/dev/cd0a"])
-def test_devices_with_a_driver_pass(path, tmp_path):
+def test_devices_with_a_driver_pass(path):
     config = Config(blk=(Block(source="dev", path=path, mountpoint="/data"),))
-    assert received(deliver(request(config, GENERIC), tmp_path)).blk[0]["path"] == path
+    assert received(deliver(request(config, GENERIC))).blk[0]["path"] == path
 
 
-def test_xen_gets_its_text_for_the_xenstore(tmp_path):
+def test_xen_gets_its_text_for_the_xenstore():
     net = Network(interface="xenif0", type="inet", method="dhcp")
     blk = Block(source="etfs", path="xvda", mountpoint="/data")
-    delivery = deliver(request(Config(cmdline="a", net=(net,), blk=(blk,)), XEN), tmp_path)
+    delivery = deliver(request(Config(cmdline="a", net=(net,), blk=(blk,)), XEN))
     assert (delivery.modules, delivery.cmdline) == ((), "")
     found = guest.read(delivery.config.decode())
     assert found.net == {"if": "xenif0", "cloner": "true", "type": "inet", "method": "dhcp"}
 
 
-def test_the_user_may_write_the_dialect_himself(tmp_path):
+def test_the_user_may_write_the_dialect_himself():
     own = Module("cfg.json", Content.of_bytes(b'{"cmdline":"a",}'))
-    assert deliver(request(None, modules=(own,)), tmp_path).modules == (own,)
-    assert deliver(request(None, cmdline="_RUMPRUN_ROOTFSCFG=/x"), tmp_path).cmdline.endswith(
-        " _RUMPRUN_ROOTFSCFG=/x"
-    )
+    assert deliver(request(None, modules=(own,))).modules == (own,)
+    assert deliver(request(None, cmdline="_RUMPRUN_ROOTFSCFG=/x")).cmdline.endswith(" _RUMPRUN_ROOTFSCFG=/x")
     with pytest.raises(UsageError, match="ignores all modules but the first"):
-        deliver(request(None, modules=(own, own)), tmp_path)
+        deliver(request(None, modules=(own, own)))
     with pytest.raises(UsageError, match="panics on a module of more than 4094"):
-        deliver(request(None, modules=(Module("c", Content.of_bytes(bytes(4095))),)), tmp_path)
+        deliver(request(None, modules=(Module("c", Content.of_bytes(bytes(4095))),)))
     with pytest.raises(UsageError, match="ignores command line"):
-        deliver(request(Config(cmdline="a"), modules=(own,)), tmp_path)
+        deliver(request(Config(cmdline="a"), modules=(own,)))
     with pytest.raises(UsageError, match="ignores command line"):
-        deliver(request(Config(cmdline="a"), cmdline="b"), tmp_path)
+        deliver(request(Config(cmdline="a"), cmdline="b"))
 
 
 CARRIED = st.characters(min_codepoint=32, exclude_characters='"\\\x7f', exclude_categories=("Cs",))
@@ -223,7 +221,7 @@ def configs(characters):
 @given(configs(CARRIED))
 def test_what_is_configured_is_what_the_guest_reads(config):
     assume("_RUMPRUN_ROOTFSCFG=" not in repr(config))
-    found = received(deliver(request(config), None))
+    found = received(deliver(request(config)))
     assert found.programs == [([program.bin, *program.argv], "") for program in config.rc]
     assert (found.env, found.hostname) == (config.env, config.hostname)
     assert (found.net is None) == (not config.net)
@@ -232,7 +230,7 @@ def test_what_is_configured_is_what_the_guest_reads(config):
 @given(configs(ANY))
 def test_the_guest_never_panics_on_what_was_accepted(config):
     try:
-        delivery = deliver(request(config), None)
+        delivery = deliver(request(config))
     except RumpbundleError:
         assume(False)
     assert received(delivery).programs == [([program.bin, *program.argv], "") for program in config.rc]
@@ -242,7 +240,7 @@ def test_the_guest_never_panics_on_what_was_accepted(config):
 def test_every_printable_character_arrives(data):
     value = data.decode("latin-1").translate(dict.fromkeys([*range(32), ord('"'), ord("\\"), 127]))
     assume("_RUMPRUN_ROOTFSCFG=" not in value)
-    assert received(deliver(request(Config(env={"V": value})), None)).env == {"V": value}
+    assert received(deliver(request(Config(env={"V": value})))).env == {"V": value}
 
 
 TREE = Directory.of("", [File("index.html", Content.of_bytes(b"hello"))])
@@ -254,34 +252,32 @@ def mounts(delivery: Delivery) -> list[tuple[str, str, str]]:
     return [(e["source"], e["path"], e["mountpoint"]) for e in received(delivery).blk]
 
 
-def test_data_stands_at_the_root_of_the_iso(tmp_path):
-    delivery = deliver(request(Config(cmdline="a"), data=(Data(TREE, "/data"),)), tmp_path)
+def test_data_stands_at_the_root_of_the_iso():
+    delivery = deliver(request(Config(cmdline="a"), data=(Data(TREE, "/data"),)))
     assert mounts(delivery) == [("dev", "/dev/ld0a", "/data")]
     assert delivery.root.children == TREE.children
     assert (delivery.volumes, delivery.table) == ((), "gpt")
 
 
-def test_a_scsi_only_kernel_finds_it_on_sd0(tmp_path):
-    delivery = deliver(request(Config(cmdline="a"), SCSI, data=(Data(TREE, "/data"),)), tmp_path)
+def test_a_scsi_only_kernel_finds_it_on_sd0():
+    delivery = deliver(request(Config(cmdline="a"), SCSI, data=(Data(TREE, "/data"),)))
     assert mounts(delivery) == [("dev", "/dev/sd0a", "/data")]
 
 
-def test_the_users_own_entry_says_which_disk(tmp_path):
+def test_the_users_own_entry_says_which_disk():
     own = Config(cmdline="a", blk=(Block(source="dev", path="/dev/sd0a", mountpoint="/data"),))
-    assert mounts(deliver(request(own, GENERIC, data=(Data(TREE, "/data"),)), tmp_path)) == [
-        ("dev", "/dev/sd0a", "/data")
-    ]
+    assert mounts(deliver(request(own, GENERIC, data=(Data(TREE, "/data"),)))) == [("dev", "/dev/sd0a", "/data")]
     other = Config(cmdline="a", blk=(Block(source="dev", path="/dev/ld1a", mountpoint="/data"),))
     with pytest.raises(ConfigError, match="is where the image's files are to be mounted, from /dev/ld0a"):
-        deliver(request(other, data=(Data(TREE, "/data"),)), tmp_path)
+        deliver(request(other, data=(Data(TREE, "/data"),)))
     twice = Config(cmdline="a", blk=(Block(source="dev", path="/dev/ld0a", mountpoint="/x"),))
     with pytest.raises(ConfigError, match=r"/dev/ld0a is mounted by \$.blk\[0\] already"):
-        deliver(request(twice, data=(Data(TREE, "/data"),)), tmp_path)
+        deliver(request(twice, data=(Data(TREE, "/data"),)))
 
 
 def test_a_volume_is_the_first_partition_of_a_plain_mbr(tmp_path):
     wanted = request(Config(cmdline="a"), data=(Data(TREE, "/data"),), volumes=(Writable(TREE, "/var/db"),))
-    delivery = deliver(wanted, tmp_path)
+    delivery = deliver(wanted)
     assert mounts(delivery) == [("dev", "/dev/ld0a", "/data"), ("dev", "/dev/ld0e", "/var/db")]
     assert delivery.table == "mbr"
     assert [(v.label, v.filesystem) for v in delivery.volumes] == [("db", "ext2")]
@@ -289,15 +285,15 @@ def test_a_volume_is_the_first_partition_of_a_plain_mbr(tmp_path):
     assert "index.html" in ext2_reader.debugfs(tmp_path / "image", "ls /")
 
 
-def test_a_second_tree_is_a_partition_too(tmp_path):
-    delivery = deliver(request(None, data=(Data(TREE, "/a"), Data(TREE, "/b"))), tmp_path)
+def test_a_second_tree_is_a_partition_too():
+    delivery = deliver(request(None, data=(Data(TREE, "/a"), Data(TREE, "/b"))))
     assert mounts(delivery) == [("dev", "/dev/ld0a", "/a"), ("dev", "/dev/ld0e", "/b")]
     assert [v.filesystem for v in delivery.volumes] == ["iso9660"]
 
 
-def test_beside_a_long_configuration_a_tree_is_an_image_file(tmp_path):
+def test_beside_a_long_configuration_a_tree_is_an_image_file():
     wanted = request(LONG, data=(Data(TREE, "/data"),), volumes=(Writable(TREE, "/db"),))
-    delivery = deliver(wanted, tmp_path)
+    delivery = deliver(wanted)
     assert mounts(delivery) == [("vnd", "images/data.iso", "/data"), ("dev", "/dev/ld0e", "/db")]
     assert [node.name for node in delivery.root.children] == ["images", "json.cfg"]
     image = delivery.root.children[0].children[0].content
@@ -305,10 +301,10 @@ def test_beside_a_long_configuration_a_tree_is_an_image_file(tmp_path):
     assert image.read()[32769:32774] == b"CD001"
 
 
-def test_a_long_configuration_cannot_mount_the_iso_itself(tmp_path):
+def test_a_long_configuration_cannot_mount_the_iso_itself():
     own = LONG.replace(blk=(Block(source="dev", path="/dev/ld0a", mountpoint="/data"),))
     with pytest.raises(ConfigError, match="mounted on /rootfs and cannot mount again"):
-        deliver(request(own), tmp_path)
+        deliver(request(own))
 
 
 @pytest.mark.parametrize(
@@ -325,14 +321,14 @@ def test_a_long_configuration_cannot_mount_the_iso_itself(tmp_path):
         ({"data": (Data(TREE, "/a"),), "kernel": NO_DISK}, "no disk driver"),
     ],
 )
-def test_what_it_cannot_mount_is_refused(changes, message, tmp_path):
+def test_what_it_cannot_mount_is_refused(changes, message):
     with pytest.raises(UsageError, match=message):
-        deliver(dataclasses.replace(request(Config(cmdline="a")), **changes), tmp_path)
+        deliver(dataclasses.replace(request(Config(cmdline="a")), **changes))
 
 
-def test_on_xen_every_tree_is_a_disk(tmp_path):
+def test_on_xen_every_tree_is_a_disk():
     own = Config(cmdline="a", blk=(Block(source="etfs", path="xvda", mountpoint="/x"),))
-    delivery = deliver(request(own, XEN, data=(Data(TREE, "/a"),), volumes=(Writable(TREE, "/b"),)), tmp_path)
+    delivery = deliver(request(own, XEN, data=(Data(TREE, "/a"),), volumes=(Writable(TREE, "/b"),)))
     assert [(e["path"], e["mountpoint"]) for e in guest.read(delivery.config.decode()).blk] == [
         ("xvda", "/x"),
         ("xvdb", "/a"),

@@ -18,8 +18,8 @@ def request(protocol: Protocol, modules: tuple[Module, ...]) -> Request:
     return Request(kernel=kernel, boot={Firmware.UEFI: protocol}, modules=modules, cmdline="console=com1", epoch=0)
 
 
-def test_its_name_comes_first_and_dom0_is_its_first_module(tmp_path):
-    delivery = deliver(request(Protocol.MULTIBOOT2, DOM0), tmp_path)
+def test_its_name_comes_first_and_dom0_is_its_first_module():
+    delivery = deliver(request(Protocol.MULTIBOOT2, DOM0))
     assert (delivery.cmdline, delivery.modules) == ("xen console=com1", DOM0)
 
 
@@ -32,8 +32,8 @@ def test_its_name_comes_first_and_dom0_is_its_first_module(tmp_path):
     ],
     ids=["no-dom0", "efi", "efi-without-dom0"],
 )
-def test_what_could_only_panic_is_refused(tmp_path, protocol, modules, problem):
+def test_what_could_only_panic_is_refused(protocol, modules, problem):
     with pytest.raises(UsageError) as caught:
-        deliver(request(protocol, modules), tmp_path)
+        deliver(request(protocol, modules))
     assert caught.value.problem.startswith(problem)
     assert caught.value.hint

@@ -8,7 +8,6 @@ is refused, with the reason.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rumpbundle.content import Content
@@ -31,7 +30,7 @@ FILE_LIMIT = 64 << 10
 FILE_NAME = "json.cfg"
 
 
-def deliver(request: Request, scratch: Path) -> Delivery:
+def deliver(request: Request) -> Delivery:
     """Return the configuration as boot module or file, and the data where this guest can mount it.
 
     Raises:
