@@ -62,3 +62,11 @@ def test_the_api_page_names_every_public_name():
 
 def test_the_changelog_has_an_unreleased_head():
     assert "\n## Unreleased\n" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_choices_are_written_in_small_letters():
+    for name, command in commands():
+        for parameter in command.params:
+            if isinstance(parameter.type, click.Choice):
+                choices = [parameter.type.normalize_choice(choice, None) for choice in parameter.type.choices]
+                assert choices == [choice.lower() for choice in choices], f"{name} {parameter.opts}"

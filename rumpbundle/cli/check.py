@@ -36,7 +36,7 @@ _BASIS = {"seen": "seen here", "read": "from a source", "told": "not verified"}
 )
 @click.option(
     "--protocol",
-    type=click.Choice(["auto", *Protocol]),
+    type=click.Choice(["auto", *(each.value for each in Protocol)]),
     default="auto",
     show_default=True,
     help="Which of the kernel's boot protocols to use.",
