@@ -87,9 +87,9 @@ def test_an_image_of_ours_in_every_layer(raw, data):
     image = inspect(raw)
     assert [(table.kind, [slot.type for slot in table.slots]) for table in image.tables] == [("mbr", ["83", "ef"])]
     assert [(volume.kind, volume.where) for volume in image.volumes] == [
-        ("iso9660", "whole disk"), ("ext2", "partition 1"), ("fat12", "partition 2"),
+        ("iso9660", "whole disk"), ("fat12", "partition 2"), ("ext2", "partition 1"),
     ]  # fmt: skip
-    iso, ext2, _ = image.volumes
+    iso, _, ext2 = image.volumes
     assert [(entry.platform, entry.bootable) for entry in iso.boot_entries] == [("bios", True), ("uefi", True)]
     assert {entry.path for entry in ext2.entries} == {"/lost+found"} | {
         f"/{path.relative_to(data)}" for path in data.rglob("*")
@@ -139,7 +139,7 @@ def test_a_directory_that_is_no_kit_is_an_error(tmp_path, capfd):
 
 def test_damage_below_the_container_is_told_and_the_rest_shown(raw, tmp_path, capfd):
     damaged = bytearray(raw.read_bytes())
-    ext2 = inspect(raw).volumes[1].offset
+    ext2 = inspect(raw).volumes[2].offset
     damaged[ext2 + 1024 + 24 : ext2 + 1024 + 28] = b"\xff\xff\xff\xff"
     (tmp_path / "d.raw").write_bytes(damaged)
     assert main(["inspect", str(tmp_path / "d.raw")]) == 0
@@ -165,7 +165,7 @@ def test_json_holds_everything(raw, data, capfd):
     image = inspect(raw)
     assert said["digest"] == image.digest
     assert said["manifest"] == image.manifest
-    big = next(entry for entry in said["volumes"][1]["entries"] if entry["path"] == "/big")
+    big = next(entry for entry in said["volumes"][2]["entries"] if entry["path"] == "/big")
     assert raw.read_bytes()[big["offset"] :][: big["bytes"]] == (data / "big").read_bytes()
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from rumpbundle.errors import ImageError, InputError
 from rumpbundle.images.filesystem import Entry, FileSystem, file_system
 from rumpbundle.images.medium import Medium, Window
-from rumpbundle.images.partitions import tables
+from rumpbundle.images.partitions import Table, tables
 
-_MOST = 64
+MOST = 64
 """File systems looked at on one disk."""
 
 
@@ -25,23 +25,41 @@ class Volume:
     files: FileSystem
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a file system may begin: *size* bytes at *offset* of a disk."""
+
+    where: str
+    """``whole disk`` or ``partition 2``."""
+    offset: int
+    size: int
+
+
+def places(disk: Medium, found: tuple[Table, ...]) -> tuple[Place, ...]:
+    """Return where *disk*, with the partition tables *found*, may hold file systems: ``MOST`` at most, in order."""
+    by_offset = {0: Place("whole disk", 0, disk.size)}
+    for table in found:  # GPT comes after MBR and knows better
+        by_offset |= {
+            slot.offset: Place(f"partition {slot.number}", slot.offset, min(slot.size, disk.size - slot.offset))
+            for slot in table.slots
+            if 0 < slot.offset < disk.size
+        }
+    return tuple(by_offset[offset] for offset in sorted(by_offset))[:MOST]
+
+
 def volumes(disk: Medium) -> tuple[Volume, ...]:
     """Return the file systems on *disk* that we can read, in the order of the disk.
 
     Raises:
         ImageError: there is none, or one is damaged at its root.
     """
-    places = {0: disk.size}
-    for table in tables(disk):  # GPT comes after MBR and knows better
-        places |= {slot.offset: slot.size for slot in table.slots if 0 < slot.offset < disk.size}
     found: list[Volume] = []
-    for offset in sorted(places)[:_MOST]:
-        size = min(places[offset], disk.size - offset)
-        files = file_system(Window(disk, offset, size, "a partition"))
+    for place in places(disk, tables(disk)):
+        files = file_system(Window(disk, place.offset, place.size, place.where))
         if files is not None:
             kind = "fat" if files.kind.startswith("fat") else files.kind
             before = sum(volume.name.partition("-")[0] == kind for volume in found)
-            found.append(Volume(kind + (f"-{before + 1}" if before else ""), offset, files))
+            found.append(Volume(kind + (f"-{before + 1}" if before else ""), place.offset, files))
     if not found:
         raise ImageError("holds no file system we can read")
     return tuple(found)

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 from typing import Literal as OneOf
 
@@ -16,10 +17,11 @@ from rumpbundle.gpt import BACKUP_BYTES, HEAD_BYTES
 from rumpbundle.images import open_disk
 from rumpbundle.images.archive import Member, is_tar, members
 from rumpbundle.images.disk import Disk, Fact
-from rumpbundle.images.filesystem import Entry, FileSystem, Span, file_system
+from rumpbundle.images.filesystem import MAX_ENTRIES, Entry, FileSystem, Span, file_system
 from rumpbundle.images.iso9660 import BootEntry, Iso9660
 from rumpbundle.images.medium import FdMedium, Window
 from rumpbundle.images.partitions import Table, tables
+from rumpbundle.images.volumes import MOST, Place, places
 from rumpbundle.layout import SECTOR
 
 MANIFEST = "/rumpbundle.json"
@@ -168,30 +170,35 @@ def _members(path: str | os.PathLike[str]) -> tuple[Member, ...]:
 
 
 def _volumes(disk: Disk, found: tuple[Table, ...], flaws: list[str]) -> Iterator[tuple[Volume, FileSystem]]:
-    """Yield every file system once: of the whole disk, of partitions, of boot entries."""
-    seen: set[tuple[int, str]] = set()
-    places = [("whole disk", 0, disk.size)]
-    if found:
-        places += [(f"partition {slot.number}", slot.offset, slot.size) for slot in found[-1].slots]
-    while places:
-        where, offset, size = places.pop(0)
-        if offset >= disk.size:
+    """Yield every file system once: of the whole disk, of partitions, of boot entries that are no partition."""
+    seen: set[int] = set()
+    waiting = list(places(disk, found))
+    left = MAX_ENTRIES
+    while waiting and len(seen) < MOST:
+        place = waiting.pop(0)
+        if place.offset in seen:
             continue
         try:
-            volume = file_system(Window(disk, offset, min(size or disk.size, disk.size - offset)))
+            volume = file_system(Window(disk, place.offset, place.size, place.where))
         except ImageError as error:
-            flaws.append(f"{where}: {error.problem}")
+            flaws.append(f"{place.where}: {error.problem}")
             continue
-        if volume is None or (offset, volume.kind) in seen:
+        if volume is None:
             continue
-        seen.add((offset, volume.kind))
-        described = _described(volume, where, offset)
+        seen.add(place.offset)
+        described = _described(volume, place, left)
+        left -= len(described.entries)
         yield described, volume
         for entry in described.boot_entries:
-            places.append((f"boot entry ({entry.platform})", offset + entry.offset, entry.size))
+            offset = place.offset + entry.offset
+            if offset < disk.size:
+                size = min(entry.size or disk.size, disk.size - offset)
+                waiting.append(Place(f"boot entry ({entry.platform})", offset, size))
 
 
-def _described(volume: FileSystem, where: str, offset: int) -> Volume:
+def _described(volume: FileSystem, place: Place, most: int) -> Volume:
+    """Return what *volume* is and holds, at most *most* entries of it."""
+    offset = place.offset
     entries: list[Entry] = []
     boot: tuple[BootEntry, ...] = ()
     facts: Mapping[str, Fact] = {}
@@ -202,7 +209,8 @@ def _described(volume: FileSystem, where: str, offset: int) -> Volume:
             boot = volume.boot_entries
         facts = dict(volume.facts)
         structures.extend(volume.structures)
-        entries.extend(volume.entries())
+        entries.extend(islice(volume.entries(), most))
+        flaw = "not all its files are listed" if len(entries) == most else ""
     except ImageError as error:
         flaw = error.problem
     starts = {offset + entry.offset for entry in boot}
@@ -222,7 +230,7 @@ def _described(volume: FileSystem, where: str, offset: int) -> Volume:
         if span.offset is not None
     ]
     return Volume(
-        where=where,
+        where=place.where,
         offset=offset,
         kind=volume.kind,
         label=volume.label,
