@@ -57,6 +57,7 @@ def test_gzip_and_python_read_it_and_jobs_do_not_change_it(tmp_path):
     path = tmp_path / "x.gz"
     path.write_bytes(members.pop())
     output_of("gzip", "-t", str(path))
+    output_of("busybox", "gzip", "-t", str(path))  # an inflate of its own
     assert gzip.decompress(path.read_bytes()) == plain(pieces)
 
 
