@@ -20,6 +20,16 @@ VIRTIO = {"virtio-net": "0001", "virtio-blk": "0002", "virtio-scsi": "0008"}
 CARDS = {"e1000": "8086:100e", "e1000e": "8086:10d3", "vmxnet3": "15ad:07b0", "rtl8139": "10ec:8139"}
 
 
+GUESTS = [
+    knowledge.guest(family, target)
+    for family, target in knowledge.guests()
+    if family in ("rumprun", "solo5")
+    and knowledge.guest(family, target).disk.virtio == "legacy"
+    and knowledge.guest(family, target).disk.drives
+]
+"""Those that drive virtio's legacy registers, and nothing but virtio."""
+
+
 @dataclass(frozen=True)
 class Device:
     id: str
@@ -70,6 +80,8 @@ def test_each_bus_boots_and_is_what_the_guest_finds(image, name):
     machine = Machine.look(image, *attached(knowledge.qemu().buses[name]))
     # A pc has an IDE controller whatever else it has; the CD hangs on AHCI.
     assert machine.disks() == {"ide", "ahci" if name == "cd" else name}
+    for guest in GUESTS:
+        assert bool(set(guest.disk.drives) & machine.disks()) == (name in guest.disk.drives)
     sizes = {device.sectors for device in machine.devices if device.legacy_virtio("virtio-blk")}
     assert sizes == ({image.stat().st_size // 512} if name == "virtio-blk" else set())
 
@@ -97,6 +109,7 @@ def test_each_network_card_is_what_the_guest_finds(image):
         arguments += ["-netdev", f"user,id={name},restrict=on", "-device", device.format(netdev=name)]
     machine = Machine.look(image, *arguments)
     ids = {device.id for device in machine.devices}
+    assert all("virtio-net" in guest.nic.drives for guest in GUESTS)
     assert set(cards) == {"virtio-net", *CARDS}
     assert set(CARDS.values()) <= ids
     assert any(device.legacy_virtio("virtio-net") for device in machine.devices)

@@ -9,6 +9,8 @@ belong into the corpus file with the fix.
 from __future__ import annotations
 
 import argparse
+import importlib
+import pkgutil
 import shlex
 import subprocess
 import sys
@@ -57,6 +59,12 @@ def _child(target: str, options: list[str]) -> int:
     import atheris
 
     with atheris.instrument_imports(include=["rumpbundle"]):
+        import rumpbundle
+
+        # Much is imported only when used, which would be after this block and so not measured.
+        for module in pkgutil.walk_packages(rumpbundle.__path__, "rumpbundle."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
         from fuzz import targets
     atheris.Setup(options, targets.TARGETS[target])
     atheris.Fuzz()
