@@ -20,7 +20,7 @@ LAYERS = (
     {"kernels", "cpio"},
     {"unikernel"},
     {"config", "payload", "knowledge", "xl"},
-    {"ext2", "layout", "relocatable", "ondisk"},
+    {"ext2", "layout", "sparse", "relocatable", "ondisk"},
     {"iso9660", "esp", "gpt", "flat", "grub", "grubcore", "component", "check"},
     {"volume"},
     {"guests"},
