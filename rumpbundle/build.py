@@ -16,7 +16,7 @@ from pathlib import Path
 from rumpbundle import formats
 from rumpbundle.api import Artifact, Plan, choose_subformat, write
 from rumpbundle.content import CHUNK
-from rumpbundle.errors import InputError, RumpbundleError, UsageError
+from rumpbundle.errors import InputError, Interrupted, RumpbundleError, UsageError
 from rumpbundle.events import Event, Note, Report, Warned, silent
 from rumpbundle.flat import disk_errors, write_all
 from rumpbundle.formats import Format
@@ -91,18 +91,29 @@ def build(
         return Outcome(target=target, artifact=artifact, commands=commands)
 
     with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
-        return tuple(pool.map(outcome, targets))
+        try:
+            return tuple(pool.map(outcome, targets))
+        except BaseException:
+            once.stop()
+            raise
 
 
 class _Once:
-    """Passes on every note and warning once, though several formats give it."""
+    """Passes on every note and warning once, though several formats give it; and lets all of them be stopped."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
+        self._stopped = False
         self._said: set[Event] = set()
         self._lock = threading.Lock()
 
+    def stop(self) -> None:
+        """Let every writer fail at its next word, before its file appears."""
+        self._stopped = True
+
     def __call__(self, event: Event) -> None:
+        if self._stopped:
+            raise Interrupted
         if isinstance(event, Note | Warned):
             with self._lock:
                 if event in self._said:

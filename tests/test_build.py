@@ -6,6 +6,9 @@ import hashlib
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -143,6 +146,23 @@ def test_bad_requests_are_refused_before_anything_is_written(app, capsys, argv, 
     assert (status, out) == (2, "")
     assert message in err
     assert os.listdir() == ["app.bin"]
+
+
+def test_an_interruption_ends_all_of_them(app, tmp_path):
+    (tmp_path / "big").write_bytes(os.urandom(1 << 20) * 64)
+    argv = [sys.executable, "-m", "rumpbundle", "build", app, "--module", "big", "-q"]
+    argv += ["-f", "vmdk,ova,vdi,qcow2,vmdk:stream"]
+    root = str(Path(__file__).parents[1])
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": root}
+    ) as process:
+        files = Path(f"/proc/{process.pid}/fd")
+        while not any(os.path.realpath(fd).startswith(f"{tmp_path}/#") for fd in files.iterdir()):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "error: interrupted\n")
+    assert sorted(os.listdir()) == ["app.bin", "big"]
 
 
 def test_dry_run_plans_every_format(app, capsys):

@@ -19,7 +19,8 @@ from pathlib import Path
 from rumpbundle import tools
 from rumpbundle.content import FileSlice, InputFile
 from rumpbundle.errors import HostError, ToolError
-from rumpbundle.flat import disk_errors, write_extents
+from rumpbundle.events import Advanced
+from rumpbundle.flat import disk_errors, write_all, write_extents
 from rumpbundle.formats import Job
 from rumpbundle.formats._late import hashing
 from rumpbundle.layout import MIB, SECTOR, DiskLayout, Extent, held
@@ -59,8 +60,10 @@ def _version(path: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def convert(job: Job, out: StagedFile, driver: str, options: str = "") -> None:
+def convert(job: Job, out: StagedFile, label: str, driver: str, options: str = "") -> None:
     """Write the job's disk into *out* in qemu-img's format *driver*, with its ``-o`` *options*.
+
+    *label* is our format's name, for progress.
 
     What is :class:`~rumpbundle.content.Late` in the layout is 0xFF in the result: the caller fills it in. The
     payload is hashed meanwhile. The result holds random ids and dates: the caller seals it.
@@ -71,31 +74,26 @@ def convert(job: Job, out: StagedFile, driver: str, options: str = "") -> None:
         InputError: an input file is gone or changed.
     """
     require()
+    words = ["-o", options] if options else []
     with hashing(job.layout), _source(job.layout, job.output.parent) as (path, fds):
-        argv = [
-            "qemu-img",
-            "convert",
-            "-f",
-            "vmdk",
-            "-O",
-            driver,
-            *(["-o", options] if options else []),
-            path,
-            out.path,
-        ]
         try:
+            argv = ["qemu-img", "convert", "-f", "vmdk", "-O", driver, *words, path, out.path]
             tools.run(argv, report=job.report, pass_fds=fds)
         except ToolError as error:
             if "No space left on device" in error.problem:
                 raise HostError("no space left on the output's file system") from None
             raise
+    # Of its progress nothing is known; and whoever wants to stop us gets a word in before the file appears.
+    job.report(Advanced(label, job.layout.payload))
 
 
 @contextlib.contextmanager
 def _source(layout: DiskLayout, directory: Path) -> Iterator[tuple[str, list[int]]]:
     """Give the path of a VMDK descriptor that describes *layout*, and the open files a program needs to read it."""
     with contextlib.ExitStack() as stack:
-        rest = stack.enter_context(tempfile.TemporaryFile(dir=directory, buffering=0))
+        with disk_errors():
+            rest = stack.enter_context(tempfile.TemporaryFile(dir=directory))
+            text = stack.enter_context(tempfile.TemporaryFile(dir=directory))
         referenced, copied = _split(held(layout).extents)
         with disk_errors():
             os.ftruncate(rest.fileno(), layout.size)
@@ -115,10 +113,10 @@ def _source(layout: DiskLayout, directory: Path) -> Iterator[tuple[str, list[int
             lines.append(_flat(fd, source.start, source.length))
             position = extent.end
         lines.append(_flat(rest.fileno(), position, layout.size - position))
-        text = stack.enter_context(tempfile.TemporaryFile(dir=directory, buffering=0))
         # No empty line may stand before the first extent: qemu-img (7.2) would read that extent twice.
         head = '# Disk DescriptorFile\nversion=1\nCID=00000001\nparentCID=ffffffff\ncreateType="twoGbMaxExtentFlat"\n'
-        text.write((head + "".join(lines)).encode("ascii"))
+        with disk_errors():
+            write_all(text.fileno(), (head + "".join(lines)).encode("ascii"), 0)
         fds.append(text.fileno())
         yield f"/dev/fd/{text.fileno()}", fds
         for file, fd in opened:

@@ -94,21 +94,21 @@ def _file_name(name: str) -> str:
 
 
 class _Hashed:
-    """Counts and hashes what is written to a file on its way."""
+    """Writes to a file from an offset on, and counts and hashes what it writes."""
 
     def __init__(self, fd: int, offset: int) -> None:
-        self._file = open(fd, "wb", buffering=1 << 20, closefd=False)  # noqa: SIM115
-        self._file.seek(offset)
+        self._fd = fd
+        self._offset = offset
         self._sha256 = hashlib.sha256()
         self.size = 0
 
     def write(self, data: bytes) -> None:
+        write_all(self._fd, data, self._offset + self.size)
         self._sha256.update(data)
         self.size += len(data)
-        self._file.write(data)
 
-    def finish(self) -> str:
-        self._file.flush()
+    @property
+    def sha256(self) -> str:
         return self._sha256.hexdigest()
 
 
@@ -122,10 +122,9 @@ def _write(job: Job, out: StagedFile) -> None:
     with disk_errors():
         disk = _Hashed(out.fd, start)
         write_stream(job, described.disk_file, disk.write, "ova")
-        disk_sha256 = disk.finish()
         # Blank lines after the last element fill the room that was kept for more digits.
         text = ovf.descriptor(described, disk.size).ljust(room, b"\n")
-        manifest = _manifest({f"{stem}.ovf": hashlib.sha256(text).hexdigest(), described.disk_file: disk_sha256})
+        manifest = _manifest({f"{stem}.ovf": hashlib.sha256(text).hexdigest(), described.disk_file: disk.sha256})
         head = _member(f"{stem}.ovf", len(text), job.epoch) + text
         head += _member(f"{stem}.mf", len(manifest), job.epoch) + manifest.ljust(start - 3 * SECTOR - room, b"\0")
         head += _member(described.disk_file, disk.size, job.epoch)

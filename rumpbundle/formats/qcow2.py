@@ -16,7 +16,7 @@ from rumpbundle.output import StagedFile
 
 
 def _write(job: Job, out: StagedFile) -> None:
-    convert(job, out, "qcow2")
+    convert(job, out, "qcow2", "qcow2")
     with sealing():
         disk = Qcow2(FdMedium(out.fd))
         expect(disk.size == job.layout.size and disk.header.snapshots == 0, "the qcow2 header has unknown values")

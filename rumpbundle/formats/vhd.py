@@ -31,7 +31,7 @@ def _write(job: Job, out: StagedFile) -> None:
         return
     if job.layout.size > _LARGEST_DYNAMIC:
         raise InputError("a dynamic VHD holds at most 2040 GiB", hint="use vhdx, or --subformat fixed")
-    convert(job, out, "vpc", "subformat=dynamic,force_size=on")
+    convert(job, out, "vhd", "vpc", "subformat=dynamic,force_size=on")
     with sealing():
         _seal(job, out.fd)
 

@@ -25,7 +25,7 @@ _LARGEST = 64 << 40
 def _write(job: Job, out: StagedFile) -> None:
     if job.layout.size > _LARGEST:
         raise InputError("a VHDX holds at most 64 TiB")
-    convert(job, out, "vhdx", "subformat=dynamic")
+    convert(job, out, "vhdx", "vhdx", "subformat=dynamic")
     with sealing():
         _seal(job, out.fd)
 

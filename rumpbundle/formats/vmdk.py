@@ -142,7 +142,7 @@ def _write(job: Job, out: StagedFile) -> None:
         with disk_errors(), open(out.fd, "wb", closefd=False) as file:
             write_stream(job, job.output.name, file.write, "vmdk")
         return
-    convert(job, out, "vmdk", "subformat=monolithicSparse")
+    convert(job, out, "vmdk", "vmdk", "subformat=monolithicSparse")
     with sealing():
         _seal(job, out.fd)
 
