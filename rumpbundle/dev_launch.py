@@ -18,19 +18,24 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
-from rumpbundle import api, formats
+from rumpbundle import api, formats, tools
+from rumpbundle.content import InputFile
 from rumpbundle.errors import GuestError, Interrupted, UsageError
 from rumpbundle.events import Note, Report, Warned, silent
-from rumpbundle.flat import write_flat
+from rumpbundle.flat import disk_errors, write_flat
+from rumpbundle.formats import Format
 from rumpbundle.launcher import backend
 from rumpbundle.launcher.backend import Disk, Ending, Forward, Plan, Reason, Request
 from rumpbundle.launcher.session import Guest, Sink
 from rumpbundle.unikernel import Family, Firmware
+from rumpbundle.xl import CONFIG_MAX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,20 +87,29 @@ def launch(
     own, others = _split(more)
     options = options or Options.of(**own)
     recipe = recipe or api.Recipe(app=app, **others)
+    format = _format_for(options)
     with contextlib.ExitStack() as stack:
-        # A file without a name: it vanishes with the last process that has it open, however that ends.
-        fd = stack.enter_context(tempfile.TemporaryFile(prefix="rumpbundle-")).fileno()
-        with api.plan(recipe, report=report) as planned:
-            write_flat(planned.disk_for(formats.find("raw")), fd, report, "disk")
-            request = _request_for(planned, options, Disk(path=f"/dev/fd/{fd}", fd=fd, persist=True))
+        with api.plan(recipe, needs_disk=format.needs_disk, report=report) as planned:
+            if format.write_kit is not None:
+                kit = _temporary_directory(stack) / "kit"
+                api.write(planned, format, kit, report=report)
+                request = _request_for(planned, options, kit=str(kit))
+            else:
+                # A file without a name: it vanishes with the last process that has it open, however that ends.
+                fd = stack.enter_context(tempfile.TemporaryFile(prefix="rumpbundle-")).fileno()
+                write_flat(planned.disk_for(format), fd, report, "disk")
+                request = _request_for(planned, options, disk=Disk(path=f"/dev/fd/{fd}", fd=fd, persist=True))
         return _started(request, options, sinks, report, stack)
 
 
 def launch_plan(recipe: api.Recipe, options: Options, *, report: Report = silent) -> Plan:
     """Return what :func:`launch` would do, with a named image instead of the nameless one. Nothing is started."""
-    with api.plan(recipe, report=report) as planned:
-        image = api.default_output(recipe.app, formats.find("raw"))
-        return _planned(_request_for(planned, options, Disk(path=str(image), persist=True)), options, report)
+    format = _format_for(options)
+    with api.plan(recipe, needs_disk=format.needs_disk, report=report) as planned:
+        image = str(api.default_output(recipe.app, format))
+        if format.write_kit is not None:
+            return _planned(_request_for(planned, options, kit=image), options, report)
+        return _planned(_request_for(planned, options, disk=Disk(path=image, persist=True)), options, report)
 
 
 def run(
@@ -121,6 +135,9 @@ def run(
 
 def run_plan(image: str | os.PathLike[str], options: Options, *, report: Report = silent) -> Plan:
     """Return what :func:`run` would do. Nothing is started."""
+    if options.backend in backend.KITS:
+        # What is shown names the kit itself, not a copy that will be gone.
+        options = replace(options, persist=True)
     with contextlib.ExitStack() as stack:
         request = _request_of(image, options, stack)
         if request.disk is not None and request.disk.fd is not None:
@@ -174,8 +191,21 @@ def _split(keywords: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return {name: value for name, value in keywords.items() if name in known}, others
 
 
-def _request_for(planned: api.Plan, options: Options, disk: Disk) -> Request:
-    """Return the request to boot what was bundled, from *disk*."""
+def _format_for(options: Options) -> Format:
+    """Return the format that is bundled for a backend to boot."""
+    backend.find(options.backend)
+    return formats.find(backend.KITS.get(options.backend, "raw"))
+
+
+def _temporary_directory(stack: contextlib.ExitStack) -> Path:
+    """Return a directory that is removed with *stack*, and also when we are killed."""
+    directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="rumpbundle-"))
+    stack.enter_context(tools.if_killed(("rm", "-rf", directory), stdin=os.devnull))
+    return Path(directory)
+
+
+def _request_for(planned: api.Plan, options: Options, *, disk: Disk | None = None, kit: str | None = None) -> Request:
+    """Return the request to boot what was bundled, from *disk* or as *kit*."""
     bundle = planned.bundle
     preferred = Firmware.BIOS if Firmware.BIOS in bundle.boot else Firmware.UEFI
     return Request(
@@ -184,7 +214,8 @@ def _request_for(planned: api.Plan, options: Options, disk: Disk) -> Request:
         target=bundle.kernel.target,
         drivers=bundle.kernel.drivers,
         bundle=bundle,
-        config=planned.delivery.config,
+        config=planned.delivery.config if kit is None else bundle.config,
+        kit=kit,
         disk=disk,
         firmware=options.firmware or preferred,
         **_chosen(options),
@@ -193,6 +224,8 @@ def _request_for(planned: api.Plan, options: Options, disk: Disk) -> Request:
 
 def _request_of(path: str | os.PathLike[str], options: Options, stack: contextlib.ExitStack) -> Request:
     """Return the request to boot the finished image at *path*; what it needs lives as long as *stack*."""
+    if options.backend in backend.KITS:
+        return _request_of_kit(path, options, stack)
     from rumpbundle.launcher.image import opened
 
     image = stack.enter_context(opened(path, persist=options.persist))
@@ -205,6 +238,22 @@ def _request_of(path: str | os.PathLike[str], options: Options, stack: contextli
         firmware=options.firmware or (Firmware.BIOS if bios else Firmware.UEFI),
         **_chosen(options),
     )
+
+
+def _request_of_kit(path: str | os.PathLike[str], options: Options, stack: contextlib.ExitStack) -> Request:
+    """Return the request to boot the kit at *path*: a copy of it, unless the guest's writes shall persist."""
+    kit = Path(os.fspath(path))
+    if not (kit / "xl.cfg").is_file():
+        raise UsageError("is no directory with an xl.cfg", where=path, hint="make one: rumpbundle xen APP")
+    config = b""
+    if (kit / "cfg.json").exists():
+        file = InputFile(kit / "cfg.json")
+        config = file.read(0, min(file.size, CONFIG_MAX + 1))
+    if not options.persist:
+        with disk_errors():
+            kit = shutil.copytree(kit, _temporary_directory(stack) / "kit")
+    name = os.path.basename(os.path.abspath(path)).removesuffix(".xen")
+    return Request(name=_hypervisor_name(name), config=config, kit=str(kit), **_chosen(options))
 
 
 def _chosen(options: Options) -> dict[str, Any]:

@@ -150,6 +150,21 @@ class Child:
                 said += data
         return [line.strip() for line in said.decode("utf-8", "backslashreplace").splitlines() if line.strip()]
 
+    def wait_until_open(self, prefix: str, seconds: float) -> None:
+        """Wait until it has a file open whose path begins with *prefix*, has ended, or *seconds* are over.
+
+        Where there is no /proc to tell (outside of Linux), that is at once.
+        """
+        files = f"/proc/{self._process.pid}/fd"
+        deadline = time.monotonic() + seconds
+        while os.path.isdir("/proc/self/fd") and self.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                for name in os.listdir(files):
+                    with contextlib.suppress(OSError):
+                        if os.readlink(f"{files}/{name}").startswith(prefix):
+                            return
+            time.sleep(0.02)
+
     def poll(self) -> int | None:
         """Return its exit status, negative for a signal, or None while it runs."""
         if self._process.returncode is None and os.waitid(

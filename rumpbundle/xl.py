@@ -60,6 +60,15 @@ NAME_RULE = (
 """Stricter than xl, which takes all but ``/`` and then cannot find some of them again."""
 
 
+def fitting_name(text: str) -> str:
+    """Return a name for a domain made from *text*, which nobody chose."""
+    name = re.sub(r"[^A-Za-z0-9_.+-]+", "-", text)
+    for candidate in (name, f"vm-{name}"):
+        if re.fullmatch(NAME_PATTERN, candidate[:NAME_MAX]):
+            return candidate[:NAME_MAX]
+    raise AssertionError(text)
+
+
 class Kind(StrEnum):
     """How Xen runs a domain; the value is what ``type`` takes, in exactly this spelling."""
 
@@ -240,17 +249,17 @@ def console(domid: int) -> Command:
     return ("xl", "console", str(domid))
 
 
-def destroy(domid: int) -> Command:
-    """End the domain at once; ``xl shutdown`` waits a minute for guests that do not listen."""
-    return ("xl", "destroy", str(domid))
+def destroy(domain: int | str) -> Command:
+    """End the domain of this number or name at once; ``xl shutdown`` waits a minute for guests that do not listen."""
+    return ("xl", "destroy", str(domain))
 
 
-def script(name: str, cfg: str, config: str | None) -> tuple[str, ...]:
+def script(name: str, cfg: str, config: str | None, arguments: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the same commands for a person's POSIX shell; *cfg* and *config* name files, *config* the JSON.
 
     The console is attached before the domain runs: what a domain says is lost when it ends with nobody listening.
     """
-    lines = [shlex.join(create(cfg))]
+    lines = [shlex.join(create(cfg, arguments))]
     if config is not None:
         # The substitution drops newlines at the end, which JSON does not mind.
         value = rf'''"$(sed 's/\\/\\\\/g' {shlex.quote(config)})"'''

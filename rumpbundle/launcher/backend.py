@@ -86,6 +86,8 @@ class Request:
     """What was bundled; None for a finished image."""
     config: bytes = b""
     """The configuration in the guest's own format, for a backend that hands it over itself."""
+    kit: str | None = None
+    """The directory of a finished kit, for a backend that boots one instead of a disk."""
     disk: Disk | None = None
     """The disk to boot from; None for a backend that starts the bundle's kernel itself."""
     further: tuple[Disk, ...] = ()
@@ -195,6 +197,9 @@ class Backend(Protocol):
             ToolError: its program failed.
         """
 
+
+KITS = {"xl": "xen"}
+"""The backends that boot a kit and not a disk, and the format of it."""
 
 NAMES = ("bhyve", "qemu", "vbox", "xl")
 

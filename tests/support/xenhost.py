@@ -41,6 +41,14 @@ MODULES = (
 )
 """In the order they are loaded."""
 
+FIRMWARE = (
+    "/usr/share/seabios/bios-256k.bin",
+    "/usr/share/seabios/vgabios-cirrus.bin",
+    "/usr/share/ovmf/OVMF.fd",
+    "/usr/share/qemu/keymaps/en-us",
+)
+"""What the device model gives an HVM guest, from this machine's own packages."""
+
 INIT = """#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp /results /run/xen /run/xenstored /run/lock /var/lib/xen
 /bin/busybox mkdir -p /var/log/xen/console
@@ -181,8 +189,7 @@ def base(*, hvm: bool) -> bytes:
                 f"usr/lib/xen-{VERSION}/boot/hvmloader",
                 debian_file(f"xen-utils-{VERSION}", f"usr/lib/xen-{VERSION}/boot/hvmloader"),
             ),
-            _regular("usr/share/seabios/bios-256k.bin", Path("/usr/share/seabios/bios-256k.bin")),
-            _regular("usr/share/ovmf/OVMF.fd", Path("/usr/share/ovmf/OVMF.fd")),
+            *(_regular(path.lstrip("/"), Path(path)) for path in FIRMWARE),
         ]
     return cpio([*entries, *_libraries(binaries)])
 
@@ -248,7 +255,16 @@ def _boot(scratch: Path, boot: Sequence[str], memory: int, timeout: int) -> Resu
     tar = scratch / "results.tar"
     console = scratch / "console"
     argv = [
-        *(require("qemu-system-x86_64"), "-accel", "tcg", "-cpu", "qemu64,+svm,+npt,+rdrand", "-m", str(memory)),
+        *(
+            require("qemu-system-x86_64"),
+            "-accel",
+            "tcg",
+           
+            "-cpu",
+            "qemu64,+svm,+npt,+rdrand",
+            "-m",
+            str(memory),
+        ),
         *("-nodefaults", "-no-user-config", "-display", "none", "-nic", "none", "-no-reboot"),
         *("-serial", f"file:{console}", "-serial", f"file:{tar}", *boot),
     ]
@@ -263,7 +279,7 @@ def _boot(scratch: Path, boot: Sequence[str], memory: int, timeout: int) -> Resu
         process.wait()
     said = console.read_text("utf-8", "replace") if console.exists() else ""
     if process.returncode:
-        pytest.fail(f"QEMU gave {process.returncode}: {errors.decode()}")
+        pytest.fail(f"QEMU gave {process.returncode}: {errors.decode()}\n{said[-4000:]}")
     try:
         with tarfile.open(tar) as archive:
             files = {

@@ -1,0 +1,178 @@
+"""Xen: a domain made from a kit (:mod:`rumpbundle.formats.xen`) by the commands of :mod:`rumpbundle.xl`.
+
+The domain is made paused, gets its configuration and a console, and then runs. When it ends it is kept
+(``preserve``), so that its last words are read and its reason is known; it is we who destroy it, then, at a timeout
+and at our own end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from dataclasses import dataclass
+
+from rumpbundle import tools
+from rumpbundle import xl as toolstack
+from rumpbundle.errors import ToolError, UsageError
+from rumpbundle.events import Report, Warned
+from rumpbundle.launcher.backend import Backend, Ending, Plan, Reason, Request
+from rumpbundle.layout import MIB
+
+CFG = "xl.cfg"
+CONFIG = "cfg.json"
+ATTACH = 5.0
+"""Seconds a console gets to attach before the domain runs anyway."""
+LOOK = 1.0
+"""Seconds of silence after which we ask whether the domain still runs; asking takes xl 50 ms."""
+
+_PRESERVED = tuple(f'on_{event}="preserve"' for event in ("poweroff", "reboot", "crash", "watchdog"))
+_REASONS = {0: Reason.POWERED_OFF, 1: Reason.RESET, 3: Reason.PANICKED, 4: Reason.PANICKED}
+"""SHUTDOWN_* of xen/include/public/sched.h; 4 is the watchdog's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class XlPlan(Plan):
+    """A kit, and the domain to make of it."""
+
+    kit: str
+    name: str
+    config: str | None
+    """What goes to xenstore."""
+    arguments: tuple[str, ...]
+    """For ``xl create``, after the configuration file."""
+
+
+class RunningXl:
+    """A domain of ours: its console, and how it ended."""
+
+    def __init__(self, plan: XlPlan, report: Report) -> None:
+        self._report = report
+        self._looked = 0.0
+        self._complaint = ""
+        self._keys = -1
+        self._stack = contextlib.ExitStack()
+        tools.run(toolstack.create(CFG, plan.arguments), cwd=plan.kit, report=report)
+        destroy = toolstack.destroy(plan.name)
+        self._stack.callback(self._destroy, destroy)
+        try:
+            self._stack.enter_context(tools.if_killed(destroy, stdin=os.devnull))
+            self._domid = _number(tools.run(toolstack.domain_id(plan.name), report=report))
+            if plan.config is not None:
+                tools.run(toolstack.write_config(self._domid, plan.config), report=report)
+            self._console = tools.spawn(toolstack.console(self._domid), report=report)
+            self._stack.callback(self._console.end)
+            # What a domain says before anybody listens is lost if it ends before that, too.
+            self._console.wait_until_open("/dev/pts/", ATTACH)
+            tools.run(toolstack.unpause(self._domid), report=report)
+        except BaseException:
+            self.stop()
+            raise
+        self.output = self._console.output
+
+    def send(self, data: bytes) -> int:
+        # xl console reads from a terminal only, so what is typed goes to the console's own.
+        if self._keys < 0:
+            try:
+                self._keys = os.open(self._terminal(), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except (OSError, ToolError):
+                return len(data)
+            self._stack.callback(os.close, self._keys)
+        try:
+            return os.write(self._keys, data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return len(data)
+
+    def _terminal(self) -> str:
+        """Return the terminal behind the console: of an HVM domain its serial port's."""
+        base = f"/local/domain/{self._domid}"
+        try:
+            return tools.run(("xenstore-read", f"{base}/serial/0/tty")).decode().strip()
+        except ToolError:
+            return tools.run(("xenstore-read", f"{base}/console/tty")).decode().strip()
+
+    def poll(self, quiet: float) -> Ending | None:
+        for line in self._console.complaints():
+            self._report(Warned(line))
+            self._complaint = line
+        closed = self._console.poll() is not None
+        if quiet < self._looked:
+            self._looked = 0.0
+        if not closed and quiet - self._looked < LOOK:
+            return None
+        self._looked = quiet
+        if ending := self._ending():
+            return ending
+        if closed:
+            raise self._console.failure(self._complaint or "the console closed while the domain runs")
+        return None
+
+    def _ending(self) -> Ending | None:
+        """Return how the domain ended, None while it runs."""
+        try:
+            listed = tools.run(("xl", "list", "-v", str(self._domid))).decode("utf-8", "replace")
+        except ToolError:
+            return Ending(Reason.STOPPED, None, "its domain is gone")
+        for line in listed.splitlines():
+            # Name, ID, Mem, VCPUs, State, Time(s), UUID, Reason-Code in hexadecimal or "-".
+            fields = line.split()
+            if len(fields) >= 8 and fields[1] == str(self._domid) and re.fullmatch("[0-9a-f]+", fields[7]):
+                code = int(fields[7], 16)
+                return Ending(_REASONS.get(code, Reason.STOPPED), None, f"Xen says: shutdown reason {code}")
+        return None
+
+    def _destroy(self, command: toolstack.Command) -> None:
+        with contextlib.suppress(ToolError):
+            tools.run(command, report=self._report)
+
+    def stop(self) -> None:
+        self._stack.close()
+
+
+def _number(printed: bytes) -> int:
+    try:
+        return int(printed)
+    except ValueError:
+        raise ToolError(f"xl domid printed {printed[:80]!r}, expected a number") from None
+
+
+class _Xl:
+    name = "xl"
+
+    def plan(self, request: Request) -> XlPlan:
+        if request.kit is None:
+            raise UsageError("xl boots a kit", hint="make one: rumpbundle xen APP")
+        given = {
+            "--publish": bool(request.publish),
+            "--gdb": request.gdb is not None,
+            "--bus": request.bus is not None,
+            "--accel": request.accel != "auto",
+        }
+        for option in (option for option, is_given in given.items() if is_given):
+            raise UsageError(
+                "means nothing to Xen", where=option, hint="say it in xl.cfg's words after --: vif=['bridge=xenbr0']"
+            )
+        toolstack.check_arguments(request.args)
+        config = request.config.decode() if request.config else None
+        if config is not None:
+            toolstack.check_config(config)
+        memory = () if request.memory is None else (f"memory={max(request.memory // MIB, 1)}",)
+        name = toolstack.fitting_name(request.name)
+        arguments = (f"name={toolstack.quoted(name)}", *_PRESERVED, *memory, *request.args)
+        script = toolstack.script(name, CFG, CONFIG if config is not None else None, arguments)
+        return XlPlan(
+            commands=(tools.shown(("cd", request.kit)), *script, tools.shown(("xl", "destroy", name))),
+            kit=request.kit,
+            name=name,
+            config=config,
+            arguments=arguments,
+        )
+
+    def start(self, plan: Plan, report: Report) -> RunningXl:
+        assert isinstance(plan, XlPlan)
+        return RunningXl(plan, report)
+
+
+BACKEND: Backend = _Xl()
