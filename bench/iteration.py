@@ -1,0 +1,76 @@
+"""``rumpbundle --boot qemu APP`` against a bare ``qemu-system-x86_64 -kernel APP``: to the guest's first byte."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from measure import RUMPBUNDLE, Row, in_turn, report, run
+
+ROOT = Path(__file__).parents[1]
+ROUNDS = 10
+GREETING = b"hello"
+QEMU = ["qemu-system-x86_64", "-accel", "tcg", "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none"]
+QEMU += ["-m", "128M", "-no-reboot", "-serial", "stdio"]
+
+
+def first_byte(argv: Sequence[str]) -> float:
+    """Return the seconds from the start of *argv* to what the guest says first (GRUB's own bytes do not count)."""
+    started = time.perf_counter()
+    with subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        said = b""
+        try:
+            while GREETING not in said.lower():
+                data = os.read(process.stdout.fileno(), 65536)
+                if not data:
+                    raise SystemExit(f"{' '.join(argv)} ended without a greeting: {said!r}")
+                said += data
+            return time.perf_counter() - started
+        finally:
+            process.kill()
+
+
+def iteration(directory: Path) -> Iterator[Row]:
+    run(["make", "-C", str(ROOT / "examples" / "hello")])
+    app = str(ROOT / "examples" / "hello" / "hello.bin")
+    disk = directory / "hello.raw"
+    run([*RUMPBUNDLE, "raw", app, "-o", str(disk)])
+    boot = [*RUMPBUNDLE, "--boot", "qemu", app, "--accel", "tcg"]
+    words = subprocess.run([*boot, "--dry-run"], check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    ours_by_hand = ["sh", "-c", "exec " + words.replace("file=hello.raw", f"snapshot=on,file={disk}")]
+    median = in_turn(
+        {
+            "ours": lambda: first_byte(boot),
+            "bare": lambda: first_byte([*QEMU, "-kernel", app]),
+            "disk": lambda: first_byte(ours_by_hand),
+            "python": lambda: run([sys.executable, "-c", ""]),
+            "plan": lambda: run([*boot, "--dry-run"]),
+        },
+        ROUNDS,
+    )
+    grub = median["disk"] - median["bare"]
+    rest = median["ours"] - median["disk"]
+    yield Row(
+        "boot the bundle minus boot the bare kernel, seconds",
+        median["ours"] - median["bare"],
+        0.35,
+        f"{median['ours']:.3f} - {median['bare']:.3f}; the disk boot and GRUB {grub:.3f}, ours before it {rest:.3f}"
+        f" (a dry run {median['plan']:.3f}, Python alone {median['python']:.3f}), median of {ROUNDS}",
+    )
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as directory:
+        return report(iteration(Path(directory)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
