@@ -7,8 +7,7 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 
 from rumpbundle.content import CHUNK, FileSlice, InputFile, Late, Literal
 from rumpbundle.errors import HostError, InputError
@@ -30,20 +29,32 @@ def write_flat(layout: DiskLayout, fd: int, report: Report = silent, label: str 
     big = {e.source.file: None for e in extents if isinstance(e.source, FileSlice) and e.source.file.size > SMALL}
     with disk_errors():
         os.ftruncate(fd, layout.size)
-        with ThreadPoolExecutor(1) as hasher:
-            stop = threading.Event()
-            hashes = [hasher.submit(file.sha256, stop) for file in big if not file.hashed]
-            try:
-                write_extents((e for e in extents if not isinstance(e.source, Late)), fd, report, label)
-                for pending in hashes:
-                    pending.result()
-            except BaseException:
-                stop.set()
-                raise
+        with _hashing([file for file in big if not file.hashed]):
+            write_extents((e for e in extents if not isinstance(e.source, Late)), fd, report, label)
         for extent in extents:
             if isinstance(extent.source, Late):
                 write_all(fd, extent.source.read(0, extent.length), extent.offset)
                 report(Advanced(label, extent.length))
+
+
+@contextlib.contextmanager
+def _hashing(files: Sequence[InputFile]) -> Iterator[None]:
+    """Hash *files* in another thread while the block runs; it ends when all are hashed."""
+    if not files:
+        yield
+        return
+    from concurrent.futures import ThreadPoolExecutor  # imports logging, for which a small bundle need not wait
+
+    with ThreadPoolExecutor(1) as hasher:
+        stop = threading.Event()
+        hashes = [hasher.submit(file.sha256, stop) for file in files]
+        try:
+            yield
+            for pending in hashes:
+                pending.result()
+        except BaseException:
+            stop.set()
+            raise
 
 
 def write_extents(extents: Iterable[Extent], fd: int, report: Report = silent, label: str = "disk") -> None:

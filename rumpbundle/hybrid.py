@@ -16,7 +16,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from rumpbundle import gpt, grub, pvgrub
+from rumpbundle import gpt, grub
 from rumpbundle.content import Content, Late, Literal
 from rumpbundle.errors import InputError
 from rumpbundle.esp import FatVolume
@@ -128,9 +128,15 @@ def _parts(bundle: Bundle, images: BootImages | None) -> _Parts:
     manifest = File(MANIFEST, Content((Late(len(bundle.manifest(hashed=False)), lambda: bundle.manifest_bytes),)))
     config = File("grub.cfg", _config_content(bundle))
     in_grub: list[Node] = [config]
-    paravirtual = pvgrub.starts(bundle)
-    if paravirtual:
-        in_grub = [File(pvgrub.MENU, Content.of_bytes(_pvgrub_menu(bundle)))]
+    top: list[Node] = [manifest]
+    if not bundle.kernel.protocols:
+        # No firmware starts it; Xen may.
+        from rumpbundle import pvgrub
+
+        if pvgrub.starts(bundle):
+            in_grub = [File(pvgrub.MENU, Content.of_bytes(_pvgrub_menu(bundle)))]
+            if bundle.config:
+                top.append(File(pvgrub.CONFIG, Content.of_bytes(bundle.config)))
     boot: list[Node] = [Directory.of("kernel", [kernel])]
     if modules:
         boot.append(Directory.of("modules", list(modules)))
@@ -142,9 +148,7 @@ def _parts(bundle: Bundle, images: BootImages | None) -> _Parts:
         Directory.of("grub", in_grub),
         Directory.of("rumpbundle", [File(_MARKER_PENDING, Content(()))]),
     ]
-    top: list[Node] = [manifest, Directory.of("boot", boot)]
-    if paravirtual and bundle.config:
-        top.append(File(pvgrub.CONFIG, Content.of_bytes(bundle.config)))
+    top.append(Directory.of("boot", boot))
     esp = None
     on_esp: list[tuple[Content, str]] = []
     if images and Firmware.UEFI in bundle.firmware:
@@ -178,6 +182,8 @@ def _module_paths(bundle: Bundle) -> list[str]:
 
 
 def _pvgrub_menu(bundle: Bundle) -> bytes:
+    from rumpbundle import pvgrub
+
     return pvgrub.menu(bundle, _kernel_path(bundle), _module_paths(bundle)).encode("utf-8", "surrogateescape")
 
 

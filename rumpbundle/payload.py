@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from rumpbundle.content import Content
 
+HEAD_ROOM = 16 << 20
+"""Bytes left free in a writable volume whose size the user does not give."""
+
 
 @dataclass(frozen=True, slots=True)
 class Module:

@@ -15,12 +15,10 @@ from rumpbundle.iso9660 import SYSTEM_AREA
 from rumpbundle.iso9660 import Volume as Iso
 from rumpbundle.layout import DiskLayout, content_extents
 from rumpbundle.output import staged_file
-from rumpbundle.payload import Volume
+from rumpbundle.payload import HEAD_ROOM, Volume
 from rumpbundle.tree import Directory
 
 FileSystem = OneOf["iso9660", "ext2"]
-HEAD_ROOM = 16 << 20
-"""Bytes left free in a writable volume whose size the user does not give."""
 
 
 def ext2(

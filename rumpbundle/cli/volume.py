@@ -15,6 +15,7 @@ from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.values import Size
 from rumpbundle.errors import UsageError
 from rumpbundle.output import check_free
+from rumpbundle.payload import HEAD_ROOM
 
 
 @click.command("volume", short_help="a directory as a file-system image")
@@ -62,7 +63,7 @@ def command(
         root = tree.scan(directory)
         shown: dict[str, Any] = {"output": str(output), "type": kind, "label": label}
         if kind == "ext2":
-            room = volume.HEAD_ROOM if free is None else free
+            room = HEAD_ROOM if free is None else free
             made, uuid = volume.ext2(root, label=label, epoch=host.epoch(), size=size, free=room)
             shown["uuid"] = uuid
         else:

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from typing import Literal as OneOf
 
-from rumpbundle import volume
 from rumpbundle.errors import ConfigError, UsageError
-from rumpbundle.payload import Module, Volume
+from rumpbundle.payload import HEAD_ROOM, Module, Volume
 from rumpbundle.tree import Directory
 from rumpbundle.unikernel import Firmware, Protocol, Unikernel
 
@@ -36,6 +35,8 @@ class Data:
 
     def as_iso9660(self, labels: set[str], epoch: int) -> Volume:
         """Return it as an ISO 9660 file system, under a label that is not in *labels*."""
+        from rumpbundle import volume  # most bundles have none, and need no writer of file systems
+
         return volume.iso9660(self.tree, label=volume.label_for(self.mount, labels), epoch=epoch)
 
 
@@ -49,13 +50,15 @@ class Writable:
     tree: Directory
     mount: str
     size: int | None = None
-    free: int = volume.HEAD_ROOM
+    free: int = HEAD_ROOM
 
     def __post_init__(self) -> None:
         check_mount(self.mount)
 
     def as_ext2(self, labels: set[str], epoch: int) -> tuple[Volume, str]:
         """Return it as an ext2 file system, under a label that is not in *labels*, and its UUID."""
+        from rumpbundle import volume
+
         label = volume.label_for(self.mount, labels)
         return volume.ext2(self.tree, label=label, epoch=epoch, size=self.size, free=self.free)
 
