@@ -8,7 +8,7 @@ import random
 from xml.etree import ElementTree
 
 import pytest
-from support import images, kernels
+from support import images, kernels, synthetic
 from support.tools import output_of
 
 import rumpbundle
@@ -233,3 +233,25 @@ def test_damaged_images_are_described_or_refused(raw, tmp_path, seed):
         return
     if isinstance(image, Image):
         ElementTree.fromstring(svg(image))
+
+
+def test_a_kernel_tells_its_devices_notes_and_troubles(tmp_path, capfd):
+    notes = synthetic.solo5_notes(3, ("storage", 1), ("service", 2))
+    path = tmp_path / "solo5.bin"
+    multiboot = synthetic.Segment(synthetic.multiboot1() + bytes(64))
+    path.write_bytes(synthetic.elf([multiboot, synthetic.Segment(notes, type=synthetic.NOTE)]))
+    assert main(["inspect", str(path)]) == 0
+    out = capfd.readouterr().out
+    assert "devices it asks for\n  block  storage\n  net    service" in out
+    assert main(["inspect", str(path), "--json"]) == 0
+    assert [each["kind"] for each in json.loads(capfd.readouterr().out)["devices"]] == ["block", "net"]
+
+
+def test_a_manifest_that_is_none_is_told(raw, tmp_path):
+    data = bytearray(raw.read_bytes())
+    at = next(e for e in inspect(raw).volumes[0].entries if e.path == "/rumpbundle.json").spans[0].offset
+    data[at : at + 1] = b"["
+    (tmp_path / "d.raw").write_bytes(data)
+    image = inspect(tmp_path / "d.raw")
+    assert image.manifest is None
+    assert image.flaws == ("/rumpbundle.json is no readable JSON",)
