@@ -50,7 +50,7 @@ MATRIX = {
     "ec2": {"RUMPRUN": "ynnyy", "GENERIC": "ynnyy", "SOLO5": "ynnyy", "LINUX": "y??yy"},
     "gce": {"RUMPRUN": "ynyyy", "SCSI": "yyyyy", "GENERIC": "yyyyy", "SOLO5": "ynyyy"},
     "xen-hvm": {"RUMPRUN": "ynnyy", "GENERIC": "ynyyy", "LINUX": "y??yy"},
-    "xen-pv": {"RUMPRUN": "nnnnn", "RUMPRUN_PV": "yyyyy", "LINUX": "???ny", "SOLO5": "nnnnn"},
+    "xen-pv": {"RUMPRUN": "nnnnn", "RUMPRUN_PV": "yyyyy", "LINUX": "???yy", "SOLO5": "nnnnn"},
 }
 ANSWERS = {"y": "yes", "n": "no", "?": "unknown"}
 
