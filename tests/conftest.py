@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import settings
+
+from rumpbundle import grub
+from rumpbundle.errors import MissingToolError
 
 # No deadline: a busy machine is no bug. "long" is for the hunt: pytest --hypothesis-profile=long tests/test_config.py
 settings.register_profile("suite", deadline=None)
@@ -13,3 +18,9 @@ settings.load_profile("suite")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write golden/*.txt anew instead of comparing")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make GRUB's boot images, should this be the first use on this machine: the note on it would surprise tests."""
+    with contextlib.suppress(MissingToolError):
+        grub.boot_images()
