@@ -259,7 +259,6 @@ def _boot(scratch: Path, boot: Sequence[str], memory: int, timeout: int) -> Resu
             require("qemu-system-x86_64"),
             "-accel",
             "tcg",
-           
             "-cpu",
             "qemu64,+svm,+npt,+rdrand",
             "-m",
