@@ -112,3 +112,9 @@ def test_the_page_shows_the_tables():
     page = markdown.PAGE.read_text("utf-8")
     shown = page.partition(markdown.BEGIN)[2].partition(markdown.END)[0]
     assert shown == markdown.rendered(), "run: PYTHONPATH=.:tests python tests/support/tables.py"
+
+
+def test_a_row_read_alone_is_the_row_of_the_table():
+    for name in ("platforms", "guests"):
+        for key, row in knowledge._table(name).items():
+            assert knowledge._row(name, key) == row

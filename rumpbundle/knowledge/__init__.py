@@ -7,6 +7,7 @@ compares the two, the launcher and ova choose hardware by them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -188,7 +189,7 @@ def platform(name: str) -> Platform:
 
 @cache
 def _platform(name: str) -> Platform:
-    row = dict(_table("platforms")[name])
+    row = _row("platforms", name)
     common = {"basis": row.pop("basis"), "source": row["source"]}
     offers = {kind: tuple(Offer(**(common | offer)) for offer in row.pop(kind)) for kind in KINDS}
     for extra in ("machine", "bus", "card"):
@@ -199,7 +200,7 @@ def _platform(name: str) -> Platform:
 @cache
 def qemu() -> Qemu:
     """Return QEMU's machines, buses and network cards."""
-    row = _table("platforms")["qemu"]
+    row = _row("platforms", "qemu")
     return Qemu(
         machines=MappingProxyType({name: Machine(**_frozen(machine)) for name, machine in row["machine"].items()}),
         buses=MappingProxyType({name: Bus(**_frozen(bus)) for name, bus in row["bus"].items()}),
@@ -214,7 +215,7 @@ def guest(family: str, target: str = "") -> Guest:
     Raises:
         KeyError: the table has no such family.
     """
-    row = dict(_table("guests")[family])
+    row = _row("guests", family)
     override = row.pop("target", {}).get(target, {})
     common = {"source": row["source"], "basis": row.pop("basis")}
     override = {key: row[key] | value if isinstance(value, dict) else value for key, value in override.items()}
@@ -239,7 +240,26 @@ def guests() -> tuple[tuple[str, str], ...]:
 def _table(name: str) -> dict[str, Any]:
     import tomllib
 
-    return tomllib.loads(Path(__file__).with_name(f"{name}.toml").read_text("utf-8"))
+    return tomllib.loads(_text(name))
+
+
+def _row(name: str, key: str) -> dict[str, Any]:
+    """Return one row of a table; the others are not even parsed, which would take most of the time of a launch.
+
+    Raises:
+        KeyError: the table has no such row.
+    """
+    import tomllib
+
+    sections = re.findall(rf"^\[{re.escape(key)}[].].*?(?=^\[|\Z)", _text(name), re.MULTILINE | re.DOTALL)
+    row = tomllib.loads("".join(sections))[key]
+    assert isinstance(row, dict)
+    return row
+
+
+@cache
+def _text(name: str) -> str:
+    return Path(__file__).with_name(f"{name}.toml").read_text("utf-8")
 
 
 def _frozen(row: dict[str, Any]) -> dict[str, Any]:
