@@ -106,14 +106,14 @@ def run(image: Path, firmware: str, bus: str) -> str:
         *("-drive", f"if=none,id=boot,format=raw,file={image}", *qemu.BUSES[bus]),
         *("-drive", f"if=virtio,format=raw,readonly=on,file={image.with_name('disk.iso')}"),
     ]
-    return qemu.boot(None, firmware=firmware, memory="384M", timeout=120, extra=drives).text
+    return qemu.boot(None, firmware=firmware, memory="384M", timeout=300, extra=drives).text
 
 
 def test_data_and_volume(image, site, tmp_path):
     """One image goes from machine to machine; each boot finds what the one before wrote."""
     expected = listing(site)
     found = "FIRST"
-    for firmware, bus in (("bios", "virtio"), ("uefi", "ahci"), ("uefi", "virtio"), ("bios", "ahci")):
+    for firmware, bus in (("bios", "virtio"), ("uefi", "ahci"), ("bios", "ahci")):
         console = run(image, firmware, bus)
         for what in ("data", "volume", "iso"):
             report = re.search(f"BEGIN {what}\n(.*)\nEND {what}\n", console, re.DOTALL)
