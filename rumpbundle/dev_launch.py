@@ -31,6 +31,7 @@ from rumpbundle.errors import GuestError, Interrupted, UsageError
 from rumpbundle.events import Note, Report, Warned, silent
 from rumpbundle.flat import disk_errors, write_flat
 from rumpbundle.formats import Format
+from rumpbundle.guests import Data, Writable
 from rumpbundle.launcher import backend
 from rumpbundle.launcher.backend import Disk, Ending, Forward, Plan, Reason, Request
 from rumpbundle.launcher.session import Guest, Sink
@@ -116,12 +117,15 @@ def run(
     image: str | os.PathLike[str],
     *,
     options: Options | None = None,
+    disks: Sequence[Data | Writable] = (),
     sinks: tuple[Sink, ...] = (),
     report: Report = silent,
     **more: Any,
 ) -> Guest:
     """Boot the finished *image*, of any format, and return the running guest; the image is not written to.
 
+    *disks* are directories that become disks of their own: :class:`rumpbundle.guests.Data` read-only,
+    :class:`rumpbundle.guests.Writable` as ext2 whose changes are forgotten.
     Further keywords are the fields of :class:`Options`.
 
     Raises:
@@ -130,11 +134,21 @@ def run(
     options = options or Options.of(**more)
     with contextlib.ExitStack() as stack:
         request = _request_of(image, options, stack)
+        if disks:
+            from rumpbundle.launcher.attached import attached
+
+            request = replace(request, further=attached(disks, stack))
         return _started(request, options, sinks, report, stack)
 
 
-def run_plan(image: str | os.PathLike[str], options: Options, *, report: Report = silent) -> Plan:
-    """Return what :func:`run` would do. Nothing is started."""
+def run_plan(
+    image: str | os.PathLike[str],
+    options: Options,
+    *,
+    disks: Sequence[Data | Writable] = (),
+    report: Report = silent,
+) -> Plan:
+    """Return what :func:`run` would do, with names for the *disks*. Nothing is started."""
     if options.backend in backend.KITS:
         # What is shown names the kit itself, not a copy that will be gone.
         options = replace(options, persist=True)
@@ -142,6 +156,10 @@ def run_plan(image: str | os.PathLike[str], options: Options, *, report: Report 
         request = _request_of(image, options, stack)
         if request.disk is not None and request.disk.fd is not None:
             raise UsageError("has to be unpacked first; then boot the disk.raw in it", where=image)
+        if disks:
+            from rumpbundle.launcher.attached import named
+
+            request = replace(request, further=named(disks))
         return _planned(request, options, report)
 
 

@@ -24,9 +24,12 @@ from support.bootsector import bootsector
 from support.tools import require
 
 import rumpbundle
+from rumpbundle import guests, images, tree
 from rumpbundle.dev_launch import Options, follow
 from rumpbundle.errors import GuestError, Interrupted, UsageError
-from rumpbundle.launcher.backend import Disk, Reason
+from rumpbundle.images.filesystem import file_system
+from rumpbundle.launcher import attached, qemu
+from rumpbundle.launcher.backend import Disk, Reason, Request
 from rumpbundle.launcher.image import opened
 from rumpbundle.launcher.terminal import Keys
 
@@ -142,6 +145,48 @@ def test_finished_images_boot(app: Path, name: str, bus: str):
     with pytest.raises(UsageError, match="archive") if name in ("ova", "gce") else contextlib.nullcontext():
         with opened(path, persist=True) as image:
             assert image.disk.persist
+
+
+def test_directories_become_further_disks(tmp_path: Path):
+    (tmp_path / "site" / "sub").mkdir(parents=True)
+    (tmp_path / "site" / "sub" / "page").write_text("page")
+    site = tree.scan(tmp_path / "site")
+    trees = [guests.Data(site, "/srv/site"), guests.Writable(site, "/site", 4 << 20)]
+    with contextlib.ExitStack() as stack:
+        iso, ext2 = attached.attached(trees, stack)
+        for disk, label in ((iso, "SITE"), (ext2, "site_2")):
+            with images.open_disk(disk.path) as opened_disk:
+                files = file_system(opened_disk)
+                assert files is not None
+                assert files.label == label
+                assert b"".join(files.chunks(files.find("/sub/page"))) == b"page"
+        assert os.fstat(ext2.fd).st_size == 4 << 20
+    argv = qemu.command(qemu.machine_for(Request(name="x", disk=Disk(path="x"), further=(iso, ext2))))
+    assert f"if=none,id=disk2,format=raw,file={ext2.path}" in argv
+    assert "virtio-blk-pci,drive=disk2,disable-legacy=off" in argv
+
+
+def test_the_dry_run_makes_the_further_disks(tmp_path: Path):
+    (tmp_path / "a b").mkdir()
+    image = disk(tmp_path, "", "success")
+    words = [
+        "run",
+        image,
+        "--boot",
+        "qemu",
+        "--accel",
+        "tcg",
+        "--dry-run",
+        "--data",
+        "a b:/x",
+        "--volume",
+        "a b:/x:8M",
+    ]
+    first, second, third = rumpbundle_(*words, cwd=tmp_path).stdout.splitlines()
+    assert first == "rumpbundle volume 'a b' -o x.iso --label x"
+    assert second == "rumpbundle volume 'a b' -o x_2.ext2 --label x_2 -t ext2 --size 8388608"
+    assert "file=x.iso,snapshot=on" in third
+    assert "file=x_2.ext2 " in third
 
 
 # --- the command ---

@@ -82,6 +82,12 @@ def test_lines_are_read_as_a_stream():
         (Family.LINUX, "[    1.0] Kernel panic - not syncing: VFS\n", None, Reason.PANICKED),
         (Family.PLAIN, "Kernel panic - not syncing: said by nobody\n", None, None),
         (Family.PLAIN, "grub rescue> ", None, Reason.NOT_STARTED),
+        (
+            Family.PLAIN,
+            "rumpbundle: this kernel cannot start under BIOS firmware; use UEFI.\n",
+            None,
+            Reason.NOT_STARTED,
+        ),
     ],
 )
 def test_signs_of_an_end(family: Family, text: str, status: int | None, reason: Reason | None):

@@ -10,8 +10,10 @@ from rumpbundle.launcher.backend import Ending, Reason
 from rumpbundle.launcher.console import Console
 from rumpbundle.unikernel import Family
 
-_BOOT_LOADER = r"\ngrub(?: rescue)?> "
-"""GRUB's prompt: it has nothing it can start, and waits."""
+_PROMPT = r"\ngrub(?: rescue)?> "
+"""GRUB has nothing it can start, and waits."""
+_GAVE_UP = r"rumpbundle: (?:the kernel did not start|this kernel cannot start).*\n"
+"""What our grub.cfg says before it halts (rumpbundle.grub)."""
 
 # Each begins with a literal: the search then runs at the speed of memory.
 _SIGNS: Mapping[Family, Mapping[str, str]] = {
@@ -47,12 +49,16 @@ class Signs:
 
     def watch(self, console: Console) -> None:
         """Look for the family's signs in all that comes."""
-        console.watch(_BOOT_LOADER, self._prompt)
+        console.watch(_PROMPT, self._not_started)
+        console.watch(_GAVE_UP, self._not_started)
         for sign, pattern in _SIGNS[self.family].items():
             console.watch(pattern, getattr(self, f"_{sign}"))
 
-    def _prompt(self, match: re.Match[str]) -> None:
-        self.ending = self.ending or Ending(Reason.NOT_STARTED, None, "GRUB waits at its prompt")
+    def _not_started(self, match: re.Match[str]) -> None:
+        said = match[0].strip()
+        self.ending = self.ending or Ending(
+            Reason.NOT_STARTED, None, "GRUB waits at its prompt" if said.startswith("grub") else said
+        )
 
     def _status(self, match: re.Match[str]) -> None:
         self.status = self.status or int(re.findall(r"-?\d+", match[0])[-1])
