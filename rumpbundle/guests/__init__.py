@@ -39,6 +39,13 @@ class Data:
 
         return volume.iso9660(self.tree, label=volume.label_for(self.mount, labels), epoch=epoch)
 
+    def as_initrd(self, labels: set[str], epoch: int) -> Module:
+        """Return it as an archive that a Linux kernel unpacks, under a name that is not in *labels*."""
+        from rumpbundle import cpio, volume
+
+        name = f"{volume.label_for(self.mount, labels)}.cpio"
+        return Module(name, cpio.archive(self.tree, mount=self.mount, epoch=epoch))
+
 
 @dataclass(frozen=True, slots=True)
 class Writable:

@@ -11,10 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rumpbundle import cpio, volume
 from rumpbundle.errors import ConfigError, UsageError
 from rumpbundle.guests import Delivery, Request, arguments_of, command_line, refuse
-from rumpbundle.payload import Module
 
 if TYPE_CHECKING:
     from rumpbundle.config import Config, Network
@@ -45,8 +43,7 @@ def deliver(request: Request) -> Delivery:
     notes = []
     labels: set[str] = set()
     for data in request.data:
-        name = f"{volume.label_for(data.mount, labels)}.cpio"
-        modules.append(Module(name, cpio.archive(data.tree, mount=data.mount, epoch=request.epoch)))
+        modules.append(data.as_initrd(labels, request.epoch))
         notes.append(f"{data.mount} is part of the initial file system, in memory; see docs/guests.md, Linux")
     volumes = []
     for writable in request.volumes:
