@@ -30,7 +30,7 @@ def attached(trees: Sequence[Tree], stack: contextlib.ExitStack) -> tuple[Disk, 
             made = tree.as_iso9660(labels, host.epoch())
         else:
             made, _ = tree.as_ext2(labels, host.epoch())
-        file = stack.enter_context(tempfile.TemporaryFile(prefix="rumpbundle-"))
+        file = stack.enter_context(tempfile.TemporaryFile(prefix="rumpbundle-"))  # noqa: SIM115 (the stack closes it)
         fd = file.fileno()
         with disk_errors():
             write_extents(content_extents(made.content, 0, made.label), fd)
