@@ -77,7 +77,9 @@ def convert(job: Job, out: StagedFile, label: str, driver: str, options: str = "
     words = ["-o", options] if options else []
     with hashing(job.layout), _source(job.layout, job.output.parent) as (path, fds):
         try:
-            argv = ["qemu-img", "convert", "-f", "vmdk", "-O", driver, *words, path, out.path]
+            # Absolute, for qemu-img takes what stands before the first colon of any other name for a protocol.
+            result = os.path.abspath(out.path)
+            argv = ["qemu-img", "convert", "-f", "vmdk", "-O", driver, *words, path, result]
             tools.run(argv, report=job.report, pass_fds=fds)
         except ToolError as error:
             if "No space left on device" in error.problem:

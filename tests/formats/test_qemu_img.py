@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 from support import disks, readers
@@ -73,6 +75,18 @@ def test_slices_that_are_no_whole_sectors_are_copied(tmp_path):
     )
     image = disks.write(layout, tmp_path / "image", "vmdk")
     readers.qemu_agrees(image, "vmdk", readers.write_raw(layout, tmp_path / "raw"))
+
+
+def test_a_colon_in_the_outputs_name_is_no_protocol(tmp_path, monkeypatch):
+    """Where files without names cannot be made, the output is written under a name beside its own."""
+    monkeypatch.setattr(os, "O_TMPFILE", 0)
+    monkeypatch.setattr(tempfile, "_O_TMPFILE_WORKS", False)
+    (tmp_path / "nbd:").mkdir()
+    monkeypatch.chdir(tmp_path)
+    layout = disks.disk_of(MIB, disks.literal(0, b"boot"))
+    image = disks.write(layout, Path("nbd:/json:x"), "qcow2")
+    readers.qemu_agrees(image.resolve(), "qcow2", readers.write_raw(layout, tmp_path / "raw"))
+    assert os.listdir("nbd:") == ["json:x"]
 
 
 def test_an_input_that_changes_meanwhile_is_noticed(tmp_path, monkeypatch):
