@@ -8,6 +8,7 @@ import pytest
 from support.debian import debian_file, linux_image
 from support.tools import output_of
 
+from rumpbundle.check import check
 from rumpbundle.errors import KernelError
 from rumpbundle.unikernel import Family, Firmware, Unikernel
 
@@ -42,6 +43,8 @@ def test_real_kernels_are_recognised(package, pattern):
     assert (kernel.family, kernel.machine, list(kernel.protocols)) == (Family(family), machine, protocols)
     assert kernel.protocol_for(Firmware.BIOS) == bios
     assert kernel.protocol_for(Firmware.UEFI) == uefi
+    for firmware, protocol in (("bios", bios), ("uefi", uefi)):
+        assert check(kernel, "qemu", firmware=[firmware]).findings[0].answer == ("yes" if protocol else "no")
     assert not kernel.repairs
 
 

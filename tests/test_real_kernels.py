@@ -11,6 +11,9 @@ from support import images, qemu
 from support.debian import debian_file, linux_image
 from support.tools import output_of
 
+from rumpbundle.check import check
+from rumpbundle.unikernel import Protocol, Unikernel
+
 pytestmark = pytest.mark.boot
 
 SERIAL = "console=ttyS0,115200"
@@ -23,7 +26,10 @@ DISPLAY = ("-vga", "std")
 def boots(
     directory, kernel, firmware, *, until=None, until_screen=None, memory="512M", extra=(), **recipe
 ) -> qemu.Result:
-    """Bundle *kernel* for *firmware* and boot it until it shows itself."""
+    """Bundle *kernel* for *firmware* and boot it until it shows itself, as ``check`` says it will."""
+    wanted = Protocol(recipe["protocol"]) if "protocol" in recipe else None
+    expected = check(Unikernel.read(kernel), "qemu", firmware=[firmware], protocol=wanted).findings[0]
+    assert (expected.question, expected.answer) == ("boots", "yes")
     image = images.make(directory, kernel, firmware=firmware, **recipe)
     return qemu.boot(
         image,
