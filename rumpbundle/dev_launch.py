@@ -23,7 +23,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rumpbundle import api, formats, tools
 from rumpbundle.content import InputFile
@@ -34,9 +34,12 @@ from rumpbundle.formats import Format
 from rumpbundle.guests import Data, Writable
 from rumpbundle.launcher import backend
 from rumpbundle.launcher.backend import Disk, Ending, Forward, Plan, Reason, Request
-from rumpbundle.launcher.session import Guest, Sink
+from rumpbundle.layout import MIB
 from rumpbundle.unikernel import Family, Firmware
 from rumpbundle.xl import CONFIG_MAX
+
+if TYPE_CHECKING:
+    from rumpbundle.launcher.session import Guest, Sink
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +59,13 @@ class Options:
     """Let the guest write to a finished image."""
     args: tuple[str, ...] = ()
     """To the backend, untouched."""
+
+    def __post_init__(self) -> None:
+        if self.accel not in backend.ACCELERATORS:
+            known = ", ".join(backend.ACCELERATORS)
+            raise UsageError(f"no such accelerator: {self.accel}", where="--accel", hint=f"known: {known}")
+        if self.memory is not None and self.memory < MIB:
+            raise UsageError(f"expected at least 1M, got {self.memory} bytes", where="--memory")
 
     @classmethod
     def of(cls, publish: Sequence[str | Forward] = (), **options: Any) -> Options:
@@ -304,4 +314,7 @@ def _started(
 ) -> Guest:
     plan = _planned(request, options, report)
     running = backend.find(options.backend).start(plan, report)
+    # Imported while the hypervisor starts, which takes longer.
+    from rumpbundle.launcher.session import Guest
+
     return Guest(running, family=request.family, sinks=sinks, cleanup=stack.pop_all().close)

@@ -55,6 +55,12 @@ def disk(directory: Path, text: str, ending: str) -> Path:
     return image
 
 
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
 def rumpbundle_(*words: str | Path, cwd: Path, **more) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
@@ -254,10 +260,47 @@ def test_bad_options(tmp_path: Path):
         (["--boot", "qemu", "--publish", "80"], "error: --publish: expected HOST:GUEST[/udp], got '80'"),
         (["--boot", "qemu", "--gdb", "0"], "error: --gdb: expected a port from 1 to 65535, got '0'"),
         (["--boot", "qemu", "--memory", "lots"], "error: invalid value for '--memory'"),
+        (["--boot", "qemu", "--memory", "0"], "error: --memory: expected at least 1M, got 0 bytes"),
     ):
         done = rumpbundle_("run", image, *words, cwd=tmp_path)
         assert done.returncode == 2
         assert done.stderr.startswith(message)
+
+
+@pytest.mark.boot
+def test_what_is_piped_in_is_typed(tmp_path: Path):
+    image = disk(tmp_path, "> ", "echo")
+    words = [
+        "run",
+        str(image),
+        "--boot",
+        "qemu",
+        "--accel",
+        "tcg",
+        "--expect",
+        "> hello\x01\x03there",
+        "--timeout",
+        "30",
+    ]
+    done = subprocess.run([*COMMAND, *words], input=b"hello\x01\x03there", capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.boot
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_it(tmp_path: Path, number: signal.Signals):
+    image = disk(tmp_path, "here\n", "hang")
+    words = ["run", str(image), "--boot", "qemu", "--accel", "tcg"]
+    with subprocess.Popen(
+        [*COMMAND, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "error: interrupted"
+    assert not qemus(image)
 
 
 # --- the terminal ---
@@ -335,14 +378,17 @@ def test_sigkill_leaves_neither_process_nor_file_nor_raw_terminal(
     app: Path, tmp_path_factory: pytest.TempPathFactory
 ):
     scratch = tmp_path_factory.mktemp("scratch")
+    port = free_port()
     image = disk(app.parent, "type: ", "echo")
     os.environ["TMPDIR"] = str(scratch)
     try:
         terminal = OnTerminal("run", image, "--boot", "qemu", "--accel", "tcg", cwd=app.parent)
         bundled = subprocess.Popen(
-            [*COMMAND, "--boot", "qemu", str(app), "--accel", "tcg", "--gdb", "41234", "-v"], stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
+            [*COMMAND, "--boot", "qemu", str(app), "--accel", "tcg", "--gdb", str(port), "-v"],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     finally:
         del os.environ["TMPDIR"]
     with bundled:
@@ -354,7 +400,7 @@ def test_sigkill_leaves_neither_process_nor_file_nor_raw_terminal(
         bundled.kill()
     terminal.end()
     deadline = time.monotonic() + 10
-    while (left := qemus(image) + qemus(Path("tcp:127.0.0.1:41234"))) and time.monotonic() < deadline:
+    while (left := qemus(image) + qemus(Path(f"tcp:127.0.0.1:{port}"))) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left
     assert os.listdir(scratch) == []
@@ -376,8 +422,7 @@ echo c > /proc/sysrq-trigger
 def test_a_linux_guest_serves_a_page_and_panics(tmp_path: Path):
     require("qemu-system-x86_64")
     initrd = linux.initrd(tmp_path / "initrd", SERVER, ["virtio_pci", "virtio_net"])
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with rumpbundle.launch(
         linux.kernel(),
         accel="tcg",
@@ -404,9 +449,10 @@ def test_a_linux_guest_serves_a_page_and_panics(tmp_path: Path):
 def test_gdb_stops_at_the_entry(app: Path):
     require("gdb")
     entry = int(re.search(r"Entry point address:\s+(0x[0-9a-f]+)", _readelf(app))[1], 16)
-    with rumpbundle.launch(app, accel="tcg", gdb=41235) as guest:
+    port = free_port()
+    with rumpbundle.launch(app, accel="tcg", gdb=port) as guest:
         script = [
-            "target remote 127.0.0.1:41235",
+            f"target remote 127.0.0.1:{port}",
             f"hbreak *{entry:#x}",
             "continue",
             'printf "at %x\\n", $pc',
