@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from support import kernels
 
+import rumpbundle
 from rumpbundle import formats
 from rumpbundle.cli import main
+from rumpbundle.images import open_disk
+from rumpbundle.layout import MIB
 
 KERNEL = "/boot/kernel/app.bin"
 
@@ -56,6 +59,20 @@ def test_every_format_shows_the_same_files(images, capsysbinary, name):
     status, out, err = run(capsysbinary, "cat", str(images / name), KERNEL)
     assert (status, err) == (0, "")
     assert out == (images / "app.bin").read_bytes()
+
+
+@pytest.mark.parametrize("size", [0, 64 * MIB, 100 * MIB + 1])
+def test_every_format_honours_the_size(tmp_path, size):
+    app = kernels.build("multiboot")
+    for name in ("raw", "vmdk", "vdi", "qcow2", "vhd", "vhdx", "ova", "iso"):
+        for subformat in formats.find(name).subformats or ("",):
+            path = tmp_path / f"{name}{subformat}"
+            rumpbundle.bundle(app, name, output=path, subformat=subformat, size=size)
+            with open_disk(path) as disk:
+                unit = 2048 if name == "iso" else MIB
+                assert disk.size % unit == 0
+                assert size <= disk.size < max(size, 4 * MIB) + unit
+                assert path.stat().st_blocks * 512 < 20 * MIB, "what is not used costs nothing"
 
 
 def test_a_path_may_name_its_file_system(images, capsysbinary):
