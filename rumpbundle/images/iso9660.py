@@ -189,7 +189,7 @@ class Iso9660(FileSystem):
             while len(area) >= 4 and area[2] >= 4:
                 entry, area = area[: area[2]], area[area[2] :]
                 match entry[:2]:
-                    case b"NM" if not entry[4] & 6:
+                    case b"NM" if len(entry) > 4 and not entry[4] & 6:
                         name += entry[5:]
                     case b"PX" if len(entry) >= 8:
                         mode = int.from_bytes(entry[4:8], "little")

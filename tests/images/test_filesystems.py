@@ -259,6 +259,14 @@ def test_directories_that_contain_themselves_end(images):
         list(volume.entries())
 
 
+def test_a_name_without_its_flags_is_none(images):
+    """Found by fuzzing: a Rock Ridge NM entry that ends where its flags should be."""
+    data = bytearray(images["iso"])
+    at = data.index(b"NM", 20 * 2048)
+    data[at + 2] = 4
+    assert list(file_system(Bytes(bytes(data))).entries())
+
+
 def test_a_chain_of_clusters_that_bites_its_tail_ends(images):
     data = bytearray(images["fat"])
     for at in range(512, 512 + 300):
