@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-MOST = 48 << 10
+MOST = 16 << 10
 """Bytes kept of a corpus."""
 
 
