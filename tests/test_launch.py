@@ -103,6 +103,14 @@ def test_a_finished_image_is_not_written_to_unless_asked(tmp_path: Path):
 
 
 @pytest.mark.boot
+def test_a_disk_that_does_not_boot(tmp_path: Path):
+    image = disk(tmp_path, "", "hang")
+    image.write_bytes(bytes(1 << 20))
+    with rumpbundle.run(image, accel="tcg") as guest:
+        assert str(guest.wait(30)).startswith("the guest was not started (its firmware found nothing")
+
+
+@pytest.mark.boot
 def test_following(tmp_path: Path):
     with rumpbundle.run(disk(tmp_path, "hello\n", "failure"), accel="tcg") as guest:
         with pytest.raises(GuestError, match="exited with status 3") as caught:

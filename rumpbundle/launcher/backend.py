@@ -127,7 +127,7 @@ class Reason(StrEnum):
     RESET = "reset the machine"
     PANICKED = "panicked"
     HALTED = "halted"
-    NOT_STARTED = "was not started by its boot loader"
+    NOT_STARTED = "was not started"
     TIMED_OUT = "did not end in time"
     STOPPED = "was stopped"
     """By us, or from outside."""

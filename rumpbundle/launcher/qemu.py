@@ -1,7 +1,8 @@
 """QEMU: the machine a guest can drive, as a command that can be pasted, and that command running.
 
 Everything is said, nothing is left to QEMU's defaults but the machine type's own devices: no VGA adapter unless the
-guest wants one, no network boot ROM, no boot menu, and no second try at booting: it would hang where it should fail. Hardware comes from :mod:`rumpbundle.knowledge`. References: qemu(1) of QEMU 7.2.
+guest wants one, no network boot ROM, no boot menu, and no second try at booting: it would hang where it should fail.
+Hardware comes from :mod:`rumpbundle.knowledge`. References: qemu(1) of QEMU 7.2.
 """
 
 from __future__ import annotations

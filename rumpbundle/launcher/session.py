@@ -206,6 +206,8 @@ class Guest:
         told = self._signs.ending
         if told is not None and told.reason is Reason.PANICKED:
             return told
+        if ending.reason is Reason.RESET and not self.console.text.strip():
+            return Ending(Reason.NOT_STARTED, None, "its firmware found nothing to boot, or it reset without a word")
         if ending.status is None and self._signs.status is not None:
             return Ending(ending.reason, self._signs.status, ending.detail)
         return ending
