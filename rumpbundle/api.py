@@ -23,7 +23,7 @@ from typing import Literal as OneOf
 
 from rumpbundle import formats, grub, guests, host, hybrid
 from rumpbundle.content import Content, InputFile
-from rumpbundle.errors import HostError, KernelError, UsageError
+from rumpbundle.errors import GuestError, HostError, KernelError, UsageError
 from rumpbundle.events import Finished, Note, Report, Started, Warned, silent
 from rumpbundle.formats import Format, Job
 from rumpbundle.layout import DiskLayout
@@ -250,20 +250,20 @@ def check_targets(plan: Plan, format: Format, report: Report = silent, *, option
     """
     if not format.targets:
         return
-    from rumpbundle.check import warn
+    from rumpbundle.check import warnings
 
     recipe = plan.recipe
-    wanted = None if recipe.protocol == "auto" else Protocol(recipe.protocol)
-    firmware = tuple(map(str, plan.bundle.boot))
-    warn(
+    found = warnings(
         plan.bundle.kernel,
         format.targets,
-        firmware=firmware,
-        protocol=wanted,
+        firmware=tuple(map(str, plan.bundle.boot)),
+        protocol=None if recipe.protocol == "auto" else Protocol(recipe.protocol),
         drivers=getattr(options, "driver", ()),
-        strict=recipe.strict,
-        report=report,
     )
+    if found and recipe.strict:
+        raise GuestError(found[0], hint="leave --strict out to write the image all the same")
+    for text in found:
+        report(Warned(text))
 
 
 def _fill(job: Job, format: Format, *, force: bool) -> None:

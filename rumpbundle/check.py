@@ -12,8 +12,7 @@ from difflib import get_close_matches
 from typing import Literal as OneOf
 
 from rumpbundle import knowledge
-from rumpbundle.errors import GuestError, KernelError, UsageError
-from rumpbundle.events import Report, Warned, silent
+from rumpbundle.errors import KernelError, UsageError
 from rumpbundle.knowledge import Ability, Answer, Basis, Guest, Offer, Platform
 from rumpbundle.unikernel import Family, Firmware, Protocol, Unikernel
 
@@ -113,28 +112,6 @@ _FAILS: dict[Question, str] = {
     "console": "will say nothing one can read",
     "clock": "has no clock it can use",
 }
-
-
-def warn(
-    kernel: Unikernel,
-    targets: Iterable[str],
-    *,
-    firmware: Collection[str] = (),
-    protocol: Protocol | None = None,
-    drivers: Collection[str] = (),
-    strict: bool = False,
-    report: Report = silent,
-) -> None:
-    """Report every one of :func:`warnings`.
-
-    Raises:
-        GuestError: there is one and *strict* is given.
-    """
-    found = warnings(kernel, targets, firmware=firmware, protocol=protocol, drivers=drivers)
-    if found and strict:
-        raise GuestError(found[0], hint="leave --strict out to write the image all the same")
-    for text in found:
-        report(Warned(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,4 +322,4 @@ def _unique(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
-__all__ = ["Finding", "Question", "Verdict", "check", "warn", "warnings"]
+__all__ = ["Finding", "Question", "Verdict", "check", "warnings"]
