@@ -167,17 +167,22 @@ class Child:
 
     def poll(self) -> int | None:
         """Return its exit status, negative for a signal, or None while it runs."""
-        if self._process.returncode is None and os.waitid(
-            os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT
-        ):
+        if self._lifeline >= 0 and self._is_dead():
             self._reap()
         return self._process.returncode
+
+    def _is_dead(self) -> bool:
+        """Whether it has ended, without reaping it where the system can tell (macOS can from Python 3.13 on)."""
+        if hasattr(os, "waitid"):
+            return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return self._process.poll() is not None
 
     def _reap(self) -> None:
         # It is dead but its number is not free yet: the last moment to call off the watcher.
         with contextlib.suppress(BrokenPipeError):
             os.write(self._lifeline, b"\n")
         os.close(self._lifeline)
+        self._lifeline = -1
         self._process.wait()
 
     def end(self) -> None:
@@ -189,7 +194,6 @@ class Child:
                 time.sleep(0.01)
         if self.poll() is None:
             self._process.kill()
-            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
             self._reap()
         for pipe in (self._stdin, self._stdout, self._stderr):
             with contextlib.suppress(OSError):
