@@ -75,7 +75,9 @@ def check(
     for name in drivers:
         if name not in known:
             near = get_close_matches(name, known, 1)
-            raise UsageError(f"no such driver: {name}", hint=f"did you mean {near[0]}?" if near else None)
+            raise UsageError(
+                f"no such driver: {name}", where="--driver", hint=f"did you mean {near[0]}?" if near else None
+            )
     platform = knowledge.platform(target)
     possible = [name for name in platform.firmwares if not firmware or name in firmware or name == "pv"]
     if not possible:
