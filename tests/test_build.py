@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -148,6 +149,15 @@ def test_bad_requests_are_refused_before_anything_is_written(app, capsys, argv, 
     assert os.listdir() == ["app.bin"]
 
 
+def writes_into(directory: Path, pid: int) -> bool:
+    """Return whether process *pid* has a file without a name open in *directory*."""
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if os.readlink(fd).startswith(f"{directory}/#"):
+                return True
+    return False
+
+
 def test_an_interruption_ends_all_of_them(app, tmp_path):
     (tmp_path / "big").write_bytes(os.urandom(1 << 20) * 64)
     argv = [sys.executable, "-m", "rumpbundle", "build", app, "--module", "big", "-q"]
@@ -156,8 +166,7 @@ def test_an_interruption_ends_all_of_them(app, tmp_path):
     with subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": root}
     ) as process:
-        files = Path(f"/proc/{process.pid}/fd")
-        while not any(os.path.realpath(fd).startswith(f"{tmp_path}/#") for fd in files.iterdir()):
+        while not writes_into(tmp_path, process.pid):
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
