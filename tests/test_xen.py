@@ -7,13 +7,16 @@ or PVH guest 1 s.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shlex
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from support import kernels, xenhost
+from support.tools import require
 
 import rumpbundle
 from rumpbundle import xl
@@ -55,7 +58,12 @@ def kit(tmp_path, name, kernel, *, options=None, **recipe):
     """Return a guest that is a kit of ours, started as ``--print-commands`` says."""
     output = tmp_path / f"{name}.xen"
     result = rumpbundle.bundle(
-        kernels.build(kernel), "xen", output=output, name=name, options=Options(**options or {}), **recipe
+        kernel if isinstance(kernel, Path) else kernels.build(kernel),
+        "xen",
+        output=output,
+        name=name,
+        options=Options(**options or {}),
+        **recipe,
     )
     files = {path.name: path for path in output.iterdir()}
     commands = [line.replace(str(output), f"/job/{name}") for line in result.commands]
@@ -93,7 +101,7 @@ def job(guests):
     script = ""
     for guest in guests:
         script += f"cd /job/{guest.name}; xl create -n xl.cfg >/results/{guest.name}.json\n"
-        script += f"(set -e; {guest.commands}\n) || echo {guest.name} failed\n"
+        script += f"(set -e; {guest.commands}\n) || echo {guest.name}: the commands gave an error\n"
         script += f"xl destroy {guest.name} 2>/dev/null\n"
     return files | {"run": script.encode()}
 
@@ -165,7 +173,7 @@ def test_pv_and_pvh_guests_get_what_was_meant(tmp_path):
     cut = guests[-1]
     cut.files["xl.cfg"] = cut.files["xl.cfg"].replace(b'"pvh"', b'"pv"')
     results = xenhost.run(job(guests), memory=448, dom0_memory=224, timeout=150)
-    assert b"failed" not in results.files["log"], results.files["log"].decode()
+    assert b"commands gave an error" not in results.files["log"], results.files["log"].decode()
     for guest in guests[:-1]:
         check_understood(results, guest.domain)
         check_said(results, guest)
@@ -173,11 +181,69 @@ def test_pv_and_pvh_guests_get_what_was_meant(tmp_path):
     assert kernels.Report.parse(results.files["cut.console"]).cmdline == b"x" * 1023
 
 
+def test_hvm_guests_boot_the_disk(tmp_path):
+    guests = [
+        kit(
+            *(tmp_path, firmware, "multiboot"),
+            firmware=firmware,
+            cmdline="halt",
+            # A screen costs a second a line: each character is a trap to the device model in dom0.
+            options={"set": ("vga='none'", "vnc=0"), "memory": 128},
+        )
+        for firmware in ("bios", "uefi")
+    ]
+    files = job(guests)
+    script = ""
+    for guest in guests:
+        console = f"/results/{guest.name}.console"
+        script += f"cd /job/{guest.name}; xl create -n xl.cfg >/results/{guest.name}.json\n({guest.commands}) &\n"
+        script += f"until grep -q 'end of report' {console}; do sleep 1; done; xl destroy {guest.name}; wait\n"
+    results = xenhost.run(files | {"run": script.encode()}, hvm=True, memory=900, dom0_memory=400, timeout=150)
+    for guest in guests:
+        # SeaBIOS is xl's default and not printed.
+        assert understood(results, guest.name)["b_info"]["type.hvm"].get("bios", "bios") == BIOS[guest.name]
+        console = results.files.get(f"{guest.name}.console", b"")
+        device_model = results.files.get(f"xen/qemu-dm-{guest.name}.log", b"")
+        assert b"end of report" in console, (results.files["log"] + device_model).decode()
+        assert kernels.Report.parse(console).cmdline == b"multiboot halt"
+
+
+BIOS = {"bios": "bios", "uefi": "ovmf"}
+"""What xl calls them."""
+
 MISUNDERSTOOD = {
     "comma": "disk=['format=raw, vdev=xvda, access=rw, target=/a,']",
     "typo": "memroy=99",
 }
 """Lines of an xl.cfg that xl takes with status 0 and understands otherwise: why :mod:`rumpbundle.xl` refuses them."""
+
+
+LINUX_INIT = """#!/bin/busybox sh
+/bin/busybox mkdir /proc
+/bin/busybox mount -t proc none /proc
+echo "linux was told: $(/bin/busybox cat /proc/cmdline)"
+echo "second initrd: $(/bin/busybox cat /second)"
+/bin/busybox poweroff -f
+"""
+
+
+def linux(tmp_path):
+    """Return a kit of Debian's kernel, to be started as PVH, with two initrds of odd lengths."""
+    busybox = xenhost.Entry("bin/busybox", 0o100755, Path(require("busybox")).read_bytes())
+    console = xenhost.Entry("dev/console", 0o020600, device=(5, 1))
+    initrds = (
+        gzip.compress(xenhost.cpio([busybox, console, xenhost.Entry("init", 0o100755, LINUX_INIT.encode())]), 1),
+        gzip.compress(xenhost.cpio([xenhost.Entry("second", 0o100644, b"here")]), 1),
+    )
+    modules = []
+    for number, data in enumerate(initrds):
+        path = tmp_path / f"initrd{number}"
+        path.write_bytes(data)
+        modules.append(ModuleFile(path))
+    options = {"type": "pvh", "memory": 128}
+    return kit(
+        *(tmp_path, "linux", xenhost.vmlinuz()), modules=tuple(modules), cmdline="console=hvc0 quiet", options=options
+    )
 
 
 def test_kits_start_by_the_commands_we_print(tmp_path):
@@ -189,16 +255,17 @@ def test_kits_start_by_the_commands_we_print(tmp_path):
         kit(tmp_path, "rumprun", "xen-pv-rumprun", config=config, volumes=(volume,)),
         kit(tmp_path, "absolute", "xen-pv", cmdline=TRICKY, options={"host_directory": "/job/absolute"}),
         kit(tmp_path, "module", "xen-pvh", modules=(ModuleFile(module),)),
+        linux(tmp_path),
         kit(tmp_path, "again", "xen-pv", cmdline="exit=1", options={"host_directory": "/job/again"}),
     ]
     files = job(guests)
     script = files["run"].decode().replace("xl destroy again", "sleep 8; xl destroy again")
     for name, line in MISUNDERSTOOD.items():
         files[name] = f"name='x'\ntype='pv'\nkernel='/k'\n{line}\n".encode()
-        script += f"cd /job; xl create -n {name} >/results/{name}.json || echo {name} failed\n"
-    results = xenhost.run(files | {"run": script.encode()}, memory=448, dom0_memory=224, timeout=150)
-    assert b"failed" not in results.files["log"], results.files["log"].decode()
-    rumprun, absolute, with_module, _ = guests
+        script += f"cd /job; xl create -n {name} >/results/{name}.json || echo {name}: the commands gave an error\n"
+    results = xenhost.run(files | {"run": script.encode()}, memory=680, dom0_memory=360, timeout=150)
+    assert b"commands gave an error" not in results.files["log"], results.files["log"].decode()
+    rumprun, absolute, with_module, *_ = guests
     check_said(results, rumprun)
     assert len(rumprun.config) > 3900
     assert understood(results, "rumprun")["disks"] == [
@@ -206,6 +273,9 @@ def test_kits_start_by_the_commands_we_print(tmp_path):
     ]
     check_said(results, replace(absolute, cmdline=TRICKY))
     check_said(results, replace(with_module, protocol="xen-pvh", modules=(MODULE,)))
+    said = results.files["linux.console"]
+    assert b"linux was told: console=hvc0 quiet" in said
+    assert b"second initrd: here" in said
     assert results.files["xen/console/guest-again.log"].count(b"end of report") > 1, "a reboot does not restart it"
     assert understood(results, "comma")["disks"][0]["pdev_path"] == "/a"
     assert b"99" not in results.files["typo.json"]
