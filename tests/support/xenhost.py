@@ -1,5 +1,7 @@
 """A real Xen to try things on: Debian's hypervisor, kernel and toolstack as a small dom0, all inside one QEMU.
 
+The machine's disk is an image of ours: Xen is a Multiboot 2 kernel, dom0's kernel and initramfs are its modules.
+
 ::
 
     results = run({"run": b"xl info >/results/info"}, memory=448, dom0_memory=224, timeout=60)
@@ -24,6 +26,8 @@ from pathlib import Path
 
 import pytest
 
+import rumpbundle
+from rumpbundle.api import ModuleFile
 from support.debian import debian_file, debian_tree
 from support.tools import output_of, require
 
@@ -234,19 +238,17 @@ def run(
     ]
     with tempfile.TemporaryDirectory(prefix="rumpbundle-xen.") as directory:
         scratch = Path(directory)
-        (scratch / "xen").write_bytes(
-            subprocess.run(["zcat", hypervisor()], stdout=subprocess.PIPE, check=True).stdout
-        )
         (scratch / "dom0.cpio").write_bytes(base(hvm=hvm) + cpio(entries))
-        (scratch / "vmlinuz").symlink_to(vmlinuz())
-        boot = [
-            *("-kernel", f"{scratch}/xen", "-append", xen_options(dom0_memory)),
-            *("-initrd", f"{scratch}/vmlinuz {LINUX_OPTIONS},{scratch}/dom0.cpio"),
-        ]
+        modules = (ModuleFile(vmlinuz(), LINUX_OPTIONS), ModuleFile(scratch / "dom0.cpio"))
+        options = xen_options(dom0_memory)
+        rumpbundle.bundle(
+            *(hypervisor(), "raw"), output=scratch / "xen.raw", cmdline=options, modules=modules, firmware="bios"
+        )
+        boot = ["-drive", f"if=virtio,format=raw,file={scratch}/xen.raw"]
         if hvm:
             # Time passes by instructions: QEMU 7.2 dies when a 64-bit guest writes CR8 with an interrupt pending, as
             # OVMF does at the end of each tick, once the ticks come faster than a busy machine can serve them.
-            boot += ["-icount", "shift=1,sleep=off"]
+            boot += ["-icount", "shift=3,sleep=off"]
         return _boot(scratch, boot, memory, 4 * timeout + 90)
 
 
