@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 
 import pytest
 from hypothesis import settings
@@ -21,6 +22,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make GRUB's boot images, should this be the first use on this machine: the note on it would surprise tests."""
+    """Let programs be interrupted, and make GRUB's boot images, should this be their first use on this machine."""
+    # Whoever starts the suite in the background (nohup, a CI runner) has SIGINT ignored, and ignoring is inherited:
+    # the programs that tests interrupt would never hear of it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(MissingToolError):
         grub.boot_images()
