@@ -32,8 +32,8 @@ _MARKERS = "/boot/rumpbundle"
 _MARKER_PENDING = "PENDING_PENDING_"
 """Stands for the marker file's name, 16 hex digits of the bundle's digest, until that is known."""
 _GRAIN = 32768
-"""Partitions begin and end on multiples of this: the first begins at sector 64, and ``sgdisk -v`` finds it troublesome
-if one ends on less than what all of them begin on."""
+"""Partitions begin and end on multiples of this: the first begins at sector 64, and ``sgdisk -v`` finds it
+troublesome if one ends on less than what all of them begin on."""
 _BIOS_IMAGE_LOADS = 4
 """Sectors the BIOS loads of the boot image; its own code loads the rest."""
 
