@@ -24,6 +24,8 @@ from rumpbundle.api import ModuleFile
 from rumpbundle.config import Config, Program
 from rumpbundle.formats.xen import Options
 from rumpbundle.guests import Writable
+from rumpbundle.launcher.backend import Request
+from rumpbundle.launcher.xl import BACKEND, shutdown_reason
 from rumpbundle.tree import Directory
 
 pytestmark = pytest.mark.boot
@@ -218,6 +220,16 @@ MISUNDERSTOOD = {
 """Lines of an xl.cfg that xl takes with status 0 and understands otherwise: why :mod:`rumpbundle.xl` refuses them."""
 
 
+AS_LAUNCHED = """cd /job/crashing
+{create}
+xl console renamed </dev/null >/results/crashing.console & sleep 1
+xl unpause renamed
+sleep 1
+xl list -v renamed >/results/ended
+xl destroy renamed
+"""
+"""A domain that the launcher names and keeps after its end, to ask why."""
+
 LINUX_INIT = """#!/bin/busybox sh
 /bin/busybox mkdir /proc
 /bin/busybox mount -t proc none /proc
@@ -258,7 +270,9 @@ def test_kits_start_by_the_commands_we_print(tmp_path):
         linux(tmp_path),
         kit(tmp_path, "again", "xen-pv", cmdline="exit=1", options={"host_directory": "/job/again"}),
     ]
-    files = job(guests)
+    crashing = kit(tmp_path, "crashing", "xen-pv", cmdline="exit=3")
+    plan = BACKEND.plan(Request(name="renamed", kit="/job/crashing", memory=40 << 20))
+    files = job([*guests, replace(crashing, commands=AS_LAUNCHED.format(create=plan.commands[1]))])
     script = files["run"].decode().replace("xl destroy again", "sleep 8; xl destroy again")
     for name, line in MISUNDERSTOOD.items():
         files[name] = f"name='x'\ntype='pv'\nkernel='/k'\n{line}\n".encode()
@@ -273,6 +287,9 @@ def test_kits_start_by_the_commands_we_print(tmp_path):
     ]
     check_said(results, replace(absolute, cmdline=TRICKY))
     check_said(results, replace(with_module, protocol="xen-pvh", modules=(MODULE,)))
+    ended = results.files["ended"].decode()
+    (domid,) = (int(line.split()[1]) for line in ended.splitlines() if line.startswith("renamed "))
+    assert shutdown_reason(ended, domid) == 3, ended
     said = results.files["linux.console"]
     assert b"linux was told: console=hvc0 quiet" in said
     assert b"second initrd: here" in said

@@ -115,13 +115,10 @@ class RunningXl:
             listed = tools.run(("xl", "list", "-v", str(self._domid))).decode("utf-8", "replace")
         except ToolError:
             return Ending(Reason.STOPPED, None, "its domain is gone")
-        for line in listed.splitlines():
-            # Name, ID, Mem, VCPUs, State, Time(s), UUID, Reason-Code in hexadecimal or "-".
-            fields = line.split()
-            if len(fields) >= 8 and fields[1] == str(self._domid) and re.fullmatch("[0-9a-f]+", fields[7]):
-                code = int(fields[7], 16)
-                return Ending(_REASONS.get(code, Reason.STOPPED), None, f"Xen says: shutdown reason {code}")
-        return None
+        code = shutdown_reason(listed, self._domid)
+        if code is None:
+            return None
+        return Ending(_REASONS.get(code, Reason.STOPPED), None, f"Xen says: shutdown reason {code}")
 
     def _destroy(self, command: toolstack.Command) -> None:
         with contextlib.suppress(ToolError):
@@ -129,6 +126,16 @@ class RunningXl:
 
     def stop(self) -> None:
         self._stack.close()
+
+
+def shutdown_reason(listed: str, domid: int) -> int | None:
+    """Return why the domain shut down, as ``xl list -v`` tells it; None if it did not."""
+    for line in listed.splitlines():
+        # Name, ID, Mem, VCPUs, State, Time(s), UUID, Reason-Code (in hexadecimal, or "-"), Security Label.
+        fields = line.split()
+        if len(fields) >= 8 and fields[1] == str(domid) and re.fullmatch("[0-9a-f]+", fields[7]):
+            return int(fields[7], 16)
+    return None
 
 
 def _number(printed: bytes) -> int:
