@@ -103,6 +103,9 @@ STRICTER = {
 
 @pytest.mark.boot
 def test_grub_takes_what_we_take_and_nothing_else(tmp_path):
+    version = output_of("grub-mkimage", "--version").split()[-1]
+    if not version.startswith("2.06"):
+        pytest.skip(f"facts/guests.md is of GRUB 2.06; {version} refuses ELF files without section headers, too")
     tree = tmp_path / "tree"
     (tree / "boot" / "grub").mkdir(parents=True)
     lines = ["serial --unit=0", "terminal_output serial", "echo"]
