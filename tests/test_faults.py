@@ -64,7 +64,7 @@ def may_mount():
     require("unshare")
     if subprocess.run([*UNSHARE, "true"], stderr=subprocess.DEVNULL).returncode:
         message = "this machine lets nobody mount a file system of their own"
-        if os.environ.get("CI"):
+        if os.environ.get("CI") and os.getuid() == 0:
             pytest.fail(message)
         pytest.skip(message)
 
