@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 
 from rumpbundle.content import CHUNK, FileSlice, InputFile, Late, Literal
-from rumpbundle.errors import HostError, InputError
+from rumpbundle.errors import HostError, InputError, RumpbundleError
 from rumpbundle.events import Advanced, Report, silent
 from rumpbundle.layout import DiskLayout, Extent
 
@@ -40,21 +40,24 @@ def write_flat(layout: DiskLayout, fd: int, report: Report = silent, label: str 
 @contextlib.contextmanager
 def _hashing(files: Sequence[InputFile]) -> Iterator[None]:
     """Hash *files* in another thread while the block runs; it ends when all are hashed."""
-    if not files:
-        yield
-        return
-    from concurrent.futures import ThreadPoolExecutor  # imports logging, for which a small bundle need not wait
+    stop = threading.Event()
 
-    with ThreadPoolExecutor(1) as hasher:
-        stop = threading.Event()
-        hashes = [hasher.submit(file.sha256, stop) for file in files]
-        try:
-            yield
-            for pending in hashes:
-                pending.result()
-        except BaseException:
-            stop.set()
-            raise
+    def work() -> None:
+        # What fails here fails again, and is told, when the hash is asked for.
+        with contextlib.suppress(RumpbundleError):
+            for file in files:
+                file.sha256(stop)
+
+    # A bare thread: concurrent.futures imports logging, which a small bundle need not wait for.
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        thread.join()
 
 
 def write_extents(extents: Iterable[Extent], fd: int, report: Report = silent, label: str = "disk") -> None:

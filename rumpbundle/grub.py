@@ -27,10 +27,10 @@ from rumpbundle.unikernel import Firmware, Protocol
 
 _COMMON = (
     "boot", "echo", "gzio", "halt", "iso9660", "linux", "multiboot", "multiboot2", "normal", "part_gpt", "part_msdos",
-    "search", "search_fs_file", "serial", "sleep", "terminal", "test", "all_video",
+    "search", "search_fs_file", "serial", "sleep", "terminal", "test",
 )  # fmt: skip
-_BIOS_MODULES = ("biosdisk", "linux16", *_COMMON)
-_EFI_MODULES = ("chain", "fat", *_COMMON)
+_BIOS_MODULES = ("biosdisk", "linux16", "vbe", "vga", *_COMMON)
+_EFI_MODULES = ("chain", "efi_gop", "efi_uga", "fat", *_COMMON)
 _PREFIX = {Firmware.BIOS: "/boot/grub", Firmware.UEFI: "/EFI/BOOT"}
 _LIBRARY = Path("/usr/lib/grub")
 _PACKAGED = Path(__file__).parent / "bootimages"
