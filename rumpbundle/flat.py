@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from rumpbundle.content import CHUNK, FileSlice, InputFile, Late, Literal
 from rumpbundle.errors import HostError, InputError, RumpbundleError
@@ -26,10 +26,9 @@ def write_flat(layout: DiskLayout, fd: int, report: Report = silent, label: str 
     last. Raises :class:`InputError` if an input changes meanwhile, :class:`HostError` if the disk is full.
     """
     extents = layout.extents
-    big = {e.source.file: None for e in extents if isinstance(e.source, FileSlice) and e.source.file.size > SMALL}
     with disk_errors():
         os.ftruncate(fd, layout.size)
-        with _hashing([file for file in big if not file.hashed]):
+        with hashing(file for file in layout.files if file.size > SMALL):
             write_extents((e for e in extents if not isinstance(e.source, Late)), fd, report, label)
         for extent in extents:
             if isinstance(extent.source, Late):
@@ -38,14 +37,18 @@ def write_flat(layout: DiskLayout, fd: int, report: Report = silent, label: str 
 
 
 @contextlib.contextmanager
-def _hashing(files: Sequence[InputFile]) -> Iterator[None]:
-    """Hash *files* in another thread while the block runs; it ends when all are hashed."""
+def hashing(files: Iterable[InputFile]) -> Iterator[None]:
+    """Hash *files* in another thread while the block runs; it ends when all are hashed, or at once if it fails."""
+    pending = [file for file in files if not file.hashed]
+    if not pending:
+        yield
+        return
     stop = threading.Event()
 
     def work() -> None:
         # What fails here fails again, and is told, when the hash is asked for.
         with contextlib.suppress(RumpbundleError):
-            for file in files:
+            for file in pending:
                 file.sha256(stop)
 
     # A bare thread: concurrent.futures imports logging, which a small bundle need not wait for.
@@ -182,4 +185,4 @@ def _copy_range(src: int, dst: int, count: int, src_offset: int, dst_offset: int
     return len(data)
 
 
-__all__ = ["InputFile", "disk_error", "disk_errors", "write_all", "write_extents", "write_flat"]
+__all__ = ["disk_error", "disk_errors", "hashing", "write_all", "write_extents", "write_flat"]

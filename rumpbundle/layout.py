@@ -121,6 +121,11 @@ class DiskLayout:
         """Bytes that extents cover."""
         return sum(extent.length for extent in self.extents)
 
+    @property
+    def files(self) -> tuple[InputFile, ...]:
+        """The input files that extents read from, each once, in the order of their places."""
+        return tuple({e.source.file: None for e in self.extents if isinstance(e.source, FileSlice)})
+
     def padded(self, *, align: int = SECTOR, least: int = 0) -> Self:
         """Return this disk with the smallest size that is a multiple of *align* and at least *least*."""
         size = round_up(max(self.body_end + self.tail, least), align)

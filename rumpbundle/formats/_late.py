@@ -1,27 +1,12 @@
-"""Write first what is known and last what depends on the payload's hashes, which a thread computes meanwhile."""
+"""Write last, into a finished container, what depends on the payload's hashes."""
 
 from __future__ import annotations
-
-import contextlib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 from rumpbundle.content import Late
 from rumpbundle.errors import ImageError
 from rumpbundle.flat import write_all
 from rumpbundle.images.disk import Disk
 from rumpbundle.layout import DiskLayout
-
-
-@contextlib.contextmanager
-def hashing(layout: DiskLayout) -> Iterator[None]:
-    """Hash the payload of *layout* while the block runs; it ends when both are done.
-
-    An input that cannot be hashed is reported by whoever needs the digest next.
-    """
-    with ThreadPoolExecutor(1) as hasher:
-        hasher.submit(lambda: layout.identity.digest)
-        yield
 
 
 def fill_late(layout: DiskLayout, disk: Disk, fd: int) -> None:

@@ -20,9 +20,8 @@ from rumpbundle import tools
 from rumpbundle.content import FileSlice, InputFile
 from rumpbundle.errors import HostError, ToolError
 from rumpbundle.events import Advanced
-from rumpbundle.flat import disk_errors, write_all, write_extents
+from rumpbundle.flat import disk_errors, hashing, write_all, write_extents
 from rumpbundle.formats import Job
-from rumpbundle.formats._late import hashing
 from rumpbundle.layout import MIB, SECTOR, DiskLayout, Extent, held
 from rumpbundle.output import StagedFile
 
@@ -75,7 +74,7 @@ def convert(job: Job, out: StagedFile, label: str, driver: str, options: str = "
     """
     require()
     words = ["-o", options] if options else []
-    with hashing(job.layout), _source(job.layout, job.output.parent) as (path, fds):
+    with hashing(job.layout.files), _source(job.layout, job.output.parent) as (path, fds):
         try:
             # Absolute, for qemu-img takes what stands before the first colon of any other name for a protocol.
             result = os.path.abspath(out.path)

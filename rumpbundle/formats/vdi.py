@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from rumpbundle.errors import InputError
 from rumpbundle.events import Advanced
-from rumpbundle.flat import disk_errors, write_all
+from rumpbundle.flat import disk_errors, hashing, write_all
 from rumpbundle.formats import Format, Job
-from rumpbundle.formats._late import fill_late, hashing
+from rumpbundle.formats._late import fill_late
 from rumpbundle.images.medium import FdMedium
 from rumpbundle.images.vdi import Vdi
 from rumpbundle.layout import MIB, LayoutReader, held, round_up
@@ -28,7 +28,7 @@ def _write(job: Job, out: StagedFile) -> None:
     data_offset = round_up(vdi.Header.blocks_offset + 4 * blocks, vdi.BLOCK)
     table = [vdi.FREE] * blocks
     allocated = 0
-    with disk_errors(), hashing(layout), LayoutReader(held(layout)) as reader:
+    with disk_errors(), hashing(layout.files), LayoutReader(held(layout)) as reader:
         for index, block in reader.blocks(vdi.BLOCK):
             write_all(out.fd, block, data_offset + allocated * vdi.BLOCK)
             table[index] = allocated
