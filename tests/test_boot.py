@@ -55,7 +55,10 @@ def test_boots_from_every_bus(image, format, firmware, bus):
 
 
 @pytest.mark.parametrize("firmware", qemu.FIRMWARES)
-@pytest.mark.parametrize(("format", "subformat"), [f for f in images.disk_formats() if f[0] not in ("iso", "raw")])
+@pytest.mark.parametrize(
+    ("format", "subformat"),
+    [pytest.param(*f, id="-".join(filter(None, f))) for f in images.disk_formats() if f[0] not in ("iso", "raw")],
+)
 def test_every_disk_format_boots(image, format, subformat, firmware):
     boots(image(format, subformat), firmware=firmware, fmt=images.DISK_DRIVERS[format], **WORDS)
 
