@@ -6,10 +6,9 @@ import os
 import re
 import struct
 import uuid
-import zlib
 
 import pytest
-from support import disks
+from support import disks, streamvmdk
 
 from rumpbundle.layout import GIB, MIB
 
@@ -71,35 +70,23 @@ def test_stream_vmdk_is_a_chain_of_markers_with_footer_and_end(write):
     assert data[0x49:0x4D] == b"\n \r\n"
     assert struct.unpack_from("<H", data, 0x4D) == (1,)
     assert u64(data, 0x38) == 0xFFFFFFFFFFFFFFFF, "the directory is at the end"
-    position = u64(data, 0x40) * 512
-    grains, tables, last_lba = {}, [], -1
-    while True:
-        value, size, kind = u64(data, position), u32(data, position + 8), u32(data, position + 12)
-        if size:
-            assert value > last_lba
-            last_lba = value
-            grain = zlib.decompress(data[position + 12 :][:size])
-            assert len(grain) == 65536, "EC2: uncompressed data has invalid length"
-            grains[value] = position // 512
-            position += -(-(12 + size) // 512) * 512
-            continue
-        position += 512
-        if kind == 0:
-            break
-        if kind == 1:
-            tables.append(position)
-        if kind == 2:
-            directory = position
-        if kind == 3:
-            assert data[position : position + 4] == b"KDMV"
-            assert u64(data, position + 0x38) * 512 == directory
-        position += value * 512
-    assert position == len(data), "nothing follows the end-of-stream marker"
-    entries = [u32(data, directory + 4 * i) for i in range(2)]
-    assert [entry * 512 for entry in entries if entry] == tables
+    grains, tables = {}, {}
+    for piece in streamvmdk.pieces(data):
+        if piece.kind == "grain":
+            assert piece.lba > max(grains, default=-1)
+            assert len(piece.data) == 65536, "EC2: uncompressed data has invalid length"
+            grains[piece.lba] = piece.sector
+        elif piece.kind == "table":
+            tables[piece.sector] = piece.numbers
+        elif piece.kind == "directory":
+            directory = piece
+        elif piece.kind == "footer":
+            assert piece.data[:4] == b"KDMV"
+            assert u64(piece.data, 0x38) == directory.sector
+    assert [entry for entry in directory.numbers if entry] == list(tables)
     for lba, sector in grains.items():
-        index = lba // 128
-        assert u32(data, entries[index // 512] * 512 + 4 * (index % 512)) == sector
+        number, index = divmod(lba // 128, 512)
+        assert tables[directory.numbers[number]][index] == sector
     assert {lba // 128 for lba in grains} == {0, 1, 2, 3, 528}
 
 

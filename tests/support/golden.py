@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
+import re
+import struct
 import tarfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
 from rumpbundle.layout import MIB, SECTOR, DiskLayout, LayoutReader
+from support import streamvmdk
 
 SHOWN = 96
 """Lines of one dump; what is more is a digest."""
@@ -71,6 +75,10 @@ class Sectors:
                         self._sectors[at // SECTOR] = data
         self._numbers = {data: number for number, data in reversed(self._sectors.items())}
 
+    def read(self, first: int, count: int) -> bytes:
+        """Return *count* sectors of the disk."""
+        return b"".join(self._sectors.get(number, bytes(SECTOR)) for number in range(first, first + count))
+
     def number(self, data: bytes, expected: int) -> int | None:
         """Return which sector of the disk *data* is; of equal ones, *expected*."""
         return expected if self._sectors.get(expected) == data else self._numbers.get(data)
@@ -115,29 +123,88 @@ class Sectors:
 TEXT = (".json", ".ovf", ".mf", ".cfg", ".txt", ".sh", ".md")
 
 
-def of_file(path: Path, sectors: Sectors) -> Iterator[str]:
-    """Yield what is to be said about a file that a format wrote."""
-    if path.suffix in TEXT:
-        yield path.read_text().rstrip("\n")
-    elif path.name.endswith(".tar.gz"):
-        yield f"{path.stat().st_size} bytes, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}; unpacked:"
-        with tarfile.open(path, "r|gz") as archive:
-            yield from _of_archive(archive, sectors)
-    elif path.suffix == ".ova":
-        with tarfile.open(path) as archive:
-            yield from _of_archive(archive, sectors)
-    else:
-        with path.open("rb") as file:
-            yield from sectors.of_file(file, path.stat().st_size)
+def of_outputs(directory: Path, sectors: Sectors) -> Iterator[str]:
+    """Yield what is to be said about all files in *directory*, which a format wrote.
 
-
-def _of_archive(archive: tarfile.TarFile, sectors: Sectors) -> Iterator[str]:
-    for member in archive:
-        owner = f"{member.uid}:{member.gid} {member.uname}:{member.gname}"
-        yield f"\n{member.name}: mode {member.mode:o}, {owner}, time {member.mtime}, data at {member.offset_data}"
-        file = archive.extractfile(member)
-        assert file is not None
-        if member.name.endswith(TEXT):
-            yield file.read().decode().rstrip("\n")
+    Nothing of it depends on a compressor: of compressed data that is what it decompresses to, and where other files
+    tell its size or digest, there stands whose it is.
+    """
+    paths = sorted(path for path in directory.rglob("*") if path.is_file())
+    compressed = {path.name: path.read_bytes() for path in paths if path.suffix == ".vmdk"}
+    masks = _Masks({name: data for name, data in compressed.items() if streamvmdk.is_stream(data)})
+    for path in paths:
+        yield f"== {path.relative_to(directory)}"
+        if path.name.endswith(".tar.gz"):
+            with path.open("rb") as file:
+                yield from dump(file.read(10), 0)
+            with tarfile.open(path, "r|gz") as archive:
+                for member in archive:
+                    yield _of_member(member)
+                    yield from sectors.of_file(archive.extractfile(member), member.size)
+        elif path.suffix == ".ova":
+            with tarfile.open(path) as archive:
+                members = {member: archive.extractfile(member).read() for member in archive}
+            inner = _Masks({member.name: data for member, data in members.items()})
+            for member, data in members.items():
+                yield _of_member(member)
+                yield from _of_file(member.name, io.BytesIO(data), member.size, sectors, inner)
         else:
-            yield from sectors.of_file(file, member.size)
+            with path.open("rb") as file:
+                yield from _of_file(path.name, file, path.stat().st_size, sectors, masks)
+
+
+def _of_member(member: tarfile.TarInfo) -> str:
+    owner = f"{member.uid}:{member.gid} {member.uname}:{member.gname}"
+    return f"\n{member.name}: mode {member.mode:o}, {owner}, time {member.mtime}, data at {member.offset_data}"
+
+
+def _of_file(name: str, file: IO[bytes], size: int, sectors: Sectors, masks: _Masks) -> Iterator[str]:
+    if name.endswith(TEXT):
+        yield masks.applied(file.read().decode().rstrip("\n"))
+        return
+    start = file.read(SECTOR)
+    file.seek(0)
+    if streamvmdk.is_stream(start):
+        yield from of_stream(file.read(), sectors)
+    else:
+        yield from sectors.of_file(file, size)
+
+
+class _Masks:
+    """Puts ``<bytes of NAME>`` and ``<sha256 of NAME>`` where a text tells these of a file."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._words = {str(len(data)): f"<bytes of {name}>" for name, data in files.items()}
+        self._words |= {hashlib.sha256(data).hexdigest(): f"<sha256 of {name}>" for name, data in files.items()}
+
+    def applied(self, text: str) -> str:
+        return re.sub(r"\b[0-9a-f]+\b", lambda match: self._words.get(match[0], match[0]), text)
+
+
+def of_stream(data: bytes, sectors: Sectors) -> Iterator[str]:
+    """Yield what a stream-optimised VMDK of the disk holds; a grain's name is its first sector on the disk."""
+    yield from dump(streamvmdk.head(data), 0)
+    grains: dict[int, int] = {}
+    tables: dict[int, int] = {}
+    for piece in streamvmdk.pieces(data):
+        if piece.kind == "grain":
+            grains[piece.sector] = piece.lba
+            assert piece.data == sectors.read(piece.lba, streamvmdk.GRAIN)
+            yield f"grain {piece.lba}: as on the disk, sha256 {hashlib.sha256(piece.data).hexdigest()}"
+        elif piece.kind == "table":
+            tables[piece.sector] = len(tables)
+            yield f"table {tables[piece.sector]}: {_entries(piece, grains, 'grain')}"
+        elif piece.kind == "directory":
+            directory = piece.sector
+            yield f"directory: {_entries(piece, tables, 'table')}"
+        elif piece.kind == "footer":
+            assert struct.unpack_from("<Q", piece.data, 0x38) == (directory,)
+            yield "footer, its gd_offset the directory's, left out here:"
+            yield from dump(piece.data[:0x38] + bytes(8) + piece.data[0x40:], 0)
+        else:
+            yield piece.kind
+
+
+def _entries(piece: streamvmdk.Piece, names: Mapping[int, int], what: str) -> str:
+    """Return the entries of a table that are not 0: their index, and what of *names* stands where they point."""
+    return ", ".join(f"[{index}] {what} {names[sector]}" for index, sector in enumerate(piece.numbers) if sector)
