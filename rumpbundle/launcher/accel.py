@@ -15,9 +15,11 @@ from dataclasses import dataclass
 
 from rumpbundle import host, tools
 from rumpbundle.errors import RumpbundleError
+from rumpbundle.output import staged_file
 
 PATIENCE = 1.5
 """Seconds the probe gets. With a working accelerator it takes a tenth of one."""
+KVM = "/dev/kvm"
 
 _PROBE = (
     bytes.fromhex(
@@ -62,28 +64,30 @@ def _candidate() -> tuple[str, str]:
         return "", f"a PC has to be emulated on {machine.machine}"
     if machine.sysname == "Darwin":
         return "hvf", ""
-    if not os.path.exists("/dev/kvm"):
-        return "", "there is no /dev/kvm"
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return "", "/dev/kvm may not be opened; is this user in the group kvm?"
+    if not os.path.exists(KVM):
+        return "", f"there is no {KVM}"
+    if not os.access(KVM, os.R_OK | os.W_OK):
+        return "", f"{KVM} may not be opened; is this user in the group kvm?"
     return "kvm", ""
 
 
 def _remembered(program: str, candidate: str) -> bool:
-    """Return the probe's answer, from the cache if it was given since the machine started."""
+    """Return the probe's answer, from the cache if it was given since this machine started, with this QEMU.
+
+    A cache that cannot be written is no error; the next run asks again.
+    """
     status = os.stat(program)
-    key = [host.boot_id(), candidate, program, status.st_size, status.st_mtime_ns]
+    key = [host.boot_id(), os.uname().release, candidate, program, status.st_size, status.st_mtime_ns]
     path = host.cache_directory() / "accel.json"
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         match json.loads(path.read_bytes()):
             case {"key": known, "works": bool(works)} if known == key:
                 return works
     works = _runs(program, candidate)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RumpbundleError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            json.dump({"key": key, "works": works}, file)
-        os.replace(file.name, path)
+        with staged_file(path, force=True) as file:
+            os.write(file.fd, json.dumps({"key": key, "works": works}).encode())
     return works
 
 

@@ -30,13 +30,22 @@ ENDINGS = {
 """What the machine code after the text does, by name."""
 
 
-def bootsector(text: str, ending: str) -> bytes:
-    """Return a boot sector that says *text* and ends as *ending* says."""
-    code = bytearray(_SAY + ENDINGS[ending])
+SSE = bytes.fromhex(
+    "0f20c0 24fb 0c02 0f22c0"  # CR0.EM off, CR0.MP on
+    "0f20e0 660d00060000 0f22e0"  # CR4.OSFXSR, CR4.OSXMMEXCPT
+    "660fefc9 0f28c1"  # pxor xmm1, xmm1; movaps xmm0, xmm1
+)
+"""Turns SSE on and uses it."""
+
+
+def bootsector(text: str, ending: str, *, first: bytes = b"") -> bytes:
+    """Return a boot sector that runs the machine code *first*, says *text* and ends as *ending* says."""
+    code = bytearray(first + _SAY + ENDINGS[ending])
+    say = len(first)
     if ending == "triple":
-        code[len(_SAY) + 3 : len(_SAY) + 5] = (ORIGIN + len(code)).to_bytes(2, "little")
+        code[say + len(_SAY) + 3 : say + len(_SAY) + 5] = (ORIGIN + len(code)).to_bytes(2, "little")
         code += _NO_IDT
-    code[6:8] = (ORIGIN + len(code)).to_bytes(2, "little")
+    code[say + 6 : say + 8] = (ORIGIN + len(code)).to_bytes(2, "little")
     code += text.encode() + b"\0"
     assert len(code) <= 510
     return bytes(code.ljust(510, b"\0")) + b"\x55\xaa"
