@@ -1,7 +1,7 @@
 """What the library tells while it works: values, rendered (or not) by the caller.
 
 Every function that takes long accepts a ``report`` callable and gives it these. The library itself
-never prints.
+never prints. What ``report`` raises ends the work, and nothing is left behind.
 """
 
 from __future__ import annotations
@@ -41,6 +41,13 @@ class Ran:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """*program* is still at work. Said a few times a second, so that a ``report`` that raises can end it soon."""
+
+    program: str
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Something the user should know, but need not act on."""
 
@@ -54,7 +61,7 @@ class Warned:
     text: str
 
 
-Event = Started | Advanced | Finished | Ran | Note | Warned
+Event = Started | Advanced | Finished | Ran | Waiting | Note | Warned
 Report = Callable[[Event], None]
 
 

@@ -12,12 +12,12 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Self
 
 from rumpbundle import host
 from rumpbundle.errors import MissingToolError, ToolError
-from rumpbundle.events import Ran, Report, silent
+from rumpbundle.events import Ran, Report, Waiting, silent
 
 PACKAGES: Mapping[str, str] = {
     "qemu-img": "qemu-utils",
@@ -69,7 +69,7 @@ def run(
     pass_fds: Sequence[int] = (),
     stdin: bytes | None = None,
 ) -> bytes:
-    """Run ``argv[0]`` and return what it wrote to standard output.
+    """Run ``argv[0]`` and return what it wrote to standard output; it is killed if *report* raises meanwhile.
 
     Raises:
         MissingToolError: the program is not installed.
@@ -89,7 +89,7 @@ def run(
         start_new_session=True,
     )
     try:
-        out, err = process.communicate(stdin)
+        out, err = _communicate(process, stdin, lambda: report(Waiting(argv[0])))
     except BaseException:
         process.kill()
         process.wait()
@@ -97,6 +97,22 @@ def run(
     if process.returncode:
         raise _failure(argv[0], process.returncode, err)
     return out
+
+
+_TICK = 0.1
+"""Seconds between two words of :class:`~rumpbundle.events.Waiting`."""
+
+
+def _communicate(
+    process: subprocess.Popen[bytes], stdin: bytes | None, waiting: Callable[[], None]
+) -> tuple[bytes, bytes]:
+    """Return what *process* writes until it ends, calling *waiting* every now and then."""
+    while True:
+        try:
+            return process.communicate(stdin, timeout=_TICK)
+        except subprocess.TimeoutExpired:
+            stdin = None  # taken in by the first call
+            waiting()
 
 
 _UNTIL_WE_ARE_GONE = """\

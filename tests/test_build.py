@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,38 @@ def test_an_interruption_ends_all_of_them(app, tmp_path):
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "", "error: interrupted\n")
     assert sorted(os.listdir()) == ["app.bin", "big"]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "words", [("vmdk", "app.bin"), ("build", "app.bin", "-f", "vmdk,qcow2,iso")], ids=["one", "all"]
+)
+def test_an_interruption_does_not_wait_for_qemu_img(app, tmp_path, qemu_img, words, number):
+    qemu_img(f'echo $$ >"{tmp_path}/bin/$$.pid"; exec sleep 300')
+    root = str(Path(__file__).parents[1])
+    with subprocess.Popen(
+        [sys.executable, "-m", "rumpbundle", *words, "-q"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": root},
+    ) as process:
+        while not any(path.read_text() for path in Path("bin").glob("*.pid")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "error: interrupted\n")
+    assert not any(is_alive(int(path.stem)) for path in Path("bin").glob("*.pid"))
+    assert {path.name for path in Path().iterdir()} <= {"app.bin", "bin", "app.iso"}, "what was done before is whole"
 
 
 def test_dry_run_plans_every_format(app, capsys):
