@@ -40,6 +40,7 @@ from rumpbundle.relocatable import (
     relocatable,
 )
 from rumpbundle.tree import MAX_DEPTH, Directory, File, Node, Symlink, scan
+from rumpbundle.units import shown_size
 
 BASE_FILES = frozenset(
     f"/etc/{name}"
@@ -129,8 +130,7 @@ def collect(
         tuple(sorted(files.items(), key=lambda item: os.fsencode(item[0]))),
     )
     _check(component, replace_base=replace_base)
-    size = f"{component.memory / MIB:.1f} MiB" if component.memory >= MIB else f"{component.memory} bytes"
-    taken = f"{len(files)} files take {size} of the guest's memory"
+    taken = f"{len(files)} files take {shown_size(component.memory)} of the guest's memory"
     if component.memory > MIB:
         report(Warned(f"{taken}; for more than 1 MiB a data file system (--data) is the better place"))
     else:

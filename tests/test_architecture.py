@@ -12,7 +12,7 @@ import rumpbundle
 PACKAGE = Path(rumpbundle.__file__).parent
 
 LAYERS = (
-    {"errors", "events"},
+    {"errors", "events", "units"},
     {"host", "output"},
     {"tools", "binary", "identity", "parallel", "rockridge"},
     {"content", "jsontext", "gzip_member"},

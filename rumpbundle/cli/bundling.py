@@ -14,12 +14,12 @@ import click
 from rumpbundle.api import Plan, Recipe, Result, check_targets, default_output, plan, write
 from rumpbundle.cli.guest import GUEST_OPTIONS, GuestCommand, guest_from
 from rumpbundle.cli.render import Terminal
-from rumpbundle.cli.render import size as shown_size
 from rumpbundle.cli.values import Module, Size
 from rumpbundle.errors import one_line
 from rumpbundle.formats import Format
 from rumpbundle.layout import DiskLayout
 from rumpbundle.output import check_free
+from rumpbundle.units import shown_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from rumpbundle.cli.render import size
 from rumpbundle.cli.sections import Section, show
 from rumpbundle.errors import UsageError
 from rumpbundle.images.filesystem import Entry
@@ -17,6 +16,7 @@ from rumpbundle.inspect import Image, inspect
 from rumpbundle.inspect.image import Text, Volume
 from rumpbundle.output import check_free, staged_file
 from rumpbundle.unikernel import Firmware, Unikernel
+from rumpbundle.units import shown_size
 
 _FILES = 40
 """Files of a volume shown unless all are asked for."""
@@ -63,7 +63,7 @@ def _starts(kernel: Unikernel) -> dict[str, str]:
 
 def _kernel(kernel: Unikernel) -> Iterator[Section]:
     facts = [
-        ("file", f"{size(kernel.content.size)}, {kernel.executable} for {kernel.machine}"),
+        ("file", f"{shown_size(kernel.content.size)}, {kernel.executable} for {kernel.machine}"),
         ("compressed", kernel.compression),
         ("family", f"{kernel.family}" + (f", {kernel.target}" if kernel.target else "")),
         ("drivers", ", ".join(sorted(kernel.drivers))),
@@ -93,7 +93,7 @@ def _kernel(kernel: Unikernel) -> Iterator[Section]:
 
 
 def _range(load: range | None) -> str:
-    return "" if load is None else f"{load.start:#x}-{load.stop:#x} ({size(len(load))})"
+    return "" if load is None else f"{load.start:#x}-{load.stop:#x} ({shown_size(len(load))})"
 
 
 def _note(value: int | str) -> str:
@@ -136,8 +136,8 @@ def _kernel_json(kernel: Unikernel) -> dict[str, Any]:
 
 def _image(image: Image, everything: bool) -> Iterator[Section]:
     facts = [("container", image.container), *((name, str(value)) for name, value in image.facts.items())]
-    facts += [("file", f"{image.file_size} bytes ({size(image.file_size)})")]
-    facts += [("disk", f"{image.disk_size} bytes ({size(image.disk_size)})")]
+    facts += [("file", f"{image.file_size} bytes ({shown_size(image.file_size)})")]
+    facts += [("disk", f"{image.disk_size} bytes ({shown_size(image.disk_size)})")]
     yield Section(title=image.name, rows=tuple(facts))
     if image.members:
         rows = tuple((str(each.offset), str(each.size), each.name) for each in image.members)
@@ -197,7 +197,7 @@ def _bundle(image: Image) -> Section:
 def _volume(volume: Volume, everything: bool) -> Section:
     label = f" “{volume.label}”" if volume.label else ""
     facts = "".join(f", {name} {value}" for name, value in volume.facts.items())
-    title = f"{volume.kind}{label}: {volume.where}, {size(volume.size)}{facts}"
+    title = f"{volume.kind}{label}: {volume.where}, {shown_size(volume.size)}{facts}"
     shown = volume.entries if everything else volume.entries[:_FILES]
     more = len(volume.entries) - len(shown)
     return Section(

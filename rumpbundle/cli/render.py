@@ -12,6 +12,7 @@ import click
 from rumpbundle.errors import one_line
 from rumpbundle.events import Advanced, Event, Finished, Note, Ran, Started, Warned
 from rumpbundle.tools import shown
+from rumpbundle.units import shown_size
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -64,7 +65,7 @@ class Terminal:
 
     def _start(self, label: str, total: int) -> None:
         if not sys.stderr.isatty():
-            self._line(f"{label}: {size(total)}")
+            self._line(f"{label}: {shown_size(total)}")
             return
         if self._progress is None:
             from rich.console import Console
@@ -80,13 +81,3 @@ class Terminal:
             )
             self._progress.start()
         self._tasks[label] = self._progress.add_task(label, total=total)
-
-
-def size(count: int) -> str:
-    """Return *count* bytes for people: ``1.2 MiB``."""
-    value = float(count)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"

@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape
 
 from rumpbundle.errors import one_line
 from rumpbundle.inspect.image import Image, Kind, Region
+from rumpbundle.units import shown_size
 
 _WIDTH, _MARGIN, _NAMES = 1000, 20, 130
 _DRAWN = _WIDTH - 2 * _MARGIN - _NAMES
@@ -47,7 +48,7 @@ class _Lane:
 
 def svg(image: Image) -> str:
     """Return the picture of *image*'s disk."""
-    lanes = [_Lane("disk", f"{image.container}, {_size(image.disk_size)}", image.table_regions)]
+    lanes = [_Lane("disk", f"{image.container}, {shown_size(image.disk_size)}", image.table_regions)]
     lanes += [
         _Lane(volume.kind + (f" “{volume.label}”" if volume.label else ""), volume.where, _gathered(volume.regions))
         for volume in image.volumes
@@ -87,7 +88,7 @@ def svg(image: Image) -> str:
 
 
 def _subtitle(image: Image) -> str:
-    said = f"{image.container}: a file of {_size(image.file_size)} with a disk of {_size(image.disk_size)}"
+    said = f"{image.container}: a file of {shown_size(image.file_size)} with a disk of {shown_size(image.disk_size)}"
     return said + (f"; bundle {image.digest[:16]}" if image.digest else "")
 
 
@@ -203,7 +204,7 @@ def _axis(scale: _Scale, boxes: tuple[Region, ...], y: int) -> list[str]:
     parts = []
     free = 0.0
     for mark in marks:
-        x, text = scale.x(mark), _size(mark)
+        x, text = scale.x(mark), shown_size(mark)
         half = len(text) * _LETTER / 2
         if x - half < free:
             continue
@@ -226,7 +227,7 @@ def _legend(rows: list[tuple[int, str, Region | None, str]], top: int) -> tuple[
             text = _cut(f"{label}, {detail}", column - 20)
             parts.append(f'<text x="{x}" y="{y}" font-weight="bold" fill="{_INK}">{escape(text)}</text>')
             continue
-        place = f"{_size(box.offset)} + {_size(box.length)}"
+        place = f"{shown_size(box.offset)} + {shown_size(box.length)}"
         parts.append(
             f'<text x="{x + 20}" y="{y}" text-anchor="end" fill="{_PALE}">{number}</text>'
             f'<rect x="{x + 26}" y="{y - 9}" width="10" height="10" fill="{_FILL[box.kind]}" stroke="#334155" '
@@ -250,11 +251,3 @@ def _cut(text: str, pixels: float) -> str:
     if room <= 4:
         return ""
     return "…" + text[1 - room :] if text.startswith("/") else text[: room - 1] + "…"
-
-
-def _size(count: int) -> str:
-    """Return *count* bytes exactly where that is short, else to a tenth of a unit."""
-    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if count >= unit:
-            return f"{count // unit} {name}" if count % unit == 0 else f"{count / unit:.1f} {name}"
-    return f"{count} B"
