@@ -121,6 +121,7 @@ class InputFile:
             try:
                 part = os.pread(fd, length, offset)
             except OSError as error:
+                self.check(fd)  # what took the file's place, as a FIFO, may not be readable at all
                 raise _cannot_read(self.path, error) from None
             if not part:
                 raise InputError("changed while it was read (it is shorter now)", where=self.path)
