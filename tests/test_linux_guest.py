@@ -113,7 +113,7 @@ def test_data_and_volume(image, site, tmp_path):
     """One image goes from machine to machine; each boot finds what the one before wrote."""
     expected = listing(site)
     found = "FIRST"
-    for firmware, bus in (("bios", "virtio"), ("uefi", "ahci"), ("bios", "ahci")):
+    for firmware, bus in (("bios", "virtio"), ("uefi", "ahci"), ("bios", "ahci"), ("uefi", "virtio")):
         console = run(image, firmware, bus)
         for what in ("data", "volume", "iso"):
             report = re.search(f"BEGIN {what}\n(.*)\nEND {what}\n", console, re.DOTALL)
