@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,18 +111,19 @@ class Plan:
 
 
 @contextlib.contextmanager
-def plan(recipe: Recipe, *, needs_disk: bool = True, report: Report = silent) -> Iterator[Plan]:
+def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", report: Report = silent) -> Iterator[Plan]:
     """Read the kernel, compile the configuration, and give the planned disk.
 
-    Where nothing *needs_disk* to boot, the kernel may be one that no disk image can boot; its disk then only holds
-    the guest's data.
+    *formats* are what will be written. If none of them needs a disk to boot, the kernel may be one that no disk image
+    can boot; its disk then only holds the guest's data. *bus* is where the disk will be, where somebody knows that
+    better than the platforms the formats are for.
 
     Nothing has been copied: the input files must stay as they are until the block ends.
 
     Raises:
         RumpbundleError: see :mod:`rumpbundle.errors`.
     """
-    kernel = Unikernel.read(recipe.app, disk=needs_disk)
+    kernel = Unikernel.read(recipe.app, disk=not formats or any(format.needs_disk for format in formats))
     for repair in kernel.repairs:
         report(Note(f"{kernel.name}: repaired in the bundled copy: {repair}"))
     name = _machine_name(recipe, kernel)
@@ -138,6 +139,7 @@ def plan(recipe: Recipe, *, needs_disk: bool = True, report: Report = silent) ->
         config=recipe.config,
         data=recipe.data,
         volumes=recipe.volumes,
+        bus=bus or _bus(kernel, formats),
         epoch=epoch,
     )
     delivery = guests.deliver(request)
@@ -192,6 +194,16 @@ def _boot(recipe: Recipe, kernel: Unikernel, report: Report) -> tuple[tuple[Firm
         elif trouble := kernel.trouble(boot[each], each):
             report(Warned(f"{kernel.name}: {trouble}"))
     return firmware, boot
+
+
+def _bus(kernel: Unikernel, formats: Sequence[Format]) -> str:
+    """Return where the guest will find its disk on the platforms *formats* are for; empty if they do not say."""
+    targets = [target for format in formats for target in format.targets]
+    if not targets:
+        return ""
+    from rumpbundle.check import disk_bus
+
+    return disk_bus(kernel, targets)
 
 
 def _module(module: ModuleFile) -> Module:
@@ -332,7 +344,7 @@ def bundle(
             raise UsageError(f"bundle() has no option {name!r}")
     path = default_output(app, chosen) if output is None else Path(os.fspath(output))
     check_free(path, force=force)
-    with plan(Recipe(app=app, **recipe), needs_disk=chosen.needs_disk, report=report) as planned:
+    with plan(Recipe(app=app, **recipe), formats=[chosen], report=report) as planned:
         artifact, commands = write(
             planned, chosen, path, subformat=subformat, options=options, force=force, jobs=jobs, report=report
         )

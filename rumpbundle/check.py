@@ -107,6 +107,16 @@ def warnings(
     )
 
 
+def disk_bus(kernel: Unikernel, targets: Iterable[str]) -> str:
+    """Return where *kernel* will find its disk on the first of *targets* that has a bus it drives; empty if none has."""
+    ability = knowledge.guest(str(kernel.family), kernel.target).disk
+    for target in targets:
+        offer = _usable(knowledge.platform(target).offers["disk"], kernel.drivers, ability)
+        if offer is not None:
+            return offer.name
+    return ""
+
+
 _FAILS: dict[Question, str] = {
     "boots": "does not boot",
     "disk": "will not see its disk",
@@ -324,4 +334,4 @@ def _unique(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
-__all__ = ["Finding", "Question", "Verdict", "check", "warnings"]
+__all__ = ["Finding", "Question", "Verdict", "check", "disk_bus", "warnings"]

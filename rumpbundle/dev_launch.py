@@ -25,7 +25,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rumpbundle import api, formats, tools
+from rumpbundle import api, formats, knowledge, tools
 from rumpbundle.content import InputFile
 from rumpbundle.errors import GuestError, Interrupted, UsageError
 from rumpbundle.events import Note, Report, Warned, silent
@@ -100,7 +100,7 @@ def launch(
     recipe = recipe or api.Recipe(app=app, **others)
     format = _format_for(options)
     with contextlib.ExitStack() as stack:
-        with api.plan(recipe, needs_disk=format.needs_disk, report=report) as planned:
+        with api.plan(recipe, formats=[format], bus=_bus(options), report=report) as planned:
             if format.write_kit is not None:
                 kit = _temporary_directory(stack) / "kit"
                 api.write(planned, format, kit, report=report)
@@ -116,7 +116,7 @@ def launch(
 def launch_plan(recipe: api.Recipe, options: Options, *, report: Report = silent) -> Plan:
     """Return what :func:`launch` would do, with a named image instead of the nameless one. Nothing is started."""
     format = _format_for(options)
-    with api.plan(recipe, needs_disk=format.needs_disk, report=report) as planned:
+    with api.plan(recipe, formats=[format], bus=_bus(options), report=report) as planned:
         image = str(api.default_output(recipe.app, format))
         if format.write_kit is not None:
             return _planned(_request_for(planned, options, kit=image), options, report)
@@ -223,6 +223,13 @@ def _format_for(options: Options) -> Format:
     """Return the format that is bundled for a backend to boot."""
     backend.find(options.backend)
     return formats.find(backend.KITS.get(options.backend, "raw"))
+
+
+def _bus(options: Options) -> str:
+    """Return the bus the user asks for by the name the tables and guests use; empty if none, or no such."""
+    if options.bus is None:
+        return ""
+    return next((name for name, bus in knowledge.qemu().buses.items() if bus.option == options.bus), "")
 
 
 def _temporary_directory(stack: contextlib.ExitStack) -> Path:

@@ -8,7 +8,7 @@ import pytest
 from support import kernels
 
 from rumpbundle import knowledge
-from rumpbundle.check import check, warnings
+from rumpbundle.check import check, disk_bus, warnings
 from rumpbundle.cli import main
 from rumpbundle.content import Content
 from rumpbundle.errors import UsageError
@@ -98,6 +98,24 @@ def test_a_modern_virtio_device_is_none_for_a_legacy_driver():
     finding = check(virtio_only, "virtualbox").findings[1]
     assert finding.answer == "no"
     assert "virtio-scsi (modern registers only)" in finding.why
+
+
+@pytest.mark.parametrize(
+    ("guest", "targets", "bus"),
+    [
+        (SCSI, ["gce"], "virtio-scsi"),
+        (GENERIC, ["gce"], "virtio-scsi"),
+        (RUMPRUN, ["gce"], ""),
+        (GENERIC, ["vmware", "virtualbox"], "usb"),  # VirtualBox's virtio-scsi has no legacy registers
+        (GENERIC, ["qemu"], "virtio-blk"),
+        (GENERIC, ["ec2"], ""),
+        (GENERIC, ["xen-pv", "xen-hvm"], ""),
+        (RUMPRUN_PV, ["xen-pv", "xen-hvm"], "xen-blk"),
+        (LINUX, ["gce"], ""),
+    ],
+)
+def test_where_the_disk_will_be_is_the_first_place_the_kernel_drives(guest, targets, bus):
+    assert disk_bus(guest, targets) == bus
 
 
 def test_solo5_is_not_booted_from_the_disk_it_would_overwrite():

@@ -37,8 +37,7 @@ def command(app: str, names: tuple[str, ...], directory: Path, checksums: bool, 
     force, dry_run, as_json = (arguments.pop(name) for name in ("force", "dry_run", "as_json"))
     terminal = Terminal(quiet=arguments.pop("quiet"), verbose=arguments.pop("verbose"))
     wanted = targets(app, [name for group in names for name in group.split(",")], directory)
-    needs_disk = any(target.format.needs_disk for target in wanted)
-    with terminal, plan(recipe, needs_disk=needs_disk, report=terminal) as planned:
+    with terminal, plan(recipe, formats=[target.format for target in wanted], report=terminal) as planned:
         if dry_run:
             for target in wanted:
                 check_targets(planned, target.format, terminal)

@@ -107,7 +107,7 @@ def format_command(format: Format) -> click.Command:
         path = default_output(app, format) if output is None else output
         if not dry_run:
             check_free(path, force=force)
-        with terminal, plan(recipe, needs_disk=format.needs_disk, report=terminal) as planned:
+        with terminal, plan(recipe, formats=[format], report=terminal) as planned:
             if dry_run:
                 check_targets(planned, format, terminal, options=own)
                 click.echo(json.dumps(described(planned, format, path), indent=1) if as_json

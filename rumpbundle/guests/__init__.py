@@ -83,6 +83,8 @@ class Request:
     config: Config | None = None
     data: tuple[Data, ...] = ()
     volumes: tuple[Writable, ...] = ()
+    bus: str = ""
+    """Where the guest will find the disk the image is (:mod:`rumpbundle.knowledge`'s name); empty if nobody knows."""
     epoch: int
 
 

@@ -264,9 +264,33 @@ def test_a_scsi_only_kernel_finds_it_on_sd0():
     assert mounts(delivery) == [("dev", "/dev/sd0a", "/data")]
 
 
+USB = dataclasses.replace(GENERIC, drivers=frozenset({"virtio-blk", "usb", "virtio-net"}))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "bus", "disk"),
+    [
+        (GENERIC, "", "ld0"),
+        (GENERIC, "virtio-blk", "ld0"),
+        (GENERIC, "virtio-scsi", "sd0"),
+        (USB, "usb", "sd0"),
+        (GENERIC, "nvme", "ld0"),  # it drives none there, and check says so
+        (VIRTIO, "virtio-scsi", "ld0"),
+    ],
+)
+def test_the_bus_says_which_disk(kernel, bus, disk):
+    wanted = request(None, kernel, data=(Data(TREE, "/a"),), volumes=(Writable(TREE, "/b"),), bus=bus)
+    delivery = deliver(wanted)
+    assert mounts(delivery) == [("dev", f"/dev/{disk}a", "/a"), ("dev", f"/dev/{disk}e", "/b")]
+    assert any(f"on /dev/{disk}: attach the image as" in note for note in delivery.notes)
+
+
 def test_the_users_own_entry_says_which_disk():
     own = Config(cmdline="a", blk=(Block(source="dev", path="/dev/sd0a", mountpoint="/data"),))
-    assert mounts(deliver(request(own, GENERIC, data=(Data(TREE, "/data"),)))) == [("dev", "/dev/sd0a", "/data")]
+    wanted = request(own, GENERIC, data=(Data(TREE, "/data"),), volumes=(Writable(TREE, "/db"),), bus="virtio-blk")
+    delivery = deliver(wanted)
+    assert mounts(delivery) == [("dev", "/dev/sd0a", "/data"), ("dev", "/dev/sd0e", "/db")]
+    assert "the guest looks for its files on /dev/sd0: attach the image as virtio-scsi" in delivery.notes
     other = Config(cmdline="a", blk=(Block(source="dev", path="/dev/ld1a", mountpoint="/data"),))
     with pytest.raises(ConfigError, match="is where the image's files are to be mounted, from /dev/ld0a"):
         deliver(request(other, data=(Data(TREE, "/data"),)))

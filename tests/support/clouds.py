@@ -25,7 +25,7 @@ def kit(kernel: Path, output: Path, format: str, *, guest=None, options=None, su
     Returns what was written and the command lines.
     """
     form = formats.find(format)
-    with api.plan(api.Recipe(app=kernel, size=size, **recipe), needs_disk=form.needs_disk) as plan:
+    with api.plan(api.Recipe(app=kernel, size=size, **recipe), formats=[form]) as plan:
         if guest:
             bundle = dataclasses.replace(plan.bundle, kernel=dataclasses.replace(plan.bundle.kernel, **guest))
             plan = dataclasses.replace(plan, bundle=bundle)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 ROOT_CONFIG = "_RUMPRUN_ROOTFSCFG="
 """What stands before the name of a file on the guest's disk that holds its configuration."""
-DISK_DRIVERS = {"ld": "virtio-blk", "sd": "virtio-scsi", "cd": "virtio-scsi"}
+DISK_DRIVERS = {"ld": ("virtio-blk",), "sd": ("virtio-scsi", "usb"), "cd": ("virtio-scsi",)}
+"""The drivers that make a disk of a name."""
 _LETTERS = {"ld": "a-e", "sd": "a-h", "cd": "a-h"}
 _INTERFACES = {"vioif": "virtio-net", "wm": "e1000", "xenif": "xen-net"}
 _BAKE = {
@@ -165,9 +166,9 @@ def _check_device(block: Block, kernel: Unikernel, path: str) -> None:
     disk, letters = match[1], _LETTERS[match[1]]
     if not re.match(f"[{letters}]", match[3]):
         raise ConfigError(f"{path}.path: {disk} devices have letters {letters} only, got {block.path!r}")
-    driver = DISK_DRIVERS[disk]
-    if lacks(kernel, driver):
+    drivers = DISK_DRIVERS[disk]
+    if all(lacks(kernel, driver) for driver in drivers):
         raise ConfigError(
-            f"{path}.path: {block.path} needs the {driver} driver, which {kernel.name} has not linked in",
-            hint=f"bake it with {_BAKE[driver]}",
+            f"{path}.path: {block.path} needs the {drivers[0]} driver, which {kernel.name} has not linked in",
+            hint=f"bake it with {_BAKE[drivers[0]]}",
         )

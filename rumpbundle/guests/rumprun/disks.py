@@ -1,6 +1,6 @@
 """Where data and volumes stand so that a rumprun guest can mount them (facts/guests.md, Disks).
 
-On hw the image's disk is ld0 (virtio-blk) or sd0 (virtio-scsi), and the guest reaches three places on it:
+On hw the image's disk is ld0 (virtio-blk) or sd0 (virtio-scsi, USB), and the guest reaches three places on it:
 
 - ``a``, the ISO at its start: the whole image, so the tree appears beside ``/boot``;
 - ``e``, the first MBR partition, if the table is a plain MBR: a volume or a further tree;
@@ -23,10 +23,9 @@ from rumpbundle.guests import Data, Request, Writable
 from rumpbundle.guests.rumprun.dialect import DISK_DRIVERS, is_xen, lacks
 from rumpbundle.payload import Volume
 from rumpbundle.tree import Directory, File, Node
-from rumpbundle.unikernel import Unikernel
 
 if TYPE_CHECKING:
-    from rumpbundle.config import Block, Config
+    from rumpbundle.config import Config
 
 IMAGES = "images"
 """The directory of image files at the root of the ISO, which is the working directory of the guest."""
@@ -79,7 +78,7 @@ def _on_xen(request: Request, config: Config) -> tuple[Config, Places]:
 
 
 def _on_hw(request: Request, config: Config, *, on_file: bool) -> tuple[Config, Places]:
-    disk = _disk(request.kernel)
+    disk = _disk(request, config)
     places = ["image" if on_file else "a", *([] if request.volumes else ["e"])]
     _refuse_too_many(request, len(places))
     if on_file:
@@ -106,8 +105,8 @@ def _on_hw(request: Request, config: Config, *, on_file: bool) -> tuple[Config, 
         volumes.append(writable.as_ext2(labels, request.epoch)[0])
         config = _with_mount(config, "dev", f"/dev/{disk}e", writable.mount)
     if request.data or request.volumes:
-        bus = DISK_DRIVERS[disk[:2]]
-        notes.append(f"the guest looks for its files on /dev/{disk}: attach the image as {bus}")
+        buses = [bus for bus in DISK_DRIVERS[disk[:2]] if not lacks(request.kernel, bus)]
+        notes.append(f"the guest looks for its files on /dev/{disk}: attach the image as {' or '.join(buses)}")
     return config, Places(root=root, volumes=tuple(volumes), notes=tuple(notes))
 
 
@@ -130,11 +129,17 @@ def _refuse_mounted_root(config: Config, device: str) -> None:
             )
 
 
-def _disk(kernel: Unikernel) -> str:
-    """Return the guest's name for the disk the image will be."""
-    for name in ("ld", "sd"):
-        if not lacks(kernel, DISK_DRIVERS[name]):
-            return f"{name}0"
+def _disk(request: Request, config: Config) -> str:
+    """Return the guest's name for the disk the image will be: the user's, else by its bus, else the first it drives."""
+    kernel = request.kernel
+    mounts = {mounted.mount for mounted in _mounted(request)}
+    for block in config.blk:
+        if block.mountpoint in mounts and (match := re.match("/dev/((?:ld|sd)0)", block.path)):
+            return match[1]
+    driven = [name for name in ("ld", "sd") if not all(lacks(kernel, driver) for driver in DISK_DRIVERS[name])]
+    there = [name for name in driven if request.bus in DISK_DRIVERS[name]]
+    for name in (*there, *driven):
+        return f"{name}0"
     raise UsageError(
         "has no disk driver linked in, so it can read no file of the image",
         where=kernel.name,
@@ -149,16 +154,10 @@ def _with_mount(config: Config, source: OneOf["dev", "vnd", "etfs"], path: str, 
     for index, block in enumerate(config.blk):
         if block.mountpoint != mount:
             continue
-        if _same_place(block, source, path):
+        if (block.source, block.path) == (source, path):
             return config
         raise ConfigError(
             f"$.blk[{index}].mountpoint: {mount} is where the image's files are to be mounted, from {path}",
             hint="leave this entry out; it is written for you",
         )
     return config.replace(blk=(*config.blk, Block(source=source, path=path, mountpoint=mount)))
-
-
-def _same_place(block: Block, source: str, path: str) -> bool:
-    """Return whether *block* names the same part of the first disk, be it virtio-blk or virtio-scsi."""
-    first = re.compile("/dev/(ld|sd)0")
-    return block.source == source and first.sub("", block.path) == first.sub("", path)
