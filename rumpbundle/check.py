@@ -108,7 +108,7 @@ def warnings(
 
 
 def disk_bus(kernel: Unikernel, targets: Iterable[str]) -> str:
-    """Return where *kernel* will find its disk on the first of *targets* that has a bus it drives; empty if none has."""
+    """Return the bus of *kernel*'s disk on the first of *targets* that has one it drives; empty if none has."""
     ability = knowledge.guest(str(kernel.family), kernel.target).disk
     for target in targets:
         offer = _usable(knowledge.platform(target).offers["disk"], kernel.drivers, ability)

@@ -130,7 +130,7 @@ def _refuse_mounted_root(config: Config, device: str) -> None:
 
 
 def _disk(request: Request, config: Config) -> str:
-    """Return the guest's name for the disk the image will be: the user's, else by its bus, else the first it drives."""
+    """Return the guest's name for the image's disk: the user's, else by its bus, else the first it drives."""
     kernel = request.kernel
     mounts = {mounted.mount for mounted in _mounted(request)}
     for block in config.blk:
