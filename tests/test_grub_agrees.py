@@ -58,6 +58,8 @@ CASES: dict[str, tuple[str, bytes]] = {
     "overlap": ("multiboot", kernel(multiboot1(), Segment(bytes(32), paddr=0x100020))),
     "empty-inside": ("multiboot", kernel(multiboot1(), EMPTY_INSIDE)),
     "empty-elsewhere": ("multiboot", kernel(multiboot1(), Segment(paddr=0x400000))),
+    "no-sections": ("multiboot", kernel(multiboot1(), sections=None)),
+    "no-sections-elf64": ("multiboot", kernel(multiboot1(), sections=None, bits=64)),
     "late-table": ("multiboot", bytes(LATE_TABLE)),
     "cut-segment": ("multiboot", kernel(multiboot1())[:-32]),
     "cut-sections": ("multiboot", kernel(multiboot1(), sections=[Section(".text", b"")])[:-1]),
@@ -66,6 +68,8 @@ CASES: dict[str, tuple[str, bytes]] = {
     "gzip-cut": ("multiboot", PACKED[:-20]),
     "mb2": ("multiboot2", kernel(multiboot2())),
     "mb2-elf64": ("multiboot2", kernel(multiboot2(), bits=64)),
+    "mb2-no-sections": ("multiboot2", kernel(multiboot2(), sections=None)),
+    "mb2-no-sections-elf64": ("multiboot2", kernel(multiboot2(), sections=None, bits=64)),
     "mb2-last-place": ("multiboot2", kernel(bytes(32768 - 24 - 0x60) + multiboot2())),
     "mb2-too-late": ("multiboot2", kernel(bytes(32768 - 0x60) + multiboot2())),
     "mb2-misaligned": ("multiboot2", kernel(bytes(4) + multiboot2())),
@@ -99,13 +103,12 @@ STRICTER = {
     "kludge-entry-outside": ("multiboot", flat(0x10, multiboot1(0x10003, *ADDRESSES[:4], 0x200000))),
 }
 """GRUB loads these and the machine then runs whatever is there."""
+NEWER = {name for name in CASES if "no-sections" in name}
+"""GRUB 2.06 loads these as they are, 2.12 only with our repair."""
 
 
 @pytest.mark.boot
 def test_grub_takes_what_we_take_and_nothing_else(tmp_path):
-    version = output_of("grub-mkimage", "--version").split()[-1]
-    if not version.startswith("2.06"):
-        pytest.skip(f"facts/guests.md is of GRUB 2.06; {version} refuses ELF files without section headers, too")
     tree = tmp_path / "tree"
     (tree / "boot" / "grub").mkdir(parents=True)
     lines = ["serial --unit=0", "terminal_output serial", "echo"]
@@ -130,4 +133,5 @@ def test_grub_takes_what_we_take_and_nothing_else(tmp_path):
     said = qemu.boot(tmp_path / "odd.iso", bus="cd", until="that was all").text
     grubs = {name: f"\n{name}: taken\n" in said for name in ours}
     different = {name for name in ours if ours[name] != grubs[name]}
-    assert different == set(STRICTER), said
+    old = output_of("grub-mkimage", "--version").split()[-1].startswith("2.06")
+    assert different == set(STRICTER) | (NEWER if old else set()), said

@@ -225,9 +225,22 @@ def test_a_repaired_gzip_is_bundled_unpacked(read):
     assert kernel.content.read() == read(OVERLAPPING).content.read()
 
 
+@pytest.mark.parametrize("bits", [32, 64])
+def test_a_kernel_without_section_headers_gets_a_table_of_them(read, bits):
+    data = synthetic.elf([Segment(multiboot1() + bytes(65))], None, bits=bits)
+    kernel = read(data)
+    assert kernel.repairs == ("added a table of section headers, without which GRUB 2.12 stops (invalid e_shoff)",)
+    bundled = kernel.content.read()
+    before, after = elf.read(View.of_bytes(data)), elf.read(View.of_bytes(bundled))
+    assert after.segments == before.segments and after.entry == before.entry
+    assert [(s.name, s.type, s.offset, s.size) for s in after.sections] == [("", 0, 0, 0)]
+    assert after.sections_whole and not bundled[len(data) :].strip(b"\0")
+    assert read(bundled).repairs == ()
+
+
 def test_what_loads_by_addresses_needs_no_repair(read):
     header = multiboot1(0x10003, 0x100080, 0x100000, 0, 0, 0x100000)
-    data = synthetic.elf([Segment(header + bytes(64)), Segment(paddr=0x100010)], bits=32)
+    data = synthetic.elf([Segment(header + bytes(64)), Segment(paddr=0x100010)], None, bits=32)
     kernel = read(data)
     assert (kernel.protocols, kernel.repairs) == ((Protocol.MULTIBOOT,), ())
     assert kernel.content == Content.of_file(kernel.content.sources[0].file)

@@ -74,6 +74,8 @@ class Elf:
     """Where the table of program headers ends in the file."""
     segments: tuple[Segment, ...]
     sections: tuple[Section, ...]
+    sections_announced: int
+    """How many section headers the file says it has (``e_shnum``)."""
     sections_whole: bool
     """Whether the file holds all the section headers it announces."""
     has_soname: bool
@@ -149,6 +151,7 @@ def read(view: View) -> Elf | None:
         headers_end=phoff + phnum * phentsize,
         segments=segments,
         sections=_sections(view, order, bits, shoff, shentsize, shnum, shstrndx),
+        sections_announced=shnum,
         sections_whole=shoff + shnum * shentsize <= view.size if shnum else True,
         has_soname=_has_soname(view, order, bits, segments),
         flaw=flaw,
@@ -164,6 +167,7 @@ def _broken(flaw: str, bits: int = 0) -> Elf:
         headers_end=0,
         segments=(),
         sections=(),
+        sections_announced=0,
         sections_whole=True,
         has_soname=False,
         flaw=flaw,

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from rumpbundle.content import Content
+import struct
+
+from rumpbundle.content import Content, Literal
 from rumpbundle.kernels import elf
 from rumpbundle.kernels.anatomy import Anatomy
 
 
 def mended(anatomy: Anatomy, content: Content, compression: str) -> tuple[Content, tuple[str, ...]]:
-    """Turn each PT_LOAD of memory size 0 that lies inside another into PT_NULL; return the copy and what was done.
+    """Return the copy to bundle and what was done to it. Only what GRUB loads as ELF needs any of this.
 
-    GRUB stops at such a header with ``overlap detected``; there is nothing in it to load (facts/guests.md, Unikraft).
+    - A PT_LOAD of memory size 0 inside another becomes PT_NULL: there is nothing in it to load, and GRUB stops at
+      it with ``overlap detected`` (facts/guests.md, Unikraft).
+    - A file without section headers gets a table of one null section: GRUB 2.12 wants one, 2.06 does not mind
+      (measured with Debian's; kern/elfXX.c). It is done for both, so that the bundled kernel is the same.
     """
+    found = anatomy.elf
     headers = [h for h in (anatomy.multiboot1, anatomy.multiboot2) if h is not None]
-    if anatomy.elf is None or not any(not h.flaw and h.load is None for h in headers):
+    if found is None or not any(not h.flaw and h.load is None for h in headers):
         return content, ()
-    empty = anatomy.elf.empty_inside_others
-    if not empty:
+    empty = found.empty_inside_others
+    if not empty and found.sections_announced:
         return content, ()
     if compression:
         content = Content.of_bytes(anatomy.view.read(0, anatomy.view.size))
@@ -26,6 +32,19 @@ def mended(anatomy: Anatomy, content: Content, compression: str) -> tuple[Conten
         repairs.append(
             f"switched off the empty program header at {segment.at:#x}, at which GRUB stops (overlap detected)"
         )
+    if not found.sections_announced:
+        content = _with_sections(content, found.bits)
+        repairs.append("added a table of section headers, without which GRUB 2.12 stops (invalid e_shoff)")
     if compression:
         repairs.append("bundled unpacked")
     return content, tuple(repairs)
+
+
+def _with_sections(content: Content, bits: int) -> Content:
+    """Return the little-endian ELF file *content* with a table of one null section behind it."""
+    offset_at, offset_layout, counts_at, entry_size = (0x20, "<I", 0x2E, 40) if bits == 32 else (0x28, "<Q", 0x3A, 64)
+    padding = -content.size % 8
+    content = content.patched(offset_at, struct.pack(offset_layout, content.size + padding))
+    # e_shentsize, e_shnum, and e_shstrndx: no section holds names
+    content = content.patched(counts_at, struct.pack("<HHH", entry_size, 1, 0))
+    return Content((*content.sources, Literal(bytes(padding + entry_size))))

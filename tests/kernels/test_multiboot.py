@@ -187,7 +187,7 @@ def test_relocatable_multiboot2_segments_may_overlap():
 
 
 def test_tables_beyond_the_search_window():
-    data = bytearray(synthetic.elf([Segment(multiboot1() + bytes(9000))], bits=32))
+    data = bytearray(synthetic.elf([Segment(multiboot1() + bytes(9000))], None, bits=32))
     table = data[52:84]
     struct.pack_into("<I", data, 28, len(data))
     found = read1(bytes(data + table))

@@ -34,7 +34,7 @@ class Section:
 
 def elf(
     segments: Sequence[Segment] = (),
-    sections: Sequence[Section] = (),
+    sections: Sequence[Section] | None = (),
     *,
     bits: int = 64,
     machine: int | None = None,
@@ -42,7 +42,10 @@ def elf(
     entry: int | None = None,
     order: str = "<",
 ) -> bytes:
-    """Return an ELF file; the first segment's bytes stand right behind the program headers, aligned to 16."""
+    """Return an ELF file; the first segment's bytes stand right behind the program headers, aligned to 16.
+
+    It has section headers, be it the null section alone, unless *sections* is None.
+    """
     header_size, segment_size, section_size = (52, 32, 40) if bits == 32 else (64, 56, 64)
     machine = (I386 if bits == 32 else X86_64) if machine is None else machine
     body = bytearray(header_size + segment_size * len(segments))
@@ -60,8 +63,8 @@ def elf(
         body += segment.data
     body[header_size : header_size + segment_size * len(segments)] = b"".join(rows)
     names = b"\0"
-    table = [bytes(section_size)] if sections else []
-    for section in sections:
+    table = [bytes(section_size)] if sections is not None else []
+    for section in sections or ():
         body += bytes(-len(body) % 16)
         table.append(_section(bits, order, len(names), section.type, section.addr, len(body), len(section.data)))
         names += section.name.encode() + b"\0"
@@ -75,7 +78,7 @@ def elf(
     entry = (first.paddr if first.vaddr is None else first.vaddr) if entry is None else entry
     layout = order + ("HHIIIIIHHHHHH" if bits == 32 else "HHIQQQIHHHHHH")
     body[:header_size] = b"\x7fELF" + bytes([bits // 32, 1 if order == "<" else 2, 1]) + bytes(9) + struct.pack(
-        layout, type, machine, 1, entry, header_size, len(body) if sections else 0, 0, header_size,
+        layout, type, machine, 1, entry, header_size, len(body) if sections is not None else 0, 0, header_size,
         segment_size, len(segments), section_size, len(table), max(len(table) - 1, 0),
     )  # fmt: skip
     return bytes(body) + b"".join(table)
