@@ -232,9 +232,11 @@ def test_a_kernel_without_section_headers_gets_a_table_of_them(read, bits):
     assert kernel.repairs == ("added a table of section headers, without which GRUB 2.12 stops (invalid e_shoff)",)
     bundled = kernel.content.read()
     before, after = elf.read(View.of_bytes(data)), elf.read(View.of_bytes(bundled))
-    assert after.segments == before.segments and after.entry == before.entry
+    assert after.segments == before.segments
+    assert after.entry == before.entry
     assert [(s.name, s.type, s.offset, s.size) for s in after.sections] == [("", 0, 0, 0)]
-    assert after.sections_whole and not bundled[len(data) :].strip(b"\0")
+    assert after.sections_whole
+    assert not bundled[len(data) :].strip(b"\0")
     assert read(bundled).repairs == ()
 
 
