@@ -221,9 +221,13 @@ class _Comparison:
 
     def _device(self, question: Question, ability: Ability, kind: OneOf["disk", "nic"]) -> Finding:
         offers = self.platform.having(kind, self.firmware)
-        unused = {"disk": "block", "nic": "net"}[kind]
-        if self.kernel.target == "virtio" and all(device.kind != unused for device in self.kernel.devices):
+        solo5_kind = {"disk": "block", "nic": "net"}[kind]
+        if self.kernel.target == "virtio" and all(device.kind != solo5_kind for device in self.kernel.devices):
             return self._finding(question, "yes", "its manifest asks for none", ability)
+        if any(device.kind == solo5_kind for device in self.kernel.undriven):
+            why = f"its manifest asks for several {solo5_kind} devices, and the Solo5 it was built with drives one"
+            way = "build it with a newer Solo5, or with one of each in its manifest"
+            return self._finding(question, "no", why, ability, way=way)
         drives = self._drivers(kind, ability)
         if drives is None:
             return self._finding(question, "unknown", ability.why, ability, way=ability.fix)

@@ -9,7 +9,7 @@ from rumpbundle.content import Content, InputFile
 from rumpbundle.errors import KernelError
 from rumpbundle.kernels import foreign, packed, protocols, refusal, repair
 from rumpbundle.kernels.anatomy import Anatomy
-from rumpbundle.kernels.families import Origin
+from rumpbundle.kernels.families import Origin, undriven
 from rumpbundle.kernels.kinds import Family, Firmware, Protocol
 from rumpbundle.kernels.notes import Device
 from rumpbundle.kernels.protocols import Carried, Trouble
@@ -50,7 +50,9 @@ class Unikernel:
     cmdline_limit: int | None = None
     """The longest command line the kernel itself says it takes, in bytes."""
     devices: tuple[Device, ...] = ()
-    """The devices a Solo5 unikernel's manifest asks for."""
+    """The devices a Solo5 unikernel's manifest asks for, in its order."""
+    undriven: tuple[Device, ...] = ()
+    """Those of them that the Solo5 it was linked with cannot drive."""
     pvh_entry: int | None = None
     """Where Xen and QEMU enter it as a PVH kernel, if they can."""
     xen_notes: tuple[tuple[str, int | str], ...] = ()
@@ -154,6 +156,7 @@ def _judge(name: str, anatomy: Anatomy, content: Content, compression: str) -> U
         headers=tuple(protocols.carried(anatomy)),
         cmdline_limit=anatomy.setup.cmdline_size if anatomy.setup is not None else None,
         devices=anatomy.devices,
+        undriven=undriven(anatomy),
         pvh_entry=anatomy.pvh_entry,
         xen_notes=tuple(sorted(anatomy.xen.items())),
         troubles=tuple(protocols.troubles(origin)),

@@ -155,6 +155,16 @@ def test_a_known_trouble_is_a_no():
     assert check(XEN, "qemu", firmware=["uefi"]).findings[0].answer == "yes"
 
 
+def test_solo5_cannot_get_more_devices_than_it_drives():
+    devices = (Device("one", "block"), Device("two", "block"))
+    verdict = check(kernel("solo5", "virtio", "virtio-blk virtio-net", devices=devices, undriven=devices[1:]), "qemu")
+    disk, network = verdict.findings[1:3]
+    assert (disk.answer, network.answer) == ("no", "yes")
+    assert disk.why == "its manifest asks for several block devices, and the Solo5 it was built with drives one"
+    both = check(kernel("solo5", "virtio", "virtio-blk virtio-net", devices=devices), "qemu")
+    assert both.findings[1].answer == "yes"
+
+
 def test_a_kernel_no_disk_boots_gives_its_own_reason():
     hvt = kernel("solo5", "hvt", protocols="", refusal="needs the solo5-hvt tender", advice="build it for virtio")
     finding = check(hvt, "qemu").findings[0]

@@ -6,13 +6,14 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from support import stub
 
 from rumpbundle import knowledge
 from rumpbundle.errors import UsageError
 from rumpbundle.launcher import backend, qemu
 from rumpbundle.launcher.backend import Disk, Forward, Request
 from rumpbundle.launcher.qemu import Machine, command
-from rumpbundle.unikernel import Family, Firmware
+from rumpbundle.unikernel import Device, Family, Firmware
 
 PLAIN = Machine(
     type="pc",
@@ -100,6 +101,22 @@ def test_solo5_never_boots_from_the_disk_it_would_overwrite():
     machine = qemu.machine_for(replace(REQUEST, family=Family.SOLO5))
     assert not any("virtio-blk" in device for device in machine.attach)
     assert machine.exit_port == 0x501
+
+
+def solo5(*devices: Device) -> Request:
+    kernel = stub.kernel(family=Family.SOLO5, target="virtio", devices=devices)
+    return replace(REQUEST, family=Family.SOLO5, bundle=stub.bundle(kernel=kernel))
+
+
+def test_solo5_gets_what_its_manifest_asks_for():
+    """It stops at a virtio device its manifest does not name, and at one that it names and does not find."""
+    assert qemu.machine_for(solo5()).card is None
+    assert qemu.machine_for(solo5(Device("service", "net"))).card is not None
+    with pytest.raises(UsageError, match="--publish: its manifest asks for no network device"):
+        qemu.machine_for(replace(solo5(Device("storage", "block")), publish=(Forward(8080, 80),)))
+    storage = solo5(Device("storage", "block"))
+    assert "--volume DIR:/storage" in qemu.BACKEND.plan(storage).notes[0]
+    assert not qemu.BACKEND.plan(replace(storage, args=("-drive", "if=virtio,file=x"))).notes
 
 
 @pytest.mark.parametrize("bus", backend.BUSES)

@@ -179,6 +179,27 @@ def test_solo5_for_virtio(read):
     assert Carried("solo5", "target virtio, block storage") in kernel.headers
 
 
+@pytest.mark.parametrize(
+    ("text", "undriven"),
+    [
+        (b"Solo5: PCI:%02x:%02x: not configured\n\0", ("log", "management")),
+        (b"Solo5: Virtio blk: PCI:%02x:%02x not configured: too many devices.\n\0", ()),
+    ],
+)
+def test_an_older_solo5_drives_one_device_of_a_kind(read, text, undriven):
+    devices = [("storage", 1), ("log", 1), ("service", 2), ("management", 2)]
+    data = synthetic.elf(
+        [Segment(multiboot1().ljust(256, b"\0") + text)],
+        [
+            Section(".rodata", text, addr=0x100100),
+            Section(".note.solo5", synthetic.solo5_notes(3, *devices), type=synthetic.SHT_NOTE),
+        ],
+    )
+    kernel = read(data)
+    assert len(kernel.devices) == 4
+    assert tuple(device.name for device in kernel.undriven) == undriven
+
+
 def test_unikraft_by_sections_and_by_text(read):
     data = synthetic.elf([Segment(multiboot1() + bytes(64))], [Section(".uk_bootinfo", b"x")], bits=32)
     assert read(data).family is Family.UNIKRAFT

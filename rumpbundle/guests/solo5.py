@@ -1,13 +1,19 @@
 """Solo5 (MirageOS and others), virtio binding: a command line, and the devices its manifest names.
 
 The first word is dropped, the rest is the application's (facts/guests.md, Solo5). There is no environment and no
-file system; network and block devices are found by their order on the PCI bus.
+file system. Virtio has no names, so the first device on the PCI bus is the manifest's first, and so on; a device of
+another kind there ends the guest at boot, and so does a missing one when it is asked for (bindings/virtio/pci.c,
+virtio_blk.c, virtio_net.c). Versions before pull request 581 drive the first block and the first network device only,
+and fail whoever asks for a second.
 """
 
 from __future__ import annotations
 
-from rumpbundle.errors import UsageError
+from collections.abc import Sequence
+
+from rumpbundle.errors import KernelError, UsageError
 from rumpbundle.guests import Delivery, Request, arguments_of, command_line, refuse
+from rumpbundle.unikernel import Device
 
 _CANNOT = {
     "env": "a Solo5 guest has no environment; pass it as an argument (--arg)",
@@ -27,7 +33,15 @@ def deliver(request: Request) -> Delivery:
     Raises:
         ConfigError: the configuration says more than arguments.
         UsageError: data, a volume or a module was given.
+        KernelError: its manifest asks for devices that its own Solo5 cannot drive.
     """
+    if request.kernel.undriven:
+        raise KernelError(
+            f"its manifest asks for {_listed(request.kernel.devices)}, but the Solo5 it was built with drives one "
+            "block and one network device: it fails when it asks for the next",
+            where=request.kernel.name,
+            hint="build it with a Solo5 whose virtio binding drives several, or with one of each in its manifest",
+        )
     if request.data or request.volumes:
         raise UsageError(
             "a Solo5 guest has no file system and would take a partition of this image for nothing",
@@ -40,9 +54,14 @@ def deliver(request: Request) -> Delivery:
     if request.config is not None:
         refuse(request.config, _CANNOT)
         text = " ".join(filter(None, (text, arguments_of(request.config))))
-    notes = [_BOOT_DISK]
-    for kind, what in (("block", "virtio disks, beside the one it boots from"), ("net", "virtio network cards")):
-        names = ", ".join(device.name for device in request.kernel.devices if device.kind == kind)
-        if names:
-            notes.append(f"its manifest asks for {kind} devices ({names}): give it that many {what}, in this order")
-    return Delivery(cmdline=command_line(request, text), notes=tuple(notes))
+    return Delivery(cmdline=command_line(request, text), notes=(_BOOT_DISK, _wanted(request.kernel.devices)))
+
+
+def _wanted(devices: Sequence[Device]) -> str:
+    if not devices:
+        return "its manifest asks for no devices: give it no virtio disk and no virtio network card"
+    return f"its manifest asks for {_listed(devices)}: give it these virtio devices, in this order, and no others"
+
+
+def _listed(devices: Sequence[Device]) -> str:
+    return ", ".join(f"{device.kind} {device.name}" for device in devices)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rumpbundle.kernels import traces
 from rumpbundle.kernels.anatomy import Anatomy
 from rumpbundle.kernels.kinds import Family
+from rumpbundle.kernels.notes import Device
 
 _LINUX_RELEASE = re.compile(r"\d+\.\d+.* #\d+")
 """How every Linux kernel signs itself; what only borrows its boot protocol (memtest86+, iPXE) does not."""
@@ -29,6 +30,15 @@ class Origin:
         family = _family(anatomy, marks)
         drivers = _drivers(anatomy, family)
         return cls(family, _target(anatomy, family, drivers), drivers, marks)
+
+
+def undriven(anatomy: Anatomy) -> tuple[Device, ...]:
+    """Return the devices a Solo5 unikernel's manifest asks for though its own virtio binding cannot drive them."""
+    first = {device.kind: device for device in reversed(anatomy.devices)}
+    further = tuple(device for device in anatomy.devices if device is not first[device.kind])
+    if anatomy.solo5 != "virtio" or not further:
+        return ()
+    return further if traces.search(anatomy.view, anatomy.elf, [traces.SOLO5_SINGLE]) else ()
 
 
 def _marks(anatomy: Anatomy) -> frozenset[bytes]:

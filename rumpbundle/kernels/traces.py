@@ -20,6 +20,9 @@ UNIKRAFT = b"Unikraft"
 XEN = b"Xen version %d"
 GNU_MACH = b"GNU Mach "
 INVADERS = b"  YOU  LOSE"
+SOLO5_SINGLE = b": not configured\n"
+"""What Solo5's virtio binding says of every block and network device after the first of a kind, in the versions that
+drive but one each (bindings/virtio/pci.c until its pull request 581)."""
 MARKS = (RUMPRUN, RUMPRUN_HW, UNIKRAFT, XEN, GNU_MACH, INVADERS)
 """What tells families, and kernels with known troubles, apart."""
 

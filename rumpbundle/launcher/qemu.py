@@ -138,7 +138,6 @@ def machine_for(request: Request, *, uefi: tuple[str, str] | None = None) -> Mac
     bus = facts.buses[_bus(request, guest, facts.buses)]
     types = sorted(facts.machines, key=lambda name: facts.machines[name].firmware.index(str(firmware)))
     type_ = bus.machine or types[0]
-    wants_network = bool(request.publish) or not any(arg in ("-nic", "-netdev", "-net") for arg in request.args)
     return Machine(
         type=type_,
         accel=request.accel,
@@ -149,7 +148,7 @@ def machine_for(request: Request, *, uefi: tuple[str, str] | None = None) -> Mac
         disk=request.disk,
         attach=bus.device,
         further=request.further,
-        card=facts.cards[_card(request, guest, facts.cards)] if wants_network else None,
+        card=facts.cards[_card(request, guest, facts.cards)] if _wants_network(request) else None,
         publish=request.publish,
         exit_port=DEBUG_EXIT.get(request.family, 0xF4),
         gdb=request.gdb,
@@ -167,6 +166,21 @@ def _bus(request: Request, guest: knowledge.Guest, buses: Mapping[str, knowledge
         return found[0]
     wanted = [name for name in guest.launch.buses if name in buses]
     return next((name for name in wanted if name in request.drivers), wanted[0])
+
+
+def _asked_for(request: Request, kind: str) -> tuple[str, ...] | None:
+    """Return the names of the devices of *kind* the guest's manifest asks for; None if it has none that we know."""
+    if request.family is not Family.SOLO5 or request.bundle is None:
+        return None
+    return tuple(device.name for device in request.bundle.kernel.devices if device.kind == kind)
+
+
+def _wants_network(request: Request) -> bool:
+    if _asked_for(request, "net") == ():
+        if request.publish:
+            raise UsageError("its manifest asks for no network device a port could lead to", where="--publish")
+        return False  # Solo5 stops at a device its manifest does not name
+    return bool(request.publish) or not any(arg in ("-nic", "-netdev", "-net") for arg in request.args)
 
 
 def _card(request: Request, guest: knowledge.Guest, cards: Mapping[str, str]) -> str:
@@ -262,6 +276,11 @@ class _Qemu:
     def plan(self, request: Request) -> QemuPlan:
         machine = machine_for(request, uefi=find_uefi() if request.firmware is Firmware.UEFI else None)
         notes = []
+        if (disks := _asked_for(request, "block")) and not request.args:
+            notes.append(
+                f"its manifest asks for block devices ({', '.join(disks)}) and will find none: bundle it, then rumpbundle "
+                f"run IMAGE --boot qemu --volume DIR:/{disks[0]}; or -- -drive if=virtio,format=raw,file=DISK"
+            )
         if request.gdb is not None:
             notes.append(f"the guest waits for a debugger: gdb -ex 'target remote 127.0.0.1:{request.gdb}'")
         return QemuPlan(

@@ -14,7 +14,7 @@ from support.tools import require
 
 from rumpbundle.config import Block, Config, Network, Program
 from rumpbundle.content import Content
-from rumpbundle.errors import ConfigError, RumpbundleError, UsageError
+from rumpbundle.errors import ConfigError, KernelError, RumpbundleError, UsageError
 from rumpbundle.guests import Data, Request, Writable, deliver
 from rumpbundle.kernels.notes import Device
 from rumpbundle.payload import Module
@@ -129,8 +129,11 @@ def test_solo5_says_what_its_manifest_asks_for():
     kernel = dataclasses.replace(wanted.kernel, devices=devices)
     notes = deliver(dataclasses.replace(wanted, kernel=kernel)).notes
     assert "never virtio" in notes[0]
-    assert "block devices (storage, log)" in notes[1]
-    assert "net devices (service)" in notes[2]
+    assert "block storage, net service, block log: give it these virtio devices, in this order" in notes[1]
+    assert "asks for no devices: give it no virtio disk" in deliver(wanted).notes[1]
+    alone = dataclasses.replace(kernel, undriven=devices[2:])
+    with pytest.raises(KernelError, match=r"asks for block storage, .* drives one block and one network device"):
+        deliver(dataclasses.replace(wanted, kernel=alone))
 
 
 def test_linux_gets_data_as_its_last_initrd():
