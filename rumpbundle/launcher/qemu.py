@@ -278,8 +278,9 @@ class _Qemu:
         notes = []
         if (disks := _asked_for(request, "block")) and not request.args:
             notes.append(
-                f"its manifest asks for block devices ({', '.join(disks)}) and will find none: bundle it, then rumpbundle "
-                f"run IMAGE --boot qemu --volume DIR:/{disks[0]}; or -- -drive if=virtio,format=raw,file=DISK"
+                f"its manifest asks for block devices ({', '.join(disks)}) and will find none: bundle it, then "
+                f"rumpbundle run IMAGE --boot qemu --volume DIR:/{disks[0]}, "
+                "or add -- -drive if=virtio,format=raw,file=DISK"
             )
         if request.gdb is not None:
             notes.append(f"the guest waits for a debugger: gdb -ex 'target remote 127.0.0.1:{request.gdb}'")
