@@ -119,7 +119,12 @@ def test_the_kernel_cannot_be_its_own_output(app, capsys):
     ("argv", "message", "hint"),
     [
         (["iso"], "missing argument 'APP'", "rumpbundle iso --help"),
-        (["isoo", "app.bin"], "no such command 'isoo'", "rumpbundle --help"),
+        (["isoo", "app.bin"], "no such command 'isoo'", "did you mean iso?"),
+        (["app.bin"], "no such command 'app.bin'", "what to make of it comes first, as in: rumpbundle iso app.bin"),
+        (["frobnicate"], "no such command 'frobnicate'", "rumpbundle --help"),
+        (["iso", "app.bin", "-o", "-"],
+         "invalid value for '-o' / '--output': is not written front to back: name a file, not standard output",
+         "rumpbundle iso --help"),
         (["iso", "app.bin", "--siz", "1"], "no such option '--siz'. (Did you mean one of: '--size', '--strict'?)",
          "rumpbundle iso --help"),
         (["iso", "app.bin", "--size", "big"],

@@ -17,7 +17,7 @@ import click
 
 from rumpbundle import __version__
 from rumpbundle import formats as registry  # rumpbundle.cli.formats is a command
-from rumpbundle.errors import Interrupted, RumpbundleError, one_line
+from rumpbundle.errors import Interrupted, RumpbundleError, UsageError, one_line
 
 _COMMANDS = ("boot", "build", "cat", "check", "component", "config", "formats", "inspect", "ls", "run", "volume")
 """Commands that are no formats: modules of this package with a ``command``."""
@@ -39,6 +39,13 @@ class _Commands(click.Group):
             assert isinstance(command, click.Command)
             return command
         return None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        name = args[0]
+        known = self.list_commands(ctx)
+        if name not in known and not name.startswith("-"):
+            raise UsageError(f"no such command {name!r}", hint=_advice(name, known))
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -97,6 +104,17 @@ def _with_boot_command(arguments: list[str]) -> list[str]:
     if boots and (arguments[0].startswith("--boot") or arguments[0] not in known):
         return ["boot", *arguments]
     return arguments
+
+
+def _advice(name: str, known: list[str]) -> str:
+    """Return what to do instead of giving *name* as the command."""
+    import shlex
+    from difflib import get_close_matches
+
+    if os.path.isfile(name):
+        return f"what to make of it comes first, as in: rumpbundle iso {shlex.quote(name)}"
+    near = get_close_matches(name, known, 1)
+    return f"did you mean {near[0]}?" if near else "rumpbundle --help"
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -14,7 +14,7 @@ import click
 from rumpbundle.api import Plan, Recipe, Result, check_targets, default_output, plan, write
 from rumpbundle.cli.guest import GUEST_OPTIONS, GuestCommand, guest_from
 from rumpbundle.cli.render import Terminal
-from rumpbundle.cli.values import Module, Size
+from rumpbundle.cli.values import Module, Output, Size
 from rumpbundle.errors import one_line
 from rumpbundle.formats import Format
 from rumpbundle.layout import DiskLayout
@@ -126,7 +126,7 @@ def format_command(format: Format) -> click.Command:
     run = click.option(
         "-o",
         "--output",
-        type=click.Path(path_type=Path, readable=False),
+        type=Output(),
         help=f"The {kind} to write.  [default: APP's stem + {format.suffix}]",
     )(run)
     run = click.argument("app", type=click.Path(readable=False))(run)

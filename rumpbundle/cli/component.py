@@ -9,6 +9,7 @@ import click
 
 from rumpbundle.cli.bundling import report_options
 from rumpbundle.cli.render import Terminal
+from rumpbundle.cli.values import Output
 from rumpbundle.component import MACHINES, Component, collect, save, split_source
 from rumpbundle.errors import one_line
 from rumpbundle.output import check_free
@@ -16,9 +17,7 @@ from rumpbundle.output import check_free
 
 @click.command("component", short_help="a directory as an object that links into a rumprun unikernel")
 @click.argument("directories", nargs=-1, required=True, metavar="DIR[:PREFIX]...")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, readable=False), required=True, help="The object file to write."
-)
+@click.option("-o", "--output", type=Output(), required=True, help="The object file to write.")
 @click.option(
     "--machine",
     type=click.Choice(sorted(MACHINES)),

@@ -28,6 +28,18 @@ class Size(click.ParamType[int]):
         return int(match[1]) * _UNITS[match[2].upper()]
 
 
+class Output(click.Path):
+    """The name of what to write; not ``-``, which people mean as standard output."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, readable=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "-":
+            self.fail("is not written front to back: name a file, not standard output", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class Module(click.ParamType[ModuleFile]):
     """``FILE[:TEXT]``: a boot module and its command line. A file whose name holds a colon wins over the split."""
 

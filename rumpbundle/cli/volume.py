@@ -12,7 +12,7 @@ import click
 from rumpbundle import host, tree, volume
 from rumpbundle.cli.bundling import report_options
 from rumpbundle.cli.render import Terminal
-from rumpbundle.cli.values import Size
+from rumpbundle.cli.values import Output, Size
 from rumpbundle.errors import UsageError
 from rumpbundle.output import check_free
 from rumpbundle.payload import HEAD_ROOM
@@ -24,7 +24,7 @@ from rumpbundle.payload import HEAD_ROOM
     "-o",
     "--output",
     metavar="OUT",
-    type=click.Path(path_type=Path, readable=False),
+    type=Output(),
     required=True,
     help="The image to write.",
 )
