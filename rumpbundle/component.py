@@ -92,11 +92,9 @@ class Component:
 
 
 def split_source(text: str) -> tuple[str, str]:
-    """Return the directory and the guest's path of ``DIR`` or ``DIR:PREFIX`` (a PREFIX begins with ``/``)."""
-    directory, colon, prefix = text.rpartition(":")
-    if not colon or not prefix.startswith("/"):
-        return text, "/"
-    return directory, prefix
+    """Return the directory and the guest's path of ``DIR`` or ``DIR:PREFIX``; the last ``:/`` begins a PREFIX."""
+    directory, found, prefix = text.rpartition(":/")
+    return (directory, f"/{prefix}") if found else (text, "/")
 
 
 def collect(
@@ -121,7 +119,7 @@ def collect(
         above = _prefix_parts(prefix)
         for depth in range(1, len(above) + 1):
             directories.add("/" + "/".join(above[:depth]))
-        top = scan(path)
+        top = _scanned(os.fspath(path))
         _Gathering(os.fspath(path), top, follow, directories, files, report).add(
             top, (), "".join(f"/{part}" for part in above), 0
         )
@@ -130,12 +128,22 @@ def collect(
         tuple(sorted(files.items(), key=lambda item: os.fsencode(item[0]))),
     )
     _check(component, replace_base=replace_base)
-    taken = f"{len(files)} files take {shown_size(component.memory)} of the guest's memory"
+    files_take = "1 file takes" if len(files) == 1 else f"{len(files)} files take"
+    taken = f"{files_take} {shown_size(component.memory)} of the guest's memory"
     if component.memory > MIB:
         report(Warned(f"{taken}; for more than 1 MiB a data file system (--data) is the better place"))
     else:
         report(Note(taken))
     return component
+
+
+def _scanned(path: str) -> Directory:
+    try:
+        return scan(path)
+    except InputError as error:
+        if ":" in path and error.where == path:
+            error.hint = "a PREFIX begins with a slash: DIR:/PREFIX"
+        raise
 
 
 def _prefix_parts(prefix: str) -> list[str]:

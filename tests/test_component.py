@@ -266,7 +266,7 @@ def test_more_than_a_mebibyte_of_guest_memory_is_a_warning(tmp_path):
     assert [type(event) for event in said] == [Warned]
     (tmp_path / "t/a").write_bytes(b"123")
     component.collect([(tmp_path / "t", "/")], report=said.append)
-    assert said[1] == Note("1 files take 19 bytes of the guest's memory")
+    assert said[1] == Note("1 file takes 19 bytes of the guest's memory")
 
 
 def test_what_the_guest_would_panic_on_is_refused(tree, tmp_path):
@@ -347,10 +347,33 @@ def test_links_to_directories_that_multiply_are_bounded(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("d", ("d", "/")), ("d:/x", ("d", "/x")), ("a:b", ("a:b", "/")), ("a:b:/c", ("a:b", "/c")), ("/d", ("/d", "/"))],
+    [
+        ("d", ("d", "/")),
+        ("d:/x", ("d", "/x")),
+        ("a:b", ("a:b", "/")),
+        ("a:b:/c", ("a:b", "/c")),
+        ("/d", ("/d", "/")),
+        ("d e:/x y", ("d e", "/x y")),
+        ("d:/x:y", ("d", "/x:y")),
+        ("a:/b:/", ("a:/b", "/")),
+        ("d:", ("d:", "/")),
+    ],
 )
 def test_a_source_is_a_directory_and_perhaps_a_prefix(text, expected):
     assert component.split_source(text) == expected
+
+
+def test_a_relative_prefix_is_explained(tree):
+    with pytest.raises(InputError, match="cannot be read") as caught:
+        component.collect([component.split_source(f"{tree}:data")])
+    assert caught.value.hint == "a PREFIX begins with a slash: DIR:/PREFIX"
+
+
+def test_directories_with_colons_and_blanks_are_found(tmp_path):
+    (tmp_path / "a:" / "b c").mkdir(parents=True)
+    (tmp_path / "a:" / "b c" / "f").write_text("x")
+    made = component.collect([component.split_source(f"{tmp_path}/a:/b c:/p:q")])
+    assert [path for path, _ in made.files] == ["/p:q/f"]
 
 
 @pytest.mark.parametrize("prefix", ["x", "/a/../b", "/./a", "", "/a\0b"])
