@@ -46,13 +46,20 @@ def main() -> int:
         script = shlex.join([sys.executable, __file__, arguments.target, "--child", str(command)])
         command.write_text(f'#!/bin/sh\nexec {script} "$@"\n')
         command.chmod(0o755)
-        limits = ["-timeout=30", "-rss_limit_mb=2048", "-max_len=4096", "-len_control=0"]
+        words = Path(directory) / "words"
+        words.write_text("".join(f'"{_escaped(word)}"\n' for word in targets.WORDS.get(arguments.target, ())))
+        limits = [f"-dict={words}", "-timeout=30", "-rss_limit_mb=2048", "-max_len=4096", "-len_control=0"]
         status = subprocess.call([command, f"-max_total_time={arguments.seconds}", *limits, str(work)])
         subprocess.call([command, "-merge=1", *limits, str(least), str(work)])
         found = [path.read_bytes() for path in least.iterdir()]
     kept.parent.mkdir(exist_ok=True)
     kept.write_text(targets.pack(targets.limited([*found, *targets.STARTS[arguments.target]], MOST)))
     return status
+
+
+def _escaped(word: str) -> str:
+    """Return *word* as libFuzzer's dictionaries write it."""
+    return "".join(f"\\x{byte:02x}" for byte in word.encode())
 
 
 def _child(target: str, options: list[str]) -> int:

@@ -19,7 +19,7 @@ from itertools import accumulate
 from pathlib import Path
 from xml.etree import ElementTree
 
-from support import disks, stub, synthetic
+from support import disks, rumprun, stub, synthetic
 
 from rumpbundle import config, guests, hybrid
 from rumpbundle.content import Content
@@ -107,20 +107,53 @@ def kernels(data: bytes) -> None:
 # -- configurations ----------------------------------------------------------------------------------------
 
 
+def _kernel(family: Family, target: str = "", drivers: str = "") -> Unikernel:
+    return Unikernel(
+        name="app.bin", content=Content(()), family=family, protocols=(Protocol.MULTIBOOT,),
+        target=target, drivers=frozenset(drivers.split()),
+    )  # fmt: skip
+
+
+RUMPRUN = _kernel(Family.RUMPRUN, "hw_generic", "virtio-blk virtio-scsi usb virtio-net e1000")
+KERNELS = (
+    *(_kernel(family) for family in Family),
+    _kernel(Family.RUMPRUN, "hw_virtio", "virtio-blk virtio-net"),
+    _kernel(Family.RUMPRUN, "xen_pv", "xen-blk xen-net"),
+)
+
+
 def configs(data: bytes) -> None:
+    """Read *data* as a configuration and as an option; one that begins with a blank is bundled with directories."""
+    with contextlib.suppress(RumpbundleError, UnicodeDecodeError):
+        config.network(data.decode())
     try:
         parsed = config.parse(data, "cfg.json")
     except RumpbundleError:
         return
     assert config.parse(config.clean_text(parsed).encode(), "again") == parsed
-    for family in Family:
-        kernel = Unikernel(
-            name="app.bin", content=Content(()), family=family, protocols=(Protocol.MULTIBOOT,),
-            target="hw_generic" if family is Family.RUMPRUN else "",
-        )  # fmt: skip
-        boot = dict.fromkeys(Firmware, Protocol.MULTIBOOT)
+    with contextlib.suppress(RumpbundleError):
+        changed = config.combined(parsed, program="app", env=["A=b"], hostname="h", arguments=["x"])
+        assert config.parse(config.clean_text(changed).encode(), "again") == changed
+    boot = dict.fromkeys(Firmware, Protocol.MULTIBOOT)
+    for kernel in KERNELS:
         with contextlib.suppress(RumpbundleError):
             guests.deliver(guests.Request(kernel=kernel, boot=boot, config=parsed, epoch=0))
+    trees = {}
+    if data.startswith(b" "):
+        trees = {"data": (guests.Data(_tree(), "/data"),), "volumes": (guests.Writable(_tree(), "/db", 256 << 10),)}
+    try:
+        delivery = guests.deliver(guests.Request(kernel=RUMPRUN, boot=boot, config=parsed, epoch=0, **trees))
+    except RumpbundleError:
+        return
+    files = {node.name: node.content.read() for node in delivery.root.children if node.name == "json.cfg"}
+    # What was accepted must arrive: the oracle panics where the guest would.
+    found = rumprun.boot(delivery.cmdline, [module.content.read() for module in delivery.modules], files)
+    assert (found.env, found.hostname) == (parsed.env, parsed.hostname)
+    mounts = {entry.get("mountpoint") for entry in found.blk}
+    assert mounts >= {block.mountpoint for block in parsed.blk}
+    assert mounts >= {each.mount for kind in trees.values() for each in kind}
+    if parsed.rc:
+        assert found.programs == [([program.bin, *program.argv], program.runmode) for program in parsed.rc]
 
 
 # -- images ------------------------------------------------------------------------------------------------
@@ -190,6 +223,16 @@ STARTS: dict[str, tuple[bytes, ...]] = {
     "images": tuple(bytes((number,)) for number in range(10)),
 }
 """Inputs to start from where there is no corpus yet."""
+WORDS: dict[str, tuple[str, ...]] = {
+    "configs": (
+        *("cmdline", "rc", "rc_TESTING", "bin", "argv", "runmode", "env", "hostname", "net", "blk"),
+        *("if", "type", "method", "addr", "mask", "gw", "cloner", "inet", "inet6", "dhcp", "static", "auto"),
+        *("source", "path", "fstype", "mountpoint", "dev", "vnd", "etfs", "kernfs"),
+        *("vioif0", "wm0", "xenif0", "/dev/ld0a", "/dev/sd0e", "xvda", "/data", "/db", "10.0.0.1", "::1", "true"),
+        *('": "', '": [{"', '"}, {"', '": {"', '"], "', "\\u0000", "\\ud800", "A=", "_RUMPRUN_ROOTFSCFG="),
+    )
+}
+"""What a fuzzer would take long to find by itself: the words of the format, for libFuzzer's dictionary."""
 
 
 def pack(inputs: list[bytes]) -> str:
