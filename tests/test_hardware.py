@@ -102,12 +102,21 @@ def test_a_machine_without_the_timer_is_told_by_it(image):
     assert Machine.look(image, *arguments).numbers["timer-changes"] == 0
 
 
-def test_each_network_card_is_what_the_guest_finds(image):
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+def test_each_network_card_is_what_the_guest_finds(image, firmware):
+    """And under UEFI, which sets the machine up in its own way, all buses beside them, in one boot."""
     cards = knowledge.qemu().cards
-    arguments = attached(knowledge.qemu().buses["ahci"])
+    buses = knowledge.qemu().buses
+    arguments = attached(buses["ahci"])
     for name, device in cards.items():
         arguments += ["-netdev", f"user,id={name},restrict=on", "-device", device.format(netdev=name)]
-    machine = Machine.look(image, *arguments)
+    others = ("virtio-blk", "virtio-scsi", "nvme", "usb") if firmware == "uefi" else ()
+    for name in others:
+        arguments += ["-blockdev", f"null-co,read-zeroes=on,node-name={name}"]
+        for device in buses[name].device:
+            arguments += ["-device", device.format(drive=name).replace(",bootindex=0", "")]
+    machine = Machine.look(image, *arguments, firmware=firmware)
+    assert machine.disks() == {"ide", "ahci", *others}
     ids = {device.id for device in machine.devices}
     assert all("virtio-net" in guest.nic.drives for guest in GUESTS)
     assert set(cards) == {"virtio-net", *CARDS}

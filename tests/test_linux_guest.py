@@ -58,10 +58,14 @@ def site(tmp_path_factory) -> Path:
     (top / "sub" / "script").chmod(0o4751)
     os.link(top / "f4097", top / "sub" / "hard")
     (top / "sub" / "link").symlink_to("../f1")
+    (top / "sub" / "far").symlink_to("nowhere/" + "long" * 50)  # too long to stand in an inode
     (top / ("long" * 60)).write_text("long")
     (top / "ümläute").write_text("not ASCII")
     for number in range(20):
         (top / "sub" / "deeper" / f"{number}").write_text(str(number) * number)
+    (top / "large").mkdir()
+    for number in range(30):  # a directory of several blocks
+        (top / "large" / f"{number:03}{'n' * 200}").touch()
     return top
 
 
