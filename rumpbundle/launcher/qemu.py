@@ -249,13 +249,17 @@ class RunningQemu:
         status = self._child.poll()
         if status is not None:
             self._control.listen()
-            return self._control.ending or self._exited(status)
+            told = self._control.ending
+            # From QEMU 9 on, isa-debug-exit is announced as a power-off, too; only it gives another status than 0.
+            if told is not None and (status == 0 or told.reason is not Reason.POWERED_OFF):
+                return told
+            return self._exited(status)
         if quiet >= ASLEEP_AFTER and self._control.asleep():
             return Ending(Reason.HALTED, None, "its processors sleep with interrupts off")
         return None
 
     def _exited(self, status: int) -> Ending:
-        """Explain an end that QEMU did not announce: isa-debug-exit leaves at once with 2 n + 1."""
+        """Explain an end by QEMU's exit status: isa-debug-exit leaves with 2 n + 1."""
         if status == 0:
             return Ending(Reason.STOPPED, None, "by QEMU's user")
         if status < 0 or status % 2 == 0 or (status == 1 and self._complaint):
