@@ -51,9 +51,8 @@ def guest_from(app: str, arguments: dict[str, Any]) -> dict[str, Any]:
     if env or hostname is not None or net or words:
         from rumpbundle.config import combined
 
-        config = combined(
-            config, program=stem(os.path.basename(app)), env=env, hostname=hostname, net=net, arguments=words
-        )
+        program = stem(os.path.normpath(app)) or "app"
+        config = combined(config, program=program, env=env, hostname=hostname, net=net, arguments=words)
     data: tuple[Mounted, ...] = arguments.pop("data")
     volumes: tuple[Mounted, ...] = arguments.pop("volumes")
     return {
