@@ -98,7 +98,7 @@ def launch(
     own, others = _split(more)
     options = options or Options.of(**own)
     recipe = recipe or api.Recipe(app=app, **others)
-    format = _format_for(options)
+    format = format_for(options)
     with contextlib.ExitStack() as stack:
         with api.plan(recipe, formats=[format], bus=_bus(options), report=report) as planned:
             if format.write_kit is not None:
@@ -115,7 +115,7 @@ def launch(
 
 def launch_plan(recipe: api.Recipe, options: Options, *, report: Report = silent) -> Plan:
     """Return what :func:`launch` would do, with a named image instead of the nameless one. Nothing is started."""
-    format = _format_for(options)
+    format = format_for(options)
     with api.plan(recipe, formats=[format], bus=_bus(options), report=report) as planned:
         image = str(api.default_output(recipe.app, format))
         if format.write_kit is not None:
@@ -219,7 +219,7 @@ def _split(keywords: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return {name: value for name, value in keywords.items() if name in known}, others
 
 
-def _format_for(options: Options) -> Format:
+def format_for(options: Options) -> Format:
     """Return the format that is bundled for a backend to boot."""
     backend.find(options.backend)
     return formats.find(backend.KITS.get(options.backend, "raw"))

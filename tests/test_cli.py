@@ -208,3 +208,11 @@ def test_names_that_are_not_utf8_work(app, capfdbinary):
     assert main(["iso", name]) == 0
     assert capfdbinary.readouterr().out == b"k\xff.iso\n"
     assert os.path.exists(os.fsdecode(b"k\xff.iso"))
+
+
+@pytest.mark.parametrize(("backend", "first"), [("qemu", "rumpbundle raw app.bin"), ("xl", "rumpbundle xen app.bin")])
+def test_the_plan_of_a_boot_begins_with_the_bundling(app, capsys, backend, first):
+    status, out, _ = run(
+        capsys, "--boot", backend, app, "--accel=tcg" if backend == "qemu" else "--quiet", "--dry-run"
+    )
+    assert (status, out.splitlines()[0]) == (0, first)

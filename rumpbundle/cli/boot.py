@@ -29,7 +29,8 @@ def command(ctx: click.Context, /, app: str, **arguments: Any) -> None:
     with terminal:
         if session.dry_run:
             plan = dev_launch.launch_plan(recipe, session.options, report=terminal)
-            click.echo(shown(["rumpbundle", "raw", *_bundling_words(ctx), app]))
+            format = dev_launch.format_for(session.options)
+            click.echo(shown(["rumpbundle", format.name, *_bundling_words(ctx), app]))
             show(plan)
             return
         session.follow(
@@ -41,7 +42,7 @@ def command(ctx: click.Context, /, app: str, **arguments: Any) -> None:
 
 
 def _bundling_words(ctx: click.Context) -> list[str]:
-    """Return the options of ``rumpbundle raw`` among the words of the command line, as they were written."""
+    """Return the options that bundle among the words of the command line, as they were written."""
     written, _, _ = ctx.command.make_parser(ctx).parse_args(list(ctx.meta["own"]))
     words: list[str] = []
     for option in click.command()(recipe_options(lambda: None)).params:
