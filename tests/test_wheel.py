@@ -1,0 +1,77 @@
+"""The wheel: it brings GRUB's boot images along, so that it bundles where no GRUB is installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from support import kernels
+from support.tools import require
+
+import rumpbundle
+
+ROOT = Path(rumpbundle.__file__).parents[1]
+SOURCES = ("rumpbundle", "README.md", "LICENSE", "pyproject.toml", "hatch_build.py")
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory):
+    """A function that builds a wheel from a copy of the sources in a place of its own."""
+    require("grub-mkimage")
+
+    def build(name: str) -> Path:
+        place = tmp_path_factory.mktemp(name)
+        for source in SOURCES:
+            copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+            copy(ROOT / source, place / source)
+        subprocess.run(
+            [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "dist"],
+            cwd=place,
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
+        (wheel,) = (place / "dist").iterdir()
+        return wheel
+
+    return build
+
+
+def test_it_bundles_where_no_grub_is_installed(build, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with zipfile.ZipFile(build("wheel")) as wheel:
+        wheel.extractall("installed")
+    assert {"bios.img", "efi.img", "mbr.img", "version"} == {
+        p.name for p in Path("installed/rumpbundle/bootimages").iterdir()
+    }
+    app = shutil.copy(kernels.build("multiboot"), "app.bin")
+    ran = subprocess.run(
+        [sys.executable, "-m", "rumpbundle", "iso", app],
+        env={"PYTHONPATH": "installed", "PATH": "/nonexistent", "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "app.iso\n", "")
+    rumpbundle.bundle(app, "iso", output="checkout.iso")
+    assert Path("app.iso").read_bytes() == Path("checkout.iso").read_bytes()
+
+
+def test_it_holds_what_it_needs_and_nothing_else(build):
+    with zipfile.ZipFile(build("contents")) as wheel:
+        names = {name for name in wheel.namelist() if not name.startswith("rumpbundle/bootimages/")}
+    packaged = {os.path.relpath(name, "rumpbundle") for name in names if name.startswith("rumpbundle/")}
+    kept = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT / "rumpbundle", check=True, capture_output=True, text=True
+    ).stdout
+    assert packaged == set(kept.splitlines())
+    assert {name.split("/")[0] for name in names} == {"rumpbundle", f"rumpbundle-{rumpbundle.__version__}.dist-info"}
+
+
+def test_two_builds_differ_in_no_byte(build):
+    assert build("first").read_bytes() == build("second").read_bytes()
