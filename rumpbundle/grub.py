@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -259,6 +259,10 @@ def check_line(text: str) -> None:
             raise InputError(f"{name} cannot pass through the boot loader", where=repr(text))
 
 
+WORD_LIMIT = 8188
+"""Bytes of a word in quotes; GRUB 2.06 stands still over 8189 and more."""
+WORDS_LIMIT = 9000
+"""Words of a line; GRUB 2.06's parser ends with ``memory exhausted`` short of 10,000."""
 _QUOTED = re.compile(r'"([^"\\\']* [^"\\\']*)"(?= |$)')
 
 
@@ -279,6 +283,22 @@ def _arguments(text: str) -> str:
             position += len(words[-1]) + 1
     hint = "leave it out, or pass it in a module or file, which arrive byte for byte"
     _check_rewritten(" ".join(words), "command line", hint)
+    return _words(words)
+
+
+def _words(words: Sequence[str]) -> str:
+    """Return *words* as arguments in GRUB's script language.
+
+    Raises:
+        InputError: they are more, or one is longer, than GRUB's script reader can take.
+    """
+    longest = max((len(word.encode("utf-8", "surrogateescape")) for word in words), default=0)
+    if longest > WORD_LIMIT or len(words) > WORDS_LIMIT:
+        found = f"{longest} bytes" if longest > WORD_LIMIT else f"{len(words)} words"
+        raise InputError(
+            f"GRUB reads at most {WORDS_LIMIT} words of at most {WORD_LIMIT} bytes on a line, this has {found}",
+            hint="pass it in a module or file",
+        )
     return "".join(f" {quote(word)}" for word in words)
 
 
@@ -302,4 +322,4 @@ def _chainloader_arguments(text: str) -> str:
             where=repr(text),
             hint="leave it out, or pass it in a file",
         )
-    return "".join(f" {quote(word)}" for word in text.split(" ")) if text else ""
+    return _words(text.split(" ")) if text else ""

@@ -17,6 +17,7 @@ from support.tools import output_of
 
 from rumpbundle import api, cpio, tree
 from rumpbundle.config import Config, Network, Program
+from rumpbundle.grub import WORD_LIMIT, WORDS_LIMIT
 from rumpbundle.guests import Data, Writable
 from rumpbundle.guests.rumprun.dialect import dialect
 from rumpbundle.unikernel import Family, Unikernel
@@ -91,6 +92,26 @@ def test_solo5_by_command_line(family, firmware, tmp_path):
     config = Config(rc=(Program(bin="app", argv=("--ipv4=10.0.0.2/24", WORD, LINE)),))
     report, _ = booted(tmp_path, firmware=firmware, config=config)
     assert report.cmdline.decode() == f'multiboot --ipv4=10.0.0.2/24 {WORD} "{LINE}"'
+
+
+@pytest.mark.parametrize(
+    ("length", "firmware"), [(4093, "bios"), (4094, "bios"), (4095, "bios"), (8191, "bios"), (8191, "uefi")]
+)
+def test_solo5_up_to_its_limit(family, length, firmware, tmp_path):
+    family(Family.SOLO5, target="virtio")
+    words = [WORD] * 40
+    words.append("x" * (length - len(" ".join(words)) - 1))
+    report, _ = booted(tmp_path, firmware=firmware, config=Config(rc=(Program(bin="app", argv=tuple(words)),)))
+    assert report.cmdline.decode() == " ".join(["multiboot", *words])
+
+
+@pytest.mark.parametrize("size", [1, WORD_LIMIT])
+def test_unikraft_up_to_what_grub_reads(family, size, tmp_path):
+    """Up to 64 KiB, which only many words can fill."""
+    family(Family.UNIKRAFT)
+    words = ["x" * size] * min(WORDS_LIMIT - 2, 65536 // (size + 1))
+    report, _ = booted(tmp_path, config=Config(rc=(Program(bin="app", argv=tuple(words)),)))
+    assert report.cmdline.decode() == " ".join(["multiboot --", *words])
 
 
 def test_unikraft_by_command_line(family, tmp_path):

@@ -117,6 +117,23 @@ def test_what_grub_would_rewrite_is_refused(character):
     assert "module" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("protocol", "text", "found"),
+    [
+        (Protocol.MULTIBOOT, "a " + "x" * 8189, "8189 bytes"),
+        (Protocol.MULTIBOOT, "é" * 4095, "8190 bytes"),
+        (Protocol.MULTIBOOT, f'"{"x " * 4095}"', "8190 bytes"),
+        (Protocol.MULTIBOOT, "x " * 9000, "9001 words"),
+        (Protocol.EFI, "x" * 8189, "8189 bytes"),
+        (Protocol.EFI, "x " * 9000, "9001 words"),
+    ],
+)
+def test_what_grub_would_stand_still_over_is_refused(protocol, text, found):
+    with pytest.raises(InputError, match=found):
+        grub.config(menu(boot={Firmware.UEFI: protocol}, cmdline=text))
+    grub.config(menu(cmdline=f"{'x' * 8188} {'x ' * 8990}"))
+
+
 @pytest.mark.parametrize("character", ["\n", "\r", "\0"])
 @pytest.mark.parametrize("field", ["cmdline", "kernel"])
 def test_what_no_line_can_hold_is_refused(character, field):

@@ -15,6 +15,9 @@ from rumpbundle.errors import KernelError, UsageError
 from rumpbundle.guests import Delivery, Request, arguments_of, command_line, refuse
 from rumpbundle.unikernel import Device
 
+CMDLINE_LIMIT = 8191
+"""Bytes of command line it keeps, without the first word; it cuts off what is longer (bindings/virtio/platform.c)."""
+
 _CANNOT = {
     "env": "a Solo5 guest has no environment; pass it as an argument (--arg)",
     "hostname": "a Solo5 guest has no host name; pass it as an argument (--arg)",
@@ -54,6 +57,8 @@ def deliver(request: Request) -> Delivery:
     if request.config is not None:
         refuse(request.config, _CANNOT)
         text = " ".join(filter(None, (text, arguments_of(request.config))))
+    if len(text.encode("utf-8", "surrogateescape")) > CMDLINE_LIMIT:
+        raise UsageError(f"a Solo5 guest cuts its command line off after {CMDLINE_LIMIT} bytes", where="--cmdline")
     return Delivery(cmdline=command_line(request, text), notes=(_BOOT_DISK, _wanted(request.kernel.devices)))
 
 

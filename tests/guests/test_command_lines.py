@@ -113,6 +113,12 @@ def test_linux_cuts_its_command_line():
         deliver(request(Family.LINUX, cmdline="x" * 2048))
 
 
+def test_solo5_cuts_its_command_line():
+    assert deliver(request(Family.SOLO5, cmdline="x" * 8191)).cmdline == "app.bin " + "x" * 8191
+    with pytest.raises(UsageError, match="after 8191 bytes"):
+        deliver(request(Family.SOLO5, runs("x" * 8192)))
+
+
 @pytest.mark.parametrize("family", [Family.SOLO5, Family.UNIKRAFT])
 def test_guests_without_a_file_system_of_ours(family):
     for changes in ({"data": (Data(TREE, "/d"),)}, {"volumes": (Writable(TREE, "/d"),)}):
