@@ -39,6 +39,7 @@ from rumpbundle.unikernel import Family, Firmware
 from rumpbundle.xl import CONFIG_MAX
 
 if TYPE_CHECKING:
+    from rumpbundle.launcher.image import Image
     from rumpbundle.launcher.session import Guest, Sink
 
 
@@ -143,11 +144,13 @@ def run(
     """
     options = options or Options.of(**more)
     with contextlib.ExitStack() as stack:
-        request = _request_of(image, options, stack)
+        named = options.backend in backend.KITS
+        request = _request_of_copy(image, options, stack) if named else _request_of(image, options, stack)
         if disks:
             from rumpbundle.launcher.attached import attached
 
-            request = replace(request, further=attached(disks, stack))
+            directory = str(_temporary_directory(stack)) if named else None
+            request = replace(request, further=attached(disks, stack, directory))
         return _started(request, options, sinks, report, stack)
 
 
@@ -159,9 +162,6 @@ def run_plan(
     report: Report = silent,
 ) -> Plan:
     """Return what :func:`run` would do, with names for the *disks*. Nothing is started."""
-    if options.backend in backend.KITS:
-        # What is shown names the kit itself, not a copy that will be gone.
-        options = replace(options, persist=True)
     with contextlib.ExitStack() as stack:
         request = _request_of(image, options, stack)
         if request.disk is not None and request.disk.fd is not None:
@@ -170,7 +170,15 @@ def run_plan(
             from rumpbundle.launcher.attached import named
 
             request = replace(request, further=named(disks))
-        return _planned(request, options, report)
+        if options.backend not in backend.KITS or options.persist or request.disk is None:
+            # Of a kit, what is shown names itself, not a copy that will be gone.
+            return _planned(request, options, report)
+        from rumpbundle.launcher.qemu import unpacking
+
+        copy = f"{request.name}.copy"
+        plan = _planned(replace(request, disk=Disk(path=copy, persist=True)), options, report)
+        make, remove = unpacking(request.disk, copy), ("rm", copy)
+        return replace(plan, commands=(tools.shown(make), *plan.commands, tools.shown(remove)))
 
 
 def follow(guest: Guest, *, expect: str | None = None, timeout: float | None = None) -> Ending | None:
@@ -259,11 +267,31 @@ def _request_for(planned: api.Plan, options: Options, *, disk: Disk | None = Non
 
 def _request_of(path: str | os.PathLike[str], options: Options, stack: contextlib.ExitStack) -> Request:
     """Return the request to boot the finished image at *path*; what it needs lives as long as *stack*."""
-    if options.backend in backend.KITS:
-        return _request_of_kit(path, options, stack)
     from rumpbundle.launcher.image import opened
 
-    image = stack.enter_context(opened(path, persist=options.persist))
+    if options.backend in backend.KITS and _is_kit(path):
+        return _request_of_kit(path, options)
+    return _request_of_image(path, stack.enter_context(opened(path, persist=options.persist)), options)
+
+
+def _request_of_copy(path: str | os.PathLike[str], options: Options, stack: contextlib.ExitStack) -> Request:
+    """Return the request to boot a copy of the image at *path*, so that its own bytes are not changed.
+
+    For a hypervisor that cannot forget by itself what a guest writes.
+    """
+    from rumpbundle.launcher.image import unpacked
+
+    if options.persist:
+        return _request_of(path, options, stack)
+    directory = _temporary_directory(stack)
+    with disk_errors():
+        if _is_kit(path):
+            copy = shutil.copytree(path, directory / "kit")
+            return replace(_request_of_kit(path, options), kit=str(copy))
+        return _request_of_image(path, unpacked(path, str(directory / "disk.raw")), options)
+
+
+def _request_of_image(path: str | os.PathLike[str], image: Image, options: Options) -> Request:
     family, boot = image.manifest.get("family"), image.manifest.get("boot")
     bios = not isinstance(boot, dict) or not boot or Firmware.BIOS in boot
     return Request(
@@ -275,18 +303,16 @@ def _request_of(path: str | os.PathLike[str], options: Options, stack: contextli
     )
 
 
-def _request_of_kit(path: str | os.PathLike[str], options: Options, stack: contextlib.ExitStack) -> Request:
-    """Return the request to boot the kit at *path*: a copy of it, unless the guest's writes shall persist."""
-    kit = Path(os.fspath(path))
-    if not (kit / "xl.cfg").is_file():
-        raise UsageError("is no directory with an xl.cfg", where=path, hint="make one: rumpbundle xen APP")
+def _is_kit(path: str | os.PathLike[str]) -> bool:
+    return (Path(path) / "xl.cfg").is_file()
+
+
+def _request_of_kit(path: str | os.PathLike[str], options: Options) -> Request:
+    kit = Path(path)
     config = b""
     if (kit / "cfg.json").exists():
         file = InputFile(kit / "cfg.json")
         config = file.read(0, min(file.size, CONFIG_MAX + 1))
-    if not options.persist:
-        with disk_errors():
-            kit = shutil.copytree(kit, _temporary_directory(stack) / "kit")
     name = os.path.basename(os.path.abspath(path)).removesuffix(".xen")
     return Request(name=_hypervisor_name(name), config=config, kit=str(kit), **_chosen(options))
 

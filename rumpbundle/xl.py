@@ -77,9 +77,13 @@ class Kind(StrEnum):
     HVM = "hvm"
 
 
+DISK_FORMATS = ("raw", "qcow2", "vhd")
+"""The formats of a disk that xl takes and we write (xl-disk-configuration(5)); dom0's QEMU reads all but raw."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
-    """A raw file as a block device of the domain."""
+    """A file as a block device of the domain."""
 
     path: str
     """As the toolstack finds it: absolute, or relative to where ``xl create`` runs."""
@@ -87,8 +91,12 @@ class Disk:
     """``xvda``, ``hda``, ``sda``… (``vda`` parses and then fails)."""
     writable: bool = True
     """A rumprun refuses a read-only one (``etfs register for "xvda" failed: 1``)."""
+    format: str = "raw"
+    """One of :data:`DISK_FORMATS`."""
 
     def __post_init__(self) -> None:
+        if self.format not in DISK_FORMATS:
+            raise UsageError(f"xl takes {', '.join(DISK_FORMATS)} disks, this is {self.format}", where=self.path)
         _check_text(self.path, "disk")
         if not self.path:
             raise InputError("the path of a disk is empty")
@@ -106,7 +114,7 @@ class Disk:
 
     def spec(self) -> str:
         """Return it as xl's disk specification; ``target=`` comes last because it swallows all that follows."""
-        return f"format=raw, vdev={self.vdev}, access={'rw' if self.writable else 'ro'}, target={self.path}"
+        return f"format={self.format}, vdev={self.vdev}, access={'rw' if self.writable else 'ro'}, target={self.path}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,11 +12,12 @@ import pytest
 from support import kernels
 
 import rumpbundle
-from rumpbundle import dev_launch, xl
+from rumpbundle import dev_launch, images, tree, xl
 from rumpbundle.api import Recipe
 from rumpbundle.config import Config, Program
 from rumpbundle.dev_launch import Options
-from rumpbundle.errors import GuestError, ToolError, UsageError
+from rumpbundle.errors import GuestError, InputError, ToolError, UsageError
+from rumpbundle.guests import Data, Writable
 from rumpbundle.launcher.backend import Reason
 
 FAKE_XL = r"""#!/bin/sh
@@ -26,12 +28,10 @@ create) [ -e xl.cfg ] && cp xl.cfg $state/cfg && cp kernel $state/kernel && touc
 domid) [ -e $state/domain ] && cat $state/number ;;
 unpause) touch $state/running ;;
 console)
-    exec 9</dev/ptmx  # what shows that a console has attached
-    readlink /proc/$$/fd/9 >/dev/null
     until [ -e $state/running ]; do sleep 0.05; done
     cat $state/says
     [ -e $state/hangs ] && exec sleep 60
-    exec sleep 3 ;;
+    exec sleep 1 ;;
 list)
     [ -e $state/domain ] || exit 1
     echo "Name ID Mem VCPUs State Time(s) UUID Reason-Code Security Label"
@@ -58,6 +58,8 @@ def toolstack(tmp_path, monkeypatch):
     for name, text in (("number", "7\n"), ("says", "hello\n"), ("reason", "0\n"), ("calls", "")):
         (state / name).write_text(text)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    # This console never opens the terminal that tells a real one has attached.
+    monkeypatch.setattr("rumpbundle.launcher.xl.ATTACH", 0.1)
     return state
 
 
@@ -187,10 +189,129 @@ def test_what_means_nothing_to_xen_is_refused(toolstack, option, value):
     assert calls(toolstack) == []
 
 
-def test_misspelt_settings_and_other_images_are_refused(toolstack, tmp_path):
+def test_misspelt_settings_are_refused(toolstack):
     with pytest.raises(UsageError, match="would ignore 'vcpu'"):
         launch(args=["vcpu=2"])
-    (tmp_path / "disk.raw").write_bytes(bytes(512))
-    with pytest.raises(UsageError, match="no directory with an"):
-        dev_launch.run(tmp_path / "disk.raw", backend="xl")
     assert calls(toolstack) == []
+
+
+# --- finished images ---
+
+
+def settings(toolstack):
+    """Return the settings the first ``xl create`` was given, which is to read no file."""
+    made = calls(toolstack)[0]
+    assert made[:4] == ("xl", "create", "-p", "/dev/null")
+    return dict(argument.split("=", 1) for argument in made[4:])
+
+
+def disks(toolstack):
+    """Return the disks it was given: each as what its specification says."""
+    specs = json.loads(settings(toolstack)["disk"])
+    return [dict(part.strip().split("=", 1) for part in spec.split(",")) for spec in specs]
+
+
+def begin(image):
+    """Return the first 2 MiB of the disk in *image*."""
+    with images.open_disk(image) as disk:
+        return disk.read(0, min(disk.size, 2 << 20))
+
+
+@pytest.fixture
+def kept(toolstack):
+    """A toolstack that keeps the begin of the first disk, and then writes to it as a guest would."""
+    script = r"""create) path=$(printf '%s\n' "$@" | sed -n 's/.*target=\([^"]*\)".*/\1/p')
+    head -c 2M "$path" >$state/disk
+    ls "${path%/*}" >$state/beside
+    printf written | dd of="$path" conv=notrunc status=none
+    touch $state/domain ;;
+"""
+    text = (toolstack.parent / "bin" / "xl").read_text().replace("@STATE@", str(toolstack))
+    (toolstack.parent / "bin" / "xl").write_text(text.replace("create) [", f"{script}never) [", 1))
+    return toolstack
+
+
+@pytest.mark.parametrize("format", ["raw", "iso", "vmdk", "vdi", "qcow2", "vhd", "vhdx", "ova", "gce", "azure"])
+def test_a_copy_of_a_finished_image_boots(kept, tmp_path, format):
+    built = rumpbundle.bundle(kernels.build("multiboot"), format, output=tmp_path / "image", name="app")
+    image = built.paths[0]
+    before = image.read_bytes() if image.is_file() else None
+    expected = begin(image)
+    with dev_launch.run(image, backend="xl", memory=64 << 20, args=["vcpus=2"]) as guest:
+        guest.expect("hello", timeout=20)
+    assert (kept / "disk").read_bytes() == expected
+    assert before is None or image.read_bytes() == before
+    (disk,) = disks(kept)
+    assert (disk["format"], disk["vdev"], disk["access"]) == ("raw", "xvda", "rw")
+    assert not os.path.exists(disk["target"])
+    asked = settings(kept)
+    assert (asked["type"], asked["memory"], asked["firmware"], asked["vcpus"]) == ('"hvm"', "64", '"bios"', "2")
+    assert asked["on_poweroff"] == '"preserve"'
+    assert calls(kept)[-1] == xl.destroy("image")
+
+
+@pytest.mark.parametrize(("format", "xls"), [("raw", "raw"), ("iso", "raw"), ("qcow2", "qcow2"), ("vhd", "vhd")])
+def test_a_guest_may_write_to_what_xl_takes(kept, tmp_path, format, xls):
+    image = tmp_path / f"app.{format}"
+    rumpbundle.bundle(kernels.build("multiboot"), format, output=image, firmware="uefi")
+    with dev_launch.run(image, backend="xl", persist=True) as guest:
+        guest.expect("hello", timeout=20)
+    assert disks(kept) == [{"format": xls, "vdev": "xvda", "access": "rw", "target": str(image)}]
+    assert settings(kept)["firmware"] == '"uefi"'
+    assert image.read_bytes().startswith(b"written")
+
+
+@pytest.mark.parametrize("format", ["vmdk", "vdi", "vhdx", "azure"])
+def test_what_xl_does_not_take_is_not_written_to(toolstack, tmp_path, format, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rumpbundle.bundle(kernels.build("multiboot"), format, output="app.image")
+    with pytest.raises(UsageError, match="cannot let a guest write") as caught:
+        dev_launch.run("app.image", backend="xl", persist=True)
+    assert calls(toolstack) == []
+    _, _, convert = caught.value.hint.partition("convert it: ")
+    subprocess.run(["sh", "-c", convert], check=True)
+    with images.open_disk("app.image") as disk, images.open_disk("disk.raw") as converted:
+        assert disk.read(0, disk.size) == converted.read(0, converted.size)[: disk.size]
+
+
+def test_directories_become_further_disks(kept, tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "page").write_text("page")
+    site = tree.scan(tmp_path / "site")
+    (image,) = rumpbundle.bundle(kernels.build("multiboot"), "raw", output=tmp_path / "app.raw").paths
+    further = [Data(site, "/site"), Writable(site, "/site", 4 << 20)]
+    with dev_launch.run(image, backend="xl", disks=further) as guest:
+        guest.expect("hello", timeout=20)
+    _, *others = disks(kept)
+    assert [(disk["vdev"], os.path.basename(disk["target"])) for disk in others] == [
+        ("xvdb", "site.iso"),
+        ("xvdc", "site_2.ext2"),
+    ]
+    assert (kept / "beside").read_text().split() == ["site.iso", "site_2.ext2"]
+    kit = rumpbundle.bundle(kernels.build("xen-pv"), "xen", output=tmp_path / "kit").paths[0]
+    with pytest.raises(UsageError, match="a kit has its own disks"):
+        dev_launch.run(kit, backend="xl", disks=further)
+
+
+@pytest.mark.parametrize("format", ["raw", "ova", "azure"])
+def test_the_plan_of_an_image_can_be_pasted(kept, tmp_path, monkeypatch, format):
+    monkeypatch.chdir(tmp_path)
+    (image,) = rumpbundle.bundle(kernels.build("multiboot"), format, output="my image").paths[:1]
+    expected = begin(image)
+    before, files = image.read_bytes(), set(os.listdir())
+    plan = dev_launch.run_plan(image, Options(backend="xl"))
+    assert (calls(kept), set(os.listdir())) == ([], files)
+    subprocess.run(["sh", "-e", "-c", "\n".join(plan.commands)], check=True)
+    assert (kept / "disk").read_bytes() == expected
+    assert (image.read_bytes(), set(os.listdir())) == (before, files)
+    assert calls(kept)[-1] == xl.destroy("my_image")
+
+
+def test_the_plan_of_an_image_to_be_written_names_it(toolstack, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rumpbundle.bundle(kernels.build("multiboot"), "qcow2", output="app.qcow2")
+    create, *_ = dev_launch.run_plan("app.qcow2", Options(backend="xl", persist=True)).commands
+    assert "format=qcow2, vdev=xvda, access=rw, target=app.qcow2" in create
+    rumpbundle.bundle(kernels.build("multiboot"), "qcow2", output="an app.qcow2")
+    with pytest.raises(InputError, match="may not survive xl with blanks"):
+        dev_launch.run_plan("an app.qcow2", Options(backend="xl", persist=True))

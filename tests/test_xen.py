@@ -24,7 +24,7 @@ from rumpbundle.api import ModuleFile
 from rumpbundle.config import Config, Program
 from rumpbundle.formats.xen import Options
 from rumpbundle.guests import Writable
-from rumpbundle.launcher.backend import Request
+from rumpbundle.launcher.backend import Disk, Request
 from rumpbundle.launcher.xl import BACKEND, shutdown_reason
 from rumpbundle.tree import Directory
 
@@ -183,6 +183,16 @@ def test_pv_and_pvh_guests_get_what_was_meant(tmp_path):
     assert kernels.Report.parse(results.files["cut.console"]).cmdline == b"x" * 1023
 
 
+def finished(tmp_path, name, format, driver):
+    """Return a finished image, whose format QEMU calls *driver*, as ``run --boot xl --persist`` starts it."""
+    image = f"app.{format}"
+    rumpbundle.bundle(kernels.build("multiboot"), format, output=tmp_path / image, cmdline="halt", firmware="bios")
+    disk = Disk(path=image, format=driver, persist=True)
+    plan = BACKEND.plan(Request(name=name, disk=disk, memory=128 << 20, args=("vga='none'", "vnc=0")))
+    create, console, _ = plan.commands
+    return Guest(name, {image: tmp_path / image}, f"{create}\n{console} </dev/null >/results/{name}.console")
+
+
 def test_hvm_guests_boot_the_disk(tmp_path):
     guests = [
         kit(
@@ -194,11 +204,14 @@ def test_hvm_guests_boot_the_disk(tmp_path):
         )
         for firmware in ("bios", "uefi")
     ]
+    guests.append(finished(tmp_path, "image", "qcow2", "qcow2"))
     files = job(guests)
     script = ""
     for guest in guests:
         console = f"/results/{guest.name}.console"
-        script += f"cd /job/{guest.name}; xl create -n xl.cfg >/results/{guest.name}.json\n({guest.commands}) &\n"
+        parse = next(line for line in guest.commands.splitlines() if line.startswith("xl create -p "))
+        script += f"cd /job/{guest.name}; {parse.replace(' -p ', ' -n ')} >/results/{guest.name}.json\n"
+        script += f"({guest.commands}) &\n"
         script += f"until grep -q 'end of report' {console}; do sleep 1; done; xl destroy {guest.name}; wait\n"
     results = xenhost.run(files | {"run": script.encode()}, hvm=True, memory=900, dom0_memory=400, timeout=150)
     for guest in guests:
@@ -208,9 +221,19 @@ def test_hvm_guests_boot_the_disk(tmp_path):
         device_model = results.files.get(f"xen/qemu-dm-{guest.name}.log", b"")
         assert b"end of report" in console, (results.files["log"] + device_model).decode()
         assert kernels.Report.parse(console).cmdline == b"multiboot halt"
+    assert understood(results, "image")["disks"] == [
+        {"pdev_path": "app.qcow2", "vdev": "xvda", "format": "qcow2", "readwrite": 1}
+    ]
 
 
-BIOS = {"bios": "bios", "uefi": "ovmf"}
+def test_a_host_that_stands_still_is_started_once_more(monkeypatch):
+    monkeypatch.setattr(xenhost, "STILL", 0.5)
+    monkeypatch.setattr(xenhost, "base", lambda hvm: b"no archive, so dom0's Linux stops and says nothing any more")
+    with pytest.raises(xenhost.HostStalled), pytest.warns(UserWarning, match="stalled and is started once more"):
+        xenhost.run({"run": b""}, memory=448, dom0_memory=224, timeout=1)
+
+
+BIOS = {"bios": "bios", "uefi": "ovmf", "image": "bios"}
 """What xl calls them."""
 
 MISUNDERSTOOD = {

@@ -16,8 +16,8 @@ Tree = guests.Data | guests.Writable
 """Data becomes an ISO 9660 file system, what is writable an ext2 one; both are labelled after their mount point."""
 
 
-def attached(trees: Sequence[Tree], stack: contextlib.ExitStack) -> tuple[Disk, ...]:
-    """Return a disk for each of *trees*; they vanish with *stack*.
+def attached(trees: Sequence[Tree], stack: contextlib.ExitStack, directory: str | None = None) -> tuple[Disk, ...]:
+    """Return a disk for each of *trees*: files without a name that vanish with *stack*, or named ones in *directory*.
 
     Raises:
         InputError: a file system cannot express one of them, or a file changed meanwhile.
@@ -25,27 +25,36 @@ def attached(trees: Sequence[Tree], stack: contextlib.ExitStack) -> tuple[Disk, 
     """
     labels: set[str] = set()
     disks = []
-    for tree in trees:
+    for tree, name in zip(trees, _names(trees), strict=True):
         if isinstance(tree, guests.Data):
             made = tree.as_iso9660(labels, host.epoch())
         else:
             made, _ = tree.as_ext2(labels, host.epoch())
-        file = stack.enter_context(tempfile.TemporaryFile(prefix="rumpbundle-"))  # noqa: SIM115 (the stack closes it)
-        fd = file.fileno()
         with disk_errors():
+            if directory is None:
+                fd = stack.enter_context(tempfile.TemporaryFile(prefix="rumpbundle-")).fileno()  # noqa: SIM115 (it does)
+                disks.append(Disk(path=f"/dev/fd/{fd}", fd=fd, persist=True))
+            else:
+                path = os.path.join(directory, name)
+                fd = stack.enter_context(open(path, "xb")).fileno()  # noqa: SIM115
+                disks.append(Disk(path=path, persist=True))
             write_extents(content_extents(made.content, 0, made.label), fd)
             os.ftruncate(fd, round_up(made.content.size, SECTOR))
-        disks.append(Disk(path=f"/dev/fd/{fd}", fd=fd, persist=True))
     return tuple(disks)
 
 
 def named(trees: Sequence[Tree]) -> tuple[Disk, ...]:
     """Return the disks with names in the current directory instead, for commands that are shown."""
-    labels: set[str] = set()
     return tuple(
-        Disk(
-            path=f"{volume.label_for(tree.mount, labels)}.{'iso' if isinstance(tree, guests.Data) else 'ext2'}",
-            persist=isinstance(tree, guests.Writable),
-        )
-        for tree in trees
+        Disk(path=name, persist=isinstance(tree, guests.Writable))
+        for tree, name in zip(trees, _names(trees), strict=True)
     )
+
+
+def _names(trees: Sequence[Tree]) -> list[str]:
+    """Return a file name for each of *trees*: its label and what it is."""
+    labels: set[str] = set()
+    return [
+        f"{volume.label_for(tree.mount, labels)}.{'iso' if isinstance(tree, guests.Data) else 'ext2'}"
+        for tree in trees
+    ]

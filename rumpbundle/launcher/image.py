@@ -68,6 +68,19 @@ def opened(path: str | os.PathLike[str], *, persist: bool) -> Iterator[Image]:
         yield Image(Disk(path=path, format=_QEMU_FORMATS.get(container, container), persist=persist), manifest)
 
 
+def unpacked(path: str | os.PathLike[str], to: str) -> Image:
+    """Write the disk in the image at *path*, of any format, to the new raw file *to*, and return it.
+
+    Raises:
+        InputError: it cannot be read.
+        ImageError: it is damaged.
+        HostError: there is no space for it.
+    """
+    with images.open_disk(path) as disk, open(to, "xb") as file:
+        _copy(disk, file.fileno())
+        return Image(Disk(path=to, persist=True), _manifest(disk))
+
+
 def _check_writable(path: str, persist: bool) -> None:
     if persist:
         raise UsageError(

@@ -107,17 +107,26 @@ def _size(size: int) -> str:
 
 
 def _drive(disk: Disk, name: str) -> str:
-    options = [f"if=none,id={name}", f"format={disk.format}"]
-    if disk.offset or disk.length is not None:
-        # The disk is a part of the file: a second, raw layer cuts it out.
-        options += ["file.driver=raw", f"file.offset={disk.offset}"]
-        options += [] if disk.length is None else [f"file.size={disk.length}"]
-        options += ["file.file.driver=file", f"file.file.filename={quoted(disk.path)}"]
-    else:
-        options += [f"file={quoted(disk.path)}"]
+    options = ["if=none", f"id={name}", f"format={disk.format}", *_source(disk)]
     # A disk of a descriptor is ours alone and vanishes with it, so nothing need be kept from it.
     options += [] if disk.persist or disk.fd is not None else ["snapshot=on"]
     return ",".join(options)
+
+
+def unpacking(disk: Disk, to: str) -> tuple[str, ...]:
+    """Return the command that writes the content of *disk* to the raw file *to*."""
+    options = ",".join([f"driver={disk.format}", *_source(disk, "file.filename")])
+    return ("qemu-img", "convert", "--image-opts", "-O", "raw", options, to)
+
+
+def _source(disk: Disk, file: str = "file") -> list[str]:
+    """Return the options that say where the bytes of *disk* are; a plain file's name is the option *file*."""
+    if disk.offset or disk.length is not None:
+        # The disk is a part of the file: a second, raw layer cuts it out.
+        options = ["file.driver=raw", f"file.offset={disk.offset}"]
+        options += [] if disk.length is None else [f"file.size={disk.length}"]
+        return [*options, "file.file.driver=file", f"file.file.filename={quoted(disk.path)}"]
+    return [f"{file}={quoted(disk.path)}"]
 
 
 def _forwarded(forward: Forward) -> str:

@@ -1,4 +1,4 @@
-"""Xen: a domain made from a kit (:mod:`rumpbundle.formats.xen`) by the commands of :mod:`rumpbundle.xl`.
+"""Xen: a domain made by the commands of :mod:`rumpbundle.xl`, of a kit (:mod:`rumpbundle.formats.xen`) or of a disk.
 
 The domain is made paused, gets its configuration and a console, and then runs. When it ends it is kept
 (``preserve``), so that its last words are read and its reason is known; it is we who destroy it, then, at a timeout
@@ -12,14 +12,18 @@ import os
 import re
 from dataclasses import dataclass
 
-from rumpbundle import tools
+from rumpbundle import knowledge, tools
 from rumpbundle import xl as toolstack
 from rumpbundle.errors import ToolError, UsageError
 from rumpbundle.events import Report, Warned
-from rumpbundle.launcher.backend import Backend, Ending, Plan, Reason, Request
+from rumpbundle.launcher.backend import Backend, Disk, Ending, Plan, Reason, Request
+from rumpbundle.launcher.qemu import unpacking
 from rumpbundle.layout import MIB
+from rumpbundle.unikernel import Firmware
 
 CFG = "xl.cfg"
+NO_CFG = "/dev/null"
+"""A configuration file xl knows as none: all stands in the arguments (xl_vmcontrol.c, ``create_domain``)."""
 CONFIG = "cfg.json"
 ATTACH = 5.0
 """Seconds a console gets to attach before the domain runs anyway."""
@@ -27,15 +31,20 @@ LOOK = 1.0
 """Seconds of silence after which we ask whether the domain still runs; asking takes xl 50 ms."""
 
 _PRESERVED = tuple(f'on_{event}="preserve"' for event in ("poweroff", "reboot", "crash", "watchdog"))
+_FORMATS = {"raw": "raw", "qcow2": "qcow2", "vpc": "vhd"}
+"""xl's names of the formats it takes (:data:`rumpbundle.xl.DISK_FORMATS`) by QEMU's."""
 _REASONS = {0: Reason.POWERED_OFF, 1: Reason.RESET, 3: Reason.PANICKED, 4: Reason.PANICKED}
 """SHUTDOWN_* of xen/include/public/sched.h; 4 is the watchdog's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class XlPlan(Plan):
-    """A kit, and the domain to make of it."""
+    """The domain to make, and of what."""
 
-    kit: str
+    cfg: str
+    """The configuration file of :attr:`kit`."""
+    kit: str | None
+    """The directory to make it in; None is the current one."""
     name: str
     config: str | None
     """What goes to xenstore."""
@@ -52,7 +61,7 @@ class RunningXl:
         self._complaint = ""
         self._keys = -1
         self._stack = contextlib.ExitStack()
-        tools.run(toolstack.create(CFG, plan.arguments), cwd=plan.kit, report=report)
+        tools.run(toolstack.create(plan.cfg, plan.arguments), cwd=plan.kit, report=report)
         destroy = toolstack.destroy(plan.name)
         self._stack.callback(self._destroy, destroy)
         try:
@@ -149,8 +158,6 @@ class _Xl:
     name = "xl"
 
     def plan(self, request: Request) -> XlPlan:
-        if request.kit is None:
-            raise UsageError("xl boots a kit", hint="make one: rumpbundle xen APP")
         given = {
             "--publish": bool(request.publish),
             "--gdb": request.gdb is not None,
@@ -165,12 +172,15 @@ class _Xl:
         config = request.config.decode() if request.config else None
         if config is not None:
             toolstack.check_config(config)
-        memory = () if request.memory is None else (f"memory={max(request.memory // MIB, 1)}",)
         name = toolstack.fitting_name(request.name)
-        arguments = (f"name={toolstack.quoted(name)}", *_PRESERVED, *memory, *request.args)
-        script = toolstack.script(name, CFG, CONFIG if config is not None else None, arguments)
+        own = _of_disk(request, name) if request.kit is None else _of_kit(request, name)
+        cfg = NO_CFG if request.kit is None else CFG
+        arguments = (*own, *_PRESERVED, *request.args)
+        script = toolstack.script(name, cfg, CONFIG if config is not None else None, arguments)
+        enter = () if request.kit is None else (tools.shown(("cd", request.kit)),)
         return XlPlan(
-            commands=(tools.shown(("cd", request.kit)), *script, tools.shown(("xl", "destroy", name))),
+            commands=(*enter, *script, tools.shown(toolstack.destroy(name))),
+            cfg=cfg,
             kit=request.kit,
             name=name,
             config=config,
@@ -180,6 +190,48 @@ class _Xl:
     def start(self, plan: Plan, report: Report) -> RunningXl:
         assert isinstance(plan, XlPlan)
         return RunningXl(plan, report)
+
+
+def _of_kit(request: Request, name: str) -> list[str]:
+    """Return what is to differ from the ``xl.cfg`` of a kit."""
+    if request.further:
+        raise UsageError("a kit has its own disks", where="--data or --volume", hint="give them to rumpbundle xen")
+    settings = [f"name={toolstack.quoted(name)}"]
+    if request.memory is not None:
+        settings.append(f"memory={max(request.memory // MIB, 1)}")
+    return settings
+
+
+def _of_disk(request: Request, name: str) -> list[str]:
+    """Return all there is to say of an HVM domain that boots from a disk."""
+    assert request.disk is not None
+    firmware = request.firmware or Firmware.BIOS
+    guest = knowledge.guest(str(request.family), request.target)
+    needed = max(guest.launch.memory, guest.memory.get(str(firmware), 0))
+    domain = toolstack.Domain(
+        name=name,
+        kind=toolstack.Kind.HVM,
+        memory=needed if request.memory is None else max(request.memory // MIB, 1),
+        disks=tuple(
+            _disk(disk, f"xvd{chr(ord('a') + number)}")
+            for number, disk in enumerate((request.disk, *request.further))
+        ),
+        firmware=firmware,
+    )
+    return [f"{key}={value}" for key, value in domain.settings().items() if not key.startswith("on_")]
+
+
+def _disk(disk: Disk, vdev: str) -> toolstack.Disk:
+    """Return *disk* as xl's."""
+    format = _FORMATS.get(disk.format)
+    if format is None or disk.offset or disk.length is not None:
+        raise UsageError(
+            "xl cannot let a guest write to an image of this format",
+            where=disk.path,
+            hint=f"leave out --persist, or convert it: {tools.shown(unpacking(disk, 'disk.raw'))}",
+        )
+    # All are writable: as an IDE disk, which an HVM domain has besides, a read-only one is refused.
+    return toolstack.Disk(path=disk.path, vdev=vdev, format=format)
 
 
 BACKEND: Backend = _Xl()
