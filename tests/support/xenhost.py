@@ -19,6 +19,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -69,6 +70,7 @@ until xenstore-read -s / >/dev/null 2>&1; do usleep 50000; done
 xen-init-dom0
 xenconsoled --log=guest --pid-file /run/xenconsoled.pid
 echo "dom0 is up after $(cut -d' ' -f1 /proc/uptime) s"
+while sleep 5; do echo "dom0 lives"; done &
 cd /job
 { timeout "$(cat /job/timeout)" sh /job/run; echo "run ended with status $?"; } 2>&1 | tee /results/log
 cp -r /var/log/xen /results/xen
@@ -228,8 +230,7 @@ def run(
 ) -> Results:
     """Boot Xen with *files* under dom0's ``/job`` and return the results; ``run`` is the script it runs there.
 
-    Sizes in MiB. After *timeout* seconds the script is killed, and the log tells how far it came; if Xen or dom0
-    hang, the test fails.
+    Sizes in MiB. After *timeout* seconds of dom0's time the script is killed, and the log tells how far it came.
     """
     files = {**files, "timeout": str(timeout).encode()}
     entries = [
@@ -249,10 +250,27 @@ def run(
             # Time passes by instructions: QEMU 7.2 dies when a 64-bit guest writes CR8 with an interrupt pending, as
             # OVMF does at the end of each tick, once the ticks come faster than a busy machine can serve them.
             boot += ["-icount", "shift=3,sleep=off"]
-        return _boot(scratch, boot, memory, 4 * timeout + 90)
+        try:
+            return _boot(scratch, boot, memory)
+        except HostStalled as stalled:
+            # The emulator's fault and nobody's test: whatever a guest does, dom0 beats every 5 s of its time and ends
+            # the script at its timeout. Seen once: an HVM guest inside GRUB's call of int 13h at D980:F15D, where its
+            # CS should be F000 (D980 was SS), with one #UD after the other delivered to it by QEMU 7.2, and neither a
+            # tick of Xen's in between nor a millisecond of emulated time in a second. So once, the machine is started
+            # anew; what a test asserts is never asked twice.
+            warnings.warn(f"the emulated Xen host stalled and is started once more: {stalled}", stacklevel=2)
+            return _boot(scratch, boot, memory)
 
 
-def _boot(scratch: Path, boot: Sequence[str], memory: int, timeout: int) -> Results:
+class HostStalled(Exception):
+    """The emulated machine stands still, or its emulator broke down."""
+
+
+STILL = 120
+"""Seconds of silence after which the machine stands still: dom0 beats every 5 s of its own time."""
+
+
+def _boot(scratch: Path, boot: Sequence[str], memory: int) -> Results:
     tar = scratch / "results.tar"
     console = scratch / "console"
     argv = [
@@ -261,17 +279,15 @@ def _boot(scratch: Path, boot: Sequence[str], memory: int, timeout: int) -> Resu
         *("-serial", f"file:{console}", "-serial", f"file:{tar}", *boot),
     ]
     start = time.monotonic()
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
-        _, errors = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        pytest.fail(f"Xen is not done after {timeout} s:\n{console.read_text('utf-8', 'replace')[-4000:]}")
+        _wait(process, console)
     finally:
         process.kill()
         process.wait()
-    said = console.read_text("utf-8", "replace") if console.exists() else ""
+    said = console.read_text("utf-8", "replace")
     if process.returncode:
-        pytest.fail(f"QEMU gave {process.returncode}: {errors.decode()}\n{said[-4000:]}")
+        raise HostStalled(f"QEMU gave {process.returncode}\n{said[-4000:]}")
     try:
         with tarfile.open(tar) as archive:
             files = {
@@ -282,3 +298,15 @@ def _boot(scratch: Path, boot: Sequence[str], memory: int, timeout: int) -> Resu
     except tarfile.TarError:
         pytest.fail(f"dom0 left no results:\n{said[-4000:]}")
     return Results(files, said, time.monotonic() - start)
+
+
+def _wait(process: subprocess.Popen[bytes], console: Path) -> None:
+    """Wait for the end of *process* as long as *console* grows."""
+    seen, since = -1, 0.0
+    while process.poll() is None:
+        size = console.stat().st_size if console.exists() else 0
+        if size != seen:
+            seen, since = size, time.monotonic()
+        elif time.monotonic() - since > STILL:
+            raise HostStalled(f"no word for {STILL} s\n{console.read_text('utf-8', 'replace')[-4000:]}")
+        time.sleep(0.1)
