@@ -61,12 +61,17 @@ def test_special_files_are_refused_at_once(make, kind, tmp_path):
 
 
 @KINDS
-@pytest.mark.parametrize("change", ["shorter", "longer", "replaced", "rewritten", "gone", "fifo", "directory"])
+@pytest.mark.parametrize(
+    "change", ["shorter", "longer", "replaced", "rewritten", "gone", "fifo", "directory", "link", "parent"]
+)
 def test_a_tree_that_changes_is_an_error_not_a_corrupt_image(make, change, tmp_path):
-    (tmp_path / "top").mkdir()
-    path = tmp_path / "top" / "it"
-    path.write_bytes(b"x" * 100_000)
-    os.utime(path, (1, 1))
+    """Least of all one with the files of somebody who swaps in a link where the tree was."""
+    secrets = tmp_path / "secrets"
+    path = tmp_path / "top" / "sub" / "it"
+    for file in (secrets / "it", path):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"x" * 100_000)
+        os.utime(file, (1, 1))
     content = make(tmp_path / "top")
     match change:
         case "shorter":
@@ -86,8 +91,29 @@ def test_a_tree_that_changes_is_an_error_not_a_corrupt_image(make, change, tmp_p
         case "directory":
             path.unlink()
             path.mkdir()
+        case "link":
+            path.unlink()
+            path.symlink_to(secrets / "it")
+        case "parent":
+            path.parent.rename(tmp_path / "elsewhere")
+            path.parent.symlink_to(secrets)
     with pytest.raises(InputError, match="it: no such file" if change == "gone" else "it: changed while it was read"):
         content.read()
+
+
+@KINDS
+def test_a_file_of_terabytes_is_placed_or_refused_at_once(make, tmp_path):
+    """A sparse file costs its owner nothing; neither may it cost us."""
+    (tmp_path / "top").mkdir()
+    with open(tmp_path / "top" / "it", "wb") as file:
+        file.truncate(15 << 40)
+    start = time.monotonic()
+    with pytest.raises(InputError, match=r"larger than ext2|8 TiB|4 GiB or more"):
+        make(tmp_path / "top")
+    with open(tmp_path / "top" / "it", "wb") as file:
+        file.truncate(3 << 30)
+    assert make(tmp_path / "top").size >= 1 << 20
+    assert time.monotonic() - start < 5
 
 
 def test_too_deep_a_tree_is_refused(tmp_path):
