@@ -286,7 +286,7 @@ def _fill(job: Job, format: Format, *, force: bool) -> None:
         return
     assert format.write_kit is not None
     stage = (
-        staged_directory(job.output, force=force)
+        staged_directory(job.output, format.holds, force=force)
         if format.suffix.endswith("/")
         else staged_kit(job.output, format.files(job.output)[1:], force=force)
     )

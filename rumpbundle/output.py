@@ -15,6 +15,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from rumpbundle.errors import HostError, InputError, UsageError
@@ -32,11 +33,17 @@ def check_free(path: Path, *, force: bool) -> None:
     """Raise unless *path* may be written: it is new or *force* is given, in a directory that exists.
 
     Raises:
-        UsageError: it exists and *force* is not given, or it is a directory or device in the way.
+        UsageError: it exists and *force* is not given, or it is a device, FIFO or socket.
         InputError: its directory does not exist.
         HostError: its directory is not writable.
     """
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise UsageError(
+                "is no regular file; it would be replaced, not written to",
+                where=path,
+                hint="bundle to a file, then copy that: dd if=FILE of=DEVICE bs=4M conv=fsync",
+            )
         if os.path.lexists(path) and not force:
             raise UsageError("already exists", where=path, hint="give --force to overwrite it, or -o another name")
         parent = path.parent
@@ -115,12 +122,14 @@ def _link(fd: int, path: str | Path) -> None:
 
 
 @contextlib.contextmanager
-def staged_directory(path: Path, *, force: bool = False) -> Iterator[Path]:
+def staged_directory(path: Path, holds: tuple[str, ...] = ("*",), *, force: bool = False) -> Iterator[Path]:
     """Give a new directory that becomes *path* when the block ends well, and vanishes when it does not.
 
-    With *force* an existing directory (or file) of that name is replaced, its old content removed last.
+    With *force* an existing file or directory of that name is replaced, its old content removed last; but not a
+    directory with anything in it that matches none of *holds*: somebody's own, and a slip of the hand.
     """
     check_free(path, force=force)
+    _check_ours(path, holds)
     with _scratch_directory(path) as staging:
         new = staging / "new"
         new.mkdir()
@@ -133,6 +142,19 @@ def staged_directory(path: Path, *, force: bool = False) -> Iterator[Path]:
             if os.path.lexists(staging / "old"):
                 os.rename(staging / "old", path)
             raise HostError(f"cannot write: {os.strerror(error.errno or 0)}", where=path) from None
+
+
+def _check_ours(path: Path, holds: tuple[str, ...]) -> None:
+    """Raise :class:`UsageError` if the directory *path* has an entry that is no file named like one of *holds*."""
+    if not path.is_dir() or path.is_symlink():
+        return
+    for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+        if not entry.is_file(follow_symlinks=False) or not any(fnmatchcase(entry.name, each) for each in holds):
+            raise UsageError(
+                f"holds {entry.name!r}, which is not rumpbundle's, so it is not replaced",
+                where=path,
+                hint="remove that directory yourself, or give another name with -o",
+            )
 
 
 @contextlib.contextmanager

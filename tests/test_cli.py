@@ -216,3 +216,24 @@ def test_the_plan_of_a_boot_begins_with_the_bundling(app, capsys, backend, first
         capsys, "--boot", backend, app, "--accel=tcg" if backend == "qemu" else "--quiet", "--dry-run"
     )
     assert (status, out.splitlines()[0]) == (0, first)
+
+
+def complete(*words):
+    """Return what bash is offered for the last of *words*."""
+    asked = {
+        "_RUMPBUNDLE_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(words),
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    argv = [sys.executable, "-m", "rumpbundle"]
+    paths = {"PYTHONPATH": str(Path(rumpbundle.__file__).parents[1])}
+    said = subprocess.run(
+        argv, env=os.environ | asked | paths, capture_output=True, text=True, check=True, timeout=60
+    )
+    return [line.partition(",")[2] for line in said.stdout.splitlines()]
+
+
+def test_the_shell_completes_commands_options_and_values():
+    assert complete("rumpbundle", "v") == ["vdi", "vhd", "vhdx", "vmdk", "volume"]
+    assert complete("rumpbundle", "iso", "--fi") == ["--firmware"]
+    assert complete("rumpbundle", "iso", "--firmware", "") == ["both", "bios", "uefi"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
+from pathlib import Path
 
 import pytest
 
@@ -98,7 +101,40 @@ def test_a_directory_appears_whole_or_not_at_all(tmp_path):
     with staged_directory(path, force=True) as new:
         (new / "other").write_text("2")
     assert os.listdir(path) == ["other"]
-    assert os.listdir(tmp_path) == ["kit"]
+
+
+@pytest.mark.parametrize("stranger", ["thesis.tex", "src/"])
+def test_a_directory_of_somebody_elses_is_not_replaced(tmp_path, stranger):
+    path = tmp_path / "kit"
+    path.mkdir()
+    (path / "volume.raw").write_text("1")
+    if stranger.endswith("/"):
+        (path / stranger).mkdir()
+    else:
+        (path / stranger).write_text("years of work")
+    before = sorted(os.listdir(path))
+    with (
+        pytest.raises(UsageError, match=f"holds '{stranger.rstrip('/')}', which is not rumpbundle's"),
+        staged_directory(path, ("volume.*", "src"), force=True),
+    ):
+        pass
+    assert sorted(os.listdir(path)) == before
+
+
+def test_what_is_no_regular_file_is_not_replaced(tmp_path):
+    # As a device is not; a FIFO and a socket can be made without harm.
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(tmp_path):
+        listener.bind("socket")
+    Path(tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "socket", "link"):
+        with (
+            pytest.raises(UsageError, match="is no regular file") as caught,
+            staged_file(tmp_path / name, force=True),
+        ):
+            pass
+        assert caught.value.hint == "bundle to a file, then copy that: dd if=FILE of=DEVICE bs=4M conv=fsync"
+    assert sorted(os.listdir(tmp_path)) == ["link", "pipe", "socket"]
 
 
 def test_the_files_of_a_kit_appear_together(tmp_path):

@@ -59,6 +59,8 @@ class Format:
     """Fills an empty directory; for a kit that is no directory, with files of the names :meth:`files` gives."""
     beside: tuple[str, ...] = ()
     """Suffixes of the further files of a kit that is no directory."""
+    holds: tuple[str, ...] = ()
+    """Patterns of the names in a kit's directory: --force replaces only a directory that holds nothing else."""
     targets: tuple[str, ...] = ()
     """The platforms (:mod:`rumpbundle.knowledge`) it is made for alone; the kernel is checked against them."""
     needs_disk: bool = True

@@ -172,6 +172,7 @@ FORMAT = Format(
     summary="Amazon EC2: a volume and a manifest with the requests that import and register it",
     targets=("ec2",),
     write_kit=_write_kit,
+    holds=("manifest.json", "volume.raw", "volume.vmdk"),
     commands=_commands,
     needs_disk=False,
     options=Options,

@@ -109,6 +109,7 @@ FORMAT = Format(
     summary="directory for Xen's xl: kernel (PV, PVH) or disk (HVM), xl.cfg, configuration for xenstore",
     targets=("xen-pv", "xen-hvm"),
     write_kit=_write_kit,
+    holds=("xl.cfg", "cfg.json", "kernel", "initrd", "*.raw"),
     commands=_commands,
     needs_disk=False,
     options=Options,
