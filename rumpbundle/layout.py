@@ -22,6 +22,8 @@ from rumpbundle.identity import Identity
 SECTOR = 512
 MIB = 1 << 20
 GIB = 1 << 30
+_PROBE = 4096
+"""Bytes of a block that show, as a rule, that it is not all zero."""
 
 
 def round_up(value: int, unit: int) -> int:
@@ -208,15 +210,28 @@ class LayoutReader:
         """
         zeros = bytes(size)
         step = max(size, MIB // size * size)
-        for start, end in self._layout.ranges(size):
-            for low, high in self._without_holes(start, round_up(end, size), size):
-                for position in range(low, high, step):
-                    data = self.read(position, min(step, high - position))
-                    for at in range(0, len(data), size):
-                        block = data[at : at + size]
-                        if block != zeros:
-                            yield (position + at) // size, block
+        for low, high in self._covered(size):
+            for position in range(low, high, step):
+                data = self.read(position, min(step, high - position))
+                for at in range(0, len(data), size):
+                    block = data[at : at + size]
+                    if block != zeros:
+                        yield (position + at) // size, block
         self._close(check=True)
+
+    def used(self, size: int) -> Iterator[int]:
+        """Yield the index of every block that :meth:`blocks` would give; of most it reads only the beginning."""
+        zeros, probe = bytes(size), bytes(min(size, _PROBE))
+        for low, high in self._covered(size):
+            for position in range(low, high, size):
+                if self.read(position, len(probe)) != probe or self.read(position, size) != zeros:
+                    yield position // size
+        self._close(check=True)
+
+    def _covered(self, align: int) -> Iterator[tuple[int, int]]:
+        """Yield ``(start, end)`` of what extents cover, in units of *align*, without the holes of source files."""
+        for start, end in self._layout.ranges(align):
+            yield from self._without_holes(start, round_up(end, align), align)
 
     def _without_holes(self, start: int, end: int, align: int) -> Iterator[tuple[int, int]]:
         """Yield the parts of *start*..*end*, in units of *align*, that are not holes of a big source file."""

@@ -56,6 +56,7 @@ def test_flat_file_blocks_and_reads_agree_with_a_byte_array(tmp_path_factory, ro
         middle = disk.size // 3
         assert reader.read(middle, 1000) == expected[middle : middle + 1000].ljust(1000, b"\0")
         rebuilt = bytearray(round_up(disk.size, block))
+        assert list(reader.used(block)) == [index for index, _ in reader.blocks(block)]
         last = -1
         for index, data in reader.blocks(block):
             assert index > last

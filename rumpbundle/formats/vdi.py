@@ -5,14 +5,19 @@ Blocks of 1 MiB stand in the order of the disk, aligned to 1 MiB as VirtualBox a
 
 from __future__ import annotations
 
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from rumpbundle.content import Content
 from rumpbundle.errors import InputError
-from rumpbundle.events import Advanced
-from rumpbundle.flat import disk_errors, hashing, write_all
+from rumpbundle.flat import disk_errors, hashing, write_all, write_extents
 from rumpbundle.formats import Format, Job
 from rumpbundle.formats._late import fill_late
 from rumpbundle.images.medium import FdMedium
 from rumpbundle.images.vdi import Vdi
-from rumpbundle.layout import MIB, LayoutReader, held, round_up
+from rumpbundle.layout import MIB, Extent, LayoutReader, content_extents, held, round_up
 from rumpbundle.ondisk import vdi
 from rumpbundle.output import StagedFile
 
@@ -26,26 +31,56 @@ def _write(job: Job, out: StagedFile) -> None:
         raise InputError(f"a disk of {layout.size} bytes is too large for VDI")
     blocks = -(-layout.size // vdi.BLOCK)
     data_offset = round_up(vdi.Header.blocks_offset + 4 * blocks, vdi.BLOCK)
-    table = [vdi.FREE] * blocks
-    allocated = 0
-    with disk_errors(), hashing(layout.files), LayoutReader(held(layout)) as reader:
-        for index, block in reader.blocks(vdi.BLOCK):
-            write_all(out.fd, block, data_offset + allocated * vdi.BLOCK)
-            table[index] = allocated
-            allocated += 1
-            job.report(Advanced("vdi", vdi.BLOCK))
+    with disk_errors(), hashing(layout.files):
+        with LayoutReader(held(layout)) as reader:
+            used = tuple(reader.used(vdi.BLOCK))
+        os.ftruncate(out.fd, data_offset + len(used) * vdi.BLOCK)
+        write_extents(_moved(held(layout).extents, used, data_offset), out.fd, job.report, "vdi")
+        table = [vdi.FREE] * blocks
+        for place, index in enumerate(used):
+            table[index] = place
         write_all(out.fd, b"".join(entry.to_bytes(4, "little") for entry in table), vdi.Header.blocks_offset)
     header = vdi.Header(
         data_offset=data_offset,
         disk_size=layout.size,
         blocks=blocks,
-        blocks_allocated=allocated,
+        blocks_allocated=len(used),
         uuid_create=layout.identity.uuid("vdi-create").bytes_le,
         uuid_modify=layout.identity.uuid("vdi-modify").bytes_le,
     )
     with disk_errors():
         write_all(out.fd, header.pack(), 0)
         fill_late(layout, Vdi(FdMedium(out.fd)), out.fd)
+
+
+def _moved(extents: Iterable[Extent], used: Iterable[int], data_offset: int) -> Iterator[Extent]:
+    """Yield *extents*, sorted, where they stand in the file: cut where the disk has unused blocks."""
+    runs = list(_runs(used))
+    begin = 0
+    for extent in extents:
+        while begin < len(runs) and runs[begin].end <= extent.offset:
+            begin += 1
+        for run in itertools.islice(runs, begin, None):
+            low, high = max(run.start, extent.offset), min(run.end, extent.end)
+            if low >= high:
+                break
+            part = Content((extent.source,)).part(low - extent.offset, high - extent.offset)
+            yield from content_extents(part, data_offset + run.place + low - run.start, extent.label)
+
+
+class _Run(NamedTuple):
+    """Used blocks that follow each other: bytes of the disk, and the place of the first behind the file's tables."""
+
+    start: int
+    end: int
+    place: int
+
+
+def _runs(used: Iterable[int]) -> Iterator[_Run]:
+    for _, group in itertools.groupby(enumerate(used), lambda pair: pair[1] - pair[0]):
+        run = list(group)
+        (place, first), (_, last) = run[0], run[-1]
+        yield _Run(first * vdi.BLOCK, (last + 1) * vdi.BLOCK, place * vdi.BLOCK)
 
 
 FORMAT = Format(
