@@ -72,9 +72,9 @@ def convert(job: Job, out: StagedFile, label: str, driver: str, options: str = "
         ToolError: qemu-img failed.
         InputError: an input file is gone or changed.
     """
-    require()
     words = ["-o", options] if options else []
     with hashing(job.layout.files), _source(job.layout, job.output.parent) as (path, fds):
+        require()
         try:
             # Absolute, for qemu-img takes what stands before the first colon of any other name for a protocol.
             result = os.path.abspath(out.path)
