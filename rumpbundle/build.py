@@ -9,7 +9,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,9 @@ from rumpbundle.flat import disk_errors, write_all
 from rumpbundle.formats import Format
 from rumpbundle.manifest import stem
 from rumpbundle.output import staged_file
+
+_TICK = 0.1
+"""Seconds to wait at once: a signal that comes in the moment before a wait without end would not end it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +95,16 @@ def build(
 
     with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
         try:
-            return tuple(pool.map(outcome, targets))
+            futures = [pool.submit(outcome, target) for target in targets]
+            unfinished = set(futures)
+            while unfinished:
+                finished, unfinished = wait(unfinished, timeout=_TICK, return_when=FIRST_EXCEPTION)
+                for future in finished:
+                    future.result()
         except BaseException:
             once.stop()
             raise
+        return tuple(future.result() for future in futures)
 
 
 class _Once:

@@ -11,6 +11,7 @@ import os
 import shlex
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Self
@@ -77,26 +78,51 @@ def run(
     """
     command = [find(argv[0]), *argv[1:]]
     report(Ran(tuple(argv)))
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(env),
-        cwd=cwd,
-        pass_fds=pass_fds,
-        # A Ctrl-C is ours to handle: the program must not die of it before we have cleaned up after it.
-        start_new_session=True,
-    )
+    process = None
     try:
+        with _undisturbed():
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment(env),
+                cwd=cwd,
+                pass_fds=pass_fds,
+                # A Ctrl-C is ours to handle: the program must not die of it before we have cleaned up after it.
+                start_new_session=True,
+            )
         out, err = _communicate(process, stdin, lambda: report(Waiting(argv[0])))
     except BaseException:
-        process.kill()
-        process.wait()
+        if process is not None:
+            process.kill()
+            process.wait()
         raise
     if process.returncode:
         raise _failure(argv[0], process.returncode, err)
     return out
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let the handlers of the signals that stop us wait until the block is done.
+
+    What one raises inside of Popen would leave a child that nobody knows. They are not blocked, for the child would
+    inherit that.
+    """
+    arrived: list[int] = []
+    is_main = threading.current_thread() is threading.main_thread()
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM) if is_main}
+    try:
+        for each, handler in handlers.items():
+            if callable(handler):
+                signal.signal(each, lambda number, _: arrived.append(number))
+        yield
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+        for number in arrived:
+            signal.raise_signal(number)
 
 
 _TICK = 0.1
