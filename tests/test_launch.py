@@ -450,6 +450,90 @@ def test_a_linux_guest_serves_a_page_and_panics(tmp_path: Path):
     assert any("---[ end Kernel panic" in line for line in guest.console.tail())
 
 
+# --- what a guest says, and has ---
+
+FLOOD = """
+until [ -e /dev/vport*p1 ]; do sleep 0.1; done
+exec > $(echo /dev/vport*p1)
+yes 'a line of a guest that floods its console' | head -c 100000000
+echo; echo "$((16 + 1)) needles"
+yes 'and goes on'
+"""
+
+LISTEN = """
+import resource, sys, rumpbundle
+heard = 0
+def listen(data):
+    global heard
+    heard += len(data)
+def memory():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+kernel, initrd = sys.argv[1:]
+with rumpbundle.launch(
+    kernel, accel="tcg", cmdline="console=ttyS0 quiet", modules=(rumpbundle.ModuleFile(initrd),), sinks=(listen,),
+    args=("-device", "virtio-serial-pci", "-device", "virtserialport,chardev=serial0"),
+) as guest:
+    guest.expect("floods its console", timeout=120)
+    before = memory()
+    needle = guest.expect(r"^(\\d+) needles$", timeout=240)
+    print(needle[1], heard, memory() - before, guest.kill().reason)
+"""
+
+
+@pytest.mark.boot
+def test_a_flood_of_100_mb_is_searched_in_flat_memory(tmp_path: Path):
+    """By a virtio console, at some 10 MB/s emulated; the UART gives 1 MB/s, which would take two minutes."""
+    require("qemu-system-x86_64")
+    initrd = linux.initrd(tmp_path / "initrd", FLOOD, ["virtio_pci", "virtio_console"])
+    done = subprocess.run(
+        [sys.executable, "-c", LISTEN, linux.kernel(), initrd], capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0, done.stderr
+    needles, heard, kib, reason = done.stdout.split(maxsplit=3)
+    assert (needles, reason) == ("17", "was stopped\n")
+    assert int(heard) > 100_000_000
+    assert int(kib) < 8 << 10, "our memory grew with what the guest said"
+
+
+DISKS = """
+mkdir /site /state
+mount -t iso9660 -o ro /dev/vdb /site; echo "site says $(cat /site/sub/page)"
+mount -t ext4 /dev/vdc /state; echo "state was $(cat /state/old)"
+echo written > /state/new; sync; umount /state
+mount -t ext4 /dev/vdc /state; echo "state is $(cat /state/new)"
+echo "labels name $(findfs LABEL=SITE) and $(findfs LABEL=state)"
+"""
+
+
+@pytest.mark.boot
+def test_a_guest_finds_its_further_disks(tmp_path: Path):
+    require("qemu-system-x86_64")
+    initrd = linux.initrd(tmp_path / "initrd", DISKS)
+    (image,) = rumpbundle.bundle(
+        linux.kernel(),
+        "qcow2",
+        output=tmp_path / "linux.qcow2",
+        cmdline="console=ttyS0 quiet",
+        modules=(rumpbundle.ModuleFile(initrd),),
+    ).paths
+    (tmp_path / "site" / "sub").mkdir(parents=True)
+    (tmp_path / "site" / "sub" / "page").write_text("a page")
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "old").write_text("old")
+    words = ["--accel", "tcg", "--data", "site:/srv/site", "--volume", "state:/var/state:8M", "--timeout", "200"]
+    done = subprocess.run(
+        [*COMMAND, "run", image, "--boot", "qemu", *words],
+        cwd=tmp_path, capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = done.stdout.replace("\r", "").splitlines()
+    assert "site says a page" in said
+    assert "state was old" in said
+    assert "state is written" in said
+    assert "labels name /dev/vdb and /dev/vdc" in said
+    assert sorted(os.listdir(tmp_path / "state")) == ["old"]
+
+
 # --- the debugger ---
 
 
