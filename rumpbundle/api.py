@@ -156,6 +156,7 @@ def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", repor
         root=delivery.root,
         volumes=delivery.volumes,
         table=delivery.table,
+        bus=delivery.bus,
         console=recipe.console,
         config=b"" if firmware else delivery.config,
         epoch=epoch,

@@ -256,6 +256,7 @@ def _request_for(planned: api.Plan, options: Options, *, disk: Disk | None = Non
         family=bundle.kernel.family,
         target=bundle.kernel.target,
         drivers=bundle.kernel.drivers,
+        devices=bundle.kernel.devices if bundle.kernel.family is Family.SOLO5 else None,
         bundle=bundle,
         config=planned.delivery.config if kit is None else bundle.config,
         kit=kit,
@@ -297,6 +298,8 @@ def _request_of_image(path: str | os.PathLike[str], image: Image, options: Optio
     return Request(
         name=_hypervisor_name(os.path.basename(os.fspath(path))),
         family=Family(family) if family in set(Family) else Family.PLAIN,
+        drivers=image.drivers,
+        devices=image.devices,
         disk=image.disk,
         firmware=options.firmware or (Firmware.BIOS if bios else Firmware.UEFI),
         **_chosen(options),

@@ -22,7 +22,7 @@ from rumpbundle.content import Content
 from rumpbundle.identity import Identity
 from rumpbundle.payload import Module, Volume
 from rumpbundle.tree import Directory, File, Symlink, walk
-from rumpbundle.unikernel import Firmware, Protocol, Unikernel
+from rumpbundle.unikernel import Family, Firmware, Protocol, Unikernel
 
 Console = OneOf["both", "serial", "vga"]
 
@@ -55,6 +55,8 @@ class Bundle:
     volumes: tuple[Volume, ...] = ()
     table: OneOf["gpt", "mbr"] = "gpt"
     """``mbr`` for guests that cannot read GPT and get a volume (facts/guests.md, Disks)."""
+    bus: str = ""
+    """Where the guest looks for this disk (:mod:`rumpbundle.knowledge`'s name); empty if it does not, or anywhere."""
     console: Console = "both"
     config: bytes = b""
     """The guest's configuration where it is handed over beside the image (xenstore); empty if the image holds it."""
@@ -83,6 +85,8 @@ class Bundle:
             "cmdline": self.cmdline,
             "console": self.console,
             "table": self.table,
+            **({"bus": self.bus} if self.bus else {}),
+            **({"devices": [str(d) for d in kernel.devices]} if kernel.family is Family.SOLO5 else {}),
             "epoch": self.epoch,
             "grub": dict(sorted(self.grub.items())),
         }

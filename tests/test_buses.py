@@ -20,6 +20,17 @@ def app(tmp_path, monkeypatch):
     return "app.bin"
 
 
+SOLO5 = synthetic.elf(
+    [synthetic.Segment(synthetic.multiboot1().ljust(256, b"\0"))],
+    [
+        synthetic.Section(".text", bytes(64), addr=0x100000),
+        synthetic.Section(
+            ".note.solo5", synthetic.solo5_notes(3, ("service", 2), ("storage", 1)), type=synthetic.SHT_NOTE
+        ),
+    ],
+)
+
+
 @pytest.mark.parametrize(
     ("words", "disk"),
     [
@@ -48,3 +59,26 @@ def test_what_is_written_says_so(app, capsys):
     text = capsys.readouterr().out
     assert '"path":"/dev/sd0a","fstype":"blk","mountpoint":"/data"' in text
     assert '"path":"/dev/sd0e","fstype":"blk","mountpoint":"/db"' in text
+
+
+@pytest.mark.parametrize(
+    ("format", "words", "device"),
+    [("vdi", (), "scsi-hd"), ("vdi", ("--bus", "virtio"), "virtio-blk-pci"), ("raw", (), "virtio-blk-pci")],
+)
+def test_a_finished_image_stands_where_the_guest_looks(app, format, words, device, capsys):
+    assert main([format, app, "--data", "site:/data"]) == 0
+    assert main(["run", f"app.{format}", "--boot", "qemu", "--accel", "tcg", "--dry-run", *words]) == 0
+    assert f"-device {device}" in capsys.readouterr().out
+
+
+def test_a_finished_image_of_solo5_finds_its_devices(app, tmp_path, capsys):
+    (tmp_path / "solo5.bin").write_bytes(SOLO5)
+    assert main(["raw", "solo5.bin"]) == 0
+    assert "asks for net service, block storage: give it these virtio devices" in capsys.readouterr().err
+    run = ["run", "solo5.raw", "--boot", "qemu", "--accel", "tcg", "--dry-run"]
+    assert main([*run, "--volume", "site:/storage"]) == 0
+    shown = capsys.readouterr()
+    assert 0 < shown.out.index("-device virtio-net-pci") < shown.out.index("-device virtio-blk-pci")
+    assert "will not find" not in shown.err
+    assert main(run) == 0
+    assert "block devices it will not find (storage)" in capsys.readouterr().err

@@ -6,7 +6,6 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from support import stub
 
 from rumpbundle import knowledge
 from rumpbundle.errors import UsageError
@@ -104,8 +103,7 @@ def test_solo5_never_boots_from_the_disk_it_would_overwrite():
 
 
 def solo5(*devices: Device) -> Request:
-    kernel = stub.kernel(family=Family.SOLO5, target="virtio", devices=devices)
-    return replace(REQUEST, family=Family.SOLO5, bundle=stub.bundle(kernel=kernel))
+    return replace(REQUEST, family=Family.SOLO5, devices=devices)
 
 
 def test_solo5_gets_what_its_manifest_asks_for():
@@ -115,8 +113,18 @@ def test_solo5_gets_what_its_manifest_asks_for():
     with pytest.raises(UsageError, match="--publish: its manifest asks for no network device"):
         qemu.machine_for(replace(solo5(Device("storage", "block")), publish=(Forward(8080, 80),)))
     storage = solo5(Device("storage", "block"))
-    assert "--volume DIR:/storage" in qemu.BACKEND.plan(storage).notes[0]
+    assert "block devices it will not find (storage)" in qemu.BACKEND.plan(storage).notes[0]
     assert not qemu.BACKEND.plan(replace(storage, args=("-drive", "if=virtio,file=x"))).notes
+    assert not qemu.BACKEND.plan(replace(storage, further=(Disk(path="x"),))).notes
+
+
+def test_solo5_finds_its_devices_in_the_order_of_its_manifest():
+    wanted = solo5(Device("a", "block"), Device("service", "net"), Device("b", "block"))
+    machine = qemu.machine_for(replace(wanted, further=(Disk(path="1"), Disk(path="2"), Disk(path="3"))))
+    found = [device.split(",")[0] for device in options(command(machine), "-device") if device.startswith("virtio")]
+    assert found == ["virtio-blk-pci", "virtio-net-pci", "virtio-blk-pci", "virtio-blk-pci"]
+    drives = [device.split(",")[1] for device in options(command(machine), "-device") if "virtio-blk" in device]
+    assert drives == ["drive=disk1", "drive=disk2", "drive=disk3"]
 
 
 @pytest.mark.parametrize("bus", backend.BUSES)

@@ -99,6 +99,8 @@ class Delivery:
     """Files for the root of the image's ISO 9660 file system."""
     volumes: tuple[Volume, ...] = ()
     table: OneOf["gpt", "mbr"] = "gpt"
+    bus: str = ""
+    """Where the guest looks for the disk the image is (:mod:`rumpbundle.knowledge`'s name); empty if it does not."""
     config: bytes = b""
     """The configuration in the guest's own format, for launchers that hand it over themselves (xenstore)."""
     notes: tuple[str, ...] = ()

@@ -69,4 +69,4 @@ def _wanted(devices: Sequence[Device]) -> str:
 
 
 def _listed(devices: Sequence[Device]) -> str:
-    return ", ".join(f"{device.kind} {device.name}" for device in devices)
+    return ", ".join(map(str, devices))

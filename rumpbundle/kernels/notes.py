@@ -103,6 +103,9 @@ class Device:
     name: str
     kind: str
 
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
 
 def solo5_target(notes: tuple[Note, ...]) -> str:
     """Return the Solo5 target the kernel was built for, empty if it is no Solo5 kernel."""

@@ -104,5 +104,5 @@ def carried(anatomy: Anatomy) -> Iterator[Carried]:
     if anatomy.pvh_entry is not None:
         yield Carried("pvh", f"entry {anatomy.pvh_entry:#x}", "no boot loader on a disk enters by PVH")
     if anatomy.solo5:
-        wants = ", ".join(f"{d.kind} {d.name}" for d in anatomy.devices) or "no devices"
+        wants = ", ".join(map(str, anatomy.devices)) or "no devices"
         yield Carried("solo5", f"target {anatomy.solo5}, {wants}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from rumpbundle.errors import UsageError
 from rumpbundle.events import Report
-from rumpbundle.unikernel import Family, Firmware
+from rumpbundle.unikernel import Device, Family, Firmware
 
 if TYPE_CHECKING:
     from rumpbundle.manifest import Bundle
@@ -82,6 +82,8 @@ class Request:
     """The build, as :attr:`rumpbundle.unikernel.Unikernel.target` names it."""
     drivers: frozenset[str] = frozenset()
     """Drivers known to be in the kernel (:attr:`rumpbundle.unikernel.Unikernel.drivers`)."""
+    devices: tuple[Device, ...] | None = None
+    """The virtio devices a Solo5 unikernel's manifest asks for, in its order; None for other guests."""
     bundle: Bundle | None = None
     """What was bundled; None for a finished image."""
     config: bytes = b""

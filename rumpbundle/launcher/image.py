@@ -18,6 +18,7 @@ from rumpbundle.images import archive
 from rumpbundle.images.filesystem import file_system
 from rumpbundle.images.medium import FdMedium, Medium
 from rumpbundle.launcher.backend import Disk
+from rumpbundle.unikernel import Device
 
 MOST = 16 << 20
 """Bytes of a manifest that we are ready to read."""
@@ -33,6 +34,21 @@ class Image:
 
     disk: Disk
     manifest: Mapping[str, Any]
+
+    @property
+    def drivers(self) -> frozenset[str]:
+        """The driver of the bus on which the guest looks for this image, if it does."""
+        bus = self.manifest.get("bus")
+        return frozenset([bus]) if isinstance(bus, str) else frozenset()
+
+    @property
+    def devices(self) -> tuple[Device, ...] | None:
+        """What a Solo5 unikernel's manifest asks for; None for other guests."""
+        found = self.manifest.get("devices")
+        if not isinstance(found, list):
+            return None
+        words = [each.partition(" ") for each in found if isinstance(each, str)]
+        return tuple(Device(name, kind) for kind, _, name in words if kind in ("block", "net"))
 
 
 @contextlib.contextmanager

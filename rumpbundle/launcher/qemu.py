@@ -61,6 +61,8 @@ class Machine:
     further: tuple[Disk, ...] = ()
     card: str | None = None
     """The network card's ``-device`` value, ``{netdev}`` for the network; None for no network."""
+    order: tuple[str, ...] = ()
+    """The order on the PCI bus: ``block`` for each further disk, ``net`` for the card; what it leaves out is last."""
     publish: tuple[Forward, ...] = ()
     exit_port: int = 0xF4
     gdb: int | None = None
@@ -86,16 +88,26 @@ def command(machine: Machine) -> tuple[str, ...]:
         argv += ["-drive", f"if=pflash,unit=1,format=raw,snapshot=on,file={quoted(variables)}"]
     argv += ["-drive", _drive(machine.disk, "disk0")]
     argv += _devices(*(device.format(drive="disk0") for device in machine.attach))
-    for number, disk in enumerate(machine.further, 1):
-        argv += ["-drive", _drive(disk, f"disk{number}")]
-        argv += _devices(f"virtio-blk-pci,drive=disk{number},disable-legacy=off")
-    if machine.card is not None:
-        argv += ["-netdev", ",".join(["user,id=net0", *map(_forwarded, machine.publish)])]
-        argv += _devices(machine.card.format(netdev="net0") + ",romfile=")
+    argv += _disks_and_card(machine)
     argv += _devices(f"isa-debug-exit,iobase={machine.exit_port:#x},iosize=4", "pvpanic")
     if machine.gdb is not None:
         argv += ["-gdb", f"tcp:127.0.0.1:{machine.gdb}", "-S"]
     return (*argv, *machine.args)
+
+
+def _disks_and_card(machine: Machine) -> list[str]:
+    """Return the arguments for the further disks and the network card, in the machine's order."""
+    disks = [
+        ["-drive", _drive(disk, f"disk{number}"), *_devices(f"virtio-blk-pci,drive=disk{number},disable-legacy=off")]
+        for number, disk in enumerate(machine.further, 1)
+    ]
+    cards = []
+    if machine.card is not None:
+        network = ",".join(["user,id=net0", *map(_forwarded, machine.publish)])
+        cards.append(["-netdev", network, *_devices(machine.card.format(netdev="net0") + ",romfile=")])
+    left = {"block": disks, "net": cards}
+    ordered = [left[kind].pop(0) for kind in machine.order if left[kind]]
+    return [word for each in (*ordered, *disks, *cards) for word in each]
 
 
 def _devices(*values: str) -> list[str]:
@@ -157,6 +169,7 @@ def machine_for(request: Request, *, uefi: tuple[str, str] | None = None) -> Mac
         disk=request.disk,
         attach=bus.device,
         further=request.further,
+        order=tuple(device.kind for device in request.devices or ()),
         card=facts.cards[_card(request, guest, facts.cards)] if _wants_network(request) else None,
         publish=request.publish,
         exit_port=DEBUG_EXIT.get(request.family, 0xF4),
@@ -177,15 +190,8 @@ def _bus(request: Request, guest: knowledge.Guest, buses: Mapping[str, knowledge
     return next((name for name in wanted if name in request.drivers), wanted[0])
 
 
-def _asked_for(request: Request, kind: str) -> tuple[str, ...] | None:
-    """Return the names of the devices of *kind* the guest's manifest asks for; None if it has none that we know."""
-    if request.family is not Family.SOLO5 or request.bundle is None:
-        return None
-    return tuple(device.name for device in request.bundle.kernel.devices if device.kind == kind)
-
-
 def _wants_network(request: Request) -> bool:
-    if _asked_for(request, "net") == ():
+    if request.devices is not None and all(device.kind != "net" for device in request.devices):
         if request.publish:
             raise UsageError("its manifest asks for no network device a port could lead to", where="--publish")
         return False  # Solo5 stops at a device its manifest does not name
@@ -289,10 +295,11 @@ class _Qemu:
     def plan(self, request: Request) -> QemuPlan:
         machine = machine_for(request, uefi=find_uefi() if request.firmware is Firmware.UEFI else None)
         notes = []
-        if (disks := _asked_for(request, "block")) and not request.args:
+        blocks = [device.name for device in request.devices or () if device.kind == "block"]
+        if (missing := blocks[len(request.further) :]) and not request.args:
             notes.append(
-                f"its manifest asks for block devices ({', '.join(disks)}) and will find none: bundle it, then "
-                f"rumpbundle run IMAGE --boot qemu --volume DIR:/{disks[0]}, "
+                f"its manifest asks for block devices it will not find ({', '.join(missing)}): bundle it, then "
+                "rumpbundle run IMAGE --boot qemu --volume DIR:/NAME for each, in its order; "
                 "or add -- -drive if=virtio,format=raw,file=DISK"
             )
         if request.gdb is not None:

@@ -227,12 +227,12 @@ def test_what_is_configured_is_what_the_guest_reads(config):
     assert (found.net is None) == (not config.net)
 
 
-@given(configs(ANY))
+@given(configs(CARRIED) | configs(ANY))
 def test_the_guest_never_panics_on_what_was_accepted(config):
     try:
         delivery = deliver(request(config))
     except RumpbundleError:
-        assume(False)
+        return
     assert received(delivery).programs == [([program.bin, *program.argv], "") for program in config.rc]
 
 

@@ -73,6 +73,7 @@ def _delivered(request: Request, text: bytes, places: disks.Places, *, on_file: 
         volumes=places.volumes,
         # It cannot read GPT; without a partition for it GPT serves the platforms better (facts/guests.md, Disks).
         table="mbr" if places.volumes else "gpt",
+        bus=places.bus,
         config=text,
         notes=places.notes,
     )

@@ -37,6 +37,8 @@ class Places:
 
     root: tuple[Node, ...] = ()
     volumes: tuple[Volume, ...] = ()
+    bus: str = ""
+    """Where the disk they are on must be."""
     notes: tuple[str, ...] = ()
 
 
@@ -104,10 +106,11 @@ def _on_hw(request: Request, config: Config, *, on_file: bool) -> tuple[Config, 
     for writable in request.volumes:
         volumes.append(writable.as_ext2(labels, request.epoch)[0])
         config = _with_mount(config, "dev", f"/dev/{disk}e", writable.mount)
-    if request.data or request.volumes:
-        buses = [bus for bus in DISK_DRIVERS[disk[:2]] if not lacks(request.kernel, bus)]
-        notes.append(f"the guest looks for its files on /dev/{disk}: attach the image as {' or '.join(buses)}")
-    return config, Places(root=root, volumes=tuple(volumes), notes=tuple(notes))
+    if not request.data and not request.volumes:
+        return config, Places()  # its configuration it finds on any disk
+    buses = [bus for bus in DISK_DRIVERS[disk[:2]] if not lacks(request.kernel, bus)]
+    notes.append(f"the guest looks for its files on /dev/{disk}: attach the image as {' or '.join(buses)}")
+    return config, Places(root=root, volumes=tuple(volumes), bus=buses[0], notes=tuple(notes))
 
 
 def _refuse_too_many(request: Request, places: int) -> None:
