@@ -14,7 +14,8 @@ from support import ext2 as reader
 from rumpbundle import tree
 from rumpbundle.content import Content
 from rumpbundle.errors import InputError
-from rumpbundle.ext2 import BLOCK, GROUP, Geometry, Volume
+from rumpbundle.ext2 import Volume
+from rumpbundle.ext2.geometry import BLOCK, GROUP, Geometry
 from rumpbundle.tree import Directory, File, Symlink
 
 EPOCH = 1_700_000_000
