@@ -54,7 +54,7 @@ def label_for(mount: str, taken: set[str]) -> str:
     label, number = stem, 1
     while label in taken:
         number += 1
-        label = f"{stem[:13]}_{number}"
+        label = f"{stem[: 15 - len(str(number))]}_{number}"
     taken.add(label)
     return label
 

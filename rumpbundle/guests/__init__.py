@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from typing import Literal as OneOf
 
-from rumpbundle.errors import ConfigError, UsageError
+from rumpbundle.errors import ConfigError, InputError, UsageError
 from rumpbundle.payload import HEAD_ROOM, Module, Volume
 from rumpbundle.tree import Directory
 from rumpbundle.unikernel import Firmware, Protocol, Unikernel
@@ -67,7 +67,11 @@ class Writable:
         from rumpbundle import volume
 
         label = volume.label_for(self.mount, labels)
-        return volume.ext2(self.tree, label=label, epoch=epoch, size=self.size, free=self.free)
+        try:
+            return volume.ext2(self.tree, label=label, epoch=epoch, size=self.size, free=self.free)
+        except InputError as error:
+            error.where = error.where or f"--volume {self.mount}"
+            raise
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from support.tools import output_of
 
 from rumpbundle.config import Block, Config, Network, Program
 from rumpbundle.content import Content
-from rumpbundle.errors import ConfigError, RumpbundleError, UsageError
+from rumpbundle.errors import ConfigError, InputError, RumpbundleError, UsageError
 from rumpbundle.guests import Data, Delivery, Request, Writable, deliver
 from rumpbundle.payload import Module
 from rumpbundle.tree import Directory, File
@@ -156,6 +156,7 @@ def test_a_file_needs_a_disk_driver():
         (Config(blk=(Block(source="vnd", path="a"), Block(source="vnd", path="b"))), VIRTIO, "one vnd image"),
         (Config(blk=(Block(source="etfs", path="xvda"),)), VIRTIO, "Xen PV only"),
         (Config(blk=(Block(source="dev", path="/dev/ld0a"),)), XEN, "through etfs"),
+        (Config(blk=(Block(source="etfs", path="x" * 25),)), XEN, r"\$.blk\[0\].path: longer than the 24 bytes"),
         (Config(blk=(Block(source="dev", path="/dev/sd0a"),)), VIRTIO, "needs the virtio-scsi driver"),
         (Config(blk=(Block(source="dev", path="/dev/ld0f"),)), VIRTIO, "letters a-e only"),
         (Config(blk=(Block(source="dev", path="/dev/wd0a"),)), VIRTIO, "expected a disk of this guest"),
@@ -340,13 +341,14 @@ def test_a_long_configuration_cannot_mount_the_iso_itself():
             "can mount one --volume",
         ),
         ({"volumes": (Writable(TREE, "/a"), Writable(TREE, "/b"))}, "can mount one --volume"),
+        ({"volumes": (Writable(TREE, "/b", size=100),)}, "--volume /b: a file system of 100 bytes cannot hold"),
         ({"data": (Data(TREE, "/"),)}, "would hide"),
         ({"data": (Data(TREE, "/dev/x"),)}, "would hide"),
         ({"data": (Data(TREE, "/a"),), "kernel": NO_DISK}, "no disk driver"),
     ],
 )
 def test_what_it_cannot_mount_is_refused(changes, message):
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(InputError, match=message):
         deliver(dataclasses.replace(request(Config(cmdline="a")), **changes))
 
 

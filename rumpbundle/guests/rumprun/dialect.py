@@ -19,6 +19,8 @@ ROOT_CONFIG = "_RUMPRUN_ROOTFSCFG="
 """What stands before the name of a file on the guest's disk that holds its configuration."""
 DISK_DRIVERS = {"ld": ("virtio-blk",), "sd": ("virtio-scsi", "usb"), "cd": ("virtio-scsi",)}
 """The drivers that make a disk of a name."""
+ETFS_LIMIT = 24
+"""Bytes of an etfs path: the guest cuts ``XENBLK_`` and the path off at 31 (rumprun lib/librumprun_base/config.c)."""
 _LETTERS = {"ld": "a-e", "sd": "a-h", "cd": "a-h"}
 _INTERFACES = {"vioif": "virtio-net", "wm": "e1000", "xenif": "xen-net"}
 _BAKE = {
@@ -142,6 +144,8 @@ def _check_mounts(config: Config, kernel: Unikernel) -> None:
                 raise ConfigError(f"{path}.source: rumprun can open one vnd image, a second fails")
         elif block.source == "etfs" and not is_xen(kernel):
             raise ConfigError(f"{path}.source: etfs exists on Xen PV only; this is a hw kernel", hint='use "dev"')
+        elif block.source == "etfs" and len(block.path.encode()) > ETFS_LIMIT:
+            raise ConfigError(f"{path}.path: longer than the {ETFS_LIMIT} bytes of a Xen disk's name in the guest")
         if block.fstype == "kernfs":
             if not is_xen(kernel):
                 raise ConfigError(f"{path}.fstype: this kernel has no kernfs", hint='use "blk"')
