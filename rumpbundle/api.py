@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,15 +110,14 @@ class Plan:
         return self.disk.padded(align=format.align, least=max(format.least, self.recipe.size))
 
 
-@contextlib.contextmanager
-def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", report: Report = silent) -> Iterator[Plan]:
-    """Read the kernel, compile the configuration, and give the planned disk.
+def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", report: Report = silent) -> Plan:
+    """Read the kernel, compile the configuration, and plan the disk.
 
     *formats* are what will be written. If none of them needs a disk to boot, the kernel may be one that no disk image
     can boot; its disk then only holds the guest's data. *bus* is where the disk will be, where somebody knows that
     better than the platforms the formats are for.
 
-    Nothing has been copied: the input files must stay as they are until the block ends.
+    Nothing has been copied: the input files must stay as they are until all is written.
 
     Raises:
         RumpbundleError: see :mod:`rumpbundle.errors`.
@@ -162,7 +161,7 @@ def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", repor
         epoch=epoch,
         grub=images.facts if images else {},
     )
-    yield Plan(recipe=recipe, bundle=bundle, disk=hybrid.plan(bundle, images), delivery=delivery)
+    return Plan(recipe=recipe, bundle=bundle, disk=hybrid.plan(bundle, images), delivery=delivery)
 
 
 def _machine_name(recipe: Recipe, kernel: Unikernel) -> str:
@@ -345,11 +344,11 @@ def bundle(
             raise UsageError(f"bundle() has no option {name!r}")
     path = default_output(app, chosen) if output is None else Path(os.fspath(output))
     check_free(path, force=force)
-    with plan(Recipe(app=app, **recipe), formats=[chosen], report=report) as planned:
-        artifact, commands = write(
-            planned, chosen, path, subformat=subformat, options=options, force=force, jobs=jobs, report=report
-        )
-        return Result(artifacts=(artifact,), digest=planned.bundle.identity.digest, commands=commands)
+    planned = plan(Recipe(app=app, **recipe), formats=[chosen], report=report)
+    artifact, commands = write(
+        planned, chosen, path, subformat=subformat, options=options, force=force, jobs=jobs, report=report
+    )
+    return Result(artifacts=(artifact,), digest=planned.bundle.identity.digest, commands=commands)
 
 
 __all__ = ["Artifact", "ModuleFile", "Plan", "Recipe", "Result", "bundle", "plan", "write"]

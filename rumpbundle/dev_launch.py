@@ -101,27 +101,27 @@ def launch(
     recipe = recipe or api.Recipe(app=app, **others)
     format = format_for(options)
     with contextlib.ExitStack() as stack:
-        with api.plan(recipe, formats=[format], bus=_bus(options), report=report) as planned:
-            if format.write_kit is not None:
-                kit = _temporary_directory(stack) / "kit"
-                api.write(planned, format, kit, report=report)
-                request = _request_for(planned, options, kit=str(kit))
-            else:
-                # A file without a name: it vanishes with the last process that has it open, however that ends.
-                fd = stack.enter_context(tempfile.TemporaryFile(prefix="rumpbundle-")).fileno()
-                write_flat(planned.disk_for(format), fd, report, "disk")
-                request = _request_for(planned, options, disk=Disk(path=f"/dev/fd/{fd}", fd=fd, persist=True))
+        planned = api.plan(recipe, formats=[format], bus=_bus(options), report=report)
+        if format.write_kit is not None:
+            kit = _temporary_directory(stack) / "kit"
+            api.write(planned, format, kit, report=report)
+            request = _request_for(planned, options, kit=str(kit))
+        else:
+            # A file without a name: it vanishes with the last process that has it open, however that ends.
+            fd = stack.enter_context(tempfile.TemporaryFile(prefix="rumpbundle-")).fileno()
+            write_flat(planned.disk_for(format), fd, report, "disk")
+            request = _request_for(planned, options, disk=Disk(path=f"/dev/fd/{fd}", fd=fd, persist=True))
         return _started(request, options, sinks, report, stack)
 
 
 def launch_plan(recipe: api.Recipe, options: Options, *, report: Report = silent) -> Plan:
     """Return what :func:`launch` would do, with a named image instead of the nameless one. Nothing is started."""
     format = format_for(options)
-    with api.plan(recipe, formats=[format], bus=_bus(options), report=report) as planned:
-        image = str(api.default_output(recipe.app, format))
-        if format.write_kit is not None:
-            return _planned(_request_for(planned, options, kit=image), options, report)
-        return _planned(_request_for(planned, options, disk=Disk(path=image, persist=True)), options, report)
+    planned = api.plan(recipe, formats=[format], bus=_bus(options), report=report)
+    image = str(api.default_output(recipe.app, format))
+    if format.write_kit is not None:
+        return _planned(_request_for(planned, options, kit=image), options, report)
+    return _planned(_request_for(planned, options, disk=Disk(path=image, persist=True)), options, report)
 
 
 def run(

@@ -61,8 +61,8 @@ def test_rumprun_by_module(family, length, firmware, tmp_path):
     family(Family.RUMPRUN, target="hw_virtio", drivers=frozenset({"virtio-blk"}))
     config = _of_length(length)
     report, _ = booted(tmp_path, firmware=firmware, config=config)
-    with api.plan(api.Recipe(app=kernels.build("multiboot"), config=config)) as plan:
-        text = plan.delivery.config
+    plan = api.plan(api.Recipe(app=kernels.build("multiboot"), config=config))
+    text = plan.delivery.config
     assert len(text) == length
     assert [(m.size, m.crc32) for m in report.modules] == [(length, zlib.crc32(text))]
     guest = rumprun.boot(report.cmdline.decode(), [text], {})

@@ -19,8 +19,8 @@ def choose(tmp_path):
         path = tmp_path / "mach"
         path.write_bytes(data)
         heard: list[Event] = []
-        with plan(Recipe(app=path, **recipe), report=heard.append) as planned:
-            return dict(planned.bundle.boot), [e for e in heard if isinstance(e, Note | Warned)]
+        planned = plan(Recipe(app=path, **recipe), report=heard.append)
+        return dict(planned.bundle.boot), [e for e in heard if isinstance(e, Note | Warned)]
 
     return choose
 

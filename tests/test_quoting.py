@@ -69,10 +69,10 @@ def test_every_printable_byte_is_a_case():
 def refused(kernel, **recipe) -> str | None:
     """Return why a bundle cannot be made, None if it can."""
     try:
-        with rumpbundle.plan(rumpbundle.Recipe(app=kernel, **recipe)):
-            return None
+        rumpbundle.plan(rumpbundle.Recipe(app=kernel, **recipe))
     except InputError as error:
         return str(error)
+    return None
 
 
 def accepted(kernel, texts, forbidden, make):

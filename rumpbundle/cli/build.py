@@ -37,7 +37,8 @@ def command(app: str, names: tuple[str, ...], directory: Path, checksums: bool, 
     force, dry_run, as_json = (arguments.pop(name) for name in ("force", "dry_run", "as_json"))
     terminal = Terminal(quiet=arguments.pop("quiet"), verbose=arguments.pop("verbose"))
     wanted = targets(app, [name for group in names for name in group.split(",")], directory)
-    with terminal, plan(recipe, formats=[target.format for target in wanted], report=terminal) as planned:
+    with terminal:
+        planned = plan(recipe, formats=[target.format for target in wanted], report=terminal)
         if dry_run:
             for target in wanted:
                 check_targets(planned, target.format, terminal)

@@ -107,7 +107,8 @@ def format_command(format: Format) -> click.Command:
         path = default_output(app, format) if output is None else output
         if not dry_run:
             check_free(path, force=force)
-        with terminal, plan(recipe, formats=[format], report=terminal) as planned:
+        with terminal:
+            planned = plan(recipe, formats=[format], report=terminal)
             if dry_run:
                 check_targets(planned, format, terminal, options=own)
                 click.echo(json.dumps(described(planned, format, path), indent=1) if as_json

@@ -319,9 +319,9 @@ def test_same_bytes_whatever_the_number_of_jobs(tmp_path):
 
     made = []
     for jobs in (1, 3):
-        with api.plan(api.Recipe(app=build("multiboot"))) as plan:
-            output = tmp_path / f"{jobs}.ec2"
-            api.write(plan, formats.find("ec2"), output, jobs=jobs)
+        plan = api.plan(api.Recipe(app=build("multiboot")))
+        output = tmp_path / f"{jobs}.ec2"
+        api.write(plan, formats.find("ec2"), output, jobs=jobs)
         made.append((output / "manifest.json").read_bytes())
     assert made[0] == made[1]
 

@@ -103,9 +103,9 @@ def test_the_archive_is_small_and_does_not_depend_on_jobs(made, tmp_path):
     assert made[0].stat().st_size < 4 << 20
     written = set()
     for jobs in (1, 3):
-        with api.plan(api.Recipe(app=build("multiboot"))) as plan:
-            output = tmp_path / f"{jobs}.gce.tar.gz"
-            api.write(plan, formats.find("gce"), output, jobs=jobs)
+        plan = api.plan(api.Recipe(app=build("multiboot")))
+        output = tmp_path / f"{jobs}.gce.tar.gz"
+        api.write(plan, formats.find("gce"), output, jobs=jobs)
         written.add(output.read_bytes())
     assert len(written) == 1
 

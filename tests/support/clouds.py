@@ -25,13 +25,13 @@ def kit(kernel: Path, output: Path, format: str, *, guest=None, options=None, su
     Returns what was written and the command lines.
     """
     form = formats.find(format)
-    with api.plan(api.Recipe(app=kernel, size=size, **recipe), formats=[form]) as plan:
-        if guest:
-            bundle = dataclasses.replace(plan.bundle, kernel=dataclasses.replace(plan.bundle.kernel, **guest))
-            plan = dataclasses.replace(plan, bundle=bundle)
-        own = form.options(**options) if options else None
-        _, commands = api.write(plan, form, output, subformat=subformat, options=own)
-        return form.files(output), commands
+    plan = api.plan(api.Recipe(app=kernel, size=size, **recipe), formats=[form])
+    if guest:
+        bundle = dataclasses.replace(plan.bundle, kernel=dataclasses.replace(plan.bundle.kernel, **guest))
+        plan = dataclasses.replace(plan, bundle=bundle)
+    own = form.options(**options) if options else None
+    _, commands = api.write(plan, form, output, subformat=subformat, options=own)
+    return form.files(output), commands
 
 
 # -- Amazon: botocore's service models ---------------------------------------------------------------------------

@@ -19,12 +19,12 @@ def main(inputs: Path, outputs: Path) -> None:
         data=(guests.Data(tree.scan(inputs / "data"), "/data"),),
         volumes=(guests.Writable(tree.scan(inputs / "volume"), "/volume", None, 1 << 20),),
     )
-    with api.plan(recipe) as plan:
-        for format in formats.formats():
-            for subformat in format.subformats or ("",):
-                directory = outputs / f"{format.name}-{subformat}"
-                directory.mkdir()
-                api.write(plan, format, directory / f"app{format.suffix}", subformat=subformat)
+    plan = api.plan(recipe)
+    for format in formats.formats():
+        for subformat in format.subformats or ("",):
+            directory = outputs / f"{format.name}-{subformat}"
+            directory.mkdir()
+            api.write(plan, format, directory / f"app{format.suffix}", subformat=subformat)
 
 
 if __name__ == "__main__":
