@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -11,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.tools import require
+from support.examples import hello
 
 import rumpbundle
 
@@ -28,12 +27,7 @@ def pattern(shown: str) -> str:
 @pytest.mark.boot
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[0][2:40])
 def test_the_readme_shows_true_output(block, tmp_path):
-    require("gcc")
-    example = ROOT / "examples" / "hello"
-    with open(example / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        subprocess.run(["make", "-s", "-C", example], check=True, timeout=60)
-    shutil.copyfile(example / "hello.bin", tmp_path / "app.bin")
+    shutil.copyfile(hello(), tmp_path / "app.bin")
     bin = tmp_path / "path"
     bin.mkdir()
     (bin / "rumpbundle").write_text(f'#!/bin/sh\nexec {sys.executable} -m rumpbundle "$@"\n')
