@@ -199,6 +199,9 @@ def test_arguments_join_the_one_program():
     [
         ({"env": ["A"]}, "expected KEY=VALUE, got 'A'"),
         ({"env": ["A B=1"]}, "expected a variable's name"),
+        ({"env": ["A=\udcff"]}, r"env.A: is not UTF-8, which a configuration is: '\\udcff'"),
+        ({"env": ["\udcff=A"]}, "env: is not UTF-8"),
+        ({"arguments": ["\udcff"]}, r"rc\[0\].argv\[0\]: is not UTF-8"),
         ({"hostname": "a b"}, "hostname: expected letters"),
         ({"net": ["vioif0"]}, "expected IF,inet,dhcp"),
         ({"net": ["vioif0,inet,dhcp,x"]}, "expected IF,inet,dhcp"),

@@ -112,7 +112,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
         for position, program in enumerate(self.rc):
             if program.runmode == "|" and position == len(self.rc) - 1:
                 raise ValueError(f".rc[{position}].runmode: the last program has no next one to pipe to")
-        _refuse_nul(msgspec.to_builtins(self), "")
+        _check_text(msgspec.to_builtins(self), "")
 
     def replace(self, **changes: Any) -> Config:
         """Return a copy with *changes*."""
@@ -130,14 +130,18 @@ def _check_address(text: str, version: int, name: str) -> None:
     raise ValueError(f".{name}: expected an IPv{version} address, got {text!r}")
 
 
-def _refuse_nul(value: Any, path: str) -> None:
-    if isinstance(value, str) and "\0" in value:
-        raise ValueError(f"{path}: a NUL character cannot be passed to any guest")
+def _check_text(value: Any, path: str) -> None:
+    if isinstance(value, str):
+        if "\0" in value:
+            raise ValueError(f"{path}: a NUL character cannot be passed to any guest")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise ValueError(f"{path}: is not UTF-8, which a configuration is: {value!r}")
     items = (
         value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
     )
     for key, inner in items:
-        _refuse_nul(inner, f"{path}[{key}]" if isinstance(key, int) else f"{path}.{key}")
+        _check_text(key, path)
+        _check_text(inner, f"{path}[{key}]" if isinstance(key, int) else f"{path}.{key}")
 
 
 def schema() -> dict[str, Any]:
