@@ -112,11 +112,11 @@ def _undisturbed() -> Iterator[None]:
     """
     arrived: list[int] = []
     is_main = threading.current_thread() is threading.main_thread()
-    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM) if is_main}
+    ours = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM) if is_main}
+    handlers = {each: handler for each, handler in ours.items() if callable(handler)}
     try:
-        for each, handler in handlers.items():
-            if callable(handler):
-                signal.signal(each, lambda number, _: arrived.append(number))
+        for each in handlers:
+            signal.signal(each, lambda number, _: arrived.append(number))
         yield
     finally:
         for each, handler in handlers.items():
