@@ -50,7 +50,7 @@ def deliver(request: Request) -> Delivery:
 def _parameters(config: Config) -> Iterator[str]:
     if config.env:
         for key, value in config.env.items():
-            if not re.fullmatch(r"[^\s\"'\\\]\[\x00-\x1f\x7f]*", value):
+            if not re.fullmatch(r"[^\s\"'\\\]\[\x00-\x1f\x7f]*", key + value):
                 raise ConfigError(
                     f"$.env.{key}: Unikraft's env.vars cannot carry blanks, quotes, brackets or backslashes"
                 )
