@@ -95,16 +95,25 @@ def warnings(
     protocol: Protocol | None = None,
     drivers: Collection[str] = (),
 ) -> tuple[str, ...]:
-    """Return what will not work on the best of *targets*, as sentences for people; empty if nothing is known to."""
+    """Return what will not work on the best of *targets*, as sentences for people; empty if nothing is known to.
+
+    If there is something, none of the others suits the kernel either, and a last sentence says so.
+    """
     verdicts = [check(kernel, t, firmware=firmware, protocol=protocol, drivers=drivers) for t in targets]
-    if not verdicts:
+    best = max(verdicts, key=lambda verdict: verdict._merit, default=None)
+    if best is None or not best.noes:
         return ()
-    best = max(verdicts, key=lambda verdict: verdict._merit)
-    return tuple(
+    said = [
         f"on {best.title}, {kernel.name} {_FAILS[finding.question]}: {finding.why}"
         + (f"; {finding.way}" if finding.way else "")
         for finding in best.noes
-    )
+    ]
+    if others := [verdict for verdict in verdicts if verdict is not best]:
+        titles = " or ".join(verdict.title for verdict in others)
+        said.append(
+            f"nor does {titles} suit it: rumpbundle check {kernel.name} --target {others[0].target} tells why"
+        )
+    return tuple(said)
 
 
 def disk_bus(kernel: Unikernel, targets: Iterable[str]) -> str:

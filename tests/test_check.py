@@ -12,6 +12,7 @@ from rumpbundle.check import check, disk_bus, warnings
 from rumpbundle.cli import main
 from rumpbundle.content import Content
 from rumpbundle.errors import UsageError
+from rumpbundle.formats import find
 from rumpbundle.unikernel import Device, Family, Firmware, Protocol, Trouble, Unikernel
 
 
@@ -206,6 +207,20 @@ def test_bundling_hears_of_the_best_target_only():
     (said,) = warnings(RUMPRUN, ["gce"])
     assert said.startswith("on Google Compute Engine, app.bin will not see its disk: ")
     assert warnings(SCSI, ["gce"]) == ()
+
+
+def test_bundling_hears_that_the_others_will_not_do_either():
+    assert find("vmdk").targets == ("vmware", "virtualbox")
+    first, *_, last = warnings(RUMPRUN, find("vmdk").targets)
+    assert first.startswith("on VirtualBox, app.bin will not see its disk: ")
+    assert last.startswith(
+        "nor does VMware (ESXi, Workstation, Fusion) suit it: rumpbundle check app.bin --target vmware "
+    )
+
+
+def test_a_vmdk_that_only_virtualbox_can_use_is_no_reason_to_warn():
+    assert warnings(GENERIC, ["vmware"])
+    assert warnings(GENERIC, find("vmdk").targets) == ()
 
 
 @pytest.fixture(scope="module")

@@ -155,5 +155,5 @@ FORMAT = Format(
     align=MIB,
     subformats=("sparse", "stream"),
     tools=("qemu-img",),
-    targets=("vmware",),
+    targets=("vmware", "virtualbox"),
 )
