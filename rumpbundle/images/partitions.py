@@ -72,8 +72,12 @@ class Table:
     flaws: tuple[str, ...] = ()
 
 
-def tables(disk: Medium) -> tuple[Table, ...]:
-    """Return the partition tables of *disk*: MBR and GPT where both are; none where there is no boot signature."""
+def tables(disk: Medium, *, thorough: bool = True) -> tuple[Table, ...]:
+    """Return the partition tables of *disk*: MBR and GPT where both are; none where there is no boot signature.
+
+    Who is not *thorough* looks at the backup GPT only if the primary one is damaged: it stands at the end of the disk,
+    and in a compressed archive that is far away.
+    """
     if disk.size < SECTOR:
         return ()
     sector = disk.read(0, SECTOR)
@@ -102,15 +106,15 @@ def tables(disk: Medium) -> tuple[Table, ...]:
     mbr = Table(kind="mbr", id=sector[440:444][::-1].hex(), slots=tuple(slots), flaws=tuple(flaws))
     if all(slot.type != f"{PROTECTIVE_MBR:02x}" for slot in slots):
         return (mbr,)
-    gpt = _gpt(disk)
+    gpt = _gpt(disk, thorough)
     return (mbr,) if gpt is None else (mbr, gpt)
 
 
-def _gpt(disk: Medium) -> Table | None:
+def _gpt(disk: Medium, thorough: bool) -> Table | None:
     last = disk.size // SECTOR - 1
     flaws: list[str] = []
     primary = _gpt_copy(disk, 1, "primary", flaws)
-    backup = _gpt_copy(disk, last, "backup", flaws)
+    backup = _gpt_copy(disk, last, "backup", flaws) if thorough or primary is None else None
     if primary is None and backup is None:
         return None
     header, slots = primary or backup or (GptHeader(), ())

@@ -54,7 +54,7 @@ def volumes(disk: Medium) -> tuple[Volume, ...]:
         ImageError: there is none, or one is damaged at its root.
     """
     found: list[Volume] = []
-    for place in places(disk, tables(disk)):
+    for place in places(disk, tables(disk, thorough=False)):
         files = file_system(Window(disk, place.offset, place.size, place.where))
         if files is not None:
             kind = "fat" if files.kind.startswith("fat") else files.kind

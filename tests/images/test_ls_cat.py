@@ -13,6 +13,7 @@ import rumpbundle
 from rumpbundle import formats
 from rumpbundle.cli import main
 from rumpbundle.images import open_disk
+from rumpbundle.images.archive import Inflated
 from rumpbundle.layout import MIB
 
 KERNEL = "/boot/kernel/app.bin"
@@ -59,6 +60,24 @@ def test_every_format_shows_the_same_files(images, capsysbinary, name):
     status, out, err = run(capsysbinary, "cat", str(images / name), KERNEL)
     assert (status, err) == (0, "")
     assert out == (images / "app.bin").read_bytes()
+
+
+def test_a_compressed_disk_is_inflated_no_further_than_needed(images, capsysbinary, monkeypatch):
+    """Google's archive holds a whole GiB, at whose end there is only the backup GPT."""
+    furthest = []
+    read = Inflated.read
+    monkeypatch.setattr(Inflated, "read", lambda self, at, n: furthest.append(at + n) or read(self, at, n))
+    assert run(capsysbinary, "ls", str(images / "app.gce.tar.gz"))[0] == 0
+    assert max(furthest) < 32 * MIB
+
+
+def test_the_backup_gpt_serves_where_the_primary_is_damaged(images, capsysbinary, tmp_path):
+    disk = bytearray((images / "app.raw").read_bytes())
+    disk[512:1024] = bytes(512)
+    (tmp_path / "damaged").write_bytes(disk)
+    assert (
+        run(capsysbinary, "ls", str(tmp_path / "damaged"))[1] == run(capsysbinary, "ls", str(images / "app.raw"))[1]
+    )
 
 
 @pytest.mark.parametrize("size", [0, 64 * MIB, 100 * MIB + 1])
