@@ -75,8 +75,8 @@ class Table:
 def tables(disk: Medium, *, thorough: bool = True) -> tuple[Table, ...]:
     """Return the partition tables of *disk*: MBR and GPT where both are; none where there is no boot signature.
 
-    Who is not *thorough* looks at the backup GPT only if the primary one is damaged: it stands at the end of the disk,
-    and in a compressed archive that is far away.
+    Who is not *thorough* looks at the backup GPT only if the primary one is damaged: it stands at the end of the
+    disk, and in a compressed archive that is far away.
     """
     if disk.size < SECTOR:
         return ()
