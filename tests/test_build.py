@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from support import kernels
 
-from rumpbundle import host
+from rumpbundle import host, tools
 from rumpbundle.cli import main
 
 SEVEN = ("iso", "vmdk", "vdi", "qcow2", "vhd", "vhdx", "ova")
@@ -130,6 +130,61 @@ def test_a_qemu_img_that_will_not_do(app, capsys, qemu_img, script, version, sta
     assert (got, out) == (status, "")
     assert message in err
     assert sorted(os.listdir()) == ["app.bin", "bin"]
+
+
+def test_a_qemu_img_that_is_too_old_says_which_will_do(app, capsys, qemu_img):
+    qemu_img("exit 0", "echo qemu-img version 4.1.1")
+    status, _, err = run(capsys, "vhdx", app, "-q")
+    assert status == 3
+    assert err.splitlines() == [
+        "error: app.vhdx: qemu-img 4.1 is too old",
+        "hint: install 4.2 or newer (on Debian and Ubuntu: sudo apt install qemu-utils)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("format", "offset", "value", "message"),
+    [
+        ("vmdk", 4, b"\x02", "unknown values"),  # version
+        ("vmdk", 8, b"\x07", "unknown values"),  # flags: zeroed grains
+        ("vmdk", 0x1C, b"\x02", "unknown values"),  # where the descriptor is
+        ("vmdk", 0x48, b"\x01", "unknown values"),  # not closed cleanly
+        ("vmdk", 512, bytes(10240), "descriptor is not where it was"),
+        ("vmdk", 0x38, b"\xff\xff\xff\x7f", "behind the end of the file"),  # the grain directory
+        ("vhd", 8, b"\xff", "two footers of the VHD differ"),
+        ("vhd", -512, bytes(512), "two footers of the VHD differ"),
+        ("vhd", 512, b"x", "dynamic header is damaged"),
+        ("vhdx", 0x30000, b"x", "region table is damaged"),
+        ("vhdx", 0x10004, bytes(4), ""),  # the other header counts
+        ("qcow2", 63, b"\x01", "unknown values"),  # a snapshot
+        ("qcow2", 79, b"\x01", "unknown values"),  # marked as dirty
+        ("qcow2", 72, b"\x80", "uses features"),
+        ("qcow2", 40, b"\x7f", "a table of"),  # where the first table is
+    ],
+)
+def test_a_field_that_is_not_as_expected_is_not_sealed_over(app, capsys, monkeypatch, format, offset, value, message):
+    """What qemu-img wrote is another one's, or a newer one's: guessing would corrupt the disk."""
+    before = tools.run
+
+    def changed(argv, **kwargs):
+        result = before(argv, **kwargs)
+        if "convert" in argv:
+            with open(argv[-1], "r+b") as file:
+                file.seek(offset, os.SEEK_SET if offset >= 0 else os.SEEK_END)
+                file.write(value)
+        return result
+
+    monkeypatch.setattr(tools, "run", changed)
+    status, out, err = run(capsys, format, app, "-q")
+    if not message:
+        assert (status, err) == (0, "")
+        return
+    assert (status, out) == (4, "")
+    said, hint = err.splitlines()
+    assert said.startswith("error: qemu-img wrote what rumpbundle cannot seal: ")
+    assert message in said
+    assert "qemu-img --version" in hint
+    assert os.listdir() == ["app.bin"]
 
 
 @pytest.mark.parametrize(

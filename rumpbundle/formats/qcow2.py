@@ -19,7 +19,9 @@ def _write(job: Job, out: StagedFile) -> None:
     convert(job, out, "qcow2", "qcow2")
     with sealing():
         disk = Qcow2(FdMedium(out.fd))
-        expect(disk.size == job.layout.size and disk.header.snapshots == 0, "the qcow2 header has unknown values")
+        header = disk.header
+        plain = (header.version, header.snapshots, header.incompatible, header.autoclear) == (3, 0, 0, 0)
+        expect(disk.size == job.layout.size and plain, "the qcow2 header has unknown values")
         fill_late(job.layout, disk, out.fd)
 
 

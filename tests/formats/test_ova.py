@@ -11,7 +11,7 @@ import pytest
 from support import disks, readers
 
 from rumpbundle.errors import UsageError
-from rumpbundle.formats.ova import Options
+from rumpbundle.formats.ova import Options, _member
 from rumpbundle.layout import MIB
 from rumpbundle.unikernel import Family, Firmware, Protocol
 
@@ -63,6 +63,17 @@ def test_archive_is_plain_ustar_in_the_order_importers_want(make):
         for member in archive:
             assert (member.uid, member.gid, member.uname, member.gname) == (0, 0, "", "")
             assert (member.mtime, member.mode, member.type) == (315532800, 0o644, tarfile.REGTYPE)
+
+
+@pytest.mark.parametrize("size", [(8 << 30) - 1, 8 << 30, 1 << 40])
+def test_a_disk_of_any_size_has_a_header_that_virtualbox_reads(size):
+    """From 8 GiB on ustar cannot hold the size: GNU's way then, never PAX."""
+    header = _member("machine-disk1.vmdk", size, 0)
+    assert len(header) == 512
+    assert header[156:157] == b"0"
+    assert header[257:263] == (b"ustar\0" if size < 8 << 30 else b"ustar ")
+    member = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+    assert (member.name, member.size, member.mode) == ("machine-disk1.vmdk", size, 0o644)
 
 
 def test_manifest_has_the_sha256_of_every_file(make):
