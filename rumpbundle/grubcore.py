@@ -1,12 +1,15 @@
-"""GRUB's BIOS core, unpacked in a tenth of the time: LZ4 in the place of LZMA.
+"""GRUB's BIOS core, started in half the time: LZ4 in the place of LZMA, and a shorter look at the clock.
 
 A core image is a decompressor and, behind it, GRUB's kernel and modules compressed with LZMA. Under emulation
 unpacking these 450 KB takes a quarter of a second, most of a boot. LZ4 unpacks at the speed of a copy, and its
-decoder has 60 bytes, so it fits where the old one stood; the image grows by 110 KB. Nothing else is changed,
+decoder has 60 bytes, so it fits where the old one stood; the image grows by 110 KB.
+
+Then GRUB waits until a timer has run down from 0xFFFF, 55 ms, to learn how fast the processor's clock is. 3 ms tell
+it as well: it uses the clock for ``sleep`` alone, and under UEFI it takes 1 ms itself. Nothing else is changed,
 and an image that does not look as expected is left as it is.
 
-References: grub-core/boot/i386/pc/startup_raw.S and lzma_decode.S, include/grub/offsets.h of GRUB 2.06;
-lz4_Block_format.md of LZ4.
+References: grub-core/boot/i386/pc/startup_raw.S and lzma_decode.S, grub-core/kern/i386/tsc_pit.c and tsc_pmtimer.c,
+include/grub/offsets.h of GRUB 2.06; lz4_Block_format.md of LZ4; Intel 8254, 1.193182 MHz.
 """
 
 from __future__ import annotations
@@ -30,6 +33,14 @@ _CALL = re.compile(
     rb"\x8d\x1c\x0f\x51\xe8(?P<target>.{4})\x59",  # leal (%edi,%ecx), %ebx; push %ecx; call _LzmaDecodeA; pop %ecx
     re.DOTALL,
 )
+
+_CALIBRATION = re.compile(
+    rb"(\xb0\xb0\xe6\x43\xb0)\xff(\xe6\x42\xe6\x42"  # outb $0xb0, $0x43; movb $0xff, %al; outb $0x42, twice
+    rb".{16,160}?\xba)\x37(\0\0\0\xe8)",  # movl $55, %edx: the milliseconds in 0xffff ticks; call grub_divmod64
+    re.DOTALL,
+)
+_HASTE = b"\\1\x0e\\2\x03\\3"
+"""0x0E0E ticks, 3.015 ms; both bytes of the count are the same in the code."""
 
 _LZ4 = bytes.fromhex(
     "55 fc"  # push ebp; cld
@@ -59,7 +70,7 @@ def quickened(image: bytes) -> bytes:
     plain = _unpacked(image[data:], size)
     if len(plain) != size:
         return image
-    packed = pack(plain)
+    packed = pack(_CALIBRATION.sub(_HASTE, plain, count=1))
     core = bytearray(image[:data] + packed)
     core[decoder : decoder + len(_LZ4)] = _LZ4
     core += bytes(-len(core) % 2048)

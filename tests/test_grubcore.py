@@ -112,6 +112,16 @@ def test_grubs_own_core_is_repacked():
     assert grubcore.quickened(image) == image
 
 
+def test_grub_looks_at_the_clock_for_three_milliseconds():
+    image = grub.boot_images().bios
+    found = grubcore._CALL.search(image, grubcore._DECOMPRESSOR)
+    begin = grubcore._DECOMPRESSOR + int.from_bytes(found["data"], "little") - grubcore._LOADED_AT
+    core = unpack(image[begin : begin + int.from_bytes(image[grubcore._DECOMPRESSOR + 8 :][:4], "little")])
+    # outb $0xb0, $0x43; movb $0x0e, %al; outb %al, $0x42, twice … movl $3, %edx; call
+    assert re.search(rb"\xb0\xb0\xe6\x43\xb0\x0e\xe6\x42\xe6\x42.{16,160}?\xba\x03\0\0\0\xe8", core, re.DOTALL)
+    assert abs(0x0E0E / 1193.182 - 3) < 0.02
+
+
 @pytest.mark.parametrize("image", [b"", bytes(4096), b"\xe8" * 10_000])
 def test_what_is_not_as_expected_is_left_alone(image: bytes):
     assert grubcore.quickened(image) == image
