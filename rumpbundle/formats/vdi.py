@@ -36,10 +36,10 @@ def _write(job: Job, out: StagedFile) -> None:
             used = tuple(reader.used(vdi.BLOCK))
         os.ftruncate(out.fd, data_offset + len(used) * vdi.BLOCK)
         write_extents(_moved(held(layout).extents, used, data_offset), out.fd, job.report, "vdi")
-        table = [vdi.FREE] * blocks
+        table = bytearray(vdi.FREE.to_bytes(4, "little")) * blocks
         for place, index in enumerate(used):
-            table[index] = place
-        write_all(out.fd, b"".join(entry.to_bytes(4, "little") for entry in table), vdi.Header.blocks_offset)
+            table[4 * index : 4 * index + 4] = place.to_bytes(4, "little")
+        write_all(out.fd, table, vdi.Header.blocks_offset)
     header = vdi.Header(
         data_offset=data_offset,
         disk_size=layout.size,
