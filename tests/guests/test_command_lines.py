@@ -182,3 +182,37 @@ def test_arguments_arrive_as_they_were_or_are_refused(arguments):
         assert any(not a or set(a) & set("\"'\\\x7f") for a in arguments)
     else:
         assert shlex.split(line) == ["app.bin", *arguments]
+
+
+NAME = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="="), min_size=1, max_size=6)
+VALUE = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF), max_size=8)
+
+
+def after_dashes(line: str) -> tuple[list[str], list[str]]:
+    """Return the words before ``--`` and those after it, as the guests split them."""
+    words = shlex.split(line)
+    at = words.index("--") if "--" in words else len(words)
+    return words[:at], words[at + 1 :]
+
+
+def has(text: str, characters: str) -> bool:
+    return not text.isprintable() or bool(set(text) & set(characters))
+
+
+@pytest.mark.parametrize(("family", "never"), [(Family.LINUX, " \"'\\."), (Family.UNIKRAFT, " \"'\\[]")])
+@given(env=st.dictionaries(NAME, VALUE, max_size=3), arguments=st.lists(VALUE, max_size=3))
+def test_variables_and_arguments_arrive_as_they_were_or_are_refused(family, never, env, arguments):
+    """*never* are characters that no variable can have there."""
+    config = Config(env=env, rc=(Program(bin="app", argv=tuple(arguments)),))
+    try:
+        line = deliver(request(family, config)).cmdline
+    except ConfigError:
+        variables = any(has(key + value, never) for key, value in env.items())
+        assert variables or any(not argument or has(argument, "\"'\\") for argument in arguments)
+        return
+    before, after = after_dashes(line)
+    variables = [f"{key}={value}" for key, value in env.items()]
+    if family is Family.UNIKRAFT:
+        variables = ["app.bin", *(["env.vars=[", *variables, "]"] if env else [])]
+    assert before == variables
+    assert after == arguments
