@@ -19,7 +19,7 @@ from rumpbundle.images import open_disk
 from rumpbundle.images.archive import Inflated
 from rumpbundle.images.volumes import select, volumes
 from rumpbundle.layout import MIB
-from rumpbundle.ondisk import qcow2, vdi, vmdk
+from rumpbundle.ondisk import qcow2, vdi, vhd, vmdk
 
 CONTAINERS = ["vmdk:sparse", "vmdk:stream", "vdi:", "vhd:dynamic", "vhd:fixed", "vhdx:", "qcow2:", "ova:"]
 
@@ -67,10 +67,18 @@ def test_mutations(originals, tmp_path, container, data):
     look(path)
 
 
+_VHD_FOOTER = vhd.Footer(data_offset=512, disk_type=vhd.DYNAMIC, original_size=1 << 54, current_size=1 << 54).sealed()
+_VHD_HEADER = vhd.DynamicHeader(table_offset=1536, blocks=0xFFFFFFFF, block_size=1 << 28).sealed()
+_STREAM = vmdk.FLAG_NEWLINES | vmdk.FLAG_COMPRESSED | vmdk.FLAG_MARKERS
+
 GIANT = {
-    "vmdk": vmdk.SparseHeader(capacity=1 << 53, rgd_offset=21, gd_offset=26),
-    "vdi": vdi.Header(data_offset=1 << 20, disk_size=(1 << 52) - 1, blocks=0xFFFFFFFF),
-    "qcow2": qcow2.Header(cluster_bits=9, disk_size=1 << 62, l1_size=0xFFFFFFFF, l1_offset=512),
+    "vmdk": vmdk.SparseHeader(capacity=1 << 53, rgd_offset=21, gd_offset=26).pack(),
+    "vmdk stream": vmdk.SparseHeader(
+        version=3, flags=_STREAM, capacity=1 << 53, gd_offset=26, compression=vmdk.COMPRESS_DEFLATE
+    ).pack(),
+    "vdi": vdi.Header(data_offset=1 << 20, disk_size=(1 << 52) - 1, blocks=0xFFFFFFFF).pack(),
+    "qcow2": qcow2.Header(cluster_bits=9, disk_size=1 << 62, l1_size=0xFFFFFFFF, l1_offset=512).pack(),
+    "vhd": _VHD_FOOTER.pack() + _VHD_HEADER.pack(),
 }
 """Disks of exabytes in a file that has only a header."""
 
@@ -79,7 +87,7 @@ GIANT = {
 def test_giant_counts_cost_nothing(tmp_path, name):
     path = tmp_path / "image"
     with path.open("wb") as file:
-        file.write(GIANT[name].pack())
+        file.write(GIANT[name])
         file.truncate(1 << 40)
     started = time.monotonic()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
