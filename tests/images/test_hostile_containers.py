@@ -76,8 +76,8 @@ GIANT = {
     "vmdk stream": vmdk.SparseHeader(
         version=3, flags=_STREAM, capacity=1 << 53, gd_offset=26, compression=vmdk.COMPRESS_DEFLATE
     ).pack(),
-    "vdi": vdi.Header(data_offset=1 << 20, disk_size=(1 << 52) - 1, blocks=0xFFFFFFFF).pack(),
-    "qcow2": qcow2.Header(cluster_bits=9, disk_size=1 << 62, l1_size=0xFFFFFFFF, l1_offset=512).pack(),
+    "vdi": vdi.Header(data_offset=1 << 31, disk_size=(1 << 52) - MIB, blocks=0xFFFFFFFF).pack(),
+    "qcow2": qcow2.Header(cluster_bits=21, disk_size=1 << 62, l1_size=0xFFFFFFFF, l1_offset=1 << 21).pack(),
     "vhd": _VHD_FOOTER.pack() + _VHD_HEADER.pack(),
 }
 """Disks of exabytes in a file that has only a header."""
