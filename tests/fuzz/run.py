@@ -46,9 +46,11 @@ def main() -> int:
         script = shlex.join([sys.executable, __file__, arguments.target, "--child", str(command)])
         command.write_text(f'#!/bin/sh\nexec {script} "$@"\n')
         command.chmod(0o755)
-        words = Path(directory) / "words"
-        words.write_text("".join(f'"{_escaped(word)}"\n' for word in targets.WORDS.get(arguments.target, ())))
-        limits = [f"-dict={words}", "-timeout=30", "-rss_limit_mb=2048", "-max_len=4096", "-len_control=0"]
+        limits = ["-timeout=30", "-rss_limit_mb=2048", "-max_len=4096", "-len_control=0"]
+        if words := targets.WORDS.get(arguments.target):
+            dictionary = Path(directory) / "words"
+            dictionary.write_text("".join(f'"{_escaped(word)}"\n' for word in words))
+            limits.append(f"-dict={dictionary}")
         status = subprocess.call([command, f"-max_total_time={arguments.seconds}", *limits, str(work)])
         subprocess.call([command, "-merge=1", *limits, str(least), str(work)])
         found = [path.read_bytes() for path in least.iterdir()]
