@@ -139,6 +139,7 @@ def test_solo5_says_what_its_manifest_asks_for():
     assert "never virtio" in notes[0]
     assert "block storage, net service, block log: give it these virtio devices, in this order" in notes[1]
     assert "asks for no devices: give it no virtio disk" in deliver(wanted).notes[1]
+    assert not deliver(dataclasses.replace(wanted, kernel=dataclasses.replace(kernel, target="xen"))).notes
     alone = dataclasses.replace(kernel, undriven=devices[2:])
     with pytest.raises(KernelError, match=r"asks for block storage, .* drives one block and one network device"):
         deliver(dataclasses.replace(wanted, kernel=alone))
