@@ -16,13 +16,13 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from typing import Literal as OneOf
 
 from rumpbundle import formats, grub, guests, host, hybrid
 from rumpbundle.content import Content, InputFile
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import GuestError, HostError, KernelError, UsageError
 from rumpbundle.events import Finished, Note, Report, Started, Warned, silent
 from rumpbundle.formats import Format, Job

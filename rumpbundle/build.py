@@ -10,12 +10,12 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 
 from rumpbundle import formats
 from rumpbundle.api import Artifact, Plan, choose_subformat, write
 from rumpbundle.content import CHUNK
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import InputError, Interrupted, RumpbundleError, UsageError
 from rumpbundle.events import Event, Note, Report, Warned, silent
 from rumpbundle.flat import disk_errors, write_all

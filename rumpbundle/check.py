@@ -7,11 +7,12 @@ use, with what the kernel file itself tells (protocols, linked drivers, a Solo5 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from difflib import get_close_matches
 from typing import Literal as OneOf
 
 from rumpbundle import knowledge
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import KernelError, UsageError
 from rumpbundle.knowledge import Ability, Answer, Basis, Guest, Offer, Platform
 from rumpbundle.unikernel import Family, Firmware, Protocol, Unikernel

@@ -12,8 +12,9 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import HostError, InputError, Interrupted
 
 CHUNK = 1 << 20

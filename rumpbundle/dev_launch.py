@@ -21,12 +21,13 @@ import re
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rumpbundle import api, formats, knowledge, tools
 from rumpbundle.content import InputFile
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import GuestError, Interrupted, UsageError
 from rumpbundle.events import Note, Report, Warned, silent
 from rumpbundle.flat import disk_errors, write_flat

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from rumpbundle.content import CHUNK
+from rumpbundle.dataclass import dataclass
 from rumpbundle.events import Advanced, Report, silent
 from rumpbundle.layout import GIB, DiskLayout, LayoutReader
 from rumpbundle.parallel import ordered_map

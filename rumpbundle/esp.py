@@ -10,11 +10,12 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated
 
 from rumpbundle.binary import Record
 from rumpbundle.content import Late, Literal
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import InputError
 from rumpbundle.layout import SECTOR, Extent, content_extents, round_up
 from rumpbundle.tree import Directory, File, Symlink

@@ -7,7 +7,8 @@ never prints. What ``report`` raises ends the work, and nothing is left behind.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from rumpbundle.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

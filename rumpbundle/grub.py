@@ -14,11 +14,11 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from rumpbundle import grubcore, host, tools
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import HostError, InputError, MissingToolError
 from rumpbundle.events import Note, Report, silent
 from rumpbundle.unikernel import Firmware, Protocol

@@ -14,10 +14,10 @@ It boots from CD, disk and USB under BIOS and UEFI; the kernel's own file system
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 from rumpbundle import gpt, grub
 from rumpbundle.content import Content, Late, Literal
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import InputError
 from rumpbundle.esp import FatVolume
 from rumpbundle.grub import BootImages

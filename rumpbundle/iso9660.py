@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from rumpbundle import rockridge
 from rumpbundle.content import Content
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import InputError
 from rumpbundle.layout import Extent, content_extents
 from rumpbundle.rockridge import both16, both32

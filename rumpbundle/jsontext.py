@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import Any
 from typing import Literal as OneOf
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ConfigError, one_line
 
 MAX_BYTES = 1 << 20

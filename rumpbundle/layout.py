@@ -12,11 +12,12 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Literal as OneOf
 from typing import Self
 
 from rumpbundle.content import Content, FileSlice, InputFile, Late, Literal, Stored, Zeros
+from rumpbundle.dataclass import dataclass
 from rumpbundle.identity import Identity
 
 SECTOR = 512

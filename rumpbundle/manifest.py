@@ -12,13 +12,14 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from json.encoder import encode_basestring_ascii
 from typing import Literal as OneOf
 
 from rumpbundle import __version__
 from rumpbundle.content import Content
+from rumpbundle.dataclass import dataclass
 from rumpbundle.identity import Identity
 from rumpbundle.payload import Module, Volume
 from rumpbundle.tree import Directory, File, Symlink, walk

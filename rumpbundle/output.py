@@ -14,10 +14,10 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import HostError, InputError, UsageError
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rumpbundle.content import Content
+from rumpbundle.dataclass import dataclass
 
 HEAD_ROOM = 16 << 20
 """Bytes left free in a writable volume whose size the user does not give."""

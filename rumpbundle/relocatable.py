@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from rumpbundle.content import Content, Literal, Source
+from rumpbundle.dataclass import dataclass
 from rumpbundle.layout import round_up
 
 PROGBITS, SYMTAB, STRTAB, RELA, REL, INIT_ARRAY = 1, 2, 3, 4, 9, 14

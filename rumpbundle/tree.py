@@ -11,9 +11,9 @@ import itertools
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from rumpbundle.content import Content, InputFile
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import InputError
 
 MAX_DEPTH = 128

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from rumpbundle.content import Content, InputFile
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import KernelError
 from rumpbundle.kernels import foreign, packed, protocols, refusal, repair
 from rumpbundle.kernels.anatomy import Anatomy

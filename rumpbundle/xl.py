@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ConfigError, InputError, UsageError
 from rumpbundle.unikernel import Firmware
 

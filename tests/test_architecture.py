@@ -12,6 +12,7 @@ import rumpbundle
 PACKAGE = Path(rumpbundle.__file__).parent
 
 LAYERS = (
+    {"dataclass"},
     {"errors", "events", "units"},
     {"host", "output"},
     {"tools", "binary", "identity", "parallel", "rockridge"},

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import click
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import one_line
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 from rumpbundle.content import Content
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import InputError, UsageError
 from rumpbundle.events import Note, Report, Warned, silent
 from rumpbundle.layout import MIB, round_up

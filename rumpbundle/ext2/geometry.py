@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import InputError
 from rumpbundle.layout import MIB, round_up
 from rumpbundle.ondisk.ext2 import GroupDescriptor, InodeRecord

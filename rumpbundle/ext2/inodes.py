@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from rumpbundle.content import Content
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import InputError
 from rumpbundle.ext2.geometry import BLOCK
 from rumpbundle.ext2.pointers import DIRECT, POINTERS

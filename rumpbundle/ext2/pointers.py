@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.ext2.geometry import BLOCK
 
 POINTERS = BLOCK // 4

@@ -10,11 +10,11 @@ import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import UsageError
 from rumpbundle.events import Report, silent
 from rumpbundle.layout import MIB

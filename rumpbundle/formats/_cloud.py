@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from rumpbundle import __version__, knowledge
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import InputError, UsageError
 from rumpbundle.formats import option
 from rumpbundle.layout import GIB

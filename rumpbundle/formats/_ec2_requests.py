@@ -5,11 +5,11 @@ boto3 itself is never imported. Facts: facts/formats.md §1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 from typing import Literal as OneOf
 
 from rumpbundle import pvgrub
+from rumpbundle.dataclass import dataclass
 from rumpbundle.ebs import SnapshotPlan, base64
 from rumpbundle.errors import UsageError
 from rumpbundle.formats import Job, option

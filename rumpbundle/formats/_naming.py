@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import UsageError
 from rumpbundle.manifest import Bundle
 

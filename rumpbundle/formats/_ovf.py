@@ -9,9 +9,10 @@ older hosts out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from uuid import UUID
 from xml.sax.saxutils import escape, quoteattr
+
+from rumpbundle.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,9 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from rumpbundle import knowledge
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import UsageError
 from rumpbundle.flat import disk_errors, write_all
 from rumpbundle.formats import Format, Job, option

@@ -10,11 +10,11 @@ from __future__ import annotations
 import posixpath
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from rumpbundle import xen, xl
 from rumpbundle.content import Content
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import UsageError
 from rumpbundle.flat import disk_errors, write_extents, write_flat
 from rumpbundle.formats import Format, Job, option

@@ -10,10 +10,11 @@ import importlib
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 from typing import Literal as OneOf
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ConfigError, InputError, UsageError
 from rumpbundle.payload import HEAD_ROOM, Module, Volume
 from rumpbundle.tree import Directory

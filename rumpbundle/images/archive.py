@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ImageError
 from rumpbundle.images.medium import Medium, Window
 

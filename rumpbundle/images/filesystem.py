@@ -7,11 +7,11 @@ entries, and reads at most ``MAX_DIRECTORIES`` bytes of directories, ``MAX_DIREC
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 from typing import Literal as OneOf
 
 from rumpbundle.content import CHUNK
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ImageError
 from rumpbundle.images.disk import Fact
 from rumpbundle.images.medium import Medium

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ImageError
 from rumpbundle.images.filesystem import MAX_DEPTH, Entry, FileSystem, Span
 from rumpbundle.images.medium import Medium

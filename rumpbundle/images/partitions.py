@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 import zlib
-from dataclasses import dataclass
 from typing import Literal as OneOf
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ImageError
 from rumpbundle.gpt import (
     BASIC_DATA_GUID,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ImageError, InputError
 from rumpbundle.images.filesystem import Entry, FileSystem, file_system
 from rumpbundle.images.medium import Medium, Window

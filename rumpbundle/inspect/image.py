@@ -6,12 +6,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 from typing import Literal as OneOf
 
 from rumpbundle.content import InputFile
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ImageError
 from rumpbundle.gpt import BACKUP_BYTES, HEAD_BYTES
 from rumpbundle.images import open_disk

@@ -7,10 +7,10 @@ drawn narrower than to scale carries a zigzag. The same image gives the same byt
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from xml.sax.saxutils import escape
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import one_line
 from rumpbundle.inspect.image import Image, Kind, Region
 from rumpbundle.units import shown_size

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.kernels.view import View
 
 MAGIC = b"\x7fELF"

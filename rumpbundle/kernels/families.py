@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.kernels import traces
 from rumpbundle.kernels.anatomy import Anatomy
 from rumpbundle.kernels.kinds import Family

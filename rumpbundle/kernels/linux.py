@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.kernels.view import View
 
 LOADED_HIGH = 1

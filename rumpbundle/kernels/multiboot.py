@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.kernels.elf import ET_DYN, ET_EXEC, SHT_REL, SHT_RELA, Elf
 from rumpbundle.kernels.view import View
 

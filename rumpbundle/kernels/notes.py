@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.kernels.elf import Elf
 from rumpbundle.kernels.view import View
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from rumpbundle.dataclass import dataclass
 from rumpbundle.kernels.view import View
 
 MACHINES = {

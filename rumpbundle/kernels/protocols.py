@@ -14,8 +14,8 @@ kernel is known to fail that way (``troubles``). ``--protocol`` overrides all of
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.kernels import traces
 from rumpbundle.kernels.anatomy import Anatomy
 from rumpbundle.kernels.families import Origin

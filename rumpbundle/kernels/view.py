@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from rumpbundle.content import CHUNK, InputFile
+from rumpbundle.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

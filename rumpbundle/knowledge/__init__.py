@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 from typing import Literal as OneOf
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import UsageError
 
 Answer = OneOf["yes", "no", "unknown"]

@@ -11,9 +11,9 @@ import json
 import os
 import select
 import tempfile
-from dataclasses import dataclass
 
 from rumpbundle import host, tools
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import RumpbundleError
 from rumpbundle.output import staged_file
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from difflib import get_close_matches
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import UsageError
 from rumpbundle.events import Report
 from rumpbundle.unikernel import Device, Family, Firmware

@@ -10,7 +10,8 @@ import codecs
 import re
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from rumpbundle.dataclass import dataclass
 
 KEEP = 256 << 10
 """Characters that are kept at least."""

@@ -7,11 +7,11 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from rumpbundle import images
 from rumpbundle.content import CHUNK, InputFile
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ImageError, RumpbundleError, UsageError
 from rumpbundle.flat import disk_error
 from rumpbundle.images import archive

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from rumpbundle import knowledge, tools
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import MissingToolError, UsageError
 from rumpbundle.events import Report, Warned
 from rumpbundle.launcher.backend import Backend, Disk, Ending, Forward, Plan, Reason, Request

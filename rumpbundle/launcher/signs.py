@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.launcher.backend import Ending, Reason
 from rumpbundle.launcher.console import Console
 from rumpbundle.unikernel import Family

@@ -7,9 +7,9 @@ import os
 import termios
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from rumpbundle import tools
+from rumpbundle.dataclass import dataclass
 
 _INTERRUPT = b"\x03"
 _ESCAPE = b"\x01"

@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from dataclasses import dataclass
 
 from rumpbundle import knowledge, tools
 from rumpbundle import xl as toolstack
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ToolError, UsageError
 from rumpbundle.events import Report, Warned
 from rumpbundle.launcher.backend import Backend, Disk, Ending, Plan, Reason, Request

@@ -13,11 +13,12 @@ On Xen PV every tree is a disk of its own: xvda, xvdb, ….
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
 from typing import Literal as OneOf
 
+from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ConfigError, UsageError
 from rumpbundle.guests import Data, Request, Writable
 from rumpbundle.guests.rumprun.dialect import DISK_DRIVERS, is_xen, lacks
