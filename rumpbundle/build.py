@@ -9,7 +9,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rumpbundle import formats
@@ -22,9 +22,7 @@ from rumpbundle.flat import disk_errors, write_all
 from rumpbundle.formats import Format
 from rumpbundle.manifest import stem
 from rumpbundle.output import staged_file
-
-_TICK = 0.1
-"""Seconds to wait at once: a signal that comes in the moment before a wait without end would not end it."""
+from rumpbundle.parallel import gather
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +93,10 @@ def build(
 
     with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
         try:
-            futures = [pool.submit(outcome, target) for target in targets]
-            unfinished = set(futures)
-            while unfinished:
-                finished, unfinished = wait(unfinished, timeout=_TICK, return_when=FIRST_EXCEPTION)
-                for future in finished:
-                    future.result()
+            return gather([pool.submit(outcome, target) for target in targets])
         except BaseException:
             once.stop()
             raise
-        return tuple(future.result() for future in futures)
 
 
 class _Once:
@@ -138,8 +130,13 @@ def write_checksums(artifacts: Sequence[Artifact], directory: Path, *, force: bo
         UsageError: it exists and *force* is not given.
     """
     files = [file for artifact in artifacts for file in _files(artifact)]
+    stop = threading.Event()
     with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(_sha256, files))
+        try:
+            digests = gather([pool.submit(_sha256, file, stop) for file in files])
+        except BaseException:
+            stop.set()
+            raise
     lines = [_line(os.path.relpath(file, directory), digest) for file, digest in zip(files, digests, strict=True)]
     path = directory / "SHA256SUMS"
     with staged_file(path, force=force) as staged, disk_errors():
@@ -156,11 +153,12 @@ def _files(artifact: Artifact) -> Iterator[Path]:
             yield path
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Path, stop: threading.Event) -> str:
+    """Return the hex SHA-256 of a file, or of what was read of it before *stop* was set."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
+            while not stop.is_set() and (chunk := file.read(CHUNK)):
                 digest.update(chunk)
     except OSError as error:
         raise InputError(f"cannot be read: {os.strerror(error.errno or 0)}", where=path) from None

@@ -262,6 +262,20 @@ def test_an_interruption_does_not_wait_for_qemu_img(app, tmp_path, qemu_img, wor
     assert {path.name for path in Path().iterdir()} <= {"app.bin", "bin", "app.iso"}, "what was done before is whole"
 
 
+def test_an_interruption_does_not_wait_for_checksums(app, tmp_path):
+    argv = [sys.executable, "-m", "rumpbundle", "build", app, "-f", "raw", "--size", "512G", "--checksums", "-q"]
+    root = str(Path(__file__).parents[1])
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": root}
+    ) as process:
+        while not Path("app.raw").exists():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)  # hashing that much takes minutes
+    assert (process.returncode, out, err) == (130, "", "error: interrupted\n")
+    assert sorted(os.listdir()) == ["app.bin", "app.raw"]
+
+
 def test_dry_run_plans_every_format(app, capsys):
     status, out, _ = run(capsys, "build", app, "-f", "iso,vmdk:stream", "--dry-run", "-q")
     assert status == 0
