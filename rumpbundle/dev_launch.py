@@ -37,7 +37,6 @@ from rumpbundle.launcher import backend
 from rumpbundle.launcher.backend import Disk, Ending, Forward, Plan, Reason, Request
 from rumpbundle.layout import MIB
 from rumpbundle.unikernel import Family, Firmware
-from rumpbundle.xl import CONFIG_MAX
 
 if TYPE_CHECKING:
     from rumpbundle.launcher.image import Image
@@ -312,6 +311,8 @@ def _is_kit(path: str | os.PathLike[str]) -> bool:
 
 
 def _request_of_kit(path: str | os.PathLike[str], options: Options) -> Request:
+    from rumpbundle.xl import CONFIG_MAX
+
     kit = Path(path)
     config = b""
     if (kit / "cfg.json").exists():

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from rumpbundle import grubcore, host, tools
+from rumpbundle import host, tools
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import HostError, InputError, MissingToolError
 from rumpbundle.events import Note, Report, silent
@@ -93,6 +93,8 @@ def make_boot_images(directory: Path, report: Report = silent) -> BootImages:
             ["grub-mkimage", "-O", target, "-p", _PREFIX[firmware], "-o", str(directory / name), *modules],
             report=report,
         )
+    from rumpbundle import grubcore
+
     bios = directory / "bios.img"
     bios.write_bytes(grubcore.quickened(bios.read_bytes()))
     shutil.copyfile(_LIBRARY / "i386-pc" / "boot_hybrid.img", directory / "mbr.img")

@@ -368,6 +368,32 @@ def test_the_way_out_restores_the_terminal(tmp_path: Path, keys: bytes, status: 
     assert termios.tcgetattr(terminal.fd) == terminal.before
 
 
+@pytest.mark.boot
+def test_a_hypervisor_that_dies_leaves_the_terminal_as_it_was(tmp_path: Path):
+    image = disk(tmp_path, "type: ", "echo")
+    terminal = OnTerminal("run", image, "--boot", "qemu", "--accel", "tcg", cwd=tmp_path)
+    terminal.until(b"type: ")
+    assert not termios.tcgetattr(terminal.fd)[3] & (termios.ICANON | termios.ECHO)
+    (child,) = (
+        int(process.name)
+        for process in Path("/proc").glob("[0-9]*")
+        if (words := words_of(process))[:1] == [shutil.which("qemu-system-x86_64")] and str(image) in " ".join(words)
+    )
+    os.kill(child, signal.SIGKILL)
+    terminal.until(b"error: qemu-system-x86_64 was killed by SIGKILL")
+    assert os.waitstatus_to_exitcode(terminal.end()) == 4
+    assert termios.tcgetattr(terminal.fd) == terminal.before
+    assert not qemus(image)
+
+
+def words_of(process: Path) -> list[str]:
+    """Return the command line of a process of ``/proc``."""
+    try:
+        return (process / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+    except OSError:
+        return []
+
+
 def qemus(mark: Path) -> list[str]:
     """Return the command lines of processes that mention *mark*."""
     found = []

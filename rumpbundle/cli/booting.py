@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,9 +18,10 @@ from rumpbundle.errors import GuestError, HostError, one_line
 from rumpbundle.events import Note
 from rumpbundle.launcher import backend
 from rumpbundle.launcher.backend import ACCELERATORS, BUSES, Forward, Plan, port
-from rumpbundle.launcher.session import Guest, Sink
-from rumpbundle.launcher.terminal import typed
 from rumpbundle.unikernel import Firmware
+
+if TYPE_CHECKING:
+    from rumpbundle.launcher.session import Guest, Sink
 
 
 class BackendCommand(click.Command):
@@ -94,6 +95,8 @@ class Session:
             if self._log is not None:
                 sinks = (_log_file(self._log, stack), *sinks)
             guest = stack.enter_context(start(sinks))
+            # Imported while the hypervisor starts, which takes longer.
+            from rumpbundle.launcher.terminal import typed
 
             def leave(meant: str) -> None:
                 guest.interrupt() if meant == "interrupt" else guest.kill()

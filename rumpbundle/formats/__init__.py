@@ -10,7 +10,6 @@ import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +115,8 @@ def find(name: str) -> Format:
         UsageError: there is none; the hint names the nearest.
     """
     if name not in names():
+        from difflib import get_close_matches
+
         near = get_close_matches(name, names(), 1)
         hint = f"did you mean {near[0]}?" if near else f"known formats: {', '.join(names())}"
         raise UsageError(f"no such format: {name}", hint=hint)

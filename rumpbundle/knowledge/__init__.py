@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -181,6 +180,8 @@ def platform(name: str) -> Platform:
     """
     table = _table("platforms")
     if name not in table:
+        from difflib import get_close_matches
+
         near = get_close_matches(name, table, 1)
         hint = f"did you mean {near[0]}?" if near else f"known targets: {', '.join(table)}"
         raise UsageError(f"no such target: {name}", hint=hint)

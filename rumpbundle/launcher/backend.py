@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import field
-from difflib import get_close_matches
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -214,6 +213,8 @@ def find(name: str) -> Backend:
         UsageError: there is none; the hint names the nearest.
     """
     if name not in NAMES:
+        from difflib import get_close_matches
+
         near = get_close_matches(name, NAMES, 1)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(NAMES)}"
         raise UsageError(f"no such backend: {name}", where="--boot", hint=hint)
