@@ -180,6 +180,7 @@ def test_directories_become_further_disks(tmp_path: Path):
     assert "virtio-blk-pci,drive=disk2,disable-legacy=off" in argv
 
 
+@pytest.mark.boot
 def test_the_dry_run_makes_the_further_disks(tmp_path: Path):
     (tmp_path / "a b").mkdir()
     image = disk(tmp_path, "", "success")
@@ -201,6 +202,10 @@ def test_the_dry_run_makes_the_further_disks(tmp_path: Path):
     assert second == "rumpbundle volume 'a b' -o x_2.ext2 --label x_2 -t ext2 --size 8388608"
     assert "file=x.iso,snapshot=on" in third
     assert "file=x_2.ext2 " in third
+    pasted = "\n".join([first, second, third]).replace("rumpbundle", f"{sys.executable} -m rumpbundle")
+    done = subprocess.run(["sh", "-c", pasted], cwd=tmp_path, stdin=subprocess.DEVNULL, timeout=60)
+    assert done.returncode == kernels.SUCCESS
+    assert {"x.iso", "x_2.ext2"} < set(os.listdir(tmp_path))
 
 
 # --- the command ---

@@ -172,19 +172,24 @@ def test_the_plan_can_be_pasted():
 
 
 def test_bhyve_commands():
-    request = replace(REQUEST, family=Family.RUMPRUN, publish=(Forward(8080, 80),), gdb=1234, args=("-w",))
+    further = (Disk(path="x.iso"), Disk(path="y.ext2", persist=True))
+    request = replace(
+        REQUEST, family=Family.RUMPRUN, publish=(Forward(8080, 80),), gdb=1234, args=("-w",), further=further
+    )
     plan = backend.find("bhyve").plan(request)
     assert not plan.tested
     assert plan.commands == (
         (
             "bhyve -A -H -P -m 64M -s 0,hostbridge -s 31,lpc -l com1,stdio"
-            " -l bootrom,/usr/local/share/uefi-firmware/BHYVE_UEFI_CSM.fd -s 2,virtio-blk,app.raw"
-            " -s 3,virtio-net,slirp,hostfwd=tcp:127.0.0.1:8080-:80 -G w127.0.0.1:1234 -w app"
+            " -l bootrom,/usr/local/share/uefi-firmware/BHYVE_UEFI_CSM.fd -s 2,virtio-blk,app.raw,ro"
+            " -s 3,virtio-net,slirp,hostfwd=tcp:127.0.0.1:8080-:80 -s 4,virtio-blk,x.iso,ro -s 5,virtio-blk,y.ext2"
+            " -G w127.0.0.1:1234 -w app"
         ),
         "bhyvectl --vm=app --destroy",
     )
-    solo5 = backend.find("bhyve").plan(replace(REQUEST, family=Family.SOLO5, firmware=Firmware.UEFI))
-    assert "-s 2,ahci-hd,app.raw" in solo5.commands[0]
+    persist = Disk(path="app.raw", persist=True)
+    solo5 = backend.find("bhyve").plan(replace(REQUEST, family=Family.SOLO5, firmware=Firmware.UEFI, disk=persist))
+    assert "-s 2,ahci-hd,app.raw " in solo5.commands[0]
     assert "BHYVE_UEFI.fd" in solo5.commands[0]
 
 
@@ -207,6 +212,21 @@ def test_virtualbox_commands():
         "VBoxManage storageattach app --storagectl disk --port 0 --device 0 --medium none",
         "VBoxManage unregistervm app --delete",
     )
+
+
+def test_virtualbox_forgets_what_shall_not_persist():
+    vbox, vdi = backend.find("vbox"), Disk(path="a.vdi", format="vdi")
+    lines = vbox.plan(replace(REQUEST, disk=vdi, further=(Disk(path="x.iso"),))).commands
+    assert lines[0] == "VBoxManage convertfromraw x.iso app1.vdi --format VDI"
+    attach = "VBoxManage storageattach app --storagectl disk --port"
+    assert [line.removeprefix(attach) for line in lines if "storageattach" in line] == [
+        " 0 --device 0 --type hdd --mtype immutable --medium a.vdi",
+        " 1 --device 0 --type hdd --medium app1.vdi",
+        " 0 --device 0 --medium none",
+        " 1 --device 0 --medium none",
+    ]
+    kept = vbox.plan(replace(REQUEST, disk=replace(vdi, persist=True))).commands
+    assert not any("immutable" in line for line in kept)
 
 
 @pytest.mark.parametrize("name", ["bhyve", "vbox"])

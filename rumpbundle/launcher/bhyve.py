@@ -8,7 +8,7 @@ from __future__ import annotations
 from rumpbundle import knowledge, tools
 from rumpbundle.errors import UsageError
 from rumpbundle.events import Report
-from rumpbundle.launcher.backend import Backend, Plan, Request, Running
+from rumpbundle.launcher.backend import Backend, Disk, Plan, Request, Running
 from rumpbundle.layout import MIB
 from rumpbundle.unikernel import Firmware
 
@@ -32,10 +32,12 @@ class _Bhyve:
         memory = request.memory or knowledge.guest(str(request.family), request.target).launch.memory * MIB
         argv = ["bhyve", "-A", "-H", "-P", "-m", f"{-(-memory // MIB)}M", "-s", "0,hostbridge", "-s", "31,lpc"]
         argv += ["-l", "com1,stdio", "-l", f"bootrom,{_ROM_DIRECTORY}/{ROMS[firmware]}"]
-        argv += ["-s", f"2,{_DISKS[bus]},{request.disk.path}"]
+        argv += ["-s", f"2,{_DISKS[bus]},{_backing(request.disk, bus)}"]
         if request.publish:
             forwards = [f"hostfwd={each.protocol}:127.0.0.1:{each.host}-:{each.guest}" for each in request.publish]
             argv += ["-s", ",".join(["3,virtio-net,slirp", *forwards])]
+        for slot, disk in enumerate(request.further, 4):
+            argv += ["-s", f"{slot},virtio-blk,{_backing(disk, 'virtio')}"]
         if request.gdb is not None:
             argv += ["-G", f"w127.0.0.1:{request.gdb}"]
         commands = (
@@ -46,6 +48,11 @@ class _Bhyve:
 
     def start(self, plan: Plan, report: Report) -> Running:
         raise UsageError("only tells its commands", where="--boot bhyve", hint="give --dry-run and paste them")
+
+
+def _backing(disk: Disk, bus: str) -> str:
+    """Return the file of *disk*, read-only if it shall stay as it is: bhyve cannot forget what a guest writes."""
+    return disk.path if disk.persist or bus == "cd" else f"{disk.path},ro"
 
 
 def _buses(request: Request) -> tuple[str, ...]:

@@ -33,29 +33,38 @@ class _VirtualBox:
         if bus not in _CONTROLLERS:
             raise UsageError(f"VirtualBox has no bus {bus}", where="--bus", hint=f"known: {', '.join(_CONTROLLERS)}")
         card = next((_CARDS[name] for name in hints.nics if name in _CARDS), "82540EM")
-        name, medium = request.name, disk.path
+        name = request.name
         lines = []
-        if disk.format == "raw":
-            medium = f"{name}.vdi"
-            lines.append(["VBoxManage", "convertfromraw", disk.path, medium, "--format", "VDI"])
+        attach, detach = [], []
+        for number, each in enumerate((disk, *request.further)):
+            place = ["VBoxManage", "storageattach", name, "--storagectl", "disk", "--port", str(number)]
+            place += ["--device", "0"]
+            if each.format == "raw":
+                medium = f"{name}{number or ''}.vdi"
+                lines.append(["VBoxManage", "convertfromraw", each.path, medium, "--format", "VDI"])
+                attach.append([*place, "--type", "hdd", "--medium", medium])
+            else:
+                # What a guest writes to an immutable medium is forgotten.
+                kept = [] if each.persist else ["--mtype", "immutable"]
+                attach.append([*place, "--type", "hdd", *kept, "--medium", each.path])
+            detach.append([*place, "--medium", "none"])
         machine = ["VBoxManage", "modifyvm", name, "--memory", str(-(-(request.memory or hints.memory * MIB) // MIB))]
         machine += ["--firmware", "efi" if request.firmware is Firmware.UEFI else "bios", "--ioapic", "on"]
         machine += ["--boot1", "disk", "--boot2", "none", "--boot3", "none", "--boot4", "none"]
         machine += ["--nic1", "nat", "--nictype1", card]
-        for number, each in enumerate(request.publish):
-            machine += ["--natpf1", f"rule{number},{each.protocol},127.0.0.1,{each.host},,{each.guest}"]
+        for number, port in enumerate(request.publish):
+            machine += ["--natpf1", f"rule{number},{port.protocol},127.0.0.1,{port.host},,{port.guest}"]
         machine += ["--uart1", "0x3f8", "4", "--uartmode1", "file", f"/tmp/{name}.console"]
-        attach = ["VBoxManage", "storageattach", name, "--storagectl", "disk", "--port", "0", "--device", "0"]
         lines += [
             ["VBoxManage", "createvm", "--name", name, "--ostype", "Other_64", "--register"],
             [*machine, *request.args],
             ["VBoxManage", "storagectl", name, "--name", "disk", "--add", _CONTROLLERS[bus], "--bootable", "on"],
-            [*attach, "--type", "hdd", "--medium", medium],
+            *attach,
             ["VBoxManage", "startvm", name, "--type", "headless"],
             ["tail", "-F", f"/tmp/{name}.console"],
             ["VBoxManage", "controlvm", name, "poweroff"],
-            # Without this, unregistering would delete the disk as well.
-            [*attach, "--medium", "none"],
+            # Without this, unregistering would delete the disks as well.
+            *detach,
             ["VBoxManage", "unregistervm", name, "--delete"],
         ]
         return Plan(commands=tuple(map(tools.shown, lines)), tested=False)
