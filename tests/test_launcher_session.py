@@ -46,6 +46,25 @@ def test_matches_follow_each_other():
     assert console.expect(r"^a(\d)$", 10)[1] == "3"
 
 
+@pytest.mark.parametrize("pattern", [r"status: (\d+)", r"^status: (.*)$"])
+def test_the_end_of_what_arrived_is_not_the_end_of_the_line(pattern):
+    console = Console()
+    console.feed(b"status: 4")
+    threading.Timer(0.02, lambda: console.feed(b"2\n")).start()
+    assert console.expect(pattern, 10)[1] == "42"
+
+
+def test_an_unfinished_line_is_taken_when_nothing_follows():
+    console = Console()
+    console.feed(b"login: ")
+    assert console.expect("^login: $", 10)
+    console.feed(b"passw")
+    assert console.expect("passw.*$", 0)[0] == "passw"
+    console.feed(b"bye")
+    console.close()
+    assert console.expect("bye$", None)
+
+
 def test_a_flood_is_searched_whole_and_kept_in_part():
     console = Console()
     seen: list[str] = []

@@ -238,7 +238,7 @@ BIOS = {"bios": "bios", "uefi": "ovmf", "image": "bios"}
 
 MISUNDERSTOOD = {
     "comma": "disk=['format=raw, vdev=xvda, access=rw, target=/a,']",
-    "typo": "memroy=99",
+    "typo": "memroy=4711",
 }
 """Lines of an xl.cfg that xl takes with status 0 and understands otherwise: why :mod:`rumpbundle.xl` refuses them."""
 
@@ -318,4 +318,4 @@ def test_kits_start_by_the_commands_we_print(tmp_path):
     assert b"second initrd: here" in said
     assert results.files["xen/console/guest-again.log"].count(b"end of report") > 1, "a reboot does not restart it"
     assert understood(results, "comma")["disks"][0]["pdev_path"] == "/a"
-    assert b"99" not in results.files["typo.json"]
+    assert b"4711" not in results.files["typo.json"]

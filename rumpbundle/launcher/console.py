@@ -7,14 +7,18 @@ sees every character all the same, because it happens as they arrive.
 from __future__ import annotations
 
 import codecs
+import math
 import re
 import threading
 from collections.abc import Callable, Iterator
 
+from rumpbundle import host
 from rumpbundle.dataclass import dataclass
 
 KEEP = 256 << 10
 """Characters that are kept at least."""
+PAUSE = 0.1
+"""Seconds of silence after which an unfinished line counts as said: a prompt is never finished."""
 SPAN = 4096
 """Characters a match may have if it is to be found across what arrives in pieces."""
 
@@ -30,6 +34,10 @@ class _Watch:
     """Where the search goes on, counted from the console's first character."""
     found: Callable[[re.Match[str]], bool]
     """Takes a match; False ends the watch."""
+    patient: bool = False
+    """Whether a match at the end of an unfinished line is held: what comes next may belong to it."""
+    holds: bool = False
+    """Whether it holds one."""
 
 
 class Console:
@@ -95,7 +103,11 @@ class Console:
 
     def _search(self, watch: _Watch, start: int) -> None:
         position = max(watch.at - self._forgotten, start, 0)
+        watch.holds = False
         for match in watch.pattern.finditer(self._text, position):
+            if watch.patient and match.end() == len(self._text) and not match[0].endswith("\n"):
+                watch.holds = True
+                return
             watch.at = self._forgotten + match.end()
             if not watch.found(match):
                 self._watches.remove(watch)
@@ -115,7 +127,7 @@ class Console:
         """Wait until *pattern* matches what follows the last expected match; None if it never will, or in time.
 
         ``^`` and ``$`` match at every line. *timeout* is in seconds. A match that arrives in pieces is found if it
-        has at most 4096 characters.
+        has at most 4096 characters; at the end of an unfinished line it is taken when nothing follows for 0.1 s.
         """
         matches: list[re.Match[str]] = []
 
@@ -124,11 +136,20 @@ class Console:
             self._expected = self._forgotten + match.end()
             return False
 
-        watch = _Watch(re.compile(pattern, re.MULTILINE), self._expected, first)
+        watch = _Watch(re.compile(pattern, re.MULTILINE), self._expected, first, patient=True)
+        deadline = math.inf if timeout is None else host.monotonic() + timeout
         with self._changed:
             self._watches.append(watch)
             self._search(watch, 0)
-            self._changed.wait_for(lambda: matches or self._closed, timeout)
+            spoke = True
+            while not matches and not self._closed and (spoke or not watch.holds):
+                left = deadline - host.monotonic()
+                if left <= 0:
+                    break
+                spoke = self._changed.wait(min(left, PAUSE if watch.holds else threading.TIMEOUT_MAX))
+            if watch in self._watches:
+                watch.patient = False
+                self._search(watch, 0)
             if watch in self._watches:
                 self._watches.remove(watch)
         return matches[0] if matches else None
