@@ -56,6 +56,9 @@ def hashing(files: Iterable[InputFile]) -> Iterator[None]:
     thread.start()
     try:
         yield
+        while thread.is_alive():
+            # Not without end: a signal that comes just before the wait would only be handled after it.
+            thread.join(0.1)
     except BaseException:
         stop.set()
         raise

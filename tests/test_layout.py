@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import threading
 
@@ -11,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.disks import IDENTITY, disk_of, from_file, late, literal
 
+from rumpbundle.content import InputFile
 from rumpbundle.errors import InputError
-from rumpbundle.flat import write_flat
+from rumpbundle.flat import hashing, write_flat
 from rumpbundle.layout import MIB, LayoutReader, round_up
 
 pieces = st.lists(
@@ -152,4 +154,23 @@ def test_an_interrupted_write_does_not_wait_for_hashing(tmp_path, monkeypatch):
     disk = disk_of(5000 * MIB, from_file(0, payload))
     with tempfile.TemporaryFile() as file, pytest.raises(KeyboardInterrupt):
         write_flat(disk, file.fileno())
+    assert len(reads) < 4096, "hashing went on to the end"
+
+
+def test_an_interruption_does_not_wait_for_the_last_of_the_hashing(tmp_path, monkeypatch):
+    """The copy is done before the hash: the wait for that must end at a Ctrl-C, too."""
+    payload = tmp_path / "payload"
+    with payload.open("wb") as file:
+        file.write(b"x")
+        file.truncate(4096 * MIB)
+    reads = []
+    read = os.readv
+
+    def counted(fd, buffers):
+        reads.append(fd)
+        return read(fd, buffers)
+
+    monkeypatch.setattr(os, "readv", counted)
+    with pytest.raises(KeyboardInterrupt), hashing([InputFile(payload)]):
+        threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
     assert len(reads) < 4096, "hashing went on to the end"
