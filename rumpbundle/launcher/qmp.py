@@ -36,8 +36,6 @@ class Control:
         self._sleeping = 0
         self.ending: Ending | None = None
         """What QEMU told about the guest's end."""
-        self.greeted = False
-        """Whether QEMU came far enough to speak."""
         self._send("qmp_capabilities")
 
     def close(self) -> None:
@@ -66,8 +64,6 @@ class Control:
 
     def _take(self, message: object) -> None:
         match message:
-            case {"QMP": _}:
-                self.greeted = True
             case {"event": "GUEST_PANICKED"}:
                 self.ending = _REASONS["guest-panic"]
             case {"event": "SHUTDOWN", "data": {"reason": str(reason)}}:
