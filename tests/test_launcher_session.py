@@ -148,6 +148,33 @@ class Program:
         self._child.end()
 
 
+class Dying(Program):
+    """One that takes its time to end, and remembers what was typed meanwhile."""
+
+    def __init__(self, *argv: str) -> None:
+        super().__init__(*argv)
+        self.dying = threading.Event()
+        self.heard: list[bytes] = []
+
+    def send(self, data: bytes) -> int:
+        self.heard.append(data)
+        return super().send(data)
+
+    def stop(self) -> None:
+        self.dying.set()
+        time.sleep(0.2)
+        super().stop()
+
+
+def test_what_is_typed_while_it_ends_is_lost():
+    """Its descriptors are closed then, and their numbers soon stand for other files."""
+    running = Dying("sh", "-c", "exit 0")
+    with Guest(running) as guest:
+        assert running.dying.wait(10)
+        guest.send("too late")
+        assert running.heard == []
+
+
 def test_expecting_and_typing():
     with Guest(Program("sh", "-c", "echo name?; read x; echo hello $x; echo bye")) as guest:
         guest.expect(r"^name\?$", 10)

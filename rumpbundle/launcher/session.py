@@ -59,6 +59,9 @@ class Guest:
         self._wake, self._waker = os.pipe()
         self._lock = threading.Lock()
         self._gone = threading.Event()
+        self._sending = threading.Lock()
+        """Held by whoever types, and while the guest's descriptors are closed: their numbers are soon another's."""
+        self._stopped = False
         self._thread = threading.Thread(target=self._own, name="rumpbundle console", daemon=True)
         self._thread.start()
 
@@ -77,7 +80,10 @@ class Guest:
         """Type *text* on its console, waiting while the guest does not read; what follows its end is lost."""
         data = text.encode() if isinstance(text, str) else text
         while data and not self._gone.is_set():
-            count = self._running.send(data)
+            with self._sending:
+                if self._stopped:
+                    return
+                count = self._running.send(data)
             data = data[count:]
             if not count:
                 self._gone.wait(0.02)
@@ -148,7 +154,9 @@ class Guest:
             self._ending = Ending(Reason.STOPPED, None, repr(error))
         finally:
             try:
-                self._running.stop()
+                with self._sending:
+                    self._stopped = True
+                    self._running.stop()
                 self._cleanup()
             finally:
                 self.console.close()
