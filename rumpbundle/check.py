@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import field
-from difflib import get_close_matches
 from typing import Literal as OneOf
 
 from rumpbundle import knowledge
 from rumpbundle.dataclass import dataclass
-from rumpbundle.errors import KernelError, UsageError
+from rumpbundle.errors import KernelError, UsageError, nearest
 from rumpbundle.knowledge import Ability, Answer, Basis, Guest, Offer, Platform
 from rumpbundle.unikernel import Family, Firmware, Protocol, Unikernel
 
@@ -75,10 +74,7 @@ def check(
     known = sorted(_known("disk") | _known("nic"))
     for name in drivers:
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            raise UsageError(
-                f"no such driver: {name}", where="--driver", hint=f"did you mean {near[0]}?" if near else None
-            )
+            raise UsageError(f"no such driver: {name}", where="--driver", hint=nearest(name, known))
     platform = knowledge.platform(target)
     possible = [name for name in platform.firmwares if not firmware or name in firmware or name == "pv"]
     if not possible:

@@ -21,6 +21,7 @@ The command line prints ``error: <error>`` and, where there is one, ``hint: <hin
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -28,6 +29,15 @@ def one_line(text: str) -> str:
     """Return *text* with everything unprintable escaped, so that it stays one line on a terminal."""
     text = os.fsencode(text).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str | None:
+    """Return the hint for a *name* that is none of *known*: the one it looks like, else *otherwise*, if any."""
+    # Only who gets an error pays for this import.
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, 1)
+    return f"did you mean {near[0]}?" if near else otherwise or None
 
 
 class RumpbundleError(Exception):

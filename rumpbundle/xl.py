@@ -11,11 +11,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from difflib import get_close_matches
 from enum import StrEnum
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.errors import ConfigError, InputError, UsageError
+from rumpbundle.errors import ConfigError, InputError, UsageError, nearest
 from rumpbundle.unikernel import Firmware
 
 PV_CMDLINE_MAX = 1023
@@ -218,11 +217,10 @@ def check_arguments(arguments: Sequence[str]) -> None:
         if key == "name":
             raise UsageError("the domain's name is given with --name", where=argument)
         if key not in KEYS:
-            near = get_close_matches(key, KEYS, 1)
             raise UsageError(
                 f"xl would ignore {key!r}, which is no key of xl.cfg",
                 where=argument,
-                hint=f"did you mean {near[0]}?" if near else "the keys are in xl.cfg(5)",
+                hint=nearest(key, KEYS, "the keys are in xl.cfg(5)"),
             )
 
 

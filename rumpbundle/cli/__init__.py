@@ -17,7 +17,7 @@ import click
 
 from rumpbundle import __version__
 from rumpbundle import formats as registry  # rumpbundle.cli.formats is a command
-from rumpbundle.errors import Interrupted, RumpbundleError, UsageError, one_line
+from rumpbundle.errors import Interrupted, RumpbundleError, UsageError, nearest, one_line
 
 _COMMANDS = ("boot", "build", "cat", "check", "component", "config", "formats", "inspect", "ls", "run", "volume")
 """Commands that are no formats: modules of this package with a ``command``."""
@@ -106,15 +106,13 @@ def _with_boot_command(arguments: list[str]) -> list[str]:
     return arguments
 
 
-def _advice(name: str, known: list[str]) -> str:
+def _advice(name: str, known: list[str]) -> str | None:
     """Return what to do instead of giving *name* as the command."""
     import shlex
-    from difflib import get_close_matches
 
     if os.path.isfile(name):
         return f"what to make of it comes first, as in: rumpbundle iso {shlex.quote(name)}"
-    near = get_close_matches(name, known, 1)
-    return f"did you mean {near[0]}?" if near else "rumpbundle --help"
+    return nearest(name, known, "rumpbundle --help")
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 
 import msgspec
 from msgspec import Struct
 
 from rumpbundle.config.model import Block, Config, Network, Program
+from rumpbundle.errors import nearest
 from rumpbundle.jsontext import Document, Node
 
 
@@ -34,20 +34,16 @@ def explained(message: str) -> tuple[str, str, str | None]:
     """Return what msgspec says as (problem, JSON path, hint)."""
     problem, _, path = message.partition(" - at `")
     path = path.rstrip("`") or "$"
-    hint = None
     if match := re.match(r"(\.[\w.\[\]]+): (.*)", problem, re.DOTALL):
         return match[2], path + match[1], None
     if match := re.fullmatch(r"Object contains unknown field `(.*)`", problem, re.DOTALL):
         known = _fields(path)
-        near = get_close_matches(match[1], known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
-        return "unknown key", f"{path}.{match[1]}", hint
+        return "unknown key", f"{path}.{match[1]}", nearest(match[1], known, f"known keys: {', '.join(known)}")
     if match := re.fullmatch(r"Object missing required field `(.*)`", problem):
         return f"the key {match[1]!r} is missing", path, None
     if match := re.fullmatch(r"Invalid enum value '(.*)'", problem, re.DOTALL):
         known = _choices(path)
-        near = get_close_matches(match[1], known, 1)
-        return f"expected {' or '.join(known)}, got {match[1]!r}", path, f"did you mean {near[0]}?" if near else None
+        return f"expected {' or '.join(known)}, got {match[1]!r}", path, nearest(match[1], known)
     if match := re.fullmatch(r"Expected `(.*)`, got `(.*)`", problem):
         return f"expected {_kinds(match[1])}, got {_kinds(match[2])}", path, None
     return problem[:1].lower() + problem[1:].replace("`", ""), path, None

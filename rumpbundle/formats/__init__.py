@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.errors import UsageError
+from rumpbundle.errors import UsageError, nearest
 from rumpbundle.events import Report, silent
 from rumpbundle.layout import MIB
 
@@ -115,10 +115,7 @@ def find(name: str) -> Format:
         UsageError: there is none; the hint names the nearest.
     """
     if name not in names():
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, names(), 1)
-        hint = f"did you mean {near[0]}?" if near else f"known formats: {', '.join(names())}"
+        hint = nearest(name, names(), f"known formats: {', '.join(names())}")
         raise UsageError(f"no such format: {name}", hint=hint)
     found = importlib.import_module(f"rumpbundle.formats.{name}").FORMAT
     assert isinstance(found, Format)

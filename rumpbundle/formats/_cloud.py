@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from rumpbundle import __version__, knowledge
 from rumpbundle.dataclass import dataclass
-from rumpbundle.errors import InputError, UsageError
+from rumpbundle.errors import InputError, UsageError, nearest
 from rumpbundle.formats import option
 from rumpbundle.layout import GIB
 from rumpbundle.manifest import Bundle
@@ -49,8 +48,7 @@ def drivers(bundle: Bundle, platform: str, options: CloudOptions) -> frozenset[s
     offered = [offer.name for kind in ("disk", "nic") for offer in knowledge.platform(platform).offers[kind]]
     for name in options.driver:
         if name not in offered:
-            near = get_close_matches(name, offered, 1)
-            hint = f"did you mean {near[0]}?" if near else f"{platform} has {', '.join(offered)}"
+            hint = nearest(name, offered, f"{platform} has {', '.join(offered)}")
             raise UsageError(f"{platform} has no device for a driver {name!r}", where="--driver", hint=hint)
     kernel = bundle.kernel
     found = kernel.drivers

@@ -16,7 +16,7 @@ from typing import Any
 from typing import Literal as OneOf
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.errors import UsageError
+from rumpbundle.errors import UsageError, nearest
 
 Answer = OneOf["yes", "no", "unknown"]
 Basis = OneOf["seen", "read", "told"]
@@ -180,10 +180,7 @@ def platform(name: str) -> Platform:
     """
     table = _table("platforms")
     if name not in table:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, table, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known targets: {', '.join(table)}"
+        hint = nearest(name, table, f"known targets: {', '.join(table)}")
         raise UsageError(f"no such target: {name}", hint=hint)
     return _platform(name)
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.errors import UsageError
+from rumpbundle.errors import UsageError, nearest
 from rumpbundle.events import Report
 from rumpbundle.unikernel import Device, Family, Firmware
 
@@ -213,10 +213,7 @@ def find(name: str) -> Backend:
         UsageError: there is none; the hint names the nearest.
     """
     if name not in NAMES:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, NAMES, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(NAMES)}"
+        hint = nearest(name, NAMES, f"known: {', '.join(NAMES)}")
         raise UsageError(f"no such backend: {name}", where="--boot", hint=hint)
     backend: Backend = importlib.import_module(f"rumpbundle.launcher.{name}").BACKEND
     return backend
