@@ -208,6 +208,14 @@ def test_the_dry_run_makes_the_further_disks(tmp_path: Path):
     assert {"x.iso", "x_2.ext2"} < set(os.listdir(tmp_path))
 
 
+def test_the_dry_run_tells_data_from_a_volume_of_the_same_words(tmp_path: Path):
+    (tmp_path / "tree").mkdir()
+    words = ["--boot", "qemu", "--accel", "tcg", "--dry-run", "--data", "tree:/x", "--volume", "tree:/x"]
+    first, second, _ = rumpbundle_("run", disk(tmp_path, "", "success"), *words, cwd=tmp_path).stdout.splitlines()
+    assert first == "rumpbundle volume tree -o x.iso --label x"
+    assert second == "rumpbundle volume tree -o x_2.ext2 --label x_2 -t ext2"
+
+
 # --- the command ---
 
 

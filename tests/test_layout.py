@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 import threading
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -130,26 +131,35 @@ def test_padding_keeps_the_body_and_honours_alignment_and_least():
     assert disk.padded(align=MIB).body == disk.body
 
 
-def test_an_interrupted_write_does_not_wait_for_hashing(tmp_path, monkeypatch):
-    """A big file's hashing stops when the copy does: on a Ctrl-C nobody waits for it."""
+@pytest.fixture
+def big(tmp_path, monkeypatch):
+    """A file that takes seconds to hash, and the list to which every read of it is added."""
     payload = tmp_path / "payload"
     with payload.open("wb") as file:
         file.write(b"x")
         file.truncate(4096 * MIB)
     reads = []
     read = os.readv
-    begun = threading.Event()
 
     def counted(fd, buffers):
         reads.append(fd)
-        begun.set()
         return read(fd, buffers)
 
+    monkeypatch.setattr(os, "readv", counted)
+    return payload, reads
+
+
+def test_an_interrupted_write_does_not_wait_for_hashing(big, monkeypatch):
+    """A big file's hashing stops when the copy does: on a Ctrl-C nobody waits for it."""
+    payload, reads = big
+
     def interrupted(*_):
-        assert begun.wait(30)
+        deadline = time.monotonic() + 30
+        while not reads and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert reads
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "readv", counted)
     monkeypatch.setattr(os, "copy_file_range", interrupted)
     disk = disk_of(5000 * MIB, from_file(0, payload))
     with tempfile.TemporaryFile() as file, pytest.raises(KeyboardInterrupt):
@@ -157,20 +167,9 @@ def test_an_interrupted_write_does_not_wait_for_hashing(tmp_path, monkeypatch):
     assert len(reads) < 4096, "hashing went on to the end"
 
 
-def test_an_interruption_does_not_wait_for_the_last_of_the_hashing(tmp_path, monkeypatch):
+def test_an_interruption_does_not_wait_for_the_last_of_the_hashing(big):
     """The copy is done before the hash: the wait for that must end at a Ctrl-C, too."""
-    payload = tmp_path / "payload"
-    with payload.open("wb") as file:
-        file.write(b"x")
-        file.truncate(4096 * MIB)
-    reads = []
-    read = os.readv
-
-    def counted(fd, buffers):
-        reads.append(fd)
-        return read(fd, buffers)
-
-    monkeypatch.setattr(os, "readv", counted)
+    payload, reads = big
     with pytest.raises(KeyboardInterrupt), hashing([InputFile(payload)]):
         threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
     assert len(reads) < 4096, "hashing went on to the end"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -53,13 +54,21 @@ def guest_from(app: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
         program = stem(os.path.normpath(app)) or "app"
         config = combined(config, program=program, env=env, hostname=hostname, net=net, arguments=words)
-    data: tuple[Mounted, ...] = arguments.pop("data")
-    volumes: tuple[Mounted, ...] = arguments.pop("volumes")
     return {
         "config": config,
-        "data": tuple(guests.Data(tree.scan(each.directory), each.mount) for each in data),
-        "volumes": tuple(guests.Writable(tree.scan(each.directory), each.mount, each.size) for each in volumes),
+        "data": data_of(arguments.pop("data")),
+        "volumes": volumes_of(arguments.pop("volumes")),
     }
+
+
+def data_of(options: Sequence[Mounted]) -> tuple[guests.Data, ...]:
+    """Look into the directories that ``--data`` named."""
+    return tuple(guests.Data(tree.scan(each.directory), each.mount) for each in options)
+
+
+def volumes_of(options: Sequence[Mounted]) -> tuple[guests.Writable, ...]:
+    """Look into the directories that ``--volume`` named."""
+    return tuple(guests.Writable(tree.scan(each.directory), each.mount, each.size) for each in options)
 
 
 def read_config(path: str) -> Config:

@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from rumpbundle import dev_launch, guests, tree
+from rumpbundle import dev_launch, guests
 from rumpbundle.cli.booting import BackendCommand, Session, boot_options, show
 from rumpbundle.cli.bundling import report_options
+from rumpbundle.cli.guest import data_of, volumes_of
 from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.values import Mount, Mounted
 from rumpbundle.tools import shown
@@ -45,12 +46,12 @@ def command(ctx: click.Context, /, image: str, **arguments: Any) -> None:
     firmware = arguments.pop("firmware")
     persist = arguments.pop("persist")
     data, volumes = arguments.pop("data"), arguments.pop("volumes")
-    disks = _trees(data, volumes)
+    disks: Sequence[guests.Data | guests.Writable] = (*data_of(data), *volumes_of(volumes))
     session = Session(arguments, None if firmware is None else Firmware(firmware), ctx.meta["theirs"], persist)
     with terminal:
         if session.dry_run:
             plan = dev_launch.run_plan(image, session.options, disks=disks, report=terminal)
-            for line in _making(data, volumes):
+            for line in _making((*data, *volumes), disks):
                 click.echo(line)
             show(plan)
             return
@@ -60,21 +61,14 @@ def command(ctx: click.Context, /, image: str, **arguments: Any) -> None:
         )
 
 
-def _making(data: Sequence[Mounted], volumes: Sequence[Mounted]) -> Iterator[str]:
-    """Yield the commands that make the further disks, under the names a plan gives them."""
-    if data or volumes:
+def _making(options: Sequence[Mounted], disks: Sequence[guests.Data | guests.Writable]) -> Iterator[str]:
+    """Yield the commands that make the further *disks*, under the names a plan gives them, from what named them."""
+    if disks:
         from rumpbundle.launcher.attached import named
 
-        for each, disk in zip((*data, *volumes), named(_trees(data, volumes)), strict=True):
-            words = ["rumpbundle", "volume", each.directory, "-o", disk.path]
-            words += ["--label", os.path.splitext(disk.path)[0]]
-            words += ["-t", "ext2"] if each in volumes else []
-            words += ["--size", str(each.size)] if each.size is not None else []
+        for option, disk, made in zip(options, disks, named(disks), strict=True):
+            words = ["rumpbundle", "volume", option.directory, "-o", made.path]
+            words += ["--label", os.path.splitext(made.path)[0]]
+            words += ["-t", "ext2"] if isinstance(disk, guests.Writable) else []
+            words += ["--size", str(option.size)] if option.size is not None else []
             yield shown(words)
-
-
-def _trees(data: Sequence[Mounted], volumes: Sequence[Mounted]) -> list[guests.Data | guests.Writable]:
-    return [
-        *(guests.Data(tree.scan(each.directory), each.mount) for each in data),
-        *(guests.Writable(tree.scan(each.directory), each.mount, each.size) for each in volumes),
-    ]
