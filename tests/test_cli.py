@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -237,3 +238,13 @@ def test_the_shell_completes_commands_options_and_values():
     assert complete("rumpbundle", "v") == ["vdi", "vhd", "vhdx", "vmdk", "volume"]
     assert complete("rumpbundle", "iso", "--fi") == ["--firmware"]
     assert complete("rumpbundle", "iso", "--firmware", "") == ["both", "bios", "uefi"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_work_changes_nothing(number):
+    leaving = f"atexit.register(os.kill, os.getpid(), {int(number)})"
+    code = f"import atexit, os, sys; from rumpbundle.__main__ import main; {leaving}; sys.exit(main())"
+    environment = os.environ | {"PYTHONPATH": str(Path(rumpbundle.__file__).parents[1])}
+    argv = [sys.executable, "-c", code, "config", "--schema"]
+    done = subprocess.run(argv, env=environment, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
