@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from rumpbundle.api import Artifact, ModuleFile, Plan, Recipe, Result, bundle, plan, write
     from rumpbundle.dev_launch import launch, run
     from rumpbundle.errors import RumpbundleError
+    from rumpbundle.kernels.unikernel import Unikernel
     from rumpbundle.launcher.session import Guest
-    from rumpbundle.unikernel import Unikernel
 
 __version__ = "0.1.0"
 
@@ -25,7 +25,7 @@ _HOME = {
     "Recipe": "api",
     "Result": "api",
     "RumpbundleError": "errors",
-    "Unikernel": "unikernel",
+    "Unikernel": "kernels.unikernel",
     "bundle": "api",
     "launch": "dev_launch",
     "plan": "api",

@@ -20,17 +20,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from typing import Literal as OneOf
 
-from rumpbundle import formats, grub, guests, host, hybrid
-from rumpbundle.content import Content, InputFile
+from rumpbundle import formats, grub, guests, hybrid
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.content import Content, InputFile
+from rumpbundle.disk.layout import DiskLayout
 from rumpbundle.errors import GuestError, HostError, KernelError, UsageError
 from rumpbundle.events import Finished, Note, Report, Started, Warned, silent
 from rumpbundle.formats import Format, Job
-from rumpbundle.layout import DiskLayout
-from rumpbundle.manifest import Bundle, Console, stem
-from rumpbundle.output import check_free, staged_directory, staged_file, staged_kit
-from rumpbundle.payload import Module
-from rumpbundle.unikernel import Firmware, Protocol, Unikernel
+from rumpbundle.host import environment
+from rumpbundle.host.staging import check_free, staged_directory, staged_file, staged_kit
+from rumpbundle.kernels.unikernel import Firmware, Protocol, Unikernel
+from rumpbundle.manifest import Bundle, Console, Module, stem
 
 if TYPE_CHECKING:
     from rumpbundle.config import Config
@@ -128,7 +128,7 @@ def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", repor
     name = _machine_name(recipe, kernel)
     firmware, boot = _boot(recipe, kernel, report) if kernel.protocols else ((), {})
     modules = tuple(_module(module) for module in recipe.modules)
-    epoch = host.epoch() if recipe.epoch is None else recipe.epoch
+    epoch = environment.epoch() if recipe.epoch is None else recipe.epoch
     request = guests.Request(
         kernel=kernel,
         boot=boot,
@@ -201,7 +201,7 @@ def _bus(kernel: Unikernel, formats: Sequence[Format]) -> str:
     targets = [target for format in formats for target in format.targets]
     if not targets:
         return ""
-    from rumpbundle.check import disk_bus
+    from rumpbundle.knowledge.check import disk_bus
 
     return disk_bus(kernel, targets)
 
@@ -262,7 +262,7 @@ def check_targets(plan: Plan, format: Format, report: Report = silent, *, option
     """
     if not format.targets:
         return
-    from rumpbundle.check import warnings
+    from rumpbundle.knowledge.check import warnings
 
     recipe = plan.recipe
     found = warnings(

@@ -25,18 +25,19 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rumpbundle import api, formats, knowledge, tools
-from rumpbundle.content import InputFile
+from rumpbundle import api, formats, knowledge
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.content import InputFile
+from rumpbundle.disk.flat import disk_errors, write_flat
+from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import GuestError, Interrupted, UsageError
 from rumpbundle.events import Note, Report, Warned, silent
-from rumpbundle.flat import disk_errors, write_flat
 from rumpbundle.formats import Format
 from rumpbundle.guests import Data, Writable
-from rumpbundle.launcher import backend
+from rumpbundle.host import programs
+from rumpbundle.kernels.unikernel import Family, Firmware
+from rumpbundle.launcher import backend, registry
 from rumpbundle.launcher.backend import Disk, Ending, Forward, Plan, Reason, Request
-from rumpbundle.layout import MIB
-from rumpbundle.unikernel import Family, Firmware
 
 if TYPE_CHECKING:
     from rumpbundle.launcher.image import Image
@@ -144,7 +145,7 @@ def run(
     """
     options = options or Options.of(**more)
     with contextlib.ExitStack() as stack:
-        named = options.backend in backend.KITS
+        named = options.backend in registry.KITS
         request = _request_of_copy(image, options, stack) if named else _request_of(image, options, stack)
         if disks:
             from rumpbundle.launcher.attached import attached
@@ -170,7 +171,7 @@ def run_plan(
             from rumpbundle.launcher.attached import named
 
             request = replace(request, further=named(disks))
-        if options.backend not in backend.KITS or options.persist or request.disk is None:
+        if options.backend not in registry.KITS or options.persist or request.disk is None:
             # Of a kit, what is shown names itself, not a copy that will be gone.
             return _planned(request, options, report)
         from rumpbundle.launcher.qemu import unpacking
@@ -178,7 +179,7 @@ def run_plan(
         copy = f"{request.name}.copy"
         plan = _planned(replace(request, disk=Disk(path=copy, persist=True)), options, report)
         make, remove = unpacking(request.disk, copy), ("rm", copy)
-        return replace(plan, commands=(tools.shown(make), *plan.commands, tools.shown(remove)))
+        return replace(plan, commands=(programs.shown(make), *plan.commands, programs.shown(remove)))
 
 
 def follow(guest: Guest, *, expect: str | None = None, timeout: float | None = None) -> Ending | None:
@@ -229,8 +230,8 @@ def _split(keywords: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def format_for(options: Options) -> Format:
     """Return the format that is bundled for a backend to boot."""
-    backend.find(options.backend)
-    return formats.find(backend.KITS.get(options.backend, "raw"))
+    registry.find(options.backend)
+    return formats.find(registry.KITS.get(options.backend, "raw"))
 
 
 def _bus(options: Options) -> str:
@@ -243,7 +244,7 @@ def _bus(options: Options) -> str:
 def _temporary_directory(stack: contextlib.ExitStack) -> Path:
     """Return a directory that is removed with *stack*, and also when we are killed."""
     directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="rumpbundle-"))
-    stack.enter_context(tools.if_killed(("rm", "-rf", directory), stdin=os.devnull))
+    stack.enter_context(programs.if_killed(("rm", "-rf", directory), stdin=os.devnull))
     return Path(directory)
 
 
@@ -270,7 +271,7 @@ def _request_of(path: str | os.PathLike[str], options: Options, stack: contextli
     """Return the request to boot the finished image at *path*; what it needs lives as long as *stack*."""
     from rumpbundle.launcher.image import opened
 
-    if options.backend in backend.KITS and _is_kit(path):
+    if options.backend in registry.KITS and _is_kit(path):
         return _request_of_kit(path, options)
     return _request_of_image(path, stack.enter_context(opened(path, persist=options.persist)), options)
 
@@ -311,7 +312,7 @@ def _is_kit(path: str | os.PathLike[str]) -> bool:
 
 
 def _request_of_kit(path: str | os.PathLike[str], options: Options) -> Request:
-    from rumpbundle.xl import CONFIG_MAX
+    from rumpbundle.xen.xl import CONFIG_MAX
 
     kit = Path(path)
     config = b""
@@ -332,7 +333,7 @@ def _hypervisor_name(name: str) -> str:
 
 
 def _planned(request: Request, options: Options, report: Report) -> Plan:
-    chosen = backend.find(options.backend)
+    chosen = registry.find(options.backend)
     if options.backend == "qemu" and request.accel == "auto":
         from rumpbundle.launcher import accel, qemu
 
@@ -351,7 +352,7 @@ def _started(
     request: Request, options: Options, sinks: tuple[Sink, ...], report: Report, stack: contextlib.ExitStack
 ) -> Guest:
     plan = _planned(request, options, report)
-    running = backend.find(options.backend).start(plan, report)
+    running = registry.find(options.backend).start(plan, report)
     # Imported while the hypervisor starts, which takes longer.
     from rumpbundle.launcher.session import Guest
 

@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from rumpbundle import host, tools
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import HostError, InputError, MissingToolError
 from rumpbundle.events import Note, Report, silent
-from rumpbundle.unikernel import Firmware, Protocol
+from rumpbundle.host import environment, programs
+from rumpbundle.kernels.unikernel import Firmware, Protocol
 
 # -- boot images -----------------------------------------------------------------------------------------
 
@@ -66,7 +66,7 @@ def boot_images(report: Report = silent) -> BootImages:
     if (_PACKAGED / "version").exists():
         return _load(_PACKAGED)
     recipe = json.dumps(["lz4, 3 ms", _host_grub(), _BIOS_MODULES, _EFI_MODULES, list(_PREFIX.values())])
-    directory = host.cache_directory() / f"grub-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
+    directory = environment.cache_directory() / f"grub-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     try:
         return _load(directory)
     except (OSError, HostError):
@@ -89,7 +89,7 @@ def make_boot_images(directory: Path, report: Report = silent) -> BootImages:
         ("i386-pc-eltorito", _BIOS_MODULES, "bios.img", Firmware.BIOS),
         ("x86_64-efi", _EFI_MODULES, "efi.img", Firmware.UEFI),
     ):
-        tools.run(
+        programs.run(
             ["grub-mkimage", "-O", target, "-p", _PREFIX[firmware], "-o", str(directory / name), *modules],
             report=report,
         )
@@ -98,14 +98,14 @@ def make_boot_images(directory: Path, report: Report = silent) -> BootImages:
     bios = directory / "bios.img"
     bios.write_bytes(grubcore.quickened(bios.read_bytes()))
     shutil.copyfile(_LIBRARY / "i386-pc" / "boot_hybrid.img", directory / "mbr.img")
-    said = tools.run(["grub-mkimage", "--version"], report=report).decode("utf-8", "replace")
+    said = programs.run(["grub-mkimage", "--version"], report=report).decode("utf-8", "replace")
     (directory / "version").write_text(said.split()[-1] if said.split() else "unknown", "utf-8")
     return _load(directory)
 
 
 def _host_grub() -> list[tuple[str, int, int]]:
     """Return what tells one installed GRUB from another, without running it (which costs as much as a bundle)."""
-    program = host.find_program("grub-mkimage")
+    program = environment.find_program("grub-mkimage")
     needed = [_LIBRARY / "i386-pc" / "boot_hybrid.img", _LIBRARY / "i386-pc" / "normal.mod",
               _LIBRARY / "x86_64-efi" / "normal.mod"]  # fmt: skip
     if program is None or not all(path.exists() for path in needed):

@@ -15,17 +15,18 @@ from __future__ import annotations
 
 import struct
 
-from rumpbundle import gpt, grub
-from rumpbundle.content import Content, Late, Literal
+from rumpbundle import grub
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk import gpt
+from rumpbundle.disk.content import Content, Late, Literal
+from rumpbundle.disk.layout import MIB, SECTOR, DiskLayout, Extent, Partition, content_extents, round_up
+from rumpbundle.disk.tree import Directory, File, Node
 from rumpbundle.errors import InputError
-from rumpbundle.esp import FatVolume
+from rumpbundle.filesystems.fat import FatVolume
+from rumpbundle.filesystems.iso9660 import BLOCK, SYSTEM_AREA, Volume, volume_id
 from rumpbundle.grub import BootImages
-from rumpbundle.iso9660 import BLOCK, SYSTEM_AREA, Volume, volume_id
-from rumpbundle.layout import MIB, SECTOR, DiskLayout, Extent, Partition, content_extents, round_up
+from rumpbundle.kernels.unikernel import Firmware, Protocol
 from rumpbundle.manifest import Bundle
-from rumpbundle.tree import Directory, File, Node
-from rumpbundle.unikernel import Firmware, Protocol
 
 MANIFEST = "rumpbundle.json"
 _MARKERS = "/boot/rumpbundle"
@@ -132,7 +133,7 @@ def _parts(bundle: Bundle, images: BootImages | None) -> _Parts:
     top: list[Node] = [manifest]
     if not bundle.kernel.protocols:
         # No firmware starts it; Xen may.
-        from rumpbundle import pvgrub
+        from rumpbundle.xen import pvgrub
 
         if pvgrub.starts(bundle):
             in_grub = [File(pvgrub.MENU, Content.of_bytes(_pvgrub_menu(bundle)))]
@@ -183,7 +184,7 @@ def _module_paths(bundle: Bundle) -> list[str]:
 
 
 def _pvgrub_menu(bundle: Bundle) -> bytes:
-    from rumpbundle import pvgrub
+    from rumpbundle.xen import pvgrub
 
     return pvgrub.menu(bundle, _kernel_path(bundle), _module_paths(bundle)).encode("utf-8", "surrogateescape")
 

@@ -18,15 +18,16 @@ from json.encoder import encode_basestring_ascii
 from typing import Literal as OneOf
 
 from rumpbundle import __version__
-from rumpbundle.content import Content
 from rumpbundle.dataclass import dataclass
-from rumpbundle.identity import Identity
-from rumpbundle.payload import Module, Volume
-from rumpbundle.tree import Directory, File, Symlink, walk
-from rumpbundle.unikernel import Family, Firmware, Protocol, Unikernel
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.identity import Identity
+from rumpbundle.disk.tree import Directory, File, Symlink, walk
+from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
 
 Console = OneOf["both", "serial", "vga"]
 
+HEAD_ROOM = 16 << 20
+"""Bytes left free in a writable volume whose size the user does not give."""
 PENDING = "0" * 64
 """Stands for a SHA-256 that is not computed yet: same length, so the manifest's size is known at once."""
 
@@ -36,6 +37,26 @@ def _json(text: str) -> str:
     if not text.isascii():
         text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return encode_basestring_ascii(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A boot module, in the order the kernel gets them (Linux: its initrds). *text* is its command line."""
+
+    name: str
+    content: Content
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A finished file system that becomes a partition of its own."""
+
+    label: str
+    filesystem: str
+    content: Content
+    device: str = ""
+    """The name of the disk it is, where a guest wants it as one of its own (Xen's xvda); empty for a partition."""
 
 
 @dataclass(frozen=True, kw_only=True)

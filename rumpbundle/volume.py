@@ -6,17 +6,17 @@ import re
 from pathlib import Path
 from typing import Literal as OneOf
 
-from rumpbundle.content import Content, Literal, Source
+from rumpbundle.disk.content import Content, Literal, Source
+from rumpbundle.disk.flat import write_flat
+from rumpbundle.disk.identity import Identity
+from rumpbundle.disk.layout import DiskLayout, content_extents
+from rumpbundle.disk.tree import Directory
 from rumpbundle.events import Finished, Report, Started, silent
-from rumpbundle.ext2 import Volume as Ext2
-from rumpbundle.flat import write_flat
-from rumpbundle.identity import Identity
-from rumpbundle.iso9660 import SYSTEM_AREA
-from rumpbundle.iso9660 import Volume as Iso
-from rumpbundle.layout import DiskLayout, content_extents
-from rumpbundle.output import staged_file
-from rumpbundle.payload import HEAD_ROOM, Volume
-from rumpbundle.tree import Directory
+from rumpbundle.filesystems.ext2 import Volume as Ext2
+from rumpbundle.filesystems.iso9660 import SYSTEM_AREA
+from rumpbundle.filesystems.iso9660 import Volume as Iso
+from rumpbundle.host.staging import staged_file
+from rumpbundle.manifest import HEAD_ROOM, Volume
 
 FileSystem = OneOf["iso9660", "ext2"]
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from support import kernels
 
-from rumpbundle import host, tools
 from rumpbundle.cli import main
+from rumpbundle.host import environment, programs
 
 SEVEN = ("iso", "vmdk", "vdi", "qcow2", "vhd", "vhdx", "ova")
 
@@ -103,7 +103,7 @@ def test_json_tells_both_results_and_failures(app, capsys):
 
 
 def test_nothing_written_leaves_nothing(app, capsys, monkeypatch):
-    monkeypatch.setattr(host, "find_program", lambda name: None if name == "qemu-img" else shutil.which(name))
+    monkeypatch.setattr(environment, "find_program", lambda name: None if name == "qemu-img" else shutil.which(name))
     status, out, err = run(capsys, "build", app, "-f", "vmdk,vhdx", "-o", "out", "--checksums", "-q")
     assert (status, out) == (3, "")
     assert err.count("qemu-img is not installed") == 2
@@ -164,7 +164,7 @@ def test_a_qemu_img_that_is_too_old_says_which_will_do(app, capsys, qemu_img):
 )
 def test_a_field_that_is_not_as_expected_is_not_sealed_over(app, capsys, monkeypatch, format, offset, value, message):
     """What qemu-img wrote is another one's, or a newer one's: guessing would corrupt the disk."""
-    before = tools.run
+    before = programs.run
 
     def changed(argv, **kwargs):
         result = before(argv, **kwargs)
@@ -174,7 +174,7 @@ def test_a_field_that_is_not_as_expected_is_not_sealed_over(app, capsys, monkeyp
                 file.write(value)
         return result
 
-    monkeypatch.setattr(tools, "run", changed)
+    monkeypatch.setattr(programs, "run", changed)
     status, out, err = run(capsys, format, app, "-q")
     if not message:
         assert (status, err) == (0, "")

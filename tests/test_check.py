@@ -8,12 +8,12 @@ import pytest
 from support import kernels
 
 from rumpbundle import knowledge
-from rumpbundle.check import check, disk_bus, warnings
 from rumpbundle.cli import main
-from rumpbundle.content import Content
+from rumpbundle.disk.content import Content
 from rumpbundle.errors import UsageError
 from rumpbundle.formats import find
-from rumpbundle.unikernel import Device, Family, Firmware, Protocol, Trouble, Unikernel
+from rumpbundle.kernels.unikernel import Device, Family, Firmware, Protocol, Trouble, Unikernel
+from rumpbundle.knowledge.check import check, disk_bus, warnings
 
 
 def kernel(family, target="", drivers="", protocols="multiboot", **more):

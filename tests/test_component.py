@@ -16,7 +16,7 @@ from support.tools import output_of, require
 
 from rumpbundle import component
 from rumpbundle.cli import main
-from rumpbundle.content import Content
+from rumpbundle.disk.content import Content
 from rumpbundle.errors import InputError, UsageError
 from rumpbundle.events import Note, Warned
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rumpbundle import config, jsontext
-from rumpbundle.config import Block, Config, Network, Program
+from rumpbundle import config
+from rumpbundle.config import Block, Config, Network, Program, jsontext
 from rumpbundle.errors import ConfigError, RumpbundleError, UsageError
 
 CONTRACT = """{

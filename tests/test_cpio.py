@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.tools import require
 
-from rumpbundle import cpio, tree
-from rumpbundle.content import Content
+from rumpbundle.disk import tree
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.tree import Directory, File, Symlink
 from rumpbundle.errors import InputError
-from rumpbundle.tree import Directory, File, Symlink
+from rumpbundle.filesystems import cpio
 
 EPOCH = 1_700_000_000
 

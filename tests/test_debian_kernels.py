@@ -8,9 +8,9 @@ import pytest
 from support.debian import debian_file, linux_image
 from support.tools import output_of
 
-from rumpbundle.check import check
 from rumpbundle.errors import KernelError
-from rumpbundle.unikernel import Family, Firmware, Unikernel
+from rumpbundle.kernels.unikernel import Family, Firmware, Unikernel
+from rumpbundle.knowledge.check import check
 
 REAL = {
     # package, file: family, machine, protocols, and which of them each firmware starts

@@ -15,12 +15,14 @@ from support import ext2 as ext2_reader
 from support import images, kernels, qemu, rumprun
 from support.tools import output_of
 
-from rumpbundle import api, cpio, tree
+from rumpbundle import api
 from rumpbundle.config import Config, Network, Program
+from rumpbundle.disk import tree
+from rumpbundle.filesystems import cpio
 from rumpbundle.grub import WORD_LIMIT, WORDS_LIMIT
 from rumpbundle.guests import Data, Writable
 from rumpbundle.guests.rumprun.dialect import dialect
-from rumpbundle.unikernel import Family, Unikernel
+from rumpbundle.kernels.unikernel import Family, Unikernel
 
 pytestmark = pytest.mark.boot
 

@@ -8,10 +8,10 @@ import resource
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rumpbundle.content import Literal
-from rumpbundle.ebs import BLOCK, plan_snapshot
-from rumpbundle.identity import Identity
-from rumpbundle.layout import GIB, MIB, DiskLayout, Extent
+from rumpbundle.disk.content import Literal
+from rumpbundle.disk.identity import Identity
+from rumpbundle.disk.layout import GIB, MIB, DiskLayout, Extent
+from rumpbundle.formats._ebs import BLOCK, plan_snapshot
 
 
 def disk(size, pieces, identity=None) -> DiskLayout:

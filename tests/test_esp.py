@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from support.tools import output_of
 
-from rumpbundle.content import Content, InputFile
+from rumpbundle.disk.content import Content, InputFile
+from rumpbundle.disk.tree import Directory, File, Symlink
 from rumpbundle.errors import InputError
-from rumpbundle.esp import FatVolume
-from rumpbundle.tree import Directory, File, Symlink
+from rumpbundle.filesystems.fat import FatVolume
 
 
 def write(root: Directory, path, offset: int = 0):

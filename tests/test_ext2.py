@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import ext2 as reader
 
-from rumpbundle import tree
-from rumpbundle.content import Content
+from rumpbundle.disk import tree
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.tree import Directory, File, Symlink
 from rumpbundle.errors import InputError
-from rumpbundle.ext2 import Volume
-from rumpbundle.ext2.geometry import BLOCK, GROUP, Geometry
-from rumpbundle.tree import Directory, File, Symlink
+from rumpbundle.filesystems.ext2 import Volume
+from rumpbundle.filesystems.ext2.geometry import BLOCK, GROUP, Geometry
 
 EPOCH = 1_700_000_000
 MIB = 1 << 20

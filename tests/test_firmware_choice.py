@@ -8,7 +8,7 @@ from support import synthetic
 from rumpbundle.api import Recipe, plan
 from rumpbundle.errors import KernelError
 from rumpbundle.events import Event, Note, Warned
-from rumpbundle.unikernel import Firmware, Protocol
+from rumpbundle.kernels.unikernel import Firmware, Protocol
 
 MACH = synthetic.kernel_with_texts(b"GNU Mach 1.8\0", bits=64)
 

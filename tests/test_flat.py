@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rumpbundle.content import Content, FileSlice, InputFile, Literal, Source, Zeros
-from rumpbundle.flat import SMALL, write_flat
-from rumpbundle.identity import Identity
-from rumpbundle.layout import DiskLayout, content_extents
+from rumpbundle.disk.content import Content, FileSlice, InputFile, Literal, Source, Zeros
+from rumpbundle.disk.flat import SMALL, write_flat
+from rumpbundle.disk.identity import Identity
+from rumpbundle.disk.layout import DiskLayout, content_extents
 
 
 def write(content: Content, path) -> bytes:

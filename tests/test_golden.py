@@ -12,10 +12,10 @@ from support import golden, stub
 from support.tools import output_of
 
 from rumpbundle import api, formats, hybrid
-from rumpbundle.content import Content
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.tree import Directory, File, Symlink
 from rumpbundle.guests import Delivery
-from rumpbundle.payload import Module
-from rumpbundle.tree import Directory, File, Symlink
+from rumpbundle.manifest import Module
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 QEMU_IMG = "7.2"
@@ -85,7 +85,7 @@ def test_the_format(plan, case, tmp_path, request):
 def test_no_golden_file_depends_on_the_compressor(plan, case, tmp_path, monkeypatch):
     """Another level stands for another version of zlib or libdeflate."""
     monkeypatch.setattr("rumpbundle.formats.vmdk.LEVEL", 9)
-    monkeypatch.setattr("rumpbundle.gzip_member.LEVEL", 6)
+    monkeypatch.setattr("rumpbundle.formats._gzip_member.LEVEL", 6)
     name, _, subformat = case.partition("-")
     lines = written(plan, formats.find(name), subformat, tmp_path)
     assert "\n".join(lines) + "\n" == (GOLDEN / f"{case}.txt").read_text()

@@ -9,9 +9,10 @@ import pytest
 from support.stub import IMAGES
 from support.tools import require
 
-from rumpbundle import grub, host
+from rumpbundle import grub
 from rumpbundle.errors import HostError, InputError, MissingToolError
-from rumpbundle.unikernel import Firmware, Protocol
+from rumpbundle.host import environment
+from rumpbundle.kernels.unikernel import Firmware, Protocol
 
 
 def menu(**more) -> grub.Menu:
@@ -187,12 +188,12 @@ def test_packaged_images_come_first_and_need_no_grub(tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(data)
     (tmp_path / "version").write_text("stub")
     monkeypatch.setattr(grub, "_PACKAGED", tmp_path)
-    monkeypatch.setattr(host, "find_program", lambda name: None)
+    monkeypatch.setattr(environment, "find_program", lambda name: None)
     assert grub.boot_images() == IMAGES
 
 
 def test_without_any_grub_the_error_names_the_packages(no_cache, monkeypatch):
-    monkeypatch.setattr(host, "find_program", lambda name: None)
+    monkeypatch.setattr(environment, "find_program", lambda name: None)
     with pytest.raises(MissingToolError, match="GRUB is not installed") as caught:
         grub.boot_images()
     assert caught.value.hint == ("on Debian and Ubuntu: sudo apt install grub-common grub-pc-bin grub-efi-amd64-bin")

@@ -11,7 +11,7 @@ from support.synthetic import Section, Segment, multiboot1, multiboot2, tag
 from support.tools import output_of
 
 from rumpbundle.errors import KernelError
-from rumpbundle.unikernel import Protocol, Unikernel
+from rumpbundle.kernels.unikernel import Protocol, Unikernel
 
 
 def kernel(header: bytes, *more: Segment, **options) -> bytes:

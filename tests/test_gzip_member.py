@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tools import output_of
 
-from rumpbundle.gzip_member import CHUNK, compress_joinable, crc32_zeros, gzip_member
+from rumpbundle.formats._gzip_member import CHUNK, compress_joinable, crc32_zeros, gzip_member
 
 
 def plain(pieces) -> bytes:

@@ -9,9 +9,11 @@ import time
 import pytest
 from support import ext2 as ext2_reader
 
-from rumpbundle import cpio, tree, volume
+from rumpbundle import volume
+from rumpbundle.disk import tree
 from rumpbundle.errors import InputError
-from rumpbundle.ext2 import Volume
+from rumpbundle.filesystems import cpio
+from rumpbundle.filesystems.ext2 import Volume
 
 
 def as_ext2(path):

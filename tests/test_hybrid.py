@@ -11,13 +11,13 @@ from support import stub
 from support.tools import output_of
 
 from rumpbundle import hybrid
-from rumpbundle.content import Content
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.flat import write_flat
+from rumpbundle.disk.layout import GIB, MIB, LayoutReader
+from rumpbundle.disk.tree import Directory, File
 from rumpbundle.errors import InputError
-from rumpbundle.flat import write_flat
-from rumpbundle.layout import GIB, MIB, LayoutReader
-from rumpbundle.payload import Module, Volume
-from rumpbundle.tree import Directory, File
-from rumpbundle.unikernel import Firmware, Protocol
+from rumpbundle.kernels.unikernel import Firmware, Protocol
+from rumpbundle.manifest import Module, Volume
 
 
 def write(bundle, path, **padding):

@@ -15,9 +15,9 @@ import rumpbundle
 from rumpbundle import formats
 from rumpbundle.cli import main
 from rumpbundle.errors import RumpbundleError
-from rumpbundle.inspect import Image, inspect
-from rumpbundle.inspect.picture import svg
-from rumpbundle.unikernel import Unikernel
+from rumpbundle.kernels.unikernel import Unikernel
+from rumpbundle.report import Image, inspect
+from rumpbundle.report.picture import svg
 
 KERNEL_MARKS = b"_RUMPRUN_ROOTFSCFG=\0ld_virtio\0vioif\0"
 

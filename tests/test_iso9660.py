@@ -13,11 +13,11 @@ import pycdlib
 import pytest
 from support.tools import output_of
 
-from rumpbundle import tree
-from rumpbundle.content import Content, InputFile
+from rumpbundle.disk import tree
+from rumpbundle.disk.content import Content, InputFile
+from rumpbundle.disk.tree import Directory, File, Symlink
 from rumpbundle.errors import InputError
-from rumpbundle.iso9660 import BLOCK, SYSTEM_AREA, Volume, volume_id
-from rumpbundle.tree import Directory, File, Symlink
+from rumpbundle.filesystems.iso9660 import BLOCK, SYSTEM_AREA, Volume, volume_id
 
 EPOCH = 1_000_000_000
 

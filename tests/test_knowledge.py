@@ -8,7 +8,7 @@ from support import tables as markdown
 from rumpbundle import knowledge
 from rumpbundle.errors import UsageError
 from rumpbundle.formats import formats, names
-from rumpbundle.unikernel import Family, Protocol
+from rumpbundle.kernels.unikernel import Family, Protocol
 
 KNOWN = {
     "disk": {"virtio-blk", "virtio-scsi", "ide", "ahci", "nvme", "usb", "cd"}

@@ -24,10 +24,12 @@ from support.bootsector import bootsector
 from support.tools import require
 
 import rumpbundle
-from rumpbundle import guests, images, tree
+from rumpbundle import guests
 from rumpbundle.dev_launch import Options, follow
+from rumpbundle.disk import tree
 from rumpbundle.errors import GuestError, Interrupted, UsageError
-from rumpbundle.images.filesystem import file_system
+from rumpbundle.images import detect
+from rumpbundle.images.detect import file_system
 from rumpbundle.launcher import attached, qemu
 from rumpbundle.launcher.backend import Disk, Reason, Request
 from rumpbundle.launcher.image import opened
@@ -169,7 +171,7 @@ def test_directories_become_further_disks(tmp_path: Path):
     with contextlib.ExitStack() as stack:
         iso, ext2 = attached.attached(trees, stack)
         for disk, label in ((iso, "SITE"), (ext2, "site_2")):
-            with images.open_disk(disk.path) as opened_disk:
+            with detect.open_disk(disk.path) as opened_disk:
                 files = file_system(opened_disk)
                 assert files is not None
                 assert files.label == label

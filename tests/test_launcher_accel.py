@@ -15,8 +15,8 @@ from support import kernels
 from support.bootsector import SSE, bootsector
 from support.tools import require
 
-from rumpbundle import host
 from rumpbundle.errors import GuestError, MissingToolError, ToolError
+from rumpbundle.host import environment
 from rumpbundle.launcher import accel, qemu
 from rumpbundle.launcher.accel import Choice, choose
 from rumpbundle.launcher.backend import Disk, Request
@@ -108,18 +108,18 @@ def test_another_kernel_is_asked_again(program: StandIn, monkeypatch: pytest.Mon
     program.does("exit 1")
     assert choose(qemu.PROGRAM) == FAILS
     program.does("exit 33")
-    key = json.loads((host.cache_directory() / "accel.json").read_bytes())["key"]
+    key = json.loads((environment.cache_directory() / "accel.json").read_bytes())["key"]
     os.utime(program.path, ns=(key[-1], key[-1]))
     if change == "kernel":
         is_a(monkeypatch, "Linux", "x86_64", release="6.99")
     else:
-        monkeypatch.setattr(host, "boot_id", lambda: "another")
+        monkeypatch.setattr(environment, "boot_id", lambda: "another")
     assert choose(qemu.PROGRAM) == WORKS
 
 
 @pytest.mark.parametrize("found", [b"", b"{", b"[]", b'{"key": null, "works": "yes"}', b"\xff\0", b"[" * 10000])
 def test_a_cache_that_is_no_answer_is_replaced(program: StandIn, found: bytes):
-    cache = host.cache_directory() / "accel.json"
+    cache = environment.cache_directory() / "accel.json"
     cache.parent.mkdir(parents=True)
     cache.write_bytes(found)
     program.does("exit 33")
@@ -154,7 +154,7 @@ def test_what_is_not_there_is_not_tried(program: StandIn, tmp_path: Path, monkey
 def test_a_mac_has_hvf(program: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "kvm").unlink()
     is_a(monkeypatch, "Darwin", "x86_64", release="23.6.0")
-    monkeypatch.setattr(host, "boot_id", lambda: "")
+    monkeypatch.setattr(environment, "boot_id", lambda: "")
     program.does("exit 33")
     assert choose(qemu.PROGRAM) == Choice("hvf", "it runs a guest here")
     assert "-accel hvf" in program.calls[0]
@@ -164,7 +164,7 @@ def test_a_mac_has_hvf(program: StandIn, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_without_qemu_it_says_so(program: StandIn, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(host, "find_program", lambda name: None)
+    monkeypatch.setattr(environment, "find_program", lambda name: None)
     with pytest.raises(MissingToolError, match="qemu-system-x86_64 is not installed"):
         choose(qemu.PROGRAM)
 

@@ -9,10 +9,10 @@ import pytest
 
 from rumpbundle import knowledge
 from rumpbundle.errors import UsageError
-from rumpbundle.launcher import backend, qemu
+from rumpbundle.kernels.unikernel import Device, Family, Firmware
+from rumpbundle.launcher import backend, qemu, registry
 from rumpbundle.launcher.backend import Disk, Forward, Request
 from rumpbundle.launcher.qemu import Machine, command
-from rumpbundle.unikernel import Device, Family, Firmware
 
 PLAIN = Machine(
     type="pc",
@@ -150,7 +150,7 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(UsageError, match="no such bus: scuzzi"):
         qemu.machine_for(replace(REQUEST, bus="scuzzi"))
     with pytest.raises(UsageError, match="no such backend: qemo") as caught:
-        backend.find("qemo")
+        registry.find("qemo")
     assert caught.value.hint == "did you mean qemu?"
 
 
@@ -176,7 +176,7 @@ def test_bhyve_commands():
     request = replace(
         REQUEST, family=Family.RUMPRUN, publish=(Forward(8080, 80),), gdb=1234, args=("-w",), further=further
     )
-    plan = backend.find("bhyve").plan(request)
+    plan = registry.find("bhyve").plan(request)
     assert not plan.tested
     assert plan.commands == (
         (
@@ -188,13 +188,13 @@ def test_bhyve_commands():
         "bhyvectl --vm=app --destroy",
     )
     persist = Disk(path="app.raw", persist=True)
-    solo5 = backend.find("bhyve").plan(replace(REQUEST, family=Family.SOLO5, firmware=Firmware.UEFI, disk=persist))
+    solo5 = registry.find("bhyve").plan(replace(REQUEST, family=Family.SOLO5, firmware=Firmware.UEFI, disk=persist))
     assert "-s 2,ahci-hd,app.raw " in solo5.commands[0]
     assert "BHYVE_UEFI.fd" in solo5.commands[0]
 
 
 def test_virtualbox_commands():
-    plan = backend.find("vbox").plan(replace(REQUEST, family=Family.SOLO5, publish=(Forward(8080, 80),)))
+    plan = registry.find("vbox").plan(replace(REQUEST, family=Family.SOLO5, publish=(Forward(8080, 80),)))
     assert not plan.tested
     assert plan.commands == (
         "VBoxManage convertfromraw app.raw app.vdi --format VDI",
@@ -215,7 +215,7 @@ def test_virtualbox_commands():
 
 
 def test_virtualbox_forgets_what_shall_not_persist():
-    vbox, vdi = backend.find("vbox"), Disk(path="a.vdi", format="vdi")
+    vbox, vdi = registry.find("vbox"), Disk(path="a.vdi", format="vdi")
     lines = vbox.plan(replace(REQUEST, disk=vdi, further=(Disk(path="x.iso"),))).commands
     assert lines[0] == "VBoxManage convertfromraw x.iso app1.vdi --format VDI"
     attach = "VBoxManage storageattach app --storagectl disk --port"
@@ -231,7 +231,7 @@ def test_virtualbox_forgets_what_shall_not_persist():
 
 @pytest.mark.parametrize("name", ["bhyve", "vbox"])
 def test_they_start_nothing_and_refuse_what_they_lack(name: str):
-    chosen = backend.find(name)
+    chosen = registry.find(name)
     with pytest.raises(UsageError, match="only tells its commands"):
         chosen.start(chosen.plan(REQUEST), lambda event: None)
     with pytest.raises(UsageError, match="has no bus"):

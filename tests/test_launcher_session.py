@@ -16,14 +16,14 @@ import pytest
 from support.bootsector import bootsector
 from support.tools import require
 
-from rumpbundle import tools
 from rumpbundle.errors import GuestError, ToolError
+from rumpbundle.host import programs
+from rumpbundle.kernels.unikernel import Family
 from rumpbundle.launcher import qemu
 from rumpbundle.launcher.backend import Disk, Ending, Reason, Request
 from rumpbundle.launcher.console import KEEP, Console
 from rumpbundle.launcher.session import Guest
 from rumpbundle.launcher.signs import Signs
-from rumpbundle.unikernel import Family
 
 # --- the console ---
 
@@ -133,7 +133,7 @@ class Program:
     """A backend's running guest without a hypervisor."""
 
     def __init__(self, *argv: str) -> None:
-        self._child = tools.spawn(argv)
+        self._child = programs.spawn(argv)
         self.output = self._child.output
         self.stopped = 0
 
@@ -240,8 +240,8 @@ def test_a_reader_that_goes_away_ends_the_guest():
 
 ABANDON = """
 import os, sys
-from rumpbundle import tools
-child = tools.spawn(["sleep", sys.argv[1]])
+from rumpbundle.host import programs
+child = programs.spawn(["sleep", sys.argv[1]])
 print(child._process.pid, flush=True)
 if sys.argv[2] == "exit":
     os._exit(0)
@@ -282,7 +282,7 @@ def test_a_child_dies_with_us(how: str):
 
 def test_a_child_that_ends_takes_its_watcher_along():
     marker = f"0.5{os.getpid()}"
-    child = tools.spawn(["sleep", marker])
+    child = programs.spawn(["sleep", marker])
     while child.poll() is None:
         time.sleep(0.02)
     child.end()

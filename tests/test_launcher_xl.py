@@ -12,13 +12,16 @@ import pytest
 from support import kernels
 
 import rumpbundle
-from rumpbundle import dev_launch, images, tree, xl
+from rumpbundle import dev_launch
 from rumpbundle.api import Recipe
 from rumpbundle.config import Config, Program
 from rumpbundle.dev_launch import Options
+from rumpbundle.disk import tree
 from rumpbundle.errors import GuestError, InputError, ToolError, UsageError
 from rumpbundle.guests import Data, Writable
+from rumpbundle.images import detect
 from rumpbundle.launcher.backend import Reason
+from rumpbundle.xen import xl
 
 FAKE_XL = r"""#!/bin/sh
 state=@STATE@
@@ -213,7 +216,7 @@ def disks(toolstack):
 
 def begin(image):
     """Return the first 2 MiB of the disk in *image*."""
-    with images.open_disk(image) as disk:
+    with detect.open_disk(image) as disk:
         return disk.read(0, min(disk.size, 2 << 20))
 
 
@@ -270,7 +273,7 @@ def test_what_xl_does_not_take_is_not_written_to(toolstack, tmp_path, format, mo
     assert calls(toolstack) == []
     _, _, convert = caught.value.hint.partition("convert it: ")
     subprocess.run(["sh", "-c", convert], check=True)
-    with images.open_disk("app.image") as disk, images.open_disk("disk.raw") as converted:
+    with detect.open_disk("app.image") as disk, detect.open_disk("disk.raw") as converted:
         assert disk.read(0, disk.size) == converted.read(0, converted.size)[: disk.size]
 
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.disks import IDENTITY, disk_of, from_file, late, literal
 
-from rumpbundle.content import InputFile
+from rumpbundle.disk.content import InputFile
+from rumpbundle.disk.flat import hashing, write_flat
+from rumpbundle.disk.layout import MIB, LayoutReader, round_up
 from rumpbundle.errors import InputError
-from rumpbundle.flat import hashing, write_flat
-from rumpbundle.layout import MIB, LayoutReader, round_up
 
 pieces = st.lists(
     st.tuples(st.integers(0, 40_000), st.integers(1, 6000), st.sampled_from(["literal", "late", "zeros", "file"])),

@@ -14,9 +14,10 @@ from support import linux, qemu
 from support.tools import output_of
 
 import rumpbundle
-from rumpbundle import guests, tree, volume
+from rumpbundle import guests, volume
 from rumpbundle.api import ModuleFile
 from rumpbundle.config import Config
+from rumpbundle.disk import tree
 
 pytestmark = pytest.mark.boot
 

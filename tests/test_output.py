@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rumpbundle.errors import HostError, InputError, UsageError
-from rumpbundle.output import staged_directory, staged_file, staged_kit
+from rumpbundle.host.staging import staged_directory, staged_file, staged_kit
 
 
 @pytest.fixture(params=["nameless", "named"])

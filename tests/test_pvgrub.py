@@ -11,13 +11,14 @@ from support.kernels import SUCCESS, Module, Report, build
 from support.qemu import boot
 from support.tools import output_of
 
-from rumpbundle import hybrid, pvgrub
-from rumpbundle.content import Content
-from rumpbundle.flat import write_flat
-from rumpbundle.layout import MIB
+from rumpbundle import hybrid
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.flat import write_flat
+from rumpbundle.disk.layout import MIB
+from rumpbundle.kernels.unikernel import Unikernel
 from rumpbundle.manifest import Bundle
-from rumpbundle.payload import Module as BootModule
-from rumpbundle.unikernel import Unikernel
+from rumpbundle.manifest import Module as BootModule
+from rumpbundle.xen import pvgrub
 
 
 @pytest.mark.boot

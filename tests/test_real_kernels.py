@@ -11,8 +11,8 @@ from support import images, qemu
 from support.debian import debian_file, linux_image
 from support.tools import output_of
 
-from rumpbundle.check import check
-from rumpbundle.unikernel import Protocol, Unikernel
+from rumpbundle.kernels.unikernel import Protocol, Unikernel
+from rumpbundle.knowledge.check import check
 
 pytestmark = pytest.mark.boot
 

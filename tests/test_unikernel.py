@@ -12,11 +12,11 @@ from support.synthetic import Section, Segment, multiboot1, multiboot2
 from support.tools import output_of
 
 from rumpbundle.cli import main
-from rumpbundle.content import Content
+from rumpbundle.disk.content import Content
 from rumpbundle.errors import InputError, KernelError
 from rumpbundle.kernels import elf
+from rumpbundle.kernels.unikernel import Carried, Device, Family, Firmware, Protocol, Unikernel
 from rumpbundle.kernels.view import View
-from rumpbundle.unikernel import Carried, Device, Family, Firmware, Protocol, Unikernel
 
 PROGRAM = "bundle a unikernel or a kernel with a Multiboot header; a program needs an operating system"
 ELSEWHERE = "the images are for x86-64 machines: build the kernel for x86-64"
@@ -502,7 +502,7 @@ def test_a_huge_file_costs_no_memory(tmp_path):
     path.write_bytes(synthetic.rumprun(stripped=True))
     os.truncate(path, 2 << 30)
     code = (
-        "import sys; from rumpbundle.unikernel import Unikernel; Unikernel.read(sys.argv[1]);"
+        "import sys; from rumpbundle.kernels.unikernel import Unikernel; Unikernel.read(sys.argv[1]);"
         "print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
     )
     peak = int(output_of(sys.executable, "-c", code, str(path), timeout=60))

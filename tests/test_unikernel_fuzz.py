@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from support import synthetic
 from support.synthetic import Section, Segment, multiboot1, multiboot2, tag
 
-from rumpbundle.content import CHUNK, Content
+from rumpbundle.disk.content import CHUNK, Content
 from rumpbundle.errors import KernelError
 from rumpbundle.kernels import multiboot
+from rumpbundle.kernels.unikernel import Firmware, Unikernel, examine
 from rumpbundle.kernels.view import View
-from rumpbundle.unikernel import Firmware, Unikernel, examine
 
 SEEDS = (
     synthetic.multiboot_elf(multiboot2(tag(1, bytes(8)), tag(2, bytes(16)), tag(3, bytes(4))) + multiboot1()),

@@ -19,15 +19,15 @@ from support import kernels, xenhost
 from support.tools import require
 
 import rumpbundle
-from rumpbundle import xl
 from rumpbundle.api import ModuleFile
 from rumpbundle.config import Config, Program
+from rumpbundle.disk.tree import Directory
 from rumpbundle.formats.xen import Options
 from rumpbundle.guests import Writable
+from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.launcher.backend import Disk, Request
 from rumpbundle.launcher.xl import BACKEND, shutdown_reason
-from rumpbundle.tree import Directory
-from rumpbundle.unikernel import Firmware
+from rumpbundle.xen import xl
 
 pytestmark = pytest.mark.boot
 
@@ -247,7 +247,7 @@ MISUNDERSTOOD = {
     "comma": "disk=['format=raw, vdev=xvda, access=rw, target=/a,']",
     "typo": "memroy=4711",
 }
-"""Lines of an xl.cfg that xl takes with status 0 and understands otherwise: why :mod:`rumpbundle.xl` refuses them."""
+"""Lines of an xl.cfg that xl takes with status 0 and understands otherwise: why `rumpbundle.xen.xl` refuses them."""
 
 
 AS_LAUNCHED = """cd /job/crashing

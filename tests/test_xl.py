@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.debian import debian_file
 
-from rumpbundle import xl
 from rumpbundle.errors import ConfigError, InputError, RumpbundleError, UsageError
-from rumpbundle.unikernel import Firmware
+from rumpbundle.kernels.unikernel import Firmware
+from rumpbundle.xen import xl
 
 
 def pv(**changes):

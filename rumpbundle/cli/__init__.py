@@ -31,7 +31,7 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name in registry.names():
-            from rumpbundle.cli.bundling import format_command
+            from rumpbundle.cli.recipe_options import format_command
 
             return format_command(registry.find(name))
         if name in _COMMANDS:

@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from rumpbundle import dev_launch
-from rumpbundle.cli.booting import BackendCommand, Session, boot_options, show
-from rumpbundle.cli.bundling import recipe_from, recipe_options, report_options
+from rumpbundle.cli.recipe_options import recipe_from, recipe_options, report_options
 from rumpbundle.cli.render import Terminal
-from rumpbundle.tools import shown
-from rumpbundle.unikernel import Firmware
+from rumpbundle.cli.session_options import BackendCommand, Session, boot_options, show
+from rumpbundle.host.programs import shown
+from rumpbundle.kernels.unikernel import Firmware
 
 
 @click.command("boot", cls=BackendCommand, hidden=True)

@@ -9,9 +9,16 @@ from typing import Any
 import click
 
 from rumpbundle.api import check_targets, plan
-from rumpbundle.build import Outcome, Target, build, targets, write_checksums
-from rumpbundle.cli.bundling import described, output_options, plan_text, recipe_from, recipe_options, report_options
+from rumpbundle.batch import Outcome, Target, build, targets, write_checksums
 from rumpbundle.cli.guest import GuestCommand
+from rumpbundle.cli.recipe_options import (
+    described,
+    output_options,
+    plan_text,
+    recipe_from,
+    recipe_options,
+    report_options,
+)
 from rumpbundle.cli.render import Terminal
 from rumpbundle.errors import InputError, one_line
 

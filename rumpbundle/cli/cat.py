@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from rumpbundle.images import open_disk
+from rumpbundle.images.detect import open_disk
 from rumpbundle.images.volumes import cat
 
 

@@ -10,10 +10,10 @@ import textwrap
 import click
 
 from rumpbundle import knowledge
-from rumpbundle.check import Finding, Verdict
-from rumpbundle.check import check as judge
 from rumpbundle.errors import GuestError, one_line
-from rumpbundle.unikernel import Protocol, Unikernel
+from rumpbundle.kernels.unikernel import Protocol, Unikernel
+from rumpbundle.knowledge.check import Finding, Verdict
+from rumpbundle.knowledge.check import check as judge
 
 _COLOURS = {"yes": "green", "no": "red", "unknown": "yellow"}
 _BASIS = {"seen": "seen here", "read": "from a source", "told": "not verified"}

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from rumpbundle.cli.bundling import report_options
+from rumpbundle.cli.recipe_options import report_options
 from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.values import Output
 from rumpbundle.component import MACHINES, Component, collect, save, split_source
 from rumpbundle.errors import one_line
-from rumpbundle.output import check_free
+from rumpbundle.host.staging import check_free
 
 
 @click.command("component", short_help="a directory as an object that links into a rumprun unikernel")

@@ -6,8 +6,8 @@ import json
 
 import click
 
-from rumpbundle import host
 from rumpbundle.formats import formats
+from rumpbundle.host import environment
 
 
 @click.command("formats")
@@ -16,7 +16,7 @@ def command(as_json: bool) -> None:
     """List the formats, and the tools each one misses on this machine."""
     rows = []
     for format in formats():
-        missing = [tool for tool in format.tools if host.find_program(tool) is None]
+        missing = [tool for tool in format.tools if environment.find_program(tool) is None]
         rows.append(
             {
                 "name": format.name,

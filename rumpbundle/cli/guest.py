@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rumpbundle import guests, tree
+from rumpbundle import guests
 from rumpbundle.cli.values import Mount, Mounted
-from rumpbundle.content import InputFile
+from rumpbundle.disk import tree
+from rumpbundle.disk.content import InputFile
 from rumpbundle.manifest import stem
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def volumes_of(options: Sequence[Mounted]) -> tuple[guests.Writable, ...]:
 def read_config(path: str) -> Config:
     """Read the configuration in the file *path*, or on standard input if it is ``-``; never more than it may have."""
     from rumpbundle.config import parse
-    from rumpbundle.jsontext import MAX_BYTES
+    from rumpbundle.config.jsontext import MAX_BYTES
 
     if path == "-":
         return parse(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input")

@@ -11,11 +11,11 @@ import click
 
 from rumpbundle.cli.sections import Section, show
 from rumpbundle.errors import UsageError
+from rumpbundle.host.staging import check_free, staged_file
 from rumpbundle.images.filesystem import Entry
-from rumpbundle.inspect import Image, inspect
-from rumpbundle.inspect.image import Text, Volume
-from rumpbundle.output import check_free, staged_file
-from rumpbundle.unikernel import Firmware, Unikernel
+from rumpbundle.kernels.unikernel import Firmware, Unikernel
+from rumpbundle.report import Image, inspect
+from rumpbundle.report.image import Text, Volume
 from rumpbundle.units import shown_size
 
 _FILES = 40
@@ -40,7 +40,7 @@ def command(file: str, as_json: bool, svg: Path | None, everything: bool, force:
     if svg is not None:
         if isinstance(found, Unikernel):
             raise UsageError("is a kernel; a picture is drawn of an image", where=file)
-        from rumpbundle.inspect.picture import svg as drawn
+        from rumpbundle.report.picture import svg as drawn
 
         with staged_file(svg, force=force) as staged, open(staged.fd, "wb", closefd=False) as out:
             out.write(drawn(found).encode())

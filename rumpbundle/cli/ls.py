@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from rumpbundle.errors import one_line
-from rumpbundle.images import open_disk
+from rumpbundle.images.detect import open_disk
 from rumpbundle.images.filesystem import Entry
 from rumpbundle.images.volumes import Volume, mode_text, select, volumes
 

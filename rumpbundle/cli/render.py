@@ -11,7 +11,7 @@ import click
 
 from rumpbundle.errors import one_line
 from rumpbundle.events import Advanced, Event, Finished, Note, Ran, Started, Warned
-from rumpbundle.tools import shown
+from rumpbundle.host.programs import shown
 from rumpbundle.units import shown_size
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from typing import Any
 import click
 
 from rumpbundle import dev_launch, guests
-from rumpbundle.cli.booting import BackendCommand, Session, boot_options, show
-from rumpbundle.cli.bundling import report_options
 from rumpbundle.cli.guest import data_of, volumes_of
+from rumpbundle.cli.recipe_options import report_options
 from rumpbundle.cli.render import Terminal
+from rumpbundle.cli.session_options import BackendCommand, Session, boot_options, show
 from rumpbundle.cli.values import Mount, Mounted
-from rumpbundle.tools import shown
-from rumpbundle.unikernel import Firmware
+from rumpbundle.host.programs import shown
+from rumpbundle.kernels.unikernel import Firmware
 
 
 @click.command("run", cls=BackendCommand, short_help="Boot a finished image of any format.")

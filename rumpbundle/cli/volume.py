@@ -9,13 +9,15 @@ from typing import Any
 
 import click
 
-from rumpbundle import host, tree, volume
-from rumpbundle.cli.bundling import report_options
+from rumpbundle import volume
+from rumpbundle.cli.recipe_options import report_options
 from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.values import Output, Size
+from rumpbundle.disk import tree
 from rumpbundle.errors import UsageError
-from rumpbundle.output import check_free
-from rumpbundle.payload import HEAD_ROOM
+from rumpbundle.host import environment
+from rumpbundle.host.staging import check_free
+from rumpbundle.manifest import HEAD_ROOM
 
 
 @click.command("volume", short_help="a directory as a file-system image")
@@ -64,9 +66,9 @@ def command(
         shown: dict[str, Any] = {"output": str(output), "type": kind, "label": label}
         if kind == "ext2":
             room = HEAD_ROOM if free is None else free
-            made, uuid = volume.ext2(root, label=label, epoch=host.epoch(), size=size, free=room)
+            made, uuid = volume.ext2(root, label=label, epoch=environment.epoch(), size=size, free=room)
             shown["uuid"] = uuid
         else:
-            made = volume.iso9660(root, label=label, epoch=host.epoch())
+            made = volume.iso9660(root, label=label, epoch=environment.epoch())
         volume.save(made, output, force=force, report=terminal)
     click.echo(json.dumps(shown | {"size": made.content.size}, indent=1) if as_json else output)

@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from functools import cached_property
 
-from rumpbundle.content import Content
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.layout import MIB, round_up
+from rumpbundle.disk.tree import MAX_DEPTH, Directory, File, Node, Symlink, scan
 from rumpbundle.errors import InputError, UsageError
 from rumpbundle.events import Note, Report, Warned, silent
-from rumpbundle.layout import MIB, round_up
-from rumpbundle.tree import MAX_DEPTH, Directory, File, Node, Symlink, scan
 from rumpbundle.units import shown_size
 
 BASE_FILES = frozenset(

@@ -7,11 +7,7 @@ import struct
 from pathlib import Path
 
 from rumpbundle.component.gathering import ALIGN, Component
-from rumpbundle.content import Content, Source
-from rumpbundle.flat import disk_error
-from rumpbundle.layout import round_up
-from rumpbundle.output import staged_file
-from rumpbundle.relocatable import (
+from rumpbundle.component.relocatable import (
     ALLOC,
     EXECUTE,
     FUNCTION,
@@ -24,6 +20,10 @@ from rumpbundle.relocatable import (
     Target,
     relocatable,
 )
+from rumpbundle.disk.content import Content, Source
+from rumpbundle.disk.flat import disk_error
+from rumpbundle.disk.layout import round_up
+from rumpbundle.host.staging import staged_file
 
 MACHINES = {
     "x86_64": Target(name="x86_64", number=62, bits=64, rela=True),
@@ -104,7 +104,7 @@ def save(component: Component, machine: str, output: Path, *, force: bool = Fals
     """Write the object file for *machine* to *output*: whole, or not at all.
 
     Raises:
-        RumpbundleError: see :func:`rumpbundle.output.staged_file`; an input changed; the disk is full.
+        RumpbundleError: see :func:`rumpbundle.host.staging.staged_file`; an input changed; the disk is full.
     """
     with staged_file(output, force=force) as staged:
         try:

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
+from rumpbundle.config.jsontext import Document, Node
 from rumpbundle.config.model import Block, Config, Network, Program
 from rumpbundle.errors import nearest
-from rumpbundle.jsontext import Document, Node
 
 
 def parse(data: bytes, where: str) -> Config:

@@ -8,11 +8,11 @@ from typing import Any
 
 from rumpbundle import __version__, knowledge
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.layout import GIB
 from rumpbundle.errors import InputError, UsageError, nearest
-from rumpbundle.formats import option
-from rumpbundle.layout import GIB
+from rumpbundle.formats._contract import option
+from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.manifest import Bundle
-from rumpbundle.unikernel import Firmware
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 from typing import Literal as OneOf
 
-from rumpbundle import pvgrub
 from rumpbundle.dataclass import dataclass
-from rumpbundle.ebs import SnapshotPlan, base64
+from rumpbundle.disk.layout import GIB
 from rumpbundle.errors import UsageError
-from rumpbundle.formats import Job, option
 from rumpbundle.formats._cloud import DescribedOptions, default_description, drivers, proven_firmware
+from rumpbundle.formats._contract import Job, option
+from rumpbundle.formats._ebs import SnapshotPlan, base64
 from rumpbundle.formats._naming import TextRule, image_name, parse_tags
-from rumpbundle.layout import GIB
-from rumpbundle.unikernel import Firmware
+from rumpbundle.kernels.unikernel import Firmware
+from rumpbundle.xen import pvgrub
 
 if TYPE_CHECKING:
     from mypy_boto3_ebs.type_defs import CompleteSnapshotRequestTypeDef, StartSnapshotRequestTypeDef

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from rumpbundle.content import Late
+from rumpbundle.disk.content import Late
+from rumpbundle.disk.flat import write_all
+from rumpbundle.disk.layout import DiskLayout
 from rumpbundle.errors import ImageError
-from rumpbundle.flat import write_all
 from rumpbundle.images.disk import Disk
-from rumpbundle.layout import DiskLayout
 
 
 def fill_late(layout: DiskLayout, disk: Disk, fd: int) -> None:

@@ -16,14 +16,14 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-from rumpbundle import tools
-from rumpbundle.content import FileSlice, InputFile
+from rumpbundle.disk.content import FileSlice, InputFile
+from rumpbundle.disk.flat import disk_errors, hashing, write_all, write_extents
+from rumpbundle.disk.layout import MIB, SECTOR, DiskLayout, Extent, held
 from rumpbundle.errors import HostError, ToolError
 from rumpbundle.events import Advanced
-from rumpbundle.flat import disk_errors, hashing, write_all, write_extents
-from rumpbundle.formats import Job
-from rumpbundle.layout import MIB, SECTOR, DiskLayout, Extent, held
-from rumpbundle.output import StagedFile
+from rumpbundle.formats._contract import Job
+from rumpbundle.host import programs
+from rumpbundle.host.staging import StagedFile
 
 OLDEST = (4, 2)
 """Older ones are in no supported distribution any more and were never tried."""
@@ -42,7 +42,7 @@ def require() -> None:
         HostError: it is too old.
         ToolError: it does not tell its version.
     """
-    version = _version(tools.find("qemu-img"))
+    version = _version(programs.find("qemu-img"))
     if version < OLDEST:
         raise HostError(
             f"qemu-img {version[0]}.{version[1]} is too old",
@@ -52,7 +52,7 @@ def require() -> None:
 
 @cache
 def _version(path: str) -> tuple[int, int]:
-    said = tools.run([path, "--version"]).decode("utf-8", "replace")
+    said = programs.run([path, "--version"]).decode("utf-8", "replace")
     match = re.search(r"version (\d+)\.(\d+)", said)
     if match is None:
         raise ToolError(f"qemu-img --version does not tell a version: {said[:80]!r}")
@@ -64,7 +64,7 @@ def convert(job: Job, out: StagedFile, label: str, driver: str, options: str = "
 
     *label* is our format's name, for progress.
 
-    What is :class:`~rumpbundle.content.Late` in the layout is 0xFF in the result: the caller fills it in. The
+    What is :class:`~rumpbundle.disk.content.Late` in the layout is 0xFF in the result: the caller fills it in. The
     payload is hashed meanwhile. The result holds random ids and dates: the caller seals it.
 
     Raises:
@@ -79,7 +79,7 @@ def convert(job: Job, out: StagedFile, label: str, driver: str, options: str = "
             # Absolute, for qemu-img takes what stands before the first colon of any other name for a protocol.
             result = os.path.abspath(out.path)
             argv = ["qemu-img", "convert", "-f", "vmdk", "-O", driver, *words, path, result]
-            tools.run(argv, report=job.report, pass_fds=fds)
+            programs.run(argv, report=job.report, pass_fds=fds)
         except ToolError as error:
             if "No space left on device" in error.problem:
                 raise HostError("no space left on the output's file system") from None

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from rumpbundle.disk.flat import disk_errors
 from rumpbundle.errors import ImageError, ToolError
-from rumpbundle.flat import disk_errors
 
 
 @contextlib.contextmanager

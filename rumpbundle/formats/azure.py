@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 from typing import Literal as OneOf
 
-from rumpbundle.flat import disk_errors, write_all, write_flat
-from rumpbundle.formats import Format, Job
+from rumpbundle.disk.flat import disk_errors, write_all, write_flat
+from rumpbundle.disk.layout import GIB, MIB
 from rumpbundle.formats._cloud import CloudOptions, check_size, drivers, proven_firmware, shell_path, write_json
+from rumpbundle.formats._contract import Format, Job
 from rumpbundle.formats._naming import TextRule, image_name, parse_tags
-from rumpbundle.layout import GIB, MIB
-from rumpbundle.ondisk import vhd
-from rumpbundle.unikernel import Firmware
+from rumpbundle.images.records import vhd
+from rumpbundle.kernels.unikernel import Firmware
 
 LOCATION = "LOCATION"
 """Stands for the Azure region: the one placeholder of the request."""

@@ -2,7 +2,7 @@
 
 ``volume.raw`` is the disk, sparse, of whole GiB. It becomes a snapshot through the EBS direct APIs (``coldsnap``,
 or the plan in the manifest) or, by way of S3, through ImportSnapshot; RegisterImage makes the snapshot an AMI.
-A kernel that only Xen starts becomes a paravirtual image, which PV-GRUB boots (:mod:`rumpbundle.pvgrub`).
+A kernel that only Xen starts becomes a paravirtual image, which PV-GRUB boots (:mod:`rumpbundle.xen.pvgrub`).
 ``--subformat stream`` adds ``volume.vmdk``, a streamOptimized VMDK, to upload less for ImportSnapshot.
 Facts: facts/formats.md §1.
 """
@@ -16,16 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rumpbundle import __version__, pvgrub
-from rumpbundle.ebs import BLOCK, SnapshotPlan, base64, plan_snapshot
+from rumpbundle import __version__
+from rumpbundle.disk.flat import disk_errors, write_flat
+from rumpbundle.disk.layout import GIB
 from rumpbundle.errors import KernelError
 from rumpbundle.events import Finished, Started
-from rumpbundle.flat import disk_errors, write_flat
-from rumpbundle.formats import Format, Job
 from rumpbundle.formats._cloud import check_size, shell_path
+from rumpbundle.formats._contract import Format, Job
+from rumpbundle.formats._ebs import BLOCK, SnapshotPlan, base64, plan_snapshot
 from rumpbundle.formats._ec2_requests import BUCKET, KERNEL_ID, SNAPSHOT_ID, Options, Requests, placeholders
-from rumpbundle.layout import GIB
 from rumpbundle.manifest import Bundle
+from rumpbundle.xen import pvgrub
 
 LARGEST = 65536 * GIB
 """A gp3 volume's most."""
@@ -79,7 +80,7 @@ def _described(job: Job, plan: SnapshotPlan) -> dict[str, Any]:
     """Return what ``files`` says of the volume.
 
     Its content is always pinned by the LINEAR checksum; ``sha256`` is left out where it would cost far more than
-    the content (:data:`rumpbundle.ebs.HASHED_ZEROS`), never replaced by something else.
+    the content (:data:`rumpbundle.formats._ebs.HASHED_ZEROS`), never replaced by something else.
     """
     described: dict[str, Any] = {"size": job.layout.size}
     if plan.disk_sha256 is not None:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from rumpbundle.disk.flat import disk_errors
+from rumpbundle.disk.layout import GIB, LayoutReader
 from rumpbundle.events import Advanced
-from rumpbundle.flat import disk_errors
-from rumpbundle.formats import Format, Job
 from rumpbundle.formats._cloud import (
     DescribedOptions,
     check_size,
@@ -25,9 +25,9 @@ from rumpbundle.formats._cloud import (
     shell_path,
     write_json,
 )
+from rumpbundle.formats._contract import Format, Job
 from rumpbundle.formats._naming import TextRule, image_name, parse_tags
-from rumpbundle.layout import GIB, LayoutReader
-from rumpbundle.unikernel import Family, Firmware
+from rumpbundle.kernels.unikernel import Family, Firmware
 
 BUCKET = "BUCKET"
 """Stands for the Cloud Storage bucket the user uploads to: the one placeholder."""
@@ -57,7 +57,7 @@ _DESCRIPTION = TextRule(
 
 
 def _write_kit(job: Job, directory: Path) -> None:
-    from rumpbundle.gzip_member import gzip_member
+    from rumpbundle.formats._gzip_member import gzip_member
 
     check_size(job.layout.size, 65536 * GIB, "GCE")
     body = _body(job)

@@ -6,9 +6,9 @@ size that is a multiple of 2048 bytes (facts/formats.md §5).
 
 from __future__ import annotations
 
-from rumpbundle.flat import write_flat
-from rumpbundle.formats import Format, Job
-from rumpbundle.output import StagedFile
+from rumpbundle.disk.flat import write_flat
+from rumpbundle.formats._contract import Format, Job
+from rumpbundle.host.staging import StagedFile
 
 
 def _write(job: Job, out: StagedFile) -> None:

@@ -13,15 +13,15 @@ from collections.abc import Iterable
 
 from rumpbundle import knowledge
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.flat import disk_errors, write_all
+from rumpbundle.disk.layout import MIB, SECTOR, round_up
 from rumpbundle.errors import UsageError
-from rumpbundle.flat import disk_errors, write_all
-from rumpbundle.formats import Format, Job, option
 from rumpbundle.formats import _ovf as ovf
+from rumpbundle.formats._contract import Format, Job, option
 from rumpbundle.formats.vmdk import write_stream
-from rumpbundle.layout import MIB, SECTOR, round_up
+from rumpbundle.host.staging import StagedFile
+from rumpbundle.kernels.unikernel import Family, Firmware
 from rumpbundle.manifest import Bundle
-from rumpbundle.output import StagedFile
-from rumpbundle.unikernel import Family, Firmware
 
 AUTO = "auto"
 

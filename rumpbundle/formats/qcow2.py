@@ -5,14 +5,14 @@ Written by qemu-img, in whose result nothing is random or dated (facts/formats.m
 
 from __future__ import annotations
 
-from rumpbundle.formats import Format, Job
+from rumpbundle.disk.layout import MIB
+from rumpbundle.formats._contract import Format, Job
 from rumpbundle.formats._late import fill_late
 from rumpbundle.formats._qemu_img import convert
 from rumpbundle.formats._seal import expect, sealing
+from rumpbundle.host.staging import StagedFile
+from rumpbundle.images.containers.qcow2 import Qcow2
 from rumpbundle.images.medium import FdMedium
-from rumpbundle.images.qcow2 import Qcow2
-from rumpbundle.layout import MIB
-from rumpbundle.output import StagedFile
 
 
 def _write(job: Job, out: StagedFile) -> None:

@@ -6,10 +6,10 @@ stick, and by Amazon EC2 through the EBS direct APIs.
 
 from __future__ import annotations
 
-from rumpbundle.flat import write_flat
-from rumpbundle.formats import Format, Job
-from rumpbundle.layout import MIB
-from rumpbundle.output import StagedFile
+from rumpbundle.disk.flat import write_flat
+from rumpbundle.disk.layout import MIB
+from rumpbundle.formats._contract import Format, Job
+from rumpbundle.host.staging import StagedFile
 
 
 def _write(job: Job, out: StagedFile) -> None:

@@ -10,16 +10,16 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from rumpbundle.content import Content
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.flat import disk_errors, hashing, write_all, write_extents
+from rumpbundle.disk.layout import MIB, Extent, LayoutReader, content_extents, held, round_up
 from rumpbundle.errors import InputError
-from rumpbundle.flat import disk_errors, hashing, write_all, write_extents
-from rumpbundle.formats import Format, Job
+from rumpbundle.formats._contract import Format, Job
 from rumpbundle.formats._late import fill_late
+from rumpbundle.host.staging import StagedFile
+from rumpbundle.images.containers.vdi import Vdi
 from rumpbundle.images.medium import FdMedium
-from rumpbundle.images.vdi import Vdi
-from rumpbundle.layout import MIB, Extent, LayoutReader, content_extents, held, round_up
-from rumpbundle.ondisk import vdi
-from rumpbundle.output import StagedFile
+from rumpbundle.images.records import vdi
 
 _LARGEST = 1 << 48
 """Bytes: a map of 1 GiB. VirtualBox's own limit is not far above."""

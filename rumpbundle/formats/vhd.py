@@ -6,17 +6,17 @@ round the disk's size to cylinders. Azure wants ``fixed`` with rules of its own:
 
 from __future__ import annotations
 
+from rumpbundle.disk.flat import disk_errors, write_all, write_flat
+from rumpbundle.disk.layout import GIB, MIB, SECTOR
 from rumpbundle.errors import InputError
-from rumpbundle.flat import disk_errors, write_all, write_flat
-from rumpbundle.formats import Format, Job
+from rumpbundle.formats._contract import Format, Job
 from rumpbundle.formats._late import fill_late
 from rumpbundle.formats._qemu_img import convert
 from rumpbundle.formats._seal import expect, sealing
+from rumpbundle.host.staging import StagedFile
+from rumpbundle.images.containers.vhd import DynamicVhd
 from rumpbundle.images.medium import FdMedium
-from rumpbundle.images.vhd import DynamicVhd
-from rumpbundle.layout import GIB, MIB, SECTOR
-from rumpbundle.ondisk import vhd
-from rumpbundle.output import StagedFile
+from rumpbundle.images.records import vhd
 
 _LARGEST_DYNAMIC = 2040 * GIB
 """Microsoft's limit, which qemu-img holds to as well."""

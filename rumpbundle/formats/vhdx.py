@@ -6,17 +6,17 @@ Written by qemu-img, whose result holds random GUIDs, a random sequence number, 
 
 from __future__ import annotations
 
+from rumpbundle.disk.flat import write_all
+from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import InputError
-from rumpbundle.flat import write_all
-from rumpbundle.formats import Format, Job
+from rumpbundle.formats._contract import Format, Job
 from rumpbundle.formats._late import fill_late
 from rumpbundle.formats._qemu_img import convert
 from rumpbundle.formats._seal import expect, sealing
+from rumpbundle.host.staging import StagedFile
+from rumpbundle.images.containers.vhdx import Vhdx
 from rumpbundle.images.medium import FdMedium
-from rumpbundle.images.vhdx import Vhdx
-from rumpbundle.layout import MIB
-from rumpbundle.ondisk import vhdx
-from rumpbundle.output import StagedFile
+from rumpbundle.images.records import vhdx
 
 _LARGEST = 64 << 40
 """Bytes; Microsoft's limit."""

@@ -13,19 +13,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 
+from rumpbundle.disk.flat import disk_errors, write_all
+from rumpbundle.disk.layout import MIB, SECTOR, LayoutReader, round_up
 from rumpbundle.errors import InputError
 from rumpbundle.events import Advanced
-from rumpbundle.flat import disk_errors, write_all
-from rumpbundle.formats import Format, Job
+from rumpbundle.formats._contract import Format, Job
 from rumpbundle.formats._late import fill_late
 from rumpbundle.formats._qemu_img import convert
 from rumpbundle.formats._seal import expect, sealing
+from rumpbundle.host.parallel import ordered_map
+from rumpbundle.host.staging import StagedFile
+from rumpbundle.images.containers.vmdk import SparseVmdk
 from rumpbundle.images.medium import FdMedium
-from rumpbundle.images.vmdk import SparseVmdk
-from rumpbundle.layout import MIB, SECTOR, LayoutReader, round_up
-from rumpbundle.ondisk import vmdk
-from rumpbundle.output import StagedFile
-from rumpbundle.parallel import ordered_map
+from rumpbundle.images.records import vmdk
 
 LEVEL = 4
 """libdeflate's: kernel code becomes 1.02 times as large as by zlib's 6, which qemu-img uses, five times as fast."""

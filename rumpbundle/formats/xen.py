@@ -2,7 +2,7 @@
 
 A kernel that Xen starts itself stands there as it is: ``kernel`` (PV or PVH), ``initrd`` if it has boot modules,
 ``cfg.json`` for xenstore if it is a rumprun, and ``disk.raw`` only if there is data. Any other kernel boots from
-``disk.raw`` in an HVM domain. Xen 4.x on x86; the facts are in :mod:`rumpbundle.xl`.
+``disk.raw`` in an HVM domain. Xen 4.x on x86; the facts are in :mod:`rumpbundle.xen.xl`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from rumpbundle import xen, xl
-from rumpbundle.content import Content
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.flat import disk_errors, write_extents, write_flat
+from rumpbundle.disk.layout import content_extents
 from rumpbundle.errors import UsageError
-from rumpbundle.flat import disk_errors, write_extents, write_flat
-from rumpbundle.formats import Format, Job, option
 from rumpbundle.formats._cloud import shell_path
+from rumpbundle.formats._contract import Format, Job, option
 from rumpbundle.formats._naming import TextRule, image_name
-from rumpbundle.layout import content_extents
+from rumpbundle.xen import domain, xl
 
 _NAME = TextRule(
     what="a domain's name",
@@ -47,11 +47,11 @@ class Options:
 
 
 def _write_kit(job: Job, directory: Path) -> None:
-    domain = _domain(job)
-    text = "".join(_text(job, domain))
-    files = {f"{volume.device}.raw": volume.content for volume in xen.own_disks(job.bundle)}
-    if domain.kind is not xl.Kind.HVM:
-        files |= {"kernel": job.bundle.kernel.content, "initrd": xen.ramdisk_of(job.bundle)}
+    wanted = _domain(job)
+    text = "".join(_text(job, wanted))
+    files = {f"{volume.device}.raw": volume.content for volume in domain.own_disks(job.bundle)}
+    if wanted.kind is not xl.Kind.HVM:
+        files |= {"kernel": job.bundle.kernel.content, "initrd": domain.ramdisk_of(job.bundle)}
     if job.bundle.config:
         files["cfg.json"] = Content.of_bytes(job.bundle.config)
     files["xl.cfg"] = Content.of_bytes(text.encode())
@@ -60,7 +60,7 @@ def _write_kit(job: Job, directory: Path) -> None:
             if content.size:
                 with (directory / name).open("xb") as out:
                     write_extents(content_extents(content, 0, name), out.fileno(), job.report, "xen")
-        if any(posixpath.basename(disk.path) == "disk.raw" for disk in domain.disks):
+        if any(posixpath.basename(disk.path) == "disk.raw" for disk in wanted.disks):
             with (directory / "disk.raw").open("xb") as out:
                 write_flat(job.layout, out.fileno(), job.report, "xen")
 
@@ -71,23 +71,23 @@ def _domain(job: Job) -> xl.Domain:
     place = options.host_directory
     if place and (not posixpath.isabs(place) or posixpath.normpath(place) != place):
         raise UsageError(f"expected an absolute path, got {place!r}", where="--host-directory")
-    return xen.domain_of(
+    return domain.domain_of(
         job.bundle,
         lambda name: posixpath.join(place, name),
         name=image_name(job.bundle, _NAME),
-        kind=xen.kind_of(job.bundle.kernel, options.type),
+        kind=domain.kind_of(job.bundle.kernel, options.type),
         memory=options.memory,
         # xl waits for the reboot in the root directory, where relative paths lead nowhere.
         restarts=bool(place),
     )
 
 
-def _text(job: Job, domain: xl.Domain) -> Iterator[str]:
+def _text(job: Job, wanted: xl.Domain) -> Iterator[str]:
     if not job.options.host_directory:
         yield "# Paths are relative: run xl create in this directory.\n"
-    yield domain.text()
+    yield wanted.text()
     xl.check_arguments(job.options.set)
-    ours = domain.settings()
+    ours = wanted.settings()
     for line in job.options.set:
         key, equals, _ = line.partition("=")
         if not equals or line.startswith("-"):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rumpbundle.errors import ConfigError, UsageError
-from rumpbundle.guests import Delivery, Request, arguments_of, command_line, refuse
+from rumpbundle.guests._contract import Delivery, Request, arguments_of, command_line, refuse
 
 if TYPE_CHECKING:
     from rumpbundle.config import Config, Network

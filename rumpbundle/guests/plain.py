@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rumpbundle.errors import ConfigError, UsageError
-from rumpbundle.guests import Delivery, Request, command_line
+from rumpbundle.guests._contract import Delivery, Request, command_line
 
 
 def deliver(request: Request) -> Delivery:

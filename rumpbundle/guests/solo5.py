@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rumpbundle.errors import KernelError, UsageError
-from rumpbundle.guests import Delivery, Request, arguments_of, command_line, refuse
-from rumpbundle.unikernel import Device
+from rumpbundle.guests._contract import Delivery, Request, arguments_of, command_line, refuse
+from rumpbundle.kernels.unikernel import Device
 
 CMDLINE_LIMIT = 8191
 """Bytes of command line it keeps, without the first word; it cuts off what is longer (bindings/virtio/platform.c)."""

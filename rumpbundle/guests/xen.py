@@ -7,8 +7,9 @@ others (facts/guests.md, Linux, Xen, Mach).
 from __future__ import annotations
 
 from rumpbundle.errors import UsageError
-from rumpbundle.guests import Delivery, Request, plain
-from rumpbundle.unikernel import Protocol
+from rumpbundle.guests import plain
+from rumpbundle.guests._contract import Delivery, Request
+from rumpbundle.kernels.unikernel import Protocol
 
 
 def deliver(request: Request) -> Delivery:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 from typing import Literal as OneOf
 
-from rumpbundle.content import CHUNK
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.content import CHUNK
 from rumpbundle.errors import ImageError
 from rumpbundle.images.disk import Fact
 from rumpbundle.images.medium import Medium
@@ -127,25 +127,3 @@ def limited(entries: Iterator[Entry]) -> Iterator[Entry]:
         if len(entry.path) > MAX_PATH:
             raise ImageError("a path in the file system is endless")
         yield entry
-
-
-def file_system(medium: Medium) -> FileSystem | None:
-    """Return the file system on *medium*, or None if there is none we know.
-
-    Raises:
-        ImageError: there is one, and its first structures are damaged.
-    """
-    head = medium.read(0, min(medium.size, 36 << 10))
-    if head[32769:32774] == b"CD001":
-        from rumpbundle.images.iso9660 import Iso9660
-
-        return Iso9660(medium)
-    if head[1080:1082] == b"\x53\xef":
-        from rumpbundle.images.ext2 import Ext2
-
-        return Ext2(medium)
-    if head[510:512] == b"\x55\xaa" and (head[54:57] == b"FAT" or head[82:85] == b"FAT"):
-        from rumpbundle.images.fat import Fat
-
-        return Fat(medium)
-    return None

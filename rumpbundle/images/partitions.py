@@ -7,8 +7,7 @@ import zlib
 from typing import Literal as OneOf
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.errors import ImageError
-from rumpbundle.gpt import (
+from rumpbundle.disk.gpt import (
     BASIC_DATA_GUID,
     ENTRY_COUNT,
     ESP_GUID,
@@ -18,8 +17,9 @@ from rumpbundle.gpt import (
     GptHeader,
     MbrEntry,
 )
+from rumpbundle.disk.layout import SECTOR
+from rumpbundle.errors import ImageError
 from rumpbundle.images.medium import Medium
-from rumpbundle.layout import SECTOR
 
 TYPES = {
     ESP_GUID: "EFI system partition",

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ImageError, InputError
-from rumpbundle.images.filesystem import Entry, FileSystem, file_system
+from rumpbundle.images.detect import file_system
+from rumpbundle.images.filesystem import Entry, FileSystem
 from rumpbundle.images.medium import Medium, Window
 from rumpbundle.images.partitions import Table, tables
 

@@ -2,5 +2,5 @@
 
 Each takes a :class:`~rumpbundle.kernels.view.View`, believes nothing it reads, and returns a value or None. What is
 wrong with a header is part of the value (``flaw``), because ``inspect`` shows headers that cannot be used as well.
-:mod:`rumpbundle.unikernel` puts them together.
+:mod:`rumpbundle.kernels.unikernel` puts them together.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 
-from rumpbundle.content import CHUNK
+from rumpbundle.disk.content import CHUNK
 from rumpbundle.errors import KernelError
 from rumpbundle.kernels.view import View
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from rumpbundle.content import Content, Literal
+from rumpbundle.disk.content import Content, Literal
 from rumpbundle.kernels import elf
 from rumpbundle.kernels.anatomy import Anatomy
 

@@ -6,8 +6,8 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from rumpbundle.content import CHUNK, InputFile
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.content import CHUNK, InputFile
 
 
 @dataclass(frozen=True, slots=True)

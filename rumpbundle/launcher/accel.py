@@ -12,10 +12,10 @@ import os
 import select
 import tempfile
 
-from rumpbundle import host, tools
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import RumpbundleError
-from rumpbundle.output import staged_file
+from rumpbundle.host import environment, programs
+from rumpbundle.host.staging import staged_file
 
 PATIENCE = 1.5
 """Seconds the probe gets. With a working accelerator it takes a tenth of one."""
@@ -51,7 +51,7 @@ def choose(program: str) -> Choice:
     candidate, why_not = _candidate()
     if not candidate:
         return Choice("tcg", why_not)
-    works = _remembered(tools.find(program), candidate)
+    works = _remembered(programs.find(program), candidate)
     if works:
         return Choice(candidate, "it runs a guest here")
     return Choice("tcg", f"{candidate} is there but cannot run a guest")
@@ -77,8 +77,8 @@ def _remembered(program: str, candidate: str) -> bool:
     A cache that cannot be written is no error; the next run asks again.
     """
     status = os.stat(program)
-    key = [host.boot_id(), os.uname().release, candidate, program, status.st_size, status.st_mtime_ns]
-    path = host.cache_directory() / "accel.json"
+    key = [environment.boot_id(), os.uname().release, candidate, program, status.st_size, status.st_mtime_ns]
+    path = environment.cache_directory() / "accel.json"
     with contextlib.suppress(OSError, ValueError, RecursionError):
         match json.loads(path.read_bytes()):
             case {"key": known, "works": bool(works)} if known == key:
@@ -100,9 +100,9 @@ def _runs(program: str, candidate: str) -> bool:
         argv += ["-display", "none", "-vga", "none", "-no-reboot", "-serial", "stdio"]
         argv += ["-drive", f"if=ide,format=raw,file=/dev/fd/{disk.fileno()}"]
         argv += ["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
-        with contextlib.suppress(RumpbundleError), tools.spawn(argv, pass_fds=[disk.fileno()]) as child:
-            deadline = host.monotonic() + PATIENCE
-            while (status := child.poll()) is None and host.monotonic() < deadline:
+        with contextlib.suppress(RumpbundleError), programs.spawn(argv, pass_fds=[disk.fileno()]) as child:
+            deadline = environment.monotonic() + PATIENCE
+            while (status := child.poll()) is None and environment.monotonic() < deadline:
                 select.select([child.output], [], [], 0.05)
                 os.set_blocking(child.output, False)
                 with contextlib.suppress(BlockingIOError):

@@ -7,10 +7,11 @@ import os
 import tempfile
 from collections.abc import Sequence
 
-from rumpbundle import guests, host, volume
-from rumpbundle.flat import disk_errors, write_extents
+from rumpbundle import guests, volume
+from rumpbundle.disk.flat import disk_errors, write_extents
+from rumpbundle.disk.layout import SECTOR, content_extents, round_up
+from rumpbundle.host import environment
 from rumpbundle.launcher.backend import Disk
-from rumpbundle.layout import SECTOR, content_extents, round_up
 
 Tree = guests.Data | guests.Writable
 """Data becomes an ISO 9660 file system, what is writable an ext2 one; both are labelled after their mount point."""
@@ -27,9 +28,9 @@ def attached(trees: Sequence[Tree], stack: contextlib.ExitStack, directory: str 
     disks = []
     for tree, name in zip(trees, _names(trees), strict=True):
         if isinstance(tree, guests.Data):
-            made = tree.as_iso9660(labels, host.epoch())
+            made = tree.as_iso9660(labels, environment.epoch())
         else:
-            made, _ = tree.as_ext2(labels, host.epoch())
+            made, _ = tree.as_ext2(labels, environment.epoch())
         with disk_errors():
             if directory is None:
                 fd = stack.enter_context(tempfile.TemporaryFile(prefix="rumpbundle-")).fileno()  # noqa: SIM115 (it does)

@@ -6,16 +6,15 @@ plan is tested as a value and ``--dry-run`` shows exactly what would happen.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.errors import UsageError, nearest
+from rumpbundle.errors import UsageError
 from rumpbundle.events import Report
-from rumpbundle.unikernel import Device, Family, Firmware
+from rumpbundle.kernels.unikernel import Device, Family, Firmware
 
 if TYPE_CHECKING:
     from rumpbundle.manifest import Bundle
@@ -79,9 +78,9 @@ class Request:
     """For people and for the hypervisor; no blanks, no slashes."""
     family: Family = Family.PLAIN
     target: str = ""
-    """The build, as :attr:`rumpbundle.unikernel.Unikernel.target` names it."""
+    """The build, as :attr:`rumpbundle.kernels.unikernel.Unikernel.target` names it."""
     drivers: frozenset[str] = frozenset()
-    """Drivers known to be in the kernel (:attr:`rumpbundle.unikernel.Unikernel.drivers`)."""
+    """Drivers known to be in the kernel (:attr:`rumpbundle.kernels.unikernel.Unikernel.drivers`)."""
     devices: tuple[Device, ...] | None = None
     """The virtio devices a Solo5 unikernel's manifest asks for, in its order; None for other guests."""
     bundle: Bundle | None = None
@@ -198,22 +197,3 @@ class Backend(Protocol):
             MissingToolError: its program is not installed.
             ToolError: its program failed.
         """
-
-
-KITS = {"xl": "xen"}
-"""The backends that boot a kit and not a disk, and the format of it."""
-
-NAMES = ("bhyve", "qemu", "vbox", "xl")
-
-
-def find(name: str) -> Backend:
-    """Return the backend called *name*.
-
-    Raises:
-        UsageError: there is none; the hint names the nearest.
-    """
-    if name not in NAMES:
-        hint = nearest(name, NAMES, f"known: {', '.join(NAMES)}")
-        raise UsageError(f"no such backend: {name}", where="--boot", hint=hint)
-    backend: Backend = importlib.import_module(f"rumpbundle.launcher.{name}").BACKEND
-    return backend

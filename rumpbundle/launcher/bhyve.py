@@ -5,12 +5,13 @@ References: bhyve(8) and bhyvectl(8) of FreeBSD 14; the slirp backend of virtio-
 
 from __future__ import annotations
 
-from rumpbundle import knowledge, tools
+from rumpbundle import knowledge
+from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import UsageError
 from rumpbundle.events import Report
+from rumpbundle.host import programs
+from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.launcher.backend import Backend, Disk, Plan, Request, Running
-from rumpbundle.layout import MIB
-from rumpbundle.unikernel import Firmware
 
 ROMS = {Firmware.UEFI: "BHYVE_UEFI.fd", Firmware.BIOS: "BHYVE_UEFI_CSM.fd"}
 """What the package edk2-bhyve installs; the second holds a BIOS."""
@@ -41,8 +42,8 @@ class _Bhyve:
         if request.gdb is not None:
             argv += ["-G", f"w127.0.0.1:{request.gdb}"]
         commands = (
-            tools.shown([*argv, *request.args, request.name]),
-            tools.shown(["bhyvectl", f"--vm={request.name}", "--destroy"]),
+            programs.shown([*argv, *request.args, request.name]),
+            programs.shown(["bhyvectl", f"--vm={request.name}", "--destroy"]),
         )
         return Plan(commands=commands, tested=False)
 

@@ -12,8 +12,8 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 
-from rumpbundle import host
 from rumpbundle.dataclass import dataclass
+from rumpbundle.host import environment
 
 KEEP = 256 << 10
 """Characters that are kept at least."""
@@ -137,13 +137,13 @@ class Console:
             return False
 
         watch = _Watch(re.compile(pattern, re.MULTILINE), self._expected, first, patient=True)
-        deadline = math.inf if timeout is None else host.monotonic() + timeout
+        deadline = math.inf if timeout is None else environment.monotonic() + timeout
         with self._changed:
             self._watches.append(watch)
             self._search(watch, 0)
             spoke = True
             while not matches and not self._closed and (spoke or not watch.holds):
-                left = deadline - host.monotonic()
+                left = deadline - environment.monotonic()
                 if left <= 0:
                     break
                 spoke = self._changed.wait(min(left, PAUSE if watch.holds else threading.TIMEOUT_MAX))

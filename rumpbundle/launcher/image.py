@@ -9,16 +9,16 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rumpbundle import images
-from rumpbundle.content import CHUNK, InputFile
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.content import CHUNK, InputFile
+from rumpbundle.disk.flat import disk_error
 from rumpbundle.errors import ImageError, RumpbundleError, UsageError
-from rumpbundle.flat import disk_error
-from rumpbundle.images import archive
-from rumpbundle.images.filesystem import file_system
+from rumpbundle.images import detect
+from rumpbundle.images.containers import archive
+from rumpbundle.images.detect import file_system
 from rumpbundle.images.medium import FdMedium, Medium
+from rumpbundle.kernels.unikernel import Device
 from rumpbundle.launcher.backend import Disk
-from rumpbundle.unikernel import Device
 
 MOST = 16 << 20
 """Bytes of a manifest that we are ready to read."""
@@ -65,7 +65,7 @@ def opened(path: str | os.PathLike[str], *, persist: bool) -> Iterator[Image]:
         path = _in_kit(path)
     file = InputFile(path)
     head = file.read(0, min(file.size, 512))
-    with images.open_disk(path) as disk:
+    with detect.open_disk(path) as disk:
         manifest = _manifest(disk)
         if head.startswith(b"\x1f\x8b"):
             _check_writable(path, persist)
@@ -92,7 +92,7 @@ def unpacked(path: str | os.PathLike[str], to: str) -> Image:
         ImageError: it is damaged.
         HostError: there is no space for it.
     """
-    with images.open_disk(path) as disk, open(to, "xb") as file:
+    with detect.open_disk(path) as disk, open(to, "xb") as file:
         _copy(disk, file.fileno())
         return Image(Disk(path=to, persist=True), _manifest(disk))
 

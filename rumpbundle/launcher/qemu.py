@@ -10,14 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from rumpbundle import knowledge, tools
+from rumpbundle import knowledge
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import MissingToolError, UsageError
 from rumpbundle.events import Report, Warned
+from rumpbundle.host import programs
+from rumpbundle.kernels.unikernel import Family, Firmware
 from rumpbundle.launcher.backend import Backend, Disk, Ending, Forward, Plan, Reason, Request
 from rumpbundle.launcher.qmp import Control
-from rumpbundle.layout import MIB
-from rumpbundle.unikernel import Family, Firmware
 
 PROGRAM = "qemu-system-x86_64"
 
@@ -236,7 +237,7 @@ class RunningQemu:
         control = self._control.theirs.fileno()
         disks = (plan.machine.disk, *plan.machine.further)
         try:
-            self._child = tools.spawn(
+            self._child = programs.spawn(
                 [
                     *command(plan.machine),
                     *("-chardev", f"socket,id=control,fd={control}", "-mon", "chardev=control,mode=control"),
@@ -305,7 +306,7 @@ class _Qemu:
         if request.gdb is not None:
             notes.append(f"the guest waits for a debugger: gdb -ex 'target remote 127.0.0.1:{request.gdb}'")
         return QemuPlan(
-            commands=(tools.shown(command(machine)),), notes=tuple(notes), machine=machine, family=request.family
+            commands=(programs.shown(command(machine)),), notes=tuple(notes), machine=machine, family=request.family
         )
 
     def start(self, plan: Plan, report: Report) -> RunningQemu:

@@ -13,12 +13,12 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
-from rumpbundle import host
 from rumpbundle.errors import GuestError, RumpbundleError
+from rumpbundle.host import environment
+from rumpbundle.kernels.unikernel import Family
 from rumpbundle.launcher.backend import Ending, Reason, Running
 from rumpbundle.launcher.console import Console
 from rumpbundle.launcher.signs import Signs
-from rumpbundle.unikernel import Family
 
 if TYPE_CHECKING:
     import re
@@ -171,11 +171,11 @@ class Guest:
         output = self._running.output
         for fd in (output, self._wake):
             poller.register(fd, select.POLLIN)
-        spoke = host.monotonic()
+        spoke = environment.monotonic()
         announced: float | None = None
         while True:
             ready = {fd for fd, _ in poller.poll(TICK * 1000)}
-            now = host.monotonic()
+            now = environment.monotonic()
             if self._wake in ready:
                 return Ending(self._stop_for)
             if output in ready:
@@ -193,7 +193,7 @@ class Guest:
                     return self._signs.ending
         poller.unregister(output)
         while True:
-            if ending := self._running.poll(host.monotonic() - spoke):
+            if ending := self._running.poll(environment.monotonic() - spoke):
                 return self._explained(ending)
             if self._wake in {fd for fd, _ in poller.poll(10)}:
                 return Ending(self._stop_for)

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.kernels.unikernel import Family
 from rumpbundle.launcher.backend import Ending, Reason
 from rumpbundle.launcher.console import Console
-from rumpbundle.unikernel import Family
 
 _PROMPT = r"\ngrub(?: rescue)?> "
 """GRUB has nothing it can start, and waits."""

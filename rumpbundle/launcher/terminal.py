@@ -8,8 +8,8 @@ import termios
 import threading
 from collections.abc import Callable, Iterator
 
-from rumpbundle import tools
 from rumpbundle.dataclass import dataclass
+from rumpbundle.host import programs
 
 _INTERRUPT = b"\x03"
 _ESCAPE = b"\x01"
@@ -57,7 +57,7 @@ def raw(fd: int) -> Iterator[None]:
     mode = termios.tcgetattr(fd)
     mode[0] &= ~(termios.BRKINT | termios.ICRNL | termios.INLCR | termios.IGNCR | termios.ISTRIP | termios.IXON)
     mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.IEXTEN | termios.ISIG)
-    with tools.if_killed(["stty", "sane"], stdin=os.ttyname(fd)):
+    with programs.if_killed(["stty", "sane"], stdin=os.ttyname(fd)):
         try:
             termios.tcsetattr(fd, termios.TCSANOW, mode)
             yield

@@ -5,12 +5,13 @@ Reference: VirtualBox User Manual 7.0, chapter 8.
 
 from __future__ import annotations
 
-from rumpbundle import knowledge, tools
+from rumpbundle import knowledge
+from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import UsageError
 from rumpbundle.events import Report
+from rumpbundle.host import programs
+from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.launcher.backend import Backend, Plan, Request, Running
-from rumpbundle.layout import MIB
-from rumpbundle.unikernel import Firmware
 
 _CONTROLLERS = {"sata": "sata", "ide": "ide", "nvme": "pcie", "scsi": "virtio-scsi", "usb": "usb"}
 """``storagectl --add`` by our name of the bus."""
@@ -67,7 +68,7 @@ class _VirtualBox:
             *detach,
             ["VBoxManage", "unregistervm", name, "--delete"],
         ]
-        return Plan(commands=tuple(map(tools.shown, lines)), tested=False)
+        return Plan(commands=tuple(map(programs.shown, lines)), tested=False)
 
     def start(self, plan: Plan, report: Report) -> Running:
         raise UsageError("only tells its commands", where="--boot vbox", hint="give --dry-run and paste them")

@@ -1,4 +1,4 @@
-"""Xen: a domain made by the commands of :mod:`rumpbundle.xl`, of a kit (:mod:`rumpbundle.formats.xen`) or of a disk.
+"""Xen: a domain made by the commands of :mod:`rumpbundle.xen.xl`, of a kit or of a disk.
 
 The domain is made paused, gets its configuration and a console, and then runs. When it ends it is kept
 (``preserve``), so that its last words are read and its reason is known; it is we who destroy it, then, at a timeout
@@ -11,15 +11,16 @@ import contextlib
 import os
 import re
 
-from rumpbundle import knowledge, tools
-from rumpbundle import xl as toolstack
+from rumpbundle import knowledge
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import ToolError, UsageError
 from rumpbundle.events import Report, Warned
+from rumpbundle.host import programs
+from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.launcher.backend import Backend, Disk, Ending, Plan, Reason, Request
 from rumpbundle.launcher.qemu import unpacking
-from rumpbundle.layout import MIB
-from rumpbundle.unikernel import Firmware
+from rumpbundle.xen import xl as toolstack
 
 CFG = "xl.cfg"
 NO_CFG = "/dev/null"
@@ -32,7 +33,7 @@ LOOK = 1.0
 
 _PRESERVED = tuple(f'on_{event}="preserve"' for event in ("poweroff", "reboot", "crash", "watchdog"))
 _FORMATS = {"raw": "raw", "qcow2": "qcow2", "vpc": "vhd"}
-"""xl's names of the formats it takes (:data:`rumpbundle.xl.DISK_FORMATS`) by QEMU's."""
+"""xl's names of the formats it takes (:data:`rumpbundle.xen.xl.DISK_FORMATS`) by QEMU's."""
 _REASONS = {0: Reason.POWERED_OFF, 1: Reason.RESET, 3: Reason.PANICKED, 4: Reason.PANICKED}
 """SHUTDOWN_* of xen/include/public/sched.h; 4 is the watchdog's."""
 
@@ -61,19 +62,19 @@ class RunningXl:
         self._complaint = ""
         self._keys = -1
         self._stack = contextlib.ExitStack()
-        tools.run(toolstack.create(plan.cfg, plan.arguments), cwd=plan.kit, report=report)
+        programs.run(toolstack.create(plan.cfg, plan.arguments), cwd=plan.kit, report=report)
         destroy = toolstack.destroy(plan.name)
         self._stack.callback(self._destroy, destroy)
         try:
-            self._stack.enter_context(tools.if_killed(destroy, stdin=os.devnull))
-            self._domid = _number(tools.run(toolstack.domain_id(plan.name), report=report))
+            self._stack.enter_context(programs.if_killed(destroy, stdin=os.devnull))
+            self._domid = _number(programs.run(toolstack.domain_id(plan.name), report=report))
             if plan.config is not None:
-                tools.run(toolstack.write_config(self._domid, plan.config), report=report)
-            self._console = tools.spawn(toolstack.console(self._domid), report=report)
+                programs.run(toolstack.write_config(self._domid, plan.config), report=report)
+            self._console = programs.spawn(toolstack.console(self._domid), report=report)
             self._stack.callback(self._console.end)
             # What a domain says before anybody listens is lost if it ends before that, too.
             self._console.wait_until_open("/dev/pts/", ATTACH)
-            tools.run(toolstack.unpause(self._domid), report=report)
+            programs.run(toolstack.unpause(self._domid), report=report)
         except BaseException:
             self.stop()
             raise
@@ -98,9 +99,9 @@ class RunningXl:
         """Return the terminal behind the console: of an HVM domain its serial port's."""
         base = f"/local/domain/{self._domid}"
         try:
-            return tools.run(("xenstore-read", f"{base}/serial/0/tty")).decode().strip()
+            return programs.run(("xenstore-read", f"{base}/serial/0/tty")).decode().strip()
         except ToolError:
-            return tools.run(("xenstore-read", f"{base}/console/tty")).decode().strip()
+            return programs.run(("xenstore-read", f"{base}/console/tty")).decode().strip()
 
     def poll(self, quiet: float) -> Ending | None:
         for line in self._console.complaints():
@@ -121,7 +122,7 @@ class RunningXl:
     def _ending(self) -> Ending | None:
         """Return how the domain ended, None while it runs."""
         try:
-            listed = tools.run(("xl", "list", "-v", str(self._domid))).decode("utf-8", "replace")
+            listed = programs.run(("xl", "list", "-v", str(self._domid))).decode("utf-8", "replace")
         except ToolError:
             return Ending(Reason.STOPPED, None, "its domain is gone")
         code = shutdown_reason(listed, self._domid)
@@ -131,7 +132,7 @@ class RunningXl:
 
     def _destroy(self, command: toolstack.Command) -> None:
         with contextlib.suppress(ToolError):
-            tools.run(command, report=self._report)
+            programs.run(command, report=self._report)
 
     def stop(self) -> None:
         self._stack.close()
@@ -177,9 +178,9 @@ class _Xl:
         cfg = NO_CFG if request.kit is None else CFG
         arguments = (*own, *_PRESERVED, *request.args)
         script = toolstack.script(name, cfg, CONFIG if config is not None else None, arguments)
-        enter = () if request.kit is None else (tools.shown(("cd", request.kit)),)
+        enter = () if request.kit is None else (programs.shown(("cd", request.kit)),)
         return XlPlan(
-            commands=(*enter, *script, tools.shown(toolstack.destroy(name))),
+            commands=(*enter, *script, programs.shown(toolstack.destroy(name))),
             cfg=cfg,
             kit=request.kit,
             name=name,
@@ -228,7 +229,7 @@ def _disk(disk: Disk, vdev: str) -> toolstack.Disk:
         raise UsageError(
             "xl cannot let a guest write to an image of this format",
             where=disk.path,
-            hint=f"leave out --persist, or convert it: {tools.shown(unpacking(disk, 'disk.raw'))}",
+            hint=f"leave out --persist, or convert it: {programs.shown(unpacking(disk, 'disk.raw'))}",
         )
     # All are writable: as an IDE disk, which an HVM domain has besides, a read-only one is refused.
     return toolstack.Disk(path=disk.path, vdev=vdev, format=format)

@@ -13,7 +13,7 @@ from support.qemu import boot
 from support.tools import output_of
 
 from rumpbundle.errors import UsageError
-from rumpbundle.unikernel import Family
+from rumpbundle.kernels.unikernel import Family
 
 MIB = 1 << 20
 

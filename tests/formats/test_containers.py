@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support import disks, readers
 
-from rumpbundle.images import open_disk
+from rumpbundle.images.detect import open_disk
 
 CONTAINERS = [
     ("vmdk", "sparse"),
@@ -69,7 +69,7 @@ def test_bytes_depend_on_nothing_but_the_disk(shapes, tmp_path, name, subformat)
 
 @pytest.mark.parametrize(("name", "subformat"), CONTAINERS, ids=IDS)
 def test_other_bundles_get_other_ids(shapes, tmp_path, name, subformat):
-    from rumpbundle.identity import Identity
+    from rumpbundle.disk.identity import Identity
 
     other = Identity(lambda: "2" * 64)
     images = [

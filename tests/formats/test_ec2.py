@@ -19,7 +19,7 @@ from support.tools import output_of
 from rumpbundle.api import ModuleFile
 from rumpbundle.config import parse
 from rumpbundle.errors import InputError, KernelError, UsageError
-from rumpbundle.unikernel import Family
+from rumpbundle.kernels.unikernel import Family
 
 REQUESTS = {
     "import_snapshot": ("ec2", "ImportSnapshot", "import-snapshot"),

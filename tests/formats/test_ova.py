@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 from support import disks, readers
 
+from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import UsageError
 from rumpbundle.formats.ova import Options, _member
-from rumpbundle.layout import MIB
-from rumpbundle.unikernel import Family, Firmware, Protocol
+from rumpbundle.kernels.unikernel import Family, Firmware, Protocol
 
 OVF = "{http://schemas.dmtf.org/ovf/envelope/1}"
 RASD = "{http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData}"

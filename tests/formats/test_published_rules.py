@@ -10,7 +10,7 @@ import uuid
 import pytest
 from support import disks, streamvmdk
 
-from rumpbundle.layout import GIB, MIB
+from rumpbundle.disk.layout import GIB, MIB
 
 EPOCH = 1_700_000_000
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from support import disks, readers
 
-from rumpbundle import tools
-from rumpbundle.content import FileSlice, InputFile
+from rumpbundle.disk.content import FileSlice, InputFile
+from rumpbundle.disk.layout import MIB, Extent
 from rumpbundle.errors import HostError, InputError, ToolError
 from rumpbundle.formats import _qemu_img
-from rumpbundle.layout import MIB, Extent
+from rumpbundle.host import programs
 
 THROUGH_QEMU_IMG = ["vmdk", "vhd", "vhdx", "qcow2"]
 
@@ -22,14 +22,14 @@ THROUGH_QEMU_IMG = ["vmdk", "vhd", "vhdx", "qcow2"]
 def runs(monkeypatch):
     """Collect the open files every program gets, as (inode, bytes on disk)."""
     seen = []
-    run = tools.run
+    run = programs.run
 
     def watched(argv, **kwargs):
         status = [os.fstat(fd) for fd in kwargs.get("pass_fds", ())]
         seen.append([(s.st_ino, s.st_blocks * 512) for s in status])
         return run(argv, **kwargs)
 
-    monkeypatch.setattr(_qemu_img.tools, "run", watched)
+    monkeypatch.setattr(_qemu_img.programs, "run", watched)
     return seen
 
 
@@ -93,7 +93,7 @@ def test_an_input_that_changes_meanwhile_is_noticed(tmp_path, monkeypatch):
     payload = tmp_path / "payload"
     payload.write_bytes(disks.noise(2 * MIB))
     layout = disks.disk_of(8 * MIB, disks.from_file(MIB, payload))
-    run = tools.run
+    run = programs.run
 
     def changing(argv, **kwargs):
         if "convert" in argv:
@@ -101,7 +101,7 @@ def test_an_input_that_changes_meanwhile_is_noticed(tmp_path, monkeypatch):
                 file.write(b"changed")
         return run(argv, **kwargs)
 
-    monkeypatch.setattr(_qemu_img.tools, "run", changing)
+    monkeypatch.setattr(_qemu_img.programs, "run", changing)
     with pytest.raises(InputError, match="changed while it was read"):
         disks.write(layout, tmp_path / "image", "qcow2")
     assert os.listdir(tmp_path) == ["payload"]
@@ -113,6 +113,6 @@ def test_a_full_disk_is_the_machines_fault(tmp_path, monkeypatch):
             raise ToolError("qemu-img failed with status 1: error while writing at byte 0: No space left on device")
         return b"qemu-img version 7.2.0"
 
-    monkeypatch.setattr(_qemu_img.tools, "run", full)
+    monkeypatch.setattr(_qemu_img.programs, "run", full)
     with pytest.raises(HostError, match="no space left"):
         disks.write(disks.disk_of(MIB), tmp_path / "image", "qcow2")

@@ -6,11 +6,11 @@ import pytest
 from support import kernels
 
 import rumpbundle
-from rumpbundle import xl
 from rumpbundle.api import ModuleFile
 from rumpbundle.config import Config, Program
 from rumpbundle.errors import ConfigError, KernelError, RumpbundleError, UsageError
 from rumpbundle.formats.xen import Options
+from rumpbundle.xen import xl
 
 
 def kit(tmp_path, kernel, *, output="app.xen", options=None, **recipe):

@@ -22,16 +22,16 @@ from xml.etree import ElementTree
 from support import disks, rumprun, stub, synthetic
 
 from rumpbundle import config, guests, hybrid
-from rumpbundle.content import Content
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.flat import write_flat
+from rumpbundle.disk.layout import MIB, DiskLayout
+from rumpbundle.disk.tree import Directory, File, Symlink
 from rumpbundle.errors import RumpbundleError
-from rumpbundle.flat import write_flat
-from rumpbundle.inspect.image import look_into
-from rumpbundle.inspect.picture import svg
+from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel, examine
 from rumpbundle.kernels.view import View
-from rumpbundle.layout import MIB, DiskLayout
-from rumpbundle.payload import Volume
-from rumpbundle.tree import Directory, File, Symlink
-from rumpbundle.unikernel import Family, Firmware, Protocol, Unikernel, examine
+from rumpbundle.manifest import Volume
+from rumpbundle.report.image import look_into
+from rumpbundle.report.picture import svg
 from rumpbundle.volume import ext2
 
 SECTOR = 512

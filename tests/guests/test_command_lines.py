@@ -13,13 +13,13 @@ from support import ext2 as ext2_reader
 from support.tools import require
 
 from rumpbundle.config import Block, Config, Network, Program
-from rumpbundle.content import Content
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.tree import Directory, File
 from rumpbundle.errors import ConfigError, KernelError, RumpbundleError, UsageError
 from rumpbundle.guests import Data, Request, Writable, deliver
 from rumpbundle.kernels.notes import Device
-from rumpbundle.payload import Module
-from rumpbundle.tree import Directory, File
-from rumpbundle.unikernel import Family, Firmware, Protocol, Unikernel
+from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
+from rumpbundle.manifest import Module
 
 TREE = Directory.of("", [File("f", Content.of_bytes(b"hello"))])
 STATIC = Network(interface="eth0", type="inet", method="static", addr="10.0.0.2", mask=20, gw="10.0.0.1")

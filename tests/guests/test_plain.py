@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 
-from rumpbundle.content import Content
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.tree import Directory
 from rumpbundle.errors import ConfigError, UsageError
 from rumpbundle.guests import Data, Request, Writable, deliver
-from rumpbundle.payload import Module
-from rumpbundle.tree import Directory
-from rumpbundle.unikernel import Family, Firmware, Protocol, Unikernel
+from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
+from rumpbundle.manifest import Module
 
 KERNEL = Unikernel(
     name="app.bin", content=Content.of_bytes(b"k"), family=Family.PLAIN, protocols=(Protocol.MULTIBOOT,)

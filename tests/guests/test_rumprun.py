@@ -14,12 +14,12 @@ from support import rumprun as guest
 from support.tools import output_of
 
 from rumpbundle.config import Block, Config, Network, Program
-from rumpbundle.content import Content
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.tree import Directory, File
 from rumpbundle.errors import ConfigError, InputError, RumpbundleError, UsageError
 from rumpbundle.guests import Data, Delivery, Request, Writable, deliver
-from rumpbundle.payload import Module
-from rumpbundle.tree import Directory, File
-from rumpbundle.unikernel import Family, Firmware, Protocol, Unikernel
+from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
+from rumpbundle.manifest import Module
 
 VIRTIO = Unikernel(
     name="app.bin",
@@ -84,8 +84,8 @@ def test_without_configuration_the_first_program_runs():
 
 def test_without_configuration_its_types_are_not_imported():
     program = (
-        "import sys; from rumpbundle import guests; from rumpbundle.unikernel import *;"
-        "from rumpbundle.content import Content;"
+        "import sys; from rumpbundle import guests; from rumpbundle.kernels.unikernel import *;"
+        "from rumpbundle.disk.content import Content;"
         "kernel = Unikernel(name='app.bin', content=Content.of_bytes(b'k'), family=Family.RUMPRUN, protocols=());"
         "guests.deliver(guests.Request(kernel=kernel, boot={}, epoch=0));"
         "print('msgspec' in sys.modules)"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from rumpbundle.content import Content
+from rumpbundle.disk.content import Content
 from rumpbundle.errors import UsageError
 from rumpbundle.guests import Request, deliver
-from rumpbundle.payload import Module
-from rumpbundle.unikernel import Family, Firmware, Protocol, Unikernel
+from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
+from rumpbundle.manifest import Module
 
 DOM0 = (Module("vmlinuz", Content.of_bytes(b"k"), "console=hvc0"),)
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from support.tools import output_of
 
 from rumpbundle.errors import RumpbundleError
-from rumpbundle.images import open_disk
-from rumpbundle.images.filesystem import FileSystem, Span, file_system
+from rumpbundle.images.detect import file_system, open_disk
+from rumpbundle.images.filesystem import FileSystem, Span
 from rumpbundle.images.partitions import tables
 
 

@@ -8,9 +8,9 @@ import pytest
 from support import disks, readers
 from support.tools import output_of
 
+from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import ImageError
-from rumpbundle.images import open_disk
-from rumpbundle.layout import MIB
+from rumpbundle.images.detect import open_disk
 
 FOREIGN = {
     "qcow2": "",

@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import disks
 
+from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import ImageError
-from rumpbundle.images import open_disk
-from rumpbundle.images.archive import Inflated
+from rumpbundle.images.containers.archive import Inflated
+from rumpbundle.images.detect import open_disk
+from rumpbundle.images.records import qcow2, vdi, vhd, vmdk
 from rumpbundle.images.volumes import select, volumes
-from rumpbundle.layout import MIB
-from rumpbundle.ondisk import qcow2, vdi, vhd, vmdk
 
 CONTAINERS = ["vmdk:sparse", "vmdk:stream", "vdi:", "vhd:dynamic", "vhd:fixed", "vhdx:", "qcow2:", "ova:"]
 

@@ -11,9 +11,9 @@ from support import kernels
 import rumpbundle
 from rumpbundle import formats
 from rumpbundle.cli import main
-from rumpbundle.images import open_disk
-from rumpbundle.images.archive import Inflated
-from rumpbundle.layout import MIB
+from rumpbundle.disk.layout import MIB
+from rumpbundle.images.containers.archive import Inflated
+from rumpbundle.images.detect import open_disk
 
 KERNEL = "/boot/kernel/app.bin"
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from support import synthetic
 from support.synthetic import Section, Segment
 
-from rumpbundle.content import CHUNK
+from rumpbundle.disk.content import CHUNK
 from rumpbundle.kernels import elf, traces
 from rumpbundle.kernels.view import View
 

@@ -7,12 +7,12 @@ import random
 from pathlib import Path
 from types import SimpleNamespace
 
-from rumpbundle.content import FileSlice, InputFile, Late, Literal
+from rumpbundle.disk.content import FileSlice, InputFile, Late, Literal
+from rumpbundle.disk.identity import Identity
+from rumpbundle.disk.layout import MIB, DiskLayout, Extent
 from rumpbundle.formats import Job, find
-from rumpbundle.identity import Identity
-from rumpbundle.layout import MIB, DiskLayout, Extent
-from rumpbundle.output import staged_file
-from rumpbundle.unikernel import Family, Firmware, Protocol
+from rumpbundle.host.staging import staged_file
+from rumpbundle.kernels.unikernel import Family, Firmware, Protocol
 
 IDENTITY = Identity(lambda: hashlib.sha256(b"a test bundle").hexdigest())
 

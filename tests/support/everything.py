@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from rumpbundle import api, config, formats, guests, tree
+from rumpbundle import api, config, formats, guests
+from rumpbundle.disk import tree
 
 
 def main(inputs: Path, outputs: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rumpbundle.content import Content, Zeros
-from rumpbundle.ext2 import Volume
+from rumpbundle.disk.content import Content, Zeros
+from rumpbundle.filesystems.ext2 import Volume
 from support.tools import output_of
 
 

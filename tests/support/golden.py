@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
-from rumpbundle.layout import MIB, SECTOR, DiskLayout, LayoutReader
+from rumpbundle.disk.layout import MIB, SECTOR, DiskLayout, LayoutReader
 from support import streamvmdk
 
 SHOWN = 96

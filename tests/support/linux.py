@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from rumpbundle import cpio
-from rumpbundle.content import Content, InputFile
-from rumpbundle.tree import Directory, File
+from rumpbundle.disk.content import Content, InputFile
+from rumpbundle.disk.tree import Directory, File
+from rumpbundle.filesystems import cpio
 from support.debian import debian_file, debian_tree
 
 PACKAGE = "linux-image-amd64"

@@ -10,8 +10,8 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rumpbundle.flat import write_extents
-from rumpbundle.layout import MIB, SECTOR, DiskLayout, LayoutReader, settled
+from rumpbundle.disk.flat import write_extents
+from rumpbundle.disk.layout import MIB, SECTOR, DiskLayout, LayoutReader, settled
 from support.tools import output_of, require
 
 Read = Callable[[int, int], bytes]

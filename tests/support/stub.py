@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from rumpbundle.content import Content
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.tree import Directory
 from rumpbundle.grub import BootImages
+from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
 from rumpbundle.manifest import Bundle
-from rumpbundle.tree import Directory
-from rumpbundle.unikernel import Family, Firmware, Protocol, Unikernel
 
 IMAGES = BootImages(
     version="stub",

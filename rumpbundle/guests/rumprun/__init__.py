@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from rumpbundle.content import Content
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.tree import Directory, File
 from rumpbundle.errors import ConfigError, UsageError
-from rumpbundle.guests import Delivery, Request, command_line, plain_word
+from rumpbundle.guests._contract import Delivery, Request, command_line, plain_word
 from rumpbundle.guests.rumprun import disks
 from rumpbundle.guests.rumprun.dialect import ROOT_CONFIG, dialect, first_program, is_xen
-from rumpbundle.payload import Module
-from rumpbundle.tree import Directory, File
+from rumpbundle.manifest import Module
 
 if TYPE_CHECKING:
     from rumpbundle.config import Config

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rumpbundle.errors import ConfigError
-from rumpbundle.unikernel import Unikernel
+from rumpbundle.kernels.unikernel import Unikernel
 
 if TYPE_CHECKING:
     from rumpbundle.config import Block, Config, Network

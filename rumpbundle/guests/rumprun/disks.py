@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 from typing import Literal as OneOf
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.tree import Directory, File, Node
 from rumpbundle.errors import ConfigError, UsageError
-from rumpbundle.guests import Data, Request, Writable
+from rumpbundle.guests._contract import Data, Request, Writable
 from rumpbundle.guests.rumprun.dialect import DISK_DRIVERS, is_xen, lacks
-from rumpbundle.payload import Volume
-from rumpbundle.tree import Directory, File, Node
+from rumpbundle.manifest import Volume
 
 if TYPE_CHECKING:
     from rumpbundle.config import Config

@@ -1,0 +1,175 @@
+"""Several formats of one bundle: planned once, written side by side, each whole or not at all.
+
+One that fails does not take the others down; what became of each is in its :class:`Outcome`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rumpbundle import formats
+from rumpbundle.api import Artifact, Plan, choose_subformat, write
+from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.content import CHUNK
+from rumpbundle.disk.flat import disk_errors, write_all
+from rumpbundle.errors import InputError, Interrupted, RumpbundleError, UsageError
+from rumpbundle.events import Event, Note, Report, Warned, silent
+from rumpbundle.formats import Format
+from rumpbundle.host.parallel import gather
+from rumpbundle.host.staging import staged_file
+from rumpbundle.manifest import stem
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A format to write, and where."""
+
+    format: Format
+    subformat: str
+    output: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a target: an artifact (and, for kits, the commands that use it), or an error."""
+
+    target: Target
+    artifact: Artifact | None = None
+    commands: tuple[str, ...] = ()
+    error: RumpbundleError | None = None
+
+
+def targets(app: str | os.PathLike[str], names: Sequence[str], directory: Path) -> tuple[Target, ...]:
+    """Return what to write into *directory* for *names*, each a format or ``FORMAT:SUBFORMAT``.
+
+    A subformat that is not the format's first stands in the file's name: ``app.stream.vmdk``.
+
+    Raises:
+        UsageError: a name is unknown, or two want the same file.
+    """
+    found: dict[Path, Target] = {}
+    for name in names:
+        format_name, colon, wanted = name.partition(":")
+        format = formats.find(format_name)
+        subformat = choose_subformat(format, wanted)
+        if colon and not wanted:
+            raise UsageError(f"no such subformat: {name!r}", where="-f")
+        kind = f".{subformat}" if subformat and subformat != format.subformats[0] else ""
+        target = Target(format, subformat, directory / f"{stem(os.fspath(app))}{kind}{format.suffix.rstrip('/')}")
+        if target.output in found:
+            raise UsageError(f"{name} is given twice", where="-f")
+        found[target.output] = target
+    return tuple(found.values())
+
+
+def build(
+    plan: Plan, targets: Sequence[Target], *, force: bool = False, jobs: int | None = None, report: Report = silent
+) -> tuple[Outcome, ...]:
+    """Write *plan* in every format of *targets* and return what became of each, in their order.
+
+    Only errors of the library's own are outcomes; an interruption, or a bug, ends everything.
+    """
+    once = _Once(report)
+
+    def outcome(target: Target) -> Outcome:
+        try:
+            artifact, commands = write(
+                plan,
+                target.format,
+                target.output,
+                subformat=target.subformat,
+                force=force,
+                jobs=jobs,
+                report=once,
+            )
+        except RumpbundleError as error:
+            return Outcome(target=target, error=error)
+        return Outcome(target=target, artifact=artifact, commands=commands)
+
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+        try:
+            return gather([pool.submit(outcome, target) for target in targets])
+        except BaseException:
+            once.stop()
+            raise
+
+
+class _Once:
+    """Passes on every note and warning once, though several formats give it; and lets all of them be stopped."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._stopped = False
+        self._said: set[Event] = set()
+        self._lock = threading.Lock()
+
+    def stop(self) -> None:
+        """Let every writer fail at its next word, before its file appears."""
+        self._stopped = True
+
+    def __call__(self, event: Event) -> None:
+        if self._stopped:
+            raise Interrupted
+        if isinstance(event, Note | Warned):
+            with self._lock:
+                if event in self._said:
+                    return
+                self._said.add(event)
+        self._report(event)
+
+
+def write_checksums(artifacts: Sequence[Artifact], directory: Path, *, force: bool = False) -> Path:
+    """Write ``SHA256SUMS`` of all files of *artifacts*, which are in *directory*, as ``sha256sum -c`` reads it.
+
+    Raises:
+        UsageError: it exists and *force* is not given.
+    """
+    files = [file for artifact in artifacts for file in _files(artifact)]
+    stop = threading.Event()
+    with ThreadPoolExecutor() as pool:
+        try:
+            digests = gather([pool.submit(_sha256, file, stop) for file in files])
+        except BaseException:
+            stop.set()
+            raise
+    lines = [_line(os.path.relpath(file, directory), digest) for file, digest in zip(files, digests, strict=True)]
+    path = directory / "SHA256SUMS"
+    with staged_file(path, force=force) as staged, disk_errors():
+        write_all(staged.fd, b"".join(lines), 0)
+    return path
+
+
+def _files(artifact: Artifact) -> Iterator[Path]:
+    """Yield the files of *artifact*: itself, all in it if it is a directory, and those beside it."""
+    for path in formats.find(artifact.format).files(artifact.path):
+        if path.is_dir():
+            yield from sorted(entry for entry in path.rglob("*") if entry.is_file())
+        else:
+            yield path
+
+
+def _sha256(path: Path, stop: threading.Event) -> str:
+    """Return the hex SHA-256 of a file, or of what was read of it before *stop* was set."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while not stop.is_set() and (chunk := file.read(CHUNK)):
+                digest.update(chunk)
+    except OSError as error:
+        raise InputError(f"cannot be read: {os.strerror(error.errno or 0)}", where=path) from None
+    return digest.hexdigest()
+
+
+def _line(name: str, digest: str) -> bytes:
+    """Return a line of a checksum file, with GNU's escapes where the name needs them."""
+    raw = os.fsencode(name)
+    escaped = raw.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    return (b"\\" if escaped != raw else b"") + digest.encode("ascii") + b"  " + escaped + b"\n"
+
+
+__all__ = ["Outcome", "Target", "build", "targets", "write_checksums"]

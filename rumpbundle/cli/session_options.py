@@ -1,0 +1,140 @@
+"""What the two commands that boot share: their options, and being the guest's console."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rumpbundle import dev_launch
+from rumpbundle.cli.render import Terminal
+from rumpbundle.cli.values import Size
+from rumpbundle.dev_launch import Options
+from rumpbundle.errors import GuestError, HostError, one_line
+from rumpbundle.events import Note
+from rumpbundle.kernels.unikernel import Firmware
+from rumpbundle.launcher import registry
+from rumpbundle.launcher.backend import ACCELERATORS, BUSES, Forward, Plan, port
+
+if TYPE_CHECKING:
+    from rumpbundle.launcher.session import Guest, Sink
+
+
+class BackendCommand(click.Command):
+    """A command whose words after ``--`` are not its own."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own, theirs = args, []
+        if "--" in args:
+            own, theirs = args[: args.index("--")], args[args.index("--") + 1 :]
+        ctx.meta["own"], ctx.meta["theirs"] = tuple(own), tuple(theirs)
+        return super().parse_args(ctx, list(own))
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- BACKEND ARGS]"]
+
+
+_BOOT_OPTIONS = (
+    click.option("--boot", "backend_name", metavar="BACKEND", required=True,
+                 help=f"What runs the guest: {', '.join(registry.NAMES)}."),
+    click.option("--memory", type=Size(), metavar="SIZE", help="The guest's memory: 64M.  [default: what it needs]"),
+    click.option("--accel", type=click.Choice(ACCELERATORS), default="auto", show_default=True,
+                 help="What runs the guest's code; auto takes KVM or HVF where they truly work."),
+    click.option("--bus", type=click.Choice(BUSES), help="Where the disk is.  [default: what the guest can drive]"),
+    click.option("--publish", metavar="HOST:GUEST[/udp]", multiple=True,
+                 help="Lead a port of 127.0.0.1 to one of the guest; repeatable."),
+    click.option("--gdb", metavar="PORT", help="Wait for a debugger on this port of 127.0.0.1."),
+    click.option("--expect", metavar="REGEX", help="Succeed when the console matches, fail if the guest ends first."),
+    click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+                 help="Fail if that, or the guest's end, takes longer."),
+    click.option("--log", type=click.Path(dir_okay=False), metavar="FILE", help="Write the console to FILE as well."),
+    click.option("--dry-run", is_flag=True, help="Print the commands, ready to paste, and run nothing."),
+)  # fmt: skip
+
+
+def boot_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of :class:`Session`."""
+    for add in reversed(_BOOT_OPTIONS):
+        function = add(function)
+    return function
+
+
+class Session:
+    """What both commands do: take their options, start a guest, be its console, tell its end."""
+
+    def __init__(
+        self, arguments: dict[str, Any], firmware: Firmware | None, theirs: Sequence[str], persist: bool = False
+    ) -> None:
+        gdb = arguments.pop("gdb")
+        self.options = Options(
+            backend=arguments.pop("backend_name"),
+            memory=arguments.pop("memory"),
+            accel=arguments.pop("accel"),
+            firmware=firmware,
+            bus=arguments.pop("bus"),
+            publish=tuple(Forward.parse(text) for text in arguments.pop("publish")),
+            gdb=None if gdb is None else port(gdb, "--gdb"),
+            persist=persist,
+            args=tuple(theirs),
+        )
+        registry.find(self.options.backend)
+        expect = arguments.pop("expect")
+        self._expect = None if expect is None else dev_launch.check_pattern(expect)
+        self._timeout = arguments.pop("timeout")
+        self._log = arguments.pop("log")
+        self.dry_run = arguments.pop("dry_run")
+
+    def follow(self, start: Callable[[tuple[Sink, ...]], Guest], terminal: Terminal) -> None:
+        """Start a guest and follow it to the end that is wanted."""
+        with contextlib.ExitStack() as stack:
+            sinks: tuple[Sink, ...] = (_to_stdout,)
+            if self._log is not None:
+                sinks = (_log_file(self._log, stack), *sinks)
+            guest = stack.enter_context(start(sinks))
+            # Imported while the hypervisor starts, which takes longer.
+            from rumpbundle.launcher.terminal import typed
+
+            def leave(meant: str) -> None:
+                guest.interrupt() if meant == "interrupt" else guest.kill()
+
+            try:
+                with typed(sys.stdin.fileno(), guest.send, leave) if _has_stdin() else contextlib.nullcontext():
+                    ending = dev_launch.follow(guest, expect=self._expect, timeout=self._timeout)
+            except GuestError as error:
+                if not sys.stdout.isatty():
+                    for line in error.console:
+                        click.echo(f"console: {one_line(line)}", err=True)
+                raise
+            terminal(Note(str(ending) if ending is not None else "the guest said what was expected"))
+
+
+def _has_stdin() -> bool:
+    try:
+        return sys.stdin is not None and sys.stdin.fileno() >= 0
+    except (OSError, ValueError):
+        return False
+
+
+def _to_stdout(data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(1, view) :]
+
+
+def _log_file(path: str, stack: contextlib.ExitStack) -> Sink:
+    try:
+        return stack.enter_context(open(path, "wb", buffering=0)).write
+    except OSError as error:
+        raise HostError(f"cannot be written: {error.strerror}", where=path) from None
+
+
+def show(plan: Plan) -> None:
+    """Print what would be run, ready to paste."""
+    for path, content in plan.files.items():
+        click.echo(f"# {path}:\n{content.decode('utf-8', 'backslashreplace')}")
+    for line in plan.commands:
+        click.echo(line)

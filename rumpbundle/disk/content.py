@@ -1,0 +1,342 @@
+"""Where bytes come from: literals, slices of input files, and what is only known at the end.
+
+A *source* has a ``length`` in bytes and can be read at any offset. Sources are placed on the disk by
+:mod:`rumpbundle.disk.layout` as extents and nothing is read before a writer asks, so memory stays flat.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import field
+
+from rumpbundle.dataclass import dataclass
+from rumpbundle.errors import HostError, InputError, Interrupted
+
+CHUNK = 1 << 20
+"""Bytes read at once: large enough for full disk speed, small enough to stay in the cache."""
+
+
+Fingerprint = tuple[int, int, int, int, int]
+"""Device, inode, size, mtime and ctime: if they differ later, the file changed under us."""
+
+
+def _fingerprint(status: os.stat_result) -> Fingerprint:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+_KINDS = {
+    stat.S_IFDIR: "is a directory",
+    stat.S_IFIFO: "is a FIFO",
+    stat.S_IFCHR: "is a character device",
+    stat.S_IFBLK: "is a block device",
+    stat.S_IFSOCK: "is a socket",
+}
+
+
+_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)
+
+
+class InputFile:
+    """A regular file the user gave us, as it was when first looked at.
+
+    It is opened anew for each use (a bundle may hold 50,000 of them), never written, and checked against
+    its first state after every read: a file that changes meanwhile is an :class:`InputError`, not a
+    corrupt image.
+    """
+
+    __slots__ = ("_sha256", "fingerprint", "path", "size")
+    _hashing = threading.Lock()
+    """Shared by all files: one thread hashes at a time, and 50,000 locks would cost as much as the files."""
+
+    def __init__(self, path: str | os.PathLike[str], status: os.stat_result | None = None) -> None:
+        """Look at *path*; *status* spares the look to a caller that has just ``lstat``-ed it.
+
+        Raises:
+            InputError: missing, unreadable, or not a regular file.
+        """
+        self.path = os.fspath(path)
+        if status is None:
+            try:
+                status = os.stat(self.path)
+            except (OSError, ValueError) as error:
+                raise _cannot_read(self.path, error) from None
+        kind = stat.S_IFMT(status.st_mode)
+        if kind != stat.S_IFREG:
+            raise InputError(f"{_KINDS.get(kind, 'is no file')}, expected a regular file", where=self.path)
+        self.size = status.st_size
+        self.fingerprint = _fingerprint(status)
+        self._sha256: str | None = None
+
+    def __repr__(self) -> str:
+        return f"InputFile({self.path!r}, size={self.size})"
+
+    def open(self) -> int:
+        """Return a file descriptor for reading, which the caller closes.
+
+        Raises:
+            InputError: the file is gone, unreadable, or not the one first seen.
+        """
+        fd = self._open()
+        try:
+            self.check(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _open(self) -> int:
+        try:
+            return os.open(self.path, _OPEN_FLAGS)
+        except (OSError, ValueError) as error:
+            raise _cannot_read(self.path, error) from None
+
+    def check(self, fd: int) -> None:
+        """Raise :class:`InputError` unless *fd* is this file, in the state first seen."""
+        if _fingerprint(os.fstat(fd)) != self.fingerprint:
+            raise InputError("changed while it was read", where=self.path, hint="bundle it when nothing writes to it")
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return exactly *length* bytes at *offset*.
+
+        Raises:
+            InputError: the file changed, ends before, or cannot be read.
+        """
+        fd = self._open()
+        try:
+            data = self.read_from(fd, offset, length)
+            # One look suffices, and after reading it sees every change: 50,000 small files are common.
+            self.check(fd)
+            return data
+        finally:
+            os.close(fd)
+
+    def read_from(self, fd: int, offset: int, length: int) -> bytes:
+        """Return exactly *length* bytes at *offset* of *fd*, an open descriptor of this file."""
+        parts: list[bytes] = []
+        while length:
+            try:
+                part = os.pread(fd, length, offset)
+            except OSError as error:
+                self.check(fd)  # what took the file's place, as a FIFO, may not be readable at all
+                raise _cannot_read(self.path, error) from None
+            if not part:
+                raise InputError("changed while it was read (it is shorter now)", where=self.path)
+            if len(part) == length and not parts:
+                return part
+            parts.append(part)
+            offset += len(part)
+            length -= len(part)
+        return b"".join(parts)
+
+    def sha256(self, stop: threading.Event | None = None) -> str:
+        """Return the hex SHA-256 of the whole file; computed once.
+
+        Raises:
+            Interrupted: *stop* was set meanwhile: hashing a big file must not outlive a Ctrl-C.
+            InputError: the file changed or cannot be read.
+        """
+        if self._sha256 is not None:
+            return self._sha256
+        with self._hashing:
+            if self._sha256 is None:
+                fd = self.open()
+                try:
+                    digest = hashlib.sha256()
+                    buffer = memoryview(bytearray(min(CHUNK, max(self.size, 1))))
+                    left = self.size
+                    while left:
+                        if stop is not None and stop.is_set():
+                            raise Interrupted
+                        count = os.readv(fd, [buffer[: min(left, CHUNK)]])
+                        if not count:
+                            raise InputError("changed while it was read (it is shorter now)", where=self.path)
+                        digest.update(buffer[:count])
+                        left -= count
+                    self.check(fd)
+                except OSError as error:
+                    raise _cannot_read(self.path, error) from None
+                finally:
+                    os.close(fd)
+                self._sha256 = digest.hexdigest()
+            return self._sha256
+
+    def remember_sha256(self, hexdigest: str) -> None:
+        """Keep a digest a caller computed while copying the whole file, so it is not read twice."""
+        self._sha256 = hexdigest
+
+    @property
+    def hashed(self) -> bool:
+        """Whether :meth:`sha256` costs nothing any more."""
+        return self._sha256 is not None
+
+
+def _cannot_read(path: str, error: Exception) -> InputError | HostError:
+    if not isinstance(error, OSError):
+        return InputError("is no usable file name", where=path)
+    if error.errno == errno.ENOENT:
+        return InputError("no such file", where=path)
+    if error.errno == errno.EIO:
+        return HostError("input/output error while reading", where=path)
+    return InputError(f"cannot be read: {os.strerror(error.errno or 0)}", where=path)
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """Bytes that are known."""
+
+    data: bytes = field(repr=False)
+
+    @property
+    def length(self) -> int:
+        return len(self.data)
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self.data[offset : offset + length]
+
+
+@dataclass(frozen=True, slots=True)
+class FileSlice:
+    """*length* bytes of *file* from *start*."""
+
+    file: InputFile
+    start: int
+    length: int
+
+    def __post_init__(self) -> None:
+        if self.start < 0 or self.length < 0 or self.start + self.length > self.file.size:
+            raise ValueError(f"slice {self.start}+{self.length} leaves {self.file!r}")
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self.file.read(self.start + offset, length)
+
+
+class Late:
+    """*length* bytes that depend on the bundle's digest, and so on every payload byte.
+
+    Their place is known when the disk is planned, their value only when all payload has been hashed. That
+    lets a writer copy and hash the payload at the same time and write these last.
+    """
+
+    __slots__ = ("_data", "_lock", "_render", "length")
+
+    def __init__(self, length: int, render: Callable[[], bytes]) -> None:
+        self.length = length
+        self._render = render
+        self._data: bytes | None = None
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"Late({self.length})"
+
+    def settle(self) -> Literal:
+        """Return the bytes; the first call waits until the payload is hashed."""
+        with self._lock:
+            if self._data is None:
+                data = self._render()
+                if len(data) != self.length:
+                    raise AssertionError(f"{len(data)} bytes rendered where {self.length} were planned")
+                self._data = data
+            return Literal(self._data)
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self.settle().read(offset, length)
+
+
+@dataclass(frozen=True, slots=True)
+class Zeros:
+    """*length* zero bytes: a gap inside a content, which takes no room in memory or in a sparse output."""
+
+    length: int
+
+    def read(self, offset: int, length: int) -> bytes:
+        return bytes(length)
+
+
+Stored = Literal | FileSlice | Late
+"""What takes room on a disk."""
+Source = Stored | Zeros
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The bytes of one file inside an image: sources, and gaps between them, laid end to end."""
+
+    sources: tuple[Source, ...]
+    size: int = field(init=False, compare=False)
+    """Bytes in all."""
+
+    def __post_init__(self) -> None:
+        sources = self.sources
+        object.__setattr__(self, "size", sources[0].length if len(sources) == 1 else sum(s.length for s in sources))
+
+    @classmethod
+    def of_bytes(cls, data: bytes) -> Content:
+        return cls((Literal(data),) if data else ())
+
+    @classmethod
+    def of_file(cls, file: InputFile) -> Content:
+        return cls((FileSlice(file, 0, file.size),) if file.size else ())
+
+    @classmethod
+    def spread(cls, pieces: Iterable[tuple[int, Source]], size: int) -> Content:
+        """Return *size* bytes with each source of *pieces* at its offset, and zeros between them."""
+        sources: list[Source] = []
+        position = 0
+        for offset, source in sorted(pieces, key=lambda piece: piece[0]):
+            if offset > position:
+                sources.append(Zeros(offset - position))
+            sources.append(source)
+            position = offset + source.length
+        if position < size:
+            sources.append(Zeros(size - position))
+        return cls(tuple(sources))
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield all bytes in order, at most ``CHUNK`` at a time."""
+        for source in self.sources:
+            for offset in range(0, source.length, CHUNK):
+                yield source.read(offset, min(CHUNK, source.length - offset))
+
+    def read(self) -> bytes:
+        """Return all bytes: for content known to be small."""
+        return b"".join(self.chunks())
+
+    def sha256(self) -> str:
+        """Return the hex SHA-256 of all bytes; for a whole input file it is computed once."""
+        match self.sources:
+            case (FileSlice(file=file, start=0, length=length),) if length == file.size:
+                return file.sha256()
+        digest = hashlib.sha256()
+        for chunk in self.chunks():
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    def patched(self, offset: int, data: bytes) -> Content:
+        """Return this content with *data* in the place of as many bytes at *offset*."""
+        return Content((*self._cut(0, offset), Literal(data), *self._cut(offset + len(data), self.size)))
+
+    def part(self, start: int, end: int) -> Content:
+        """Return the bytes *start*..*end* of this content, without reading them."""
+        if start == 0 and end == self.size:
+            return self
+        return Content(tuple(self._cut(start, end)))
+
+    def _cut(self, start: int, end: int) -> Iterator[Source]:
+        """Yield the sources of the range *start*..*end*."""
+        position = 0
+        for source in self.sources:
+            low, high = max(start - position, 0), min(end - position, source.length)
+            position += source.length
+            if low >= high:
+                continue
+            if isinstance(source, FileSlice):
+                yield FileSlice(source.file, source.start + low, high - low)
+            elif isinstance(source, Zeros):
+                yield Zeros(high - low)
+            else:
+                yield Literal(source.read(low, high - low))

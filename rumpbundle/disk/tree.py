@@ -1,0 +1,117 @@
+"""A tree of files for a file system inside the image, and how a directory of the user's becomes one.
+
+Nodes are immutable and sorted by name, so directory order on the host reaches no output. Owners and times are
+not kept: every file system we write shows root and the bundle's epoch. Modes are (the twelve permission bits),
+and so are symbolic links, empty directories, and hard links within the tree (they share one content).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+from collections.abc import Iterator
+
+from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.content import Content, InputFile
+from rumpbundle.errors import InputError
+
+MAX_DEPTH = 128
+"""Directories nested deeper than this are refused: no guest needs them and every walk here recurses."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A regular file. Two files with the same *content* object are hard links of each other."""
+
+    name: str
+    content: Content
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class Symlink:
+    """A symbolic link; *target* is kept as it is."""
+
+    name: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A directory; *children* are sorted by name and have different names."""
+
+    name: str
+    children: tuple[Node, ...] = ()
+    mode: int = 0o755
+
+    @classmethod
+    def of(cls, name: str, children: list[Node], mode: int = 0o755) -> Directory:
+        """Make a directory from *children* in any order.
+
+        Raises:
+            InputError: two of them have the same name.
+        """
+        ordered = sorted(children, key=lambda node: os.fsencode(node.name))
+        for one, two in itertools.pairwise(ordered):
+            if one.name == two.name:
+                raise InputError("two files want this name in the image", where=f"{name}/{one.name}")
+        return cls(name, tuple(ordered), mode)
+
+    def child(self, name: str) -> Node | None:
+        return next((node for node in self.children if node.name == name), None)
+
+
+Node = File | Symlink | Directory
+
+
+def walk(directory: Directory, prefix: str = "") -> Iterator[tuple[str, Node]]:
+    """Yield ``(path, node)`` of everything below *directory*, parents first, sorted."""
+    for node in directory.children:
+        path = f"{prefix}/{node.name}"
+        yield path, node
+        if isinstance(node, Directory):
+            yield from walk(node, path)
+
+
+def scan(path: str | os.PathLike[str], name: str = "") -> Directory:
+    """Read the directory *path* (contents stay on disk until written).
+
+    Symbolic links are kept as links, never followed.
+
+    Raises:
+        InputError: it is no directory, is unreadable, nested too deep, or holds a device, FIFO or socket.
+    """
+    top = os.fspath(path)
+    try:
+        if not stat.S_ISDIR(os.stat(top).st_mode):
+            raise InputError("is not a directory", where=top)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot be read: {getattr(error, 'strerror', error)}", where=top) from None
+    return _scan(top, name, {}, 0)
+
+
+def _scan(path: str, name: str, linked: dict[tuple[int, int], Content], depth: int) -> Directory:
+    if depth > MAX_DEPTH:
+        raise InputError(f"directories are nested deeper than {MAX_DEPTH}", where=path)
+    children: list[Node] = []
+    try:
+        mode = stat.S_IMODE(os.stat(path, follow_symlinks=False).st_mode)
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    children.append(Symlink(entry.name, os.readlink(entry.path)))
+                elif entry.is_dir(follow_symlinks=False):
+                    children.append(_scan(entry.path, entry.name, linked, depth + 1))
+                else:
+                    status = entry.stat(follow_symlinks=False)
+                    key = (status.st_dev, status.st_ino)
+                    content = linked.get(key) if status.st_nlink > 1 else None
+                    if content is None:
+                        content = Content.of_file(InputFile(entry.path, status))
+                        if status.st_nlink > 1:
+                            linked[key] = content
+                    children.append(File(entry.name, content, stat.S_IMODE(status.st_mode)))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=error.filename or path) from None
+    return Directory.of(name, children, mode)

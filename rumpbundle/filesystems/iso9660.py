@@ -1,0 +1,425 @@
+"""ISO 9660 with Rock Ridge: a tree of files becomes a volume whose every position is known before it is written.
+
+Sources: ECMA-119 (4th edition) for the volume, El Torito 1.0 for the boot record;
+:mod:`rumpbundle.filesystems.rockridge` for names, modes and links.
+The writer is our own, not pycdlib's: pycdlib reads the clock and draws random numbers, takes
+54 ms to import and 3 s for 50,000 files, where this takes 0.7 s. In the tests pycdlib reads our volumes back.
+
+Positions are in blocks of 2048 bytes (``block``) or bytes (``offset``). Files over 4 GiB have several extents.
+Directories nest as deep as they do (no relocation), as every reader that matters allows.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import field
+from typing import Any
+
+from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.layout import Extent, content_extents
+from rumpbundle.disk.tree import Directory, File, Node, Symlink
+from rumpbundle.errors import InputError
+from rumpbundle.filesystems import rockridge
+from rumpbundle.filesystems.rockridge import both16, both32
+
+BLOCK = 2048
+SYSTEM_AREA = 16 * BLOCK
+MAX_EXTENT = 0xFFFFFFFF // BLOCK * BLOCK
+"""The longest extent one directory record can describe: 32 bits of length, whole blocks."""
+MAX_BLOCKS = 0xFFFFFFFF
+
+_DESCRIPTORS = 4
+"""Primary volume descriptor, boot record, terminator, boot catalog."""
+_MAX_RECORD = 254
+_D_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
+_MANGLE = bytes(c if c in _D_CHARACTERS + b"." else ord("_") for c in bytes(range(256)).upper())
+"""Maps every byte to a d-character (ECMA-119 §7.4.1) or a dot."""
+
+
+def volume_id(name: str) -> str:
+    """Return *name* as a volume identifier: up to 32 of A-Z, 0-9 and _ (ECMA-119 §8.4.6)."""
+    return _mangled(name).replace(".", "_")[:32]
+
+
+def _mangled(name: str) -> str:
+    return name.encode("ascii", "replace").translate(_MANGLE).decode("ascii")
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One child of a directory: its ISO name, and the system use entries that do not depend on positions."""
+
+    identifier: bytes
+    node: Node
+    system_use: bytes
+    continuation: bytes
+    continued_at: tuple[int, int] = (0, 0)
+    """Block and offset of the continuation area."""
+    directory: _Directory | None = None
+
+
+@dataclass(slots=True)
+class _Directory:
+    node: Directory
+    parent: _Directory | None
+    identifier: bytes
+    entries: list[_Entry] = field(default_factory=list)
+    block: int = 0
+    size: int = 0
+    number: int = 0
+    """Its number in the path table."""
+
+
+class Volume:
+    """A planned volume. ``end`` is its size in bytes without anything appended."""
+
+    def __init__(self, root: Directory, *, label: str, epoch: int, elsewhere: tuple[Content, ...] = ()) -> None:
+        """Plan *root* as a volume called *label* whose every date is *epoch* (seconds since 1970, UTC).
+
+        The contents in *elsewhere* get no place here; the caller gives them one with :meth:`place`.
+
+        Raises:
+            InputError: more directories, longer links or more data than the format can express.
+        """
+        self._label = volume_id(label)
+        moment = time.gmtime(epoch)
+        self._record_date = bytes(
+            [moment.tm_year - 1900, moment.tm_mon, moment.tm_mday, moment.tm_hour, moment.tm_min, moment.tm_sec, 0]
+        )
+        self._long_date = f"{time.strftime('%Y%m%d%H%M%S', moment)}00".encode() + b"\0"
+        self._tf = rockridge.tf(self._record_date)
+        self._links: dict[int, int] = {}
+        _count_links(root, self._links)
+
+        self._root = self._gather(root)
+        self._directories = _path_table_order(self._root)
+        if len(self._directories) > 0xFFFF:
+            raise InputError(f"{len(self._directories)} directories; an ISO 9660 path table holds 65,535")
+        self._path_table_size = sum(8 + len(d.identifier) + len(d.identifier) % 2 for d in self._directories)
+        table_blocks = _blocks(self._path_table_size)
+        self._l_table = SYSTEM_AREA // BLOCK + _DESCRIPTORS
+        self._m_table = self._l_table + table_blocks
+        block = self._place_directories(self._m_table + table_blocks)
+        block = self._place_continuations(block)
+        self.metadata_end = block * BLOCK
+        self.files: list[tuple[int, Content, str]] = []
+        """``(offset, content, path)`` of every distinct content, in order of offset."""
+        self._block_of: dict[int, int] = {id(content): 0 for content in elsewhere}
+        block = self._place_files(self._root, block, "")
+        self.end = block * BLOCK
+
+    # -- planning ------------------------------------------------------------------------------------------
+
+    def _gather(self, root: Directory) -> _Directory:
+        top = _Directory(root, None, b"\0")
+        stack = [top]
+        while stack:
+            directory = stack.pop()
+            taken: dict[bytes, int] = {}
+            entries = []
+            for node in directory.node.children:
+                identifier = _identifier(node, taken)
+                inside, continuation = self._system_use(node, identifier)
+                entry = _Entry(identifier, node, inside, continuation)
+                if isinstance(node, Directory):
+                    entry.directory = _Directory(node, directory, identifier)
+                    stack.append(entry.directory)
+                entries.append(entry)
+            entries.sort(key=_order)
+            directory.entries = entries
+        return top
+
+    def _system_use(self, node: Node, identifier: bytes) -> tuple[bytes, bytes]:
+        """Return the system use entries of a record, and those that must go to a continuation area."""
+        parts = [self._px(node), self._tf, *rockridge.nm(os.fsencode(node.name))]
+        if isinstance(node, Symlink):
+            parts += rockridge.sl(os.fsencode(node.target))
+        room = _MAX_RECORD - _record_base(identifier)
+        if sum(map(len, parts)) <= room:
+            return b"".join(parts), b""
+        room -= rockridge.CE_BYTES
+        inside = 0
+        while inside < len(parts) and sum(map(len, parts[: inside + 1])) <= room:
+            inside += 1
+        rest = b"".join(parts[inside:])
+        if len(rest) > BLOCK:
+            raise InputError("name or link target is too long for ISO 9660", where=node.name)
+        return b"".join(parts[:inside]), rest
+
+    def _px(self, node: Node) -> bytes:
+        match node:
+            case File():
+                kind, mode, links = 0o100000, node.mode, self._links.get(id(node.content), 1)
+            case Symlink():
+                kind, mode, links = 0o120000, 0o777, 1
+            case Directory():
+                kind, mode = 0o040000, node.mode
+                links = 2 + sum(isinstance(child, Directory) for child in node.children)
+        return rockridge.px(kind | mode, links)
+
+    def _place_directories(self, block: int) -> int:
+        for number, directory in enumerate(self._directories, 1):
+            directory.number = number
+            directory.block = block
+            position = 0
+            for length in self._record_lengths(directory):
+                if position % BLOCK + length > BLOCK:
+                    position = (position // BLOCK + 1) * BLOCK
+                position += length
+            directory.size = _blocks(position) * BLOCK
+            block += directory.size // BLOCK
+        return block
+
+    def _record_lengths(self, directory: _Directory) -> list[int]:
+        dot = _record_base(b"\0") + len(self._px(directory.node)) + len(self._tf)
+        lengths = [dot + (7 + rockridge.CE_BYTES if directory.parent is None else 0), dot]
+        for entry in directory.entries:
+            length = _record_length(entry)
+            extents = 1 if not isinstance(entry.node, File) else max(1, -(-entry.node.content.size // MAX_EXTENT))
+            lengths += [length] * extents
+        return [length + length % 2 for length in lengths]
+
+    def _place_continuations(self, block: int) -> int:
+        """Give each continuation area a place; the first is the ER entry of the root."""
+        self._er_at = (block, 0)
+        used = len(rockridge.ER)
+        for directory in self._directories:
+            for entry in directory.entries:
+                if entry.continuation:
+                    if used + len(entry.continuation) > BLOCK:
+                        block, used = block + 1, 0
+                    entry.continued_at = (block, used)
+                    used += len(entry.continuation)
+        return block + 1
+
+    def _place_files(self, directory: _Directory, block: int, path: str) -> int:
+        for node in directory.node.children:
+            if isinstance(node, File) and id(node.content) not in self._block_of:
+                size = node.content.size
+                self._block_of[id(node.content)] = block if size else 0
+                if size:
+                    self.files.append((block * BLOCK, node.content, f"{path}/{node.name}"))
+                    block += _blocks(size)
+                    if block > MAX_BLOCKS:
+                        raise InputError("more data than ISO 9660's 32-bit block numbers reach (8 TiB)")
+        by_name = {entry.node.name: entry.directory for entry in directory.entries if entry.directory}
+        for node in directory.node.children:
+            if isinstance(node, Directory):
+                inner = by_name[node.name]
+                block = self._place_files(inner, block, f"{path}/{node.name}")
+        return block
+
+    def place(self, content: Content, offset: int) -> None:
+        """Let the files of *content*, which this volume was told stands elsewhere, be at byte *offset*."""
+        if offset % BLOCK or id(content) not in self._block_of:
+            raise ValueError(f"cannot place content at {offset}")
+        self._block_of[id(content)] = offset // BLOCK
+
+    def offset_of(self, content: Content) -> int:
+        """Return the byte offset at which *content* (this very object) stands."""
+        return self._block_of[id(content)] * BLOCK
+
+    def directory_range(self, path: str) -> tuple[int, int]:
+        """Return ``(offset, length)`` in bytes of the records of the directory at *path*."""
+        directory = self._root
+        for name in path.strip("/").split("/"):
+            directory = next(e.directory for e in directory.entries if e.directory and e.node.name == name)
+        return directory.block * BLOCK, directory.size
+
+    # -- rendering -----------------------------------------------------------------------------------------
+
+    def extents(self, offset: int = 0) -> list[Extent]:
+        """Return the extents of all files placed here, with the volume's first byte at *offset* of the disk."""
+        return [
+            extent for start, content, path in self.files for extent in content_extents(content, offset + start, path)
+        ]
+
+    def metadata(self, *, size: int | None = None, boot_catalog: bytes | None = None) -> bytes:
+        """Return the bytes from the system area's end (offset 32768) to ``metadata_end``.
+
+        *size* is the whole volume's in bytes, if more follows than the files; *boot_catalog* (one block at
+        most) makes it an El Torito volume.
+        """
+        blocks = (self.end if size is None else size) // BLOCK
+        out = bytearray(self.metadata_end - SYSTEM_AREA)
+
+        def put(block: int, data: bytes) -> None:
+            at = block * BLOCK - SYSTEM_AREA
+            out[at : at + len(data)] = data
+
+        put(16, self._primary(blocks))
+        if boot_catalog is None:
+            put(17, _TERMINATOR)
+        else:
+            put(17, b"\0CD001\x01" + b"EL TORITO SPECIFICATION".ljust(64, b"\0") + (19).to_bytes(4, "little"))
+            put(18, _TERMINATOR)
+            put(19, boot_catalog)
+        put(self._l_table, self._path_table("little"))
+        put(self._m_table, self._path_table("big"))
+        er_block, er_offset = self._er_at
+        at = er_block * BLOCK + er_offset - SYSTEM_AREA
+        out[at : at + len(rockridge.ER)] = rockridge.ER
+        for directory in self._directories:
+            put(directory.block, self._records(directory))
+            for entry in directory.entries:
+                if entry.continuation:
+                    block, offset = entry.continued_at
+                    at = block * BLOCK + offset - SYSTEM_AREA
+                    out[at : at + len(entry.continuation)] = entry.continuation
+        return bytes(out)
+
+    def _primary(self, blocks: int) -> bytes:
+        root = self._record(b"\0", self._root.block, self._root.size, 2, b"")
+        return b"".join(
+            (
+                b"\x01CD001\x01\0",
+                b" " * 32,
+                self._label.encode("ascii").ljust(32),
+                bytes(8),
+                both32(blocks),
+                bytes(32),
+                both16(1),
+                both16(1),
+                both16(BLOCK),
+                both32(self._path_table_size),
+                self._l_table.to_bytes(4, "little"),
+                bytes(4),
+                self._m_table.to_bytes(4, "big"),
+                bytes(4),
+                root,
+                b" " * 128 * 4,
+                b" " * 37 * 3,
+                self._long_date * 2,
+                (b"0" * 16 + b"\0") * 2,
+                b"\x01",
+            )
+        )
+
+    def _path_table(self, order: Any) -> bytes:
+        parts = []
+        for directory in self._directories:
+            parent = directory.parent or directory
+            name = directory.identifier
+            parts.append(
+                bytes([len(name), 0])
+                + directory.block.to_bytes(4, order)
+                + parent.number.to_bytes(2, order)
+                + name
+                + b"\0" * (len(name) % 2)
+            )
+        return b"".join(parts)
+
+    def _record(self, identifier: bytes, block: int, size: int, flags: int, system_use: bytes) -> bytes:
+        """Return a directory record (ECMA-119 §9.1)."""
+        body = b"".join(
+            (
+                both32(block),
+                both32(size),
+                self._record_date,
+                bytes((flags, 0, 0)),
+                b"\x01\0\0\x01",
+                bytes((len(identifier),)),
+                identifier,
+                b"" if len(identifier) % 2 else b"\0",
+                system_use,
+            )
+        )
+        length = 2 + len(body)
+        if length % 2:
+            return bytes((length + 1, 0)) + body + b"\0"
+        return bytes((length, 0)) + body
+
+    def _records(self, directory: _Directory) -> bytes:
+        parent = directory.parent or directory
+        use = self._px(directory.node) + self._tf
+        if directory.parent is None:
+            use = rockridge.SP + use + rockridge.ce(*self._er_at, len(rockridge.ER))
+        records = [
+            self._record(b"\0", directory.block, directory.size, 2, use),
+            self._record(b"\x01", parent.block, parent.size, 2, self._px(parent.node) + self._tf),
+        ]
+        for entry in directory.entries:
+            use = entry.system_use
+            if entry.continuation:
+                use += rockridge.ce(*entry.continued_at, len(entry.continuation))
+            match entry.node:
+                case File(content=content):
+                    block, left = self._block_of[id(content)], content.size
+                    while left > MAX_EXTENT:
+                        records.append(self._record(entry.identifier, block, MAX_EXTENT, 0x80, use))
+                        block, left = block + MAX_EXTENT // BLOCK, left - MAX_EXTENT
+                    records.append(self._record(entry.identifier, block, left, 0, use))
+                case Symlink():
+                    records.append(self._record(entry.identifier, 0, 0, 0, use))
+                case Directory():
+                    inner = entry.directory
+                    assert inner is not None
+                    records.append(self._record(entry.identifier, inner.block, inner.size, 2, use))
+        out = bytearray()
+        for record in records:
+            if len(out) % BLOCK + len(record) > BLOCK:
+                out += bytes(-len(out) % BLOCK)
+            out += record
+        return bytes(out)
+
+
+_TERMINATOR = b"\xffCD001\x01"
+
+
+def _blocks(size: int) -> int:
+    return -(-size // BLOCK)
+
+
+def _order(entry: _Entry) -> bytes:
+    """Order of records (ECMA-119 §9.3): names compare as if padded with blanks, then extension."""
+    name, _, extension = entry.identifier.partition(b".")
+    return name.ljust(32) + extension
+
+
+def _count_links(directory: Directory, counts: dict[int, int]) -> None:
+    for node in directory.children:
+        if isinstance(node, File):
+            counts[id(node.content)] = counts.get(id(node.content), 0) + 1
+        elif isinstance(node, Directory):
+            _count_links(node, counts)
+
+
+def _path_table_order(root: _Directory) -> list[_Directory]:
+    """Return all directories level by level, within a level by parent, then by name (ECMA-119 §6.9.1)."""
+    ordered, level = [root], [root]
+    while level:
+        level = [entry.directory for directory in level for entry in directory.entries if entry.directory]
+        ordered += level
+    return ordered
+
+
+def _identifier(node: Node, taken: dict[bytes, int]) -> bytes:
+    """Return an identifier (level 2: 31 characters) for *node* that is not in *taken*, and enter it there."""
+    mangled = _mangled(node.name)
+    stem, _, extension = mangled.rpartition(".") if "." in mangled else (mangled, "", "")
+    if isinstance(node, Directory):
+        stem, extension = mangled, ""
+    stem, extension = stem.replace(".", "_"), extension[:8]
+
+    def build(tail: str) -> bytes:
+        base = stem[: 28 - len(extension) - len(tail)] + tail
+        return (base if isinstance(node, Directory) else f"{base}.{extension};1").encode("ascii")
+
+    first = identifier = build("")
+    while identifier in taken:
+        taken[first] += 1
+        identifier = build(f"_{taken[first]:X}")
+    taken[identifier] = 0
+    return identifier
+
+
+def _record_base(identifier: bytes) -> int:
+    """Bytes of a record before its system use field."""
+    return 33 + len(identifier) + (len(identifier) + 1) % 2
+
+
+def _record_length(entry: _Entry) -> int:
+    length = _record_base(entry.identifier) + len(entry.system_use)
+    return length + (rockridge.CE_BYTES if entry.continuation else 0)

@@ -1,0 +1,109 @@
+"""The plan of an upload through Amazon's EBS direct APIs: which blocks of a disk, with which checksums.
+
+A snapshot is a set of 512 KiB blocks; what is never put reads as zeros. Each block carries the SHA-256 of its
+padded content, and completing the snapshot the LINEAR checksum: the SHA-256 of all these digests, raw, in order
+(facts/formats.md §1, "EBS direct APIs"). Only what the layout covers is read: hashing costs what the content costs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Iterator
+
+from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.content import CHUNK
+from rumpbundle.disk.layout import GIB, DiskLayout, LayoutReader
+from rumpbundle.events import Advanced, Report, silent
+from rumpbundle.host.parallel import ordered_map
+
+BLOCK = 512 << 10
+"""The only block size there is; what a service reports is not trusted (moto says 512 bytes)."""
+
+HASHED_ZEROS = GIB
+"""With more zeros than this in a disk, its plain SHA-256 is not computed unless asked for.
+
+SHA-256 has no shortcut through zeros: 0.6 s a GiB, 39 s for a 64 GiB disk however little is on it.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block that is not all zeros."""
+
+    index: int
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotPlan:
+    """All blocks to put, in order."""
+
+    blocks: tuple[Block, ...]
+    disk_sha256: str | None
+    """The hex SHA-256 of the whole disk; None if it was not computed."""
+
+    @property
+    def linear(self) -> bytes:
+        """The LINEAR checksum: it tells everything about the disk's content but its size."""
+        return hashlib.sha256(b"".join(block.sha256 for block in self.blocks)).digest()
+
+
+def base64(digest: bytes) -> str:
+    """Return *digest* as the API writes it."""
+    return b64encode(digest).decode("ascii")
+
+
+def plan_snapshot(
+    layout: DiskLayout, *, jobs: int, whole: bool = False, report: Report = silent, label: str = "hash"
+) -> SnapshotPlan:
+    """Read and hash *layout*; *whole* also hashes the disk as one file, however many zeros it has.
+
+    Raises:
+        InputError: an input file changed.
+    """
+    disk = _DiskHash(layout.size) if whole or layout.size - layout.payload <= HASHED_ZEROS else None
+
+    def blocks(reader: LayoutReader) -> Iterator[tuple[int, bytes]]:
+        for index, data in reader.blocks(BLOCK):
+            if disk is not None:
+                disk.add(index * BLOCK, data)
+            yield index, data
+
+    hashed = []
+    with LayoutReader(layout) as reader:
+        for block in ordered_map(_hashed, blocks(reader), jobs):
+            hashed.append(block)
+            report(Advanced(label, BLOCK))
+    return SnapshotPlan(blocks=tuple(hashed), disk_sha256=disk.hexdigest() if disk is not None else None)
+
+
+def _hashed(block: tuple[int, bytes]) -> Block:
+    index, data = block
+    return Block(index, hashlib.sha256(data).digest())
+
+
+class _DiskHash:
+    """The SHA-256 of a disk of *size* bytes that is told only what is not zero, in order."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._position = 0
+        self._sha256 = hashlib.sha256()
+        self._zeros = memoryview(bytes(CHUNK))
+
+    def add(self, offset: int, data: bytes) -> None:
+        self._skip_to(offset)
+        # The last block is padded to its size; the disk is not.
+        self._sha256.update(memoryview(data)[: self._size - offset])
+        self._position = min(offset + len(data), self._size)
+
+    def _skip_to(self, offset: int) -> None:
+        while self._position < offset:
+            count = min(offset - self._position, CHUNK)
+            self._sha256.update(self._zeros[:count])
+            self._position += count
+
+    def hexdigest(self) -> str:
+        self._skip_to(self._size)
+        return self._sha256.hexdigest()

@@ -1,0 +1,180 @@
+"""What a guest family is asked for and what it answers, as values; and what several families share."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from typing import TYPE_CHECKING
+from typing import Literal as OneOf
+
+from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.tree import Directory
+from rumpbundle.errors import ConfigError, InputError, UsageError
+from rumpbundle.kernels.unikernel import Firmware, Protocol, Unikernel
+from rumpbundle.manifest import HEAD_ROOM, Module, Volume
+
+if TYPE_CHECKING:
+    from rumpbundle.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A tree the guest sees, read-only, at *mount*."""
+
+    tree: Directory
+    mount: str
+
+    def __post_init__(self) -> None:
+        check_mount(self.mount)
+
+    def as_iso9660(self, labels: set[str], epoch: int) -> Volume:
+        """Return it as an ISO 9660 file system, under a label that is not in *labels*."""
+        from rumpbundle import volume  # most bundles have none, and need no writer of file systems
+
+        return volume.iso9660(self.tree, label=volume.label_for(self.mount, labels), epoch=epoch)
+
+    def as_initrd(self, labels: set[str], epoch: int) -> Module:
+        """Return it as an archive that a Linux kernel unpacks, under a name that is not in *labels*."""
+        from rumpbundle import volume
+        from rumpbundle.filesystems import cpio
+
+        name = f"{volume.label_for(self.mount, labels)}.cpio"
+        return Module(name, cpio.archive(self.tree, mount=self.mount, epoch=epoch))
+
+
+@dataclass(frozen=True, slots=True)
+class Writable:
+    """A tree the guest sees at *mount* and can write to.
+
+    *size* is that of the partition in bytes; None makes it fit the tree with *free* bytes of head room.
+    """
+
+    tree: Directory
+    mount: str
+    size: int | None = None
+    free: int = HEAD_ROOM
+
+    def __post_init__(self) -> None:
+        check_mount(self.mount)
+
+    def as_ext2(self, labels: set[str], epoch: int) -> tuple[Volume, str]:
+        """Return it as an ext2 file system, under a label that is not in *labels*, and its UUID."""
+        from rumpbundle import volume
+
+        label = volume.label_for(self.mount, labels)
+        try:
+            return volume.ext2(self.tree, label=label, epoch=epoch, size=self.size, free=self.free)
+        except InputError as error:
+            error.where = error.where or f"--volume {self.mount}"
+            raise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user wants a kernel to be told and to find."""
+
+    kernel: Unikernel
+    boot: Mapping[Firmware, Protocol]
+    cmdline: str | None = None
+    argv0: bool = True
+    """Whether a Multiboot kernel gets its file name as the first word of its command line."""
+    modules: tuple[Module, ...] = ()
+    config: Config | None = None
+    data: tuple[Data, ...] = ()
+    volumes: tuple[Writable, ...] = ()
+    bus: str = ""
+    """Where the guest will find the disk the image is (:mod:`rumpbundle.knowledge`'s name); empty if nobody knows."""
+    epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """What goes into the image so that the guest gets what was requested."""
+
+    cmdline: str = ""
+    """Exactly what the guest receives as its command line."""
+    modules: tuple[Module, ...] = ()
+    root: Directory = field(default_factory=lambda: Directory(""))
+    """Files for the root of the image's ISO 9660 file system."""
+    volumes: tuple[Volume, ...] = ()
+    table: OneOf["gpt", "mbr"] = "gpt"
+    bus: str = ""
+    """Where the guest looks for the disk the image is (:mod:`rumpbundle.knowledge`'s name); empty if it does not."""
+    config: bytes = b""
+    """The configuration in the guest's own format, for launchers that hand it over themselves (xenstore)."""
+    notes: tuple[str, ...] = ()
+    """What the user should know: where data is found, what the guest's limits changed."""
+
+
+def command_line(request: Request, text: str) -> str:
+    """Return *text* as the guest gets it: after the kernel's file name if the kernel starts by Multiboot.
+
+    QEMU's ``-kernel`` and GRUB Legacy pass the name, so Multiboot kernels take or drop the first word
+    (facts/guests.md, Firmware and GRUB); a Linux kernel and an EFI application do not. What would split or
+    change the name on its way becomes ``_``.
+    """
+    multiboot = {Protocol.MULTIBOOT, Protocol.MULTIBOOT2}
+    if not request.argv0 or multiboot.isdisjoint(request.boot.values()):
+        return text
+    name = plain_word(request.kernel.name)
+    return f"{name} {text}" if text else name
+
+
+def plain_word(name: str) -> str:
+    """Return *name* with ``_`` for whatever a boot loader or a guest might take for more than a letter."""
+    return re.sub(r"[^A-Za-z0-9._+,@%:=-]", "_", name)
+
+
+def words(arguments: Sequence[str], path: str) -> str:
+    """Return *arguments* as one command line that splits into them again; one with blanks goes into ``"…"``.
+
+    *path* is where they stand in the configuration, for errors.
+
+    Raises:
+        ConfigError: one is empty, or holds quotes, backslashes or control characters: every loader and kernel has
+            rules of its own for these.
+    """
+    shown = []
+    for index, argument in enumerate(arguments):
+        if not argument or re.search(r"[\"'\\\x00-\x1f\x7f]", argument):
+            problem = "is empty" if not argument else f"holds quotes, backslashes or control characters: {argument!r}"
+            raise ConfigError(
+                f"{path}[{index}]: {problem}; this guest gets its arguments on a command line, which cannot carry it",
+                hint="put it into a file the program reads",
+            )
+        shown.append(f'"{argument}"' if " " in argument else argument)
+    return " ".join(shown)
+
+
+def arguments_of(config: Config) -> str:
+    """Return the arguments of the one program *config* runs, as a command line without the program's name.
+
+    Raises:
+        ConfigError: it runs several, or in a way only rumprun knows.
+    """
+    if config.cmdline is not None:
+        return config.cmdline.strip().partition(" ")[2]
+    if len(config.rc) > 1:
+        raise ConfigError("$.rc[1]: this guest is one program; only rumprun runs several")
+    for program in config.rc:
+        if program.runmode:
+            raise ConfigError("$.rc[0].runmode: this guest is one program, there is nothing beside it to run")
+        return words(program.argv, "$.rc[0].argv")
+    return ""
+
+
+def refuse(config: Config, why: Mapping[str, str]) -> None:
+    """Raise :class:`ConfigError` if *config* sets a key of *why*, with the reason *why* gives."""
+    for key, reason in why.items():
+        if getattr(config, key):
+            raise ConfigError(f"$.{key}: {reason}")
+
+
+def check_mount(mount: str) -> None:
+    """Raise :class:`UsageError` unless *mount* is an absolute path in its shortest form."""
+    if posixpath.normpath(mount) != mount or not re.match("/(?!/)", mount) or not mount.isprintable():
+        raise UsageError(
+            f"expected an absolute path without '.', '..' or doubled slashes, got {mount!r}", where="mount point"
+        )

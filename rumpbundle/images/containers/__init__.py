@@ -1,0 +1,1 @@
+"""Readers of disk containers, one module each."""

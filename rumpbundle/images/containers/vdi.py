@@ -1,0 +1,45 @@
+"""Read VDI, dynamic or fixed."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import ClassVar
+
+from rumpbundle.errors import ImageError
+from rumpbundle.images.disk import Disk, Fact
+from rumpbundle.images.medium import Medium, Tables
+from rumpbundle.images.records import vdi
+
+
+class Vdi(Disk):
+    """A VDI without a parent."""
+
+    container: ClassVar[str] = "vdi"
+
+    def __init__(self, medium: Medium) -> None:
+        self.header = header = vdi.Header.unpack(medium.read(0, min(medium.size, vdi.Header.SIZE)))
+        if header.signature != vdi.SIGNATURE or header.version >> 16 != 1:
+            raise ImageError("is no VDI of version 1")
+        if header.type not in (vdi.DYNAMIC, vdi.FIXED):
+            raise ImageError(f"VDI header: type {header.type}, expected a dynamic or fixed disk without a parent")
+        size = header.block_size
+        if not 4096 <= size <= 1 << 28 or size & (size - 1) or header.block_extra:
+            raise ImageError(f"VDI header: blocks of {size} bytes and {header.block_extra} extra")
+        if header.blocks * size < header.disk_size or header.blocks_offset + 4 * header.blocks > medium.size:
+            raise ImageError(f"VDI header: a map of {header.blocks} blocks for a disk of {header.disk_size} bytes")
+        super().__init__(medium, header.disk_size)
+        self._tables = Tables(medium)
+
+    @property
+    def facts(self) -> Mapping[str, Fact]:
+        kind = "dynamic" if self.header.type == vdi.DYNAMIC else "fixed"
+        return {"type": kind, "uuid": str(uuid.UUID(bytes_le=self.header.uuid_create))}
+
+    def locate(self, offset: int) -> tuple[int | None, int]:
+        index, at = divmod(offset, self.header.block_size)
+        entry = self._tables.number(self.header.blocks_offset + 4 * index, 4, "little")
+        run = min(self.header.block_size - at, self.size - offset)
+        if entry >= vdi.ZERO:
+            return None, run
+        return self.header.data_offset + entry * self.header.block_size + at, run

@@ -1,0 +1,1 @@
+"""Readers of file systems, one module each."""

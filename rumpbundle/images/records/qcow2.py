@@ -1,0 +1,40 @@
+"""qcow2, versions 2 and 3 (QEMU, docs/interop/qcow2.txt)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from rumpbundle.disk.binary import Record
+
+MAGIC = b"QFI\xfb"
+INCOMPATIBLE_DIRTY = 1 << 0
+INCOMPATIBLE_CORRUPT = 1 << 1
+INCOMPATIBLE_COMPRESSION = 1 << 3
+
+OFFSET_MASK = 0x00FF_FFFF_FFFF_FE00
+"""Where a table or cluster stands in the file, in a table entry."""
+L2_COMPRESSED = 1 << 62
+L2_ZERO = 1 << 0
+
+
+class Header(Record, order=">", size=104):
+    """The part that versions 2 (its first 72 bytes) and 3 share; offsets in bytes."""
+
+    magic: Annotated[bytes, "4s"] = MAGIC
+    version: Annotated[int, "I"] = 3
+    backing_file_offset: Annotated[int, "Q"]
+    backing_file_size: Annotated[int, "I"]
+    cluster_bits: Annotated[int, "I"] = 16
+    disk_size: Annotated[int, "Q"]
+    encryption: Annotated[int, "I"]
+    l1_size: Annotated[int, "I"]
+    l1_offset: Annotated[int, "Q"]
+    refcount_table_offset: Annotated[int, "Q"]
+    refcount_table_clusters: Annotated[int, "I"]
+    snapshots: Annotated[int, "I"]
+    snapshots_offset: Annotated[int, "Q"]
+    incompatible: Annotated[int, "Q"]
+    compatible: Annotated[int, "Q"]
+    autoclear: Annotated[int, "Q"]
+    refcount_order: Annotated[int, "I"] = 4
+    header_length: Annotated[int, "I"] = 104

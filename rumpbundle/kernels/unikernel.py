@@ -1,0 +1,165 @@
+"""What a kernel file is: a value that is made from a file once and is never half valid."""
+
+from __future__ import annotations
+
+import os
+
+from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.content import Content, InputFile
+from rumpbundle.errors import KernelError
+from rumpbundle.kernels import foreign, packed, protocols, refusal, repair
+from rumpbundle.kernels.anatomy import Anatomy
+from rumpbundle.kernels.families import Origin, undriven
+from rumpbundle.kernels.kinds import Family, Firmware, Protocol
+from rumpbundle.kernels.notes import Device
+from rumpbundle.kernels.protocols import Carried, Trouble
+from rumpbundle.kernels.view import View
+
+__all__ = ["Carried", "Device", "Family", "Firmware", "Protocol", "Trouble", "Unikernel"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unikernel:
+    """A kernel that can be bundled."""
+
+    name: str
+    """The file's own name, without directories."""
+    content: Content
+    """The bytes to bundle: the file as it is, or repaired (then ``repairs`` says how)."""
+    family: Family
+    protocols: tuple[Protocol, ...]
+    """Every protocol the file carries that a disk image can use, best first."""
+    repairs: tuple[str, ...] = ()
+    target: str = ""
+    """What the family calls this build (rumprun: hw_virtio…, Solo5: virtio…); empty where it has no such idea."""
+    drivers: frozenset[str] = frozenset()
+    """Linked disk and network drivers by canonical name (virtio-blk, virtio-scsi, virtio-net, e1000, …); empty where
+    the file does not tell, as with a compressed Linux kernel."""
+    executable: str = "flat"
+    """``ELF32``, ``ELF64``, ``PE32+``, ``PE32`` or ``flat``."""
+    machine: str = "i386"
+    """``i386``, ``x86-64``, ``aarch64``, …"""
+    compression: str = ""
+    """``gzip`` if the bundled bytes are compressed; GRUB unpacks them."""
+    load: range | None = None
+    """The physical addresses it occupies when loaded, where the file says so."""
+    entry: int | None = None
+    """The physical address it is entered at, where the file says so."""
+    headers: tuple[Carried, ...] = ()
+    """All boot headers and notes, usable or not."""
+    cmdline_limit: int | None = None
+    """The longest command line the kernel itself says it takes, in bytes."""
+    devices: tuple[Device, ...] = ()
+    """The devices a Solo5 unikernel's manifest asks for, in its order."""
+    undriven: tuple[Device, ...] = ()
+    """Those of them that the Solo5 it was linked with cannot drive."""
+    pvh_entry: int | None = None
+    """Where Xen and QEMU enter it as a PVH kernel, if they can."""
+    xen_notes: tuple[tuple[str, int | str], ...] = ()
+    """Its Xen notes by name (``guest_os``, ``virt_base``, …); ``entry`` among them makes it a PV kernel."""
+    troubles: tuple[Trouble, ...] = ()
+    refusal: str = ""
+    """Why no disk image can boot it, empty exactly if ``protocols`` is not."""
+    advice: str = ""
+    """What to do instead."""
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str], *, disk: bool = True) -> Unikernel:
+        """Read the kernel at *path*; without *disk* also one that no disk image can boot, as Xen's PV kernels.
+
+        Raises:
+            InputError: the file cannot be read.
+            KernelError: it is no kernel, or (with *disk*) none that boots from a disk; the hint says what to do.
+        """
+        file = InputFile(path)
+        try:
+            kernel = examine(os.path.basename(file.path), View.of_file(file), Content.of_file(file))
+        except KernelError as error:
+            raise KernelError(error.problem, where=file.path, hint=error.hint) from None
+        if disk and not kernel.protocols:
+            raise KernelError(kernel.refusal, where=file.path, hint=kernel.advice or None)
+        return kernel
+
+    def protocol_for(self, firmware: Firmware, wanted: Protocol | None = None) -> Protocol | None:
+        """Return the protocol that starts this kernel under *firmware*, or None if none can.
+
+        A *wanted* protocol is taken even if it is known for trouble (see :meth:`trouble`).
+
+        Raises:
+            KernelError: *wanted* is given and the kernel does not carry it.
+        """
+        if wanted is not None and wanted not in self.protocols:
+            carried = ", ".join(self.protocols)
+            raise KernelError(f"does not carry the {wanted} protocol (it carries {carried})", where=self.name)
+        for protocol in self.protocols if wanted is None else (wanted,):
+            if protocol is Protocol.EFI and firmware is Firmware.BIOS:
+                continue
+            if protocol is Protocol.LINUX16 and firmware is Firmware.UEFI:
+                continue
+            if wanted is None and self.trouble(protocol, firmware):
+                continue
+            return protocol
+        return None
+
+    def trouble(self, protocol: Protocol, firmware: Firmware) -> str:
+        """Return how this kernel is known to fail by *protocol* under *firmware*; empty if it is not."""
+        return next((t.reason for t in self.troubles if t.protocol is protocol and t.firmware is firmware), "")
+
+    def why_not(self, firmware: Firmware) -> str:
+        """Return why :meth:`protocol_for` finds nothing for *firmware*, as a phrase for parentheses."""
+        known = [t.reason for t in self.troubles if t.firmware is firmware and t.protocol in self.protocols]
+        return known[0] if known else f"it carries {', '.join(self.protocols)}"
+
+
+def examine(name: str, view: View, content: Content) -> Unikernel:
+    """Return the kernel *view* is.
+
+    Raises:
+        KernelError: it is no kernel of any kind.
+    """
+    if not packed.is_gzip(view):
+        return _judge(name, Anatomy.read(view), content, "")
+    unpacked = View.of_bytes(packed.unpack(view))
+    try:
+        return _judge(name, Anatomy.read(unpacked), content, "gzip")
+    except KernelError as error:
+        raise KernelError(f"{error.problem} (after gunzip)", hint=error.hint) from None
+
+
+def _judge(name: str, anatomy: Anatomy, content: Content, compression: str) -> Unikernel:
+    if anatomy.is_flat:
+        # A header's magic inside a disk image or an archive does not make it a kernel.
+        problem, hint = foreign.describe(anatomy.view)
+        if problem:
+            raise KernelError(problem, hint=hint or None)
+    usable = tuple(protocols.usable(anatomy, compression))
+    reason, advice = ("", "") if usable else refusal.of_kernel(anatomy)
+    if not usable and not reason:
+        problem, hint = refusal.of_other(anatomy)
+        raise KernelError(problem, hint=hint or None)
+    origin = Origin.of(anatomy)
+    mended, repairs = repair.mended(anatomy, content, compression)
+    load, entry = protocols.loaded(anatomy, usable)
+    return Unikernel(
+        name=name,
+        content=mended,
+        family=origin.family,
+        protocols=usable,
+        repairs=repairs,
+        target=origin.target,
+        drivers=origin.drivers,
+        executable=anatomy.executable,
+        machine=anatomy.machine,
+        compression="" if repairs else compression,
+        load=load,
+        entry=entry,
+        headers=tuple(protocols.carried(anatomy)),
+        cmdline_limit=anatomy.setup.cmdline_size if anatomy.setup is not None else None,
+        devices=anatomy.devices,
+        undriven=undriven(anatomy),
+        pvh_entry=anatomy.pvh_entry,
+        xen_notes=tuple(sorted(anatomy.xen.items())),
+        troubles=tuple(protocols.troubles(origin)),
+        refusal=reason,
+        advice=advice,
+    )

@@ -1,0 +1,347 @@
+"""Will a kernel run on a platform: does it boot, see its disk, reach the network, print, and know the time?
+
+An answer is a comparison of two rows of :mod:`rumpbundle.knowledge`, what the platform offers and what the guest can
+use, with what the kernel file itself tells (protocols, linked drivers, a Solo5 manifest). Nothing is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import field
+from typing import Literal as OneOf
+
+from rumpbundle import knowledge
+from rumpbundle.dataclass import dataclass
+from rumpbundle.errors import KernelError, UsageError, nearest
+from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
+from rumpbundle.knowledge import Ability, Answer, Basis, Guest, Offer, Platform
+
+Question = OneOf["boots", "disk", "network", "console", "clock"]
+
+_SURE: tuple[Basis, ...] = ("told", "read", "seen")
+_RANK: dict[Answer, int] = {"no": 0, "unknown": 1, "yes": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """The answer to one question. *way* says how to get there: for a yes what to ask for, for a no the way out."""
+
+    question: Question
+    answer: Answer
+    why: str
+    way: str = ""
+    basis: Basis = "seen"
+    """How well the weaker of the facts behind it is known: seen by us, read in a source, or told."""
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What becomes of a kernel on a platform with one firmware."""
+
+    kernel: str
+    target: str
+    title: str
+    firmware: str
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def noes(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.answer == "no")
+
+    @property
+    def _merit(self) -> tuple[int, ...]:
+        return _RANK[self.findings[0].answer], -len(self.noes), sum(_RANK[f.answer] for f in self.findings)
+
+
+def check(
+    kernel: Unikernel,
+    target: str,
+    *,
+    firmware: Collection[str] = (),
+    protocol: Protocol | None = None,
+    drivers: Collection[str] = (),
+) -> Verdict:
+    """Return what becomes of *kernel* on the platform *target*, with the firmware that suits it best.
+
+    *firmware* limits the choice (``bios``, ``uefi``), *protocol* how the kernel is started. *drivers* are ones it has
+    though its file does not show them (in an initrd, say).
+
+    Raises:
+        UsageError: no such target, it has none of the firmwares, or there is no such driver.
+    """
+    known = sorted(_known("disk") | _known("nic"))
+    for name in drivers:
+        if name not in known:
+            raise UsageError(f"no such driver: {name}", where="--driver", hint=nearest(name, known))
+    platform = knowledge.platform(target)
+    possible = [name for name in platform.firmwares if not firmware or name in firmware or name == "pv"]
+    if not possible:
+        raise UsageError(f"{platform.title} has no {' or '.join(firmware)} firmware")
+    also = frozenset(drivers)
+    verdicts = [_Comparison(kernel, platform, name, protocol, also).verdict() for name in possible]
+    return max(verdicts, key=lambda verdict: verdict._merit)
+
+
+def warnings(
+    kernel: Unikernel,
+    targets: Iterable[str],
+    *,
+    firmware: Collection[str] = (),
+    protocol: Protocol | None = None,
+    drivers: Collection[str] = (),
+) -> tuple[str, ...]:
+    """Return what will not work on the best of *targets*, as sentences for people; empty if nothing is known to.
+
+    If there is something, none of the others suits the kernel either, and a last sentence says so.
+    """
+    verdicts = [check(kernel, t, firmware=firmware, protocol=protocol, drivers=drivers) for t in targets]
+    best = max(verdicts, key=lambda verdict: verdict._merit, default=None)
+    if best is None or not best.noes:
+        return ()
+    said = [
+        f"on {best.title}, {kernel.name} {_FAILS[finding.question]}: {finding.why}"
+        + (f"; {finding.way}" if finding.way else "")
+        for finding in best.noes
+    ]
+    if others := [verdict for verdict in verdicts if verdict is not best]:
+        titles = " or ".join(verdict.title for verdict in others)
+        said.append(
+            f"nor does {titles} suit it: rumpbundle check {kernel.name} --target {others[0].target} tells why"
+        )
+    return tuple(said)
+
+
+def disk_bus(kernel: Unikernel, targets: Iterable[str]) -> str:
+    """Return the bus of *kernel*'s disk on the first of *targets* that has one it drives; empty if none has."""
+    ability = knowledge.guest(str(kernel.family), kernel.target).disk
+    for target in targets:
+        offer = _usable(knowledge.platform(target).offers["disk"], kernel.drivers, ability)
+        if offer is not None:
+            return offer.name
+    return ""
+
+
+_FAILS: dict[Question, str] = {
+    "boots": "does not boot",
+    "disk": "will not see its disk",
+    "network": "will not reach the network",
+    "console": "will say nothing one can read",
+    "clock": "has no clock it can use",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """One kernel on one platform with one firmware."""
+
+    kernel: Unikernel
+    platform: Platform
+    firmware: str
+    wanted: Protocol | None
+    also: frozenset[str]
+    """Drivers the user says it has."""
+    guest: Guest = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "guest", knowledge.guest(str(self.kernel.family), self.kernel.target))
+
+    def verdict(self) -> Verdict:
+        notes = list(self.platform.notes)
+        if self.firmware in self.guest.memory:
+            notes.append(f"give it at least {self.guest.memory[self.firmware]} MiB of memory")
+        return Verdict(
+            kernel=self.kernel.name,
+            target=self.platform.name,
+            title=self.platform.title,
+            firmware=self.firmware,
+            findings=(
+                self._boots(),
+                self._device("disk", self.guest.disk, "disk"),
+                self._device("network", self.guest.nic, "nic"),
+                self._console(),
+                self._clock(),
+            ),
+            notes=tuple(notes),
+        )
+
+    def _offer(self) -> Offer:
+        return next(offer for offer in self.platform.offers["firmware"] if offer.name == self.firmware)
+
+    def _boots(self) -> Finding:
+        answer, why, way = self._start()
+        if answer != "no":
+            asked = [way, self._offer().how, self._boot_disk()]
+            way = "; ".join(part for part in asked if part)
+        sources = (self.guest.source, self._offer().source)
+        return Finding(
+            question="boots", answer=answer, why=why, way=way, basis=self._offer().basis, sources=_unique(sources)
+        )
+
+    def _start(self) -> tuple[Answer, str, str]:
+        """Return whether the kernel gets control under this firmware, why, and the way out."""
+        kernel = self.kernel
+        if self.firmware == "pv":
+            return self._start_pv()
+        if not kernel.protocols:
+            return "no", kernel.refusal, kernel.advice
+        firmware = Firmware(self.firmware)
+        try:
+            protocol = kernel.protocol_for(firmware, self.wanted)
+        except KernelError as error:
+            return "no", str(error), ""
+        if protocol is None or kernel.trouble(protocol, firmware):
+            reasons = [kernel.trouble(each, firmware) for each in kernel.protocols]
+            carried = f"it carries {', '.join(kernel.protocols)}, which {self.firmware.upper()} cannot start"
+            other = " or ".join(
+                name
+                for name in self.platform.firmwares
+                if name != self.firmware and kernel.protocol_for(Firmware(name), self.wanted)
+            )
+            return "no", next(filter(None, reasons), carried), f"use {other.upper()} firmware" if other else ""
+        rule = self.guest.boot_rule(self.firmware, protocol)
+        if rule is not None:
+            return rule.answer, rule.why, rule.fix
+        return "yes", f"GRUB starts it by {protocol} under {self.firmware.upper()}", ""
+
+    def _start_pv(self) -> tuple[Answer, str, str]:
+        if any(name == "entry" for name, _ in self.kernel.xen_notes):
+            return "yes", "it has a Xen PV entry point; xl starts the file itself", ""
+        if self.kernel.family is Family.LINUX:
+            return "unknown", "a compressed Linux kernel shows its Xen notes to Xen only", "try it with xl"
+        way = "bake it for xen_pv, or use xen-hvm" if self.kernel.family is Family.RUMPRUN else "use xen-hvm"
+        return "no", "it has no Xen PV entry point (no Xen notes)", way
+
+    def _boot_disk(self) -> str:
+        """Return what to say about the bus to boot from, if the usual one will not do."""
+        barred = self.guest.disk.not_boot
+        offers = {offer.name: offer for offer in reversed(self.platform.having("disk", self.firmware))}
+        usual = self.platform.having("disk", self.firmware)[0].name
+        if usual not in barred:
+            return ""
+        other = next((offers[name] for name in (*self.guest.launch.buses, *offers) if name in offers), None)
+        if other is None or other.name in barred:
+            return ""
+        return f"boot it from {other.name} ({other.how}), not from {usual}: {self.guest.disk.why}"
+
+    def _device(self, question: Question, ability: Ability, kind: OneOf["disk", "nic"]) -> Finding:
+        offers = self.platform.having(kind, self.firmware)
+        solo5_kind = {"disk": "block", "nic": "net"}[kind]
+        if self.kernel.target == "virtio" and all(device.kind != solo5_kind for device in self.kernel.devices):
+            return self._finding(question, "yes", "its manifest asks for none", ability)
+        if any(device.kind == solo5_kind for device in self.kernel.undriven):
+            why = f"its manifest asks for several {solo5_kind} devices, and the Solo5 it was built with drives one"
+            way = "build it with a newer Solo5, or with one of each in its manifest"
+            return self._finding(question, "no", why, ability, way=way)
+        drives = self._drivers(kind, ability)
+        if drives is None:
+            return self._finding(question, "unknown", ability.why, ability, way=ability.fix)
+        offer = _usable(offers, drives, ability)
+        if offer is not None:
+            why = f"it drives {offer.name}, which is there" + (" unless told otherwise" if not offer.how else "")
+            return self._finding(question, "yes", why, ability, offer, way=offer.how)
+        there = ", ".join(_with_layout(offer) for offer in offers)
+        has = f"it drives {', '.join(sorted(drives))} only" if drives else "it drives none"
+        why = f"{has}; the machine has {there}"
+        return self._finding(question, "no", why, ability, offers[0], way=self._other_build(kind, offers, ability))
+
+    def _drivers(self, kind: OneOf["disk", "nic"], ability: Ability) -> frozenset[str] | None:
+        """Return the drivers of *kind* the kernel has, by its file, else by the table; None if nothing tells."""
+        known = _known(kind)
+        also = self.also & known
+        if self.kernel.drivers:
+            return self.kernel.drivers & known | also
+        if ability.drives is None:
+            return also or None
+        return frozenset(ability.drives) | also
+
+    def _other_build(self, kind: OneOf["disk", "nic"], offers: tuple[Offer, ...], ability: Ability) -> str:
+        """Return the way out of *offers* the kernel cannot use: another build of its family, or none."""
+        family = str(self.kernel.family)
+        builds = [target for row, target in knowledge.guests() if row == family and target]
+        fit = []
+        for target in builds:
+            guest = knowledge.guest(family, target)
+            other = guest.disk if kind == "disk" else guest.nic
+            rule = guest.boot_rule(self.firmware, "")
+            offer = _usable(offers, frozenset(other.drives or ()), other)
+            if offer is not None and (rule is None or rule.answer != "no"):
+                fit.append((target, offer))
+        if not fit:
+            return "; ".join(
+                filter(None, (f"no build of {family} drives any of these" if builds else "", ability.fix))
+            )
+        how = f" ({fit[0][1].how})" if fit[0][1].how else ""
+        return f"bake {' or '.join(target for target, _ in fit)}, which drives {fit[0][1].name}{how}"
+
+    def _console(self) -> Finding:
+        ability = self.guest.console
+        if ability.uses is None:
+            return self._finding("console", "unknown", ability.why, ability, way=ability.fix)
+        offers = {offer.name: offer for offer in self.platform.having("console", self.firmware)}
+        for use in ability.uses:
+            offer = offers.get(use.name)
+            if (
+                offer is None
+                or use.on not in ("", self.firmware)
+                or (use.alone and self.platform.display == "always")
+            ):
+                continue
+            way = "; ".join(filter(None, (self.platform.no_display if use.alone else "", offer.how)))
+            return self._finding("console", "yes", f"it prints on {use.name}: {ability.why}", ability, offer, way=way)
+        return self._finding("console", "no", ability.why, ability, next(iter(offers.values())), way=ability.fix)
+
+    def _clock(self) -> Finding:
+        ability = self.guest.clock
+        offers = self.platform.having("clock", self.firmware)
+        names = {offer.name for offer in offers}
+        if not ability.all and not ability.any:
+            return self._finding("clock", "unknown", ability.why, ability, way=ability.fix)
+        missing = [name for name in ability.all if name not in names]
+        if ability.any and not names & set(ability.any):
+            missing.append(" or ".join(ability.any))
+        if missing:
+            why = f"there is no {' and no '.join(missing)}: {ability.why}"
+            return self._finding("clock", "no", why, ability, offers[0], way=ability.fix)
+        return self._finding("clock", "yes", ability.why, ability, offers[0])
+
+    def _finding(
+        self,
+        question: Question,
+        answer: Answer,
+        why: str,
+        ability: Ability,
+        offer: Offer | None = None,
+        *,
+        way: str = "",
+    ) -> Finding:
+        facts = (ability,) if offer is None else (ability, offer)
+        basis = min((fact.basis for fact in facts), key=_SURE.index)
+        sources = _unique(fact.source for fact in facts)
+        return Finding(question=question, answer=answer, why=why, way=way, basis=basis, sources=sources)
+
+
+def _known(kind: OneOf["disk", "nic"]) -> frozenset[str]:
+    """Return the canonical names of all devices of *kind* some platform offers."""
+    return frozenset(offer.name for platform in knowledge.platforms() for offer in platform.offers[kind])
+
+
+def _usable(offers: Iterable[Offer], drives: frozenset[str], ability: Ability) -> Offer | None:
+    """Return the first of *offers* a guest with *drives* can use."""
+    for offer in offers:
+        legacy_only = ability.virtio == "legacy" and offer.name.startswith("virtio")
+        if offer.name in drives and not (legacy_only and offer.virtio == "modern"):
+            return offer
+    return None
+
+
+def _with_layout(offer: Offer) -> str:
+    return f"{offer.name} (modern registers only)" if offer.virtio == "modern" else offer.name
+
+
+def _unique(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))
+
+
+__all__ = ["Finding", "Question", "Verdict", "check", "disk_bus", "warnings"]

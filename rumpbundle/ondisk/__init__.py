@@ -1,1 +1,0 @@
-"""The structures of disk formats, as they stand in files: shared by the writers and the readers."""

@@ -1,0 +1,34 @@
+"""What a file is, in every layer: a kernel, or a finished image of any format.
+
+:func:`inspect` looks; what it returns is plain values. ``picture`` draws an image's disk.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rumpbundle.errors import KernelError
+from rumpbundle.kernels.unikernel import Unikernel
+from rumpbundle.report.image import Image, look_into
+
+__all__ = ["Image", "Unikernel", "inspect"]
+
+
+def inspect(path: str | os.PathLike[str]) -> Unikernel | Image:
+    """Return what the kernel or finished image at *path* is.
+
+    A kernel that no disk image can boot is a kernel all the same.
+
+    Raises:
+        InputError: it is neither, or cannot be read.
+        ImageError: it is a damaged image.
+    """
+    if os.path.isdir(path):
+        return look_into(path)
+    try:
+        return Unikernel.read(path, disk=False)
+    except KernelError as error:
+        image = look_into(path)
+        if image.container == "raw" and not image.tables and not image.volumes:
+            raise error from None
+        return image

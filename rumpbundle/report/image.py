@@ -1,0 +1,319 @@
+"""The layers of a finished image: container, partition tables, boot catalog, file systems, boot configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+from typing import Literal as OneOf
+
+from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.content import InputFile
+from rumpbundle.disk.gpt import BACKUP_BYTES, HEAD_BYTES
+from rumpbundle.disk.layout import SECTOR
+from rumpbundle.errors import ImageError
+from rumpbundle.images.containers.archive import Member, is_tar, members
+from rumpbundle.images.detect import file_system, open_disk
+from rumpbundle.images.disk import Disk, Fact
+from rumpbundle.images.filesystem import MAX_ENTRIES, Entry, FileSystem, Span
+from rumpbundle.images.filesystems.iso9660 import BootEntry, Iso9660
+from rumpbundle.images.medium import FdMedium, Window
+from rumpbundle.images.partitions import Table, tables
+from rumpbundle.images.volumes import MOST, Place, places
+
+MANIFEST = "/rumpbundle.json"
+MAX_MANIFEST = 64 << 20
+MAX_TEXT = 256 << 10
+"""Bytes shown of a configuration."""
+
+_BOOT_CONFIGS = (
+    "/boot/grub/grub.cfg", "/boot/grub2/grub.cfg", "/grub/grub.cfg", "/efi/boot/grub.cfg", "/boot/grub/menu.lst",
+    "/isolinux/isolinux.cfg", "/syslinux/syslinux.cfg", "/syslinux.cfg", "/boot/extlinux/extlinux.conf",
+    "/loader/loader.conf", "/limine.conf",
+)  # fmt: skip
+_GUEST_CONFIGS = ("/json.cfg", "/cfg.json")
+
+Kind = OneOf["table", "structure", "boot", "kernel", "file", "partition"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """A part of the disk and what stands there."""
+
+    offset: int
+    length: int
+    label: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """A file system found on the disk."""
+
+    where: str
+    """``whole disk``, ``partition 2``, ``boot entry (uefi)``."""
+    offset: int
+    kind: str
+    label: str
+    size: int
+    facts: Mapping[str, Fact]
+    entries: tuple[Entry, ...]
+    boot_entries: tuple[BootEntry, ...] = ()
+    regions: tuple[Region, ...] = ()
+    """What it holds, by place on the disk: structures and files."""
+    flaw: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """A configuration found inside, whole or its beginning."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A finished image, ours or not."""
+
+    name: str
+    file_size: int
+    container: str
+    facts: Mapping[str, Fact]
+    members: tuple[Member, ...]
+    """The files of the archive the container stands in (OVA); offsets in the file."""
+    disk_size: int
+    tables: tuple[Table, ...]
+    volumes: tuple[Volume, ...]
+    boot_configs: tuple[Text, ...]
+    guest_configs: tuple[Text, ...]
+    """What the guest is told, where it is a file or the module of a rumprun guest."""
+    manifest: Mapping[str, Any] | None
+    """``/rumpbundle.json``, if the image is ours."""
+    digest: str
+    """The SHA-256 of exactly those bytes, which names the bundle; empty without a manifest."""
+    flaws: tuple[str, ...]
+
+    @property
+    def table_regions(self) -> tuple[Region, ...]:
+        """The partition tables and the partitions, by place."""
+        regions = []
+        kinds = {table.kind for table in self.tables}
+        if "gpt" in kinds:
+            regions.append(Region(offset=0, length=HEAD_BYTES, label="MBR and GPT", kind="table"))
+            end = self.disk_size // SECTOR * SECTOR
+            regions.append(Region(offset=end - BACKUP_BYTES, length=BACKUP_BYTES, label="backup GPT", kind="table"))
+        elif kinds:
+            regions.append(Region(offset=0, length=SECTOR, label="MBR", kind="table"))
+        for slot in self.tables[-1].slots if self.tables else ():
+            name = slot.name or slot.meaning or f"type {slot.type}"
+            regions.append(
+                Region(offset=slot.offset, length=slot.size, label=f"{slot.number} {name}", kind="partition")
+            )
+        return _inside(regions, self.disk_size)
+
+
+def look_into(path: str | os.PathLike[str]) -> Image:
+    """Return the layers of the image at *path*. Damage below the container is told in ``flaws``.
+
+    Raises:
+        InputError: it cannot be read.
+        ImageError: its container is damaged.
+    """
+    with open_disk(path) as disk:
+        flaws: list[str] = []
+        found = tables(disk)
+        flaws += [f"{table.kind.upper()}: {flaw}" for table in found for flaw in table.flaws]
+        mounted = list(_volumes(disk, found, flaws))
+        volumes = tuple(volume for volume, _ in mounted)
+        flaws += [f"{volume.kind}, {volume.where}: {volume.flaw}" for volume in volumes if volume.flaw]
+        manifest, digest = _manifest(mounted, flaws)
+        name = os.path.basename(os.path.normpath(os.fspath(path)))
+        return Image(
+            name=name,
+            file_size=_file_size(path),
+            container=disk.container,
+            facts=dict(disk.facts),
+            members=_members(path),
+            disk_size=disk.size,
+            tables=found,
+            volumes=volumes,
+            boot_configs=tuple(_texts(mounted, _BOOT_CONFIGS)),
+            guest_configs=tuple(_texts(mounted, (*_GUEST_CONFIGS, *_config_modules(manifest)))),
+            manifest=manifest,
+            digest=digest,
+            flaws=tuple(flaws),
+        )
+
+
+def _file_size(path: str | os.PathLike[str]) -> int:
+    if os.path.isdir(path):
+        return sum(entry.stat().st_size for entry in os.scandir(path) if entry.is_file())
+    return InputFile(path).size
+
+
+def _members(path: str | os.PathLike[str]) -> tuple[Member, ...]:
+    """Return the members of the tar archive at *path*; of a compressed one only the disk matters."""
+    if os.path.isdir(path):
+        return ()
+    file = InputFile(path)
+    if not is_tar(file.read(0, min(file.size, SECTOR))):
+        return ()
+    fd = file.open()
+    try:
+        return tuple(members(FdMedium(fd)))
+    finally:
+        os.close(fd)
+
+
+def _volumes(disk: Disk, found: tuple[Table, ...], flaws: list[str]) -> Iterator[tuple[Volume, FileSystem]]:
+    """Yield every file system once: of the whole disk, of partitions, of boot entries that are no partition."""
+    seen: set[int] = set()
+    waiting = list(places(disk, found))
+    left = MAX_ENTRIES
+    while waiting and len(seen) < MOST:
+        place = waiting.pop(0)
+        if place.offset in seen:
+            continue
+        try:
+            volume = file_system(Window(disk, place.offset, place.size, place.where))
+        except ImageError as error:
+            flaws.append(f"{place.where}: {error.problem}")
+            continue
+        if volume is None:
+            continue
+        seen.add(place.offset)
+        described = _described(volume, place, left)
+        left -= len(described.entries)
+        yield described, volume
+        for entry in described.boot_entries:
+            offset = place.offset + entry.offset
+            if offset < disk.size:
+                size = min(entry.size or disk.size, disk.size - offset)
+                waiting.append(Place(f"boot entry ({entry.platform})", offset, size))
+
+
+def _described(volume: FileSystem, place: Place, most: int) -> Volume:
+    """Return what *volume* is and holds, at most *most* entries of it."""
+    offset = place.offset
+    entries: list[Entry] = []
+    boot: tuple[BootEntry, ...] = ()
+    facts: Mapping[str, Fact] = {}
+    structures: list[Span] = []
+    flaw = ""
+    try:
+        if isinstance(volume, Iso9660):
+            boot = volume.boot_entries
+        facts = dict(volume.facts)
+        structures.extend(volume.structures)
+        entries.extend(islice(volume.entries(), most))
+        flaw = "not all its files are listed" if len(entries) == most else ""
+    except ImageError as error:
+        flaw = error.problem
+    starts = {offset + entry.offset for entry in boot}
+    own = [
+        Region(offset=offset + start, length=length, label=f"{volume.kind} structures", kind="structure")
+        for start, length in _joined([*structures, *volume.directories])
+    ]
+    files = [
+        Region(
+            offset=offset + span.offset,
+            length=min(span.length, entry.size),
+            label=entry.path,
+            kind="boot" if offset + span.offset in starts else _kind(entry.path),
+        )
+        for entry in entries
+        for span in entry.spans
+        if span.offset is not None
+    ]
+    return Volume(
+        where=place.where,
+        offset=offset,
+        kind=volume.kind,
+        label=volume.label,
+        size=volume.size,
+        facts=facts,
+        entries=tuple(entries),
+        boot_entries=boot,
+        regions=_inside([*own, *files], offset + volume.size),
+        flaw=flaw,
+    )
+
+
+def _joined(spans: list[Span]) -> Iterator[tuple[int, int]]:
+    """Yield offset and length of what *spans* cover, neighbours as one."""
+    start = end = 0
+    for low, length in sorted((span.offset, span.length) for span in spans if span.offset is not None):
+        if low > end:
+            if end > start:
+                yield start, end - start
+            start = low
+        end = max(end, low + length)
+    if end > start:
+        yield start, end - start
+
+
+def _kind(path: str) -> Kind:
+    """Return what the file at *path* is for, as our images have it."""
+    if path.startswith("/boot/kernel/"):
+        return "kernel"
+    return "boot" if path.lower() == "/efi/boot/bootx64.efi" else "file"
+
+
+def _inside(regions: list[Region], end: int) -> tuple[Region, ...]:
+    """Return *regions* by place, each once, without what reaches past *end* (a damaged table's)."""
+    kept = {(r.offset, r.length): r for r in regions if r.length and r.offset >= 0 and r.offset + r.length <= end}
+    return tuple(kept[place] for place in sorted(kept))
+
+
+def _manifest(mounted: list[tuple[Volume, FileSystem]], flaws: list[str]) -> tuple[Mapping[str, Any] | None, str]:
+    for volume, medium in mounted:
+        entry = next((entry for entry in volume.entries if entry.path == MANIFEST and entry.kind == "file"), None)
+        if entry is None:
+            continue
+        if entry.size > MAX_MANIFEST:
+            flaws.append(f"{MANIFEST} has {entry.size} bytes")
+            continue
+        try:
+            data = b"".join(medium.chunks(entry))
+            value = json.loads(data)
+        except (ValueError, ImageError, RecursionError):
+            flaws.append(f"{MANIFEST} is no readable JSON")
+            continue
+        if isinstance(value, dict):
+            return value, hashlib.sha256(data).hexdigest()
+    return None, ""
+
+
+def _config_modules(manifest: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return the paths of the boot modules that are a rumprun guest's configuration (facts/guests.md)."""
+    if manifest is None or manifest.get("family") != "rumprun":
+        return ()
+    modules = manifest.get("modules")
+    first = modules[0] if isinstance(modules, list) and modules else None
+    return (f"/boot/modules/0/{first['name']}",) if isinstance(first, dict) and "name" in first else ()
+
+
+def _texts(mounted: list[tuple[Volume, FileSystem]], paths: tuple[str, ...]) -> Iterator[Text]:
+    """Yield the texts at *paths*, letters of either case, of all volumes; equal ones once."""
+    seen: set[tuple[str, str]] = set()
+    wanted = {path.lower() for path in paths}
+    for volume, medium in mounted:
+        for entry in volume.entries:
+            if entry.kind != "file" or entry.path.lower() not in wanted:
+                continue
+            data = b""
+            try:
+                for chunk in medium.chunks(entry):
+                    data += chunk[: MAX_TEXT - len(data)]
+                    if len(data) >= MAX_TEXT:
+                        break
+            except ImageError:
+                continue
+            text = data.decode("utf-8", "backslashreplace")
+            if (entry.path.lower(), text) not in seen:
+                seen.add((entry.path.lower(), text))
+                yield Text(path=entry.path, text=text)

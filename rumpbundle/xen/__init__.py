@@ -1,0 +1,1 @@
+"""Xen: which domain a bundle needs, what its toolstack reads, and PV-GRUB."""
