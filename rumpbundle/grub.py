@@ -2,7 +2,7 @@
 
 The boot images do not depend on a bundle. They are made once: with the wheel (``hatch_build.py``), so that it
 works where no GRUB is installed, else at first use into the user's cache, keyed by GRUB's version and by what
-goes in. ``grub-mkimage`` is reproducible for one version (facts/formats.md §7).
+goes in. ``grub-mkimage`` is reproducible for one version (docs/facts/formats.md#hybrid-boot).
 """
 
 from __future__ import annotations

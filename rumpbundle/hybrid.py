@@ -1,4 +1,4 @@
-"""The one disk layout: a valid ISO 9660 volume and a valid disk at once (shared design, "The one disk layout").
+"""The one disk layout: a valid ISO 9660 volume and a valid disk at once (docs/layout.md).
 
 ::
 
@@ -93,7 +93,7 @@ def plan(bundle: Bundle, images: BootImages | None) -> DiskLayout:
 
     boot_code = _boot_code(images, bios_offset) if images and parts.bios else b""
     if bundle.table == "mbr":
-        # The guest's first partition must be its volume: facts/guests.md, the last row of "Disks".
+        # The guest's first partition must be its volume: docs/facts/guests.md#rumprun-disks, the last row.
         partitions, tail = volumes + partitions, 0
         write_table = gpt.mbr_table(boot_code)
     else:
@@ -230,7 +230,7 @@ def _iso_metadata(bundle: Bundle, volume: Volume, iso_end: int, catalog: bytes |
 
 
 def _with_boot_info(image: bytes, block: int) -> bytes:
-    """Return GRUB's El Torito image with its own address written in (facts/formats.md §7).
+    """Return GRUB's El Torito image with its own address written in (docs/facts/formats.md#hybrid-boot).
 
     A boot-info table at byte 8 (volume descriptor, image, length, checksum of all words from byte 64), and at byte
     2548 the address, in 512-byte sectors, of what follows the first five sectors: for boot_hybrid.img.

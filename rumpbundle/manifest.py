@@ -76,7 +76,7 @@ class Bundle:
     """Files for the guest, at the root of the image's ISO 9660 file system."""
     volumes: tuple[Volume, ...] = ()
     table: OneOf["gpt", "mbr"] = "gpt"
-    """``mbr`` for guests that cannot read GPT and get a volume (facts/guests.md, Disks)."""
+    """``mbr`` for guests that cannot read GPT and get a volume (docs/facts/guests.md#rumprun-disks)."""
     bus: str = ""
     """Where the guest looks for this disk (:mod:`rumpbundle.knowledge`'s name); empty if it does not, or anywhere."""
     console: Console = "both"

@@ -1,4 +1,4 @@
-"""The answers of check, against what facts/ says of each guest and platform."""
+"""The answers of check, against what docs/facts says of each guest and platform."""
 
 from __future__ import annotations
 

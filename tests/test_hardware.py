@@ -140,7 +140,7 @@ def test_a_modern_virtio_disk_is_none_for_a_legacy_driver(image, arguments):
 
 @pytest.mark.parametrize(("kind", "s3"), [("q35", True), ("q35", False), ("pc", False)])
 def test_under_uefi_memory_at_1_mib_ends_early_unless_s3_is_off(image, kind, s3):
-    """facts/guests.md, UEFI: stock OVMF ends the region rumprun uses at 0x806000."""
+    """docs/facts/guests.md#rumprun-under-uefi: stock OVMF ends the region rumprun uses at 0x806000."""
     facts = knowledge.qemu()
     arguments = ["-machine", kind, *attached(facts.buses["virtio-blk"])]
     if not s3:

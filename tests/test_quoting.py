@@ -1,6 +1,7 @@
 """Every byte of a name, a command line or a module's text arrives at the kernel as given, or is refused.
 
-What GRUB rewrites (facts/guests.md, Firmware and GRUB) must be refused; nothing else may be. Many cases share a boot.
+What GRUB rewrites (docs/facts/guests.md#grub-command-lines) must be refused; nothing else may be. Many cases
+share a boot.
 """
 
 from __future__ import annotations

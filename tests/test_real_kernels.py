@@ -1,4 +1,4 @@
-"""Kernels nobody here wrote boot from our images: every row of the table in facts/guests.md that can.
+"""Kernels nobody here wrote boot from our images: every row of docs/facts/guests.md#other-kernels that can.
 
 They come from Debian packages. What they print is theirs; where one only draws, its VGA text screen is read. The rows
 that cannot boot, and the firmware under which a row cannot, are refused: ``tests/test_debian_kernels.py``.

@@ -1,7 +1,7 @@
 """A directory as an object file that links into a rumprun unikernel ("baked-in files").
 
 The object holds the files and a constructor that hands them to the guest, as the guest expects it
-(``facts/guests.md``, Baked-in files)::
+(``docs/facts/guests.md#rumprun-components``)::
 
     rumprun_platefs(const char **dirs, size_t ndirs, struct rumprun_extfile *files, size_t nfiles)
 

@@ -1,7 +1,7 @@
 """The configuration: one strict, typed value for every guest, and the ways a user can write it.
 
 Clean JSON (docs/config.md, docs/config.schema.json), rumprun's own dialect as its old tool wrote it
-(facts/guests.md), and options on the command line all end in one :class:`Config`.
+(docs/facts/guests.md#rumprun-dialect), and options on the command line all end in one :class:`Config`.
 
 msgspec takes 40 ms to import, so this package is imported only where a configuration is given.
 """

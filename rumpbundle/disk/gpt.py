@@ -1,7 +1,7 @@
 """Partition tables: GPT with its protective MBR, or a plain MBR.
 
-Sources: UEFI Specification 2.10 §5 (GPT, protective MBR); facts/guests.md for why some guests need the plain MBR.
-Every GUID comes from the bundle's identity.
+Sources: UEFI Specification 2.10 §5 (GPT, protective MBR); docs/facts/guests.md#rumprun-disks for why
+some guests need the plain MBR. Every GUID comes from the bundle's identity.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def mbr_table(boot_code: bytes) -> TableWriter:
                     raise InputError("a partition ends past the 2 TiB an MBR can express")
                 entries.append(
                     MbrEntry(
-                        # Strict BIOSes boot no disk without an active entry (facts/peers.md §1.2).
+                        # Strict BIOSes want an active entry (docs/facts/peers.md#rules-of-the-platforms).
                         status=0x80 if index == 0 else 0,
                         first_chs=_chs(partition.first_lba),
                         type=partition.mbr_type,

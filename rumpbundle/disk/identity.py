@@ -2,7 +2,7 @@
 
 Everything a format wants to be unique (GUIDs, serial numbers, content ids) is hashed from the bundle's
 digest, a purpose and nothing else: equal bundles get equal ids, different bundles different ones
-(VirtualBox refuses a second disk with a known UUID: facts/peers.md §1.2).
+(VirtualBox refuses a second disk with a known UUID: docs/facts/peers.md#rules-of-the-platforms).
 """
 
 from __future__ import annotations

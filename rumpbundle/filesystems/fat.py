@@ -1,7 +1,7 @@
 """The EFI system partition: a FAT file system whose every position is known before it is written.
 
-Source: Microsoft's "FAT: General Overview of On-Disk Format" 1.03; facts/formats.md §7 (OVMF boots FAT12 and
-FAT16). Files stand in one piece on whole 2048-byte blocks, so that a big EFI application is copied like any
+Source: Microsoft's "FAT: General Overview of On-Disk Format" 1.03; docs/facts/formats.md#fat (OVMF boots FAT12
+and FAT16). Files stand in one piece on whole 2048-byte blocks, so that a big EFI application is copied like any
 other payload. Long names are written as VFAT entries.
 """
 

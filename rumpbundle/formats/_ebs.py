@@ -2,7 +2,7 @@
 
 A snapshot is a set of 512 KiB blocks; what is never put reads as zeros. Each block carries the SHA-256 of its
 padded content, and completing the snapshot the LINEAR checksum: the SHA-256 of all these digests, raw, in order
-(facts/formats.md §1, "EBS direct APIs"). Only what the layout covers is read: hashing costs what the content costs.
+(docs/facts/formats.md#ebs-direct-apis). Only what the layout covers is read: hashing costs what the content costs.
 """
 
 from __future__ import annotations

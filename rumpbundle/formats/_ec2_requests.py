@@ -1,6 +1,6 @@
 """The requests to Amazon EC2 and EBS, as values: typed with boto3-stubs, checked in the tests by botocore's models.
 
-boto3 itself is never imported. Facts: facts/formats.md §1.
+boto3 itself is never imported. Facts: docs/facts/formats.md#ec2-requests.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 ROOT_DEVICE = "/dev/xvda"
 PV_ROOT_DEVICE = "/dev/sda1"
-"""PV-GRUB's ``(hd0)``, and where rumprun's ``_RUMPRUN_ROOTFSCFG`` looks (facts/guests.md, How config reaches it)."""
+"""PV-GRUB's ``(hd0)``, and where rumprun looks for its file (docs/facts/guests.md#rumprun-configuration)."""
 
 # What only the user's account can tell. The values pass the API's own patterns: a request can be checked whole.
 KERNEL_ID = "aki-00000000"

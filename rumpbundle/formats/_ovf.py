@@ -1,8 +1,8 @@
 """The OVF descriptor: one virtual machine, as VMware's and VirtualBox's importers both take it.
 
-DMTF DSP0243 1.1. What the importers insist on is in facts/formats.md §4 and §5: a numeric operating system id, a
-ResourceType on every item, memory in ``byte * 2^20``, ``required="false"`` on what VirtualBox does not know (a serial
-port). VirtualBox ignores VMware's firmware setting and serial ports altogether: both need the embedded
+DMTF DSP0243 1.1. What the importers insist on is in docs/facts/formats.md#ovf-readers: a numeric operating
+system id, a ResourceType on every item, memory in ``byte * 2^20``, ``required="false"`` on what VirtualBox does not
+know (a serial port). VirtualBox ignores VMware's firmware setting and serial ports altogether: both need the embedded
 ``vbox:Machine``, which finds its disk by ``vbox:uuid``. The hardware version 13 is ESXi 6.5's; a newer one would shut
 older hosts out.
 """

@@ -1,7 +1,7 @@
 """azure: what Azure takes as a managed disk, and the request that makes one to upload into.
 
-A fixed VHD: the disk, whole MiB, at least 20 of them, and a footer (facts/formats.md §3); beside it the body of
-the Disks API's ``Create Or Update``. Generation 1 boots it by BIOS from IDE, generation 2 by UEFI from SCSI.
+A fixed VHD: the disk, whole MiB, at least 20 of them, and a footer (docs/facts/formats.md#azure); beside it the body
+of the Disks API's ``Create Or Update``. Generation 1 boots it by BIOS from IDE, generation 2 by UEFI from SCSI.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 or the plan in the manifest) or, by way of S3, through ImportSnapshot; RegisterImage makes the snapshot an AMI.
 A kernel that only Xen starts becomes a paravirtual image, which PV-GRUB boots (:mod:`rumpbundle.xen.pvgrub`).
 ``--subformat stream`` adds ``volume.vmdk``, a streamOptimized VMDK, to upload less for ImportSnapshot.
-Facts: facts/formats.md §1.
+Facts: docs/facts/formats.md#ec2-requests.
 """
 
 from __future__ import annotations

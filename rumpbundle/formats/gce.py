@@ -1,7 +1,7 @@
 """gce: what Google Compute Engine imports as an image, and the request to do it with.
 
-``disk.raw`` in a tar of the old GNU format in gzip, of whole GiB (facts/formats.md §2), and beside it the body of
-the Compute API's ``images.insert``. Booted from a virtio-scsi (or NVMe) disk by BIOS or UEFI.
+``disk.raw`` in a tar of the old GNU format in gzip, of whole GiB (docs/facts/formats.md#gce), and beside it the body
+of the Compute API's ``images.insert``. Booted from a virtio-scsi (or NVMe) disk by BIOS or UEFI.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """iso: the same hybrid disk, sized so that CD firmware and VirtualBox take it as a DVD.
 
 Boots from CD on BIOS and UEFI (El Torito), and from disk or USB when written there as it is. VirtualBox wants a
-size that is a multiple of 2048 bytes (facts/formats.md §5).
+size that is a multiple of 2048 bytes (docs/facts/formats.md#virtualbox).
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ def _member(name: str, size: int, epoch: int) -> bytes:
 
     info = tarfile.TarInfo(name)
     info.size, info.mtime, info.mode = size, epoch, 0o644
-    # Never PAX: VirtualBox refuses it (facts/formats.md §4).
+    # Never PAX: VirtualBox refuses it (docs/facts/formats.md#ovf-and-ova).
     return info.tobuf(tarfile.USTAR_FORMAT if size < 8 << 30 else tarfile.GNU_FORMAT)
 
 

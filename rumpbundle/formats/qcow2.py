@@ -1,6 +1,6 @@
 """qcow2: QEMU's own disk, for libvirt, Proxmox, OpenStack.
 
-Written by qemu-img, in whose result nothing is random or dated (facts/formats.md §6).
+Written by qemu-img, in whose result nothing is random or dated (docs/facts/formats.md#qemu-img).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """vhdx: Hyper-V's disk, both generations.
 
 Written by qemu-img, whose result holds random GUIDs, a random sequence number, its version, and what is left of a log
-(facts/formats.md §6).
+(docs/facts/formats.md#qemu-img).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 ``sparse`` (monolithicSparse) is a disk to attach and write to: Workstation, Fusion, Player, VirtualBox, QEMU. ESXi
 and EC2 take ``stream`` (streamOptimized, version 3), which is meant for import: every grain is compressed, tables
 follow what they describe, a footer names the directory and an end-of-stream marker closes it. qemu-img's own
-streamOptimized lacks that end (facts/formats.md §4), so this one is written here.
+streamOptimized lacks that end (docs/facts/formats.md#vmdk), so this one is written here.
 
 The embedded descriptor names the extent after the output file, so that these bytes depend on its name.
 """

@@ -112,7 +112,7 @@ def command_line(request: Request, text: str) -> str:
     """Return *text* as the guest gets it: after the kernel's file name if the kernel starts by Multiboot.
 
     QEMU's ``-kernel`` and GRUB Legacy pass the name, so Multiboot kernels take or drop the first word
-    (facts/guests.md, Firmware and GRUB); a Linux kernel and an EFI application do not. What would split or
+    (docs/facts/guests.md#grub-command-lines); a Linux kernel and an EFI application do not. What would split or
     change the name on its way becomes ``_``.
     """
     multiboot = {Protocol.MULTIBOOT, Protocol.MULTIBOOT2}

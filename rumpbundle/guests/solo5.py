@@ -1,6 +1,6 @@
 """Solo5 (MirageOS and others), virtio binding: a command line, and the devices its manifest names.
 
-The first word is dropped, the rest is the application's (facts/guests.md, Solo5). There is no environment and no
+The first word is dropped, the rest is the application's (docs/facts/guests.md#solo5). There is no environment and no
 file system. Virtio has no names, so the first device on the PCI bus is the manifest's first, and so on; a device of
 another kind there ends the guest at boot, and so does a missing one when it is asked for (bindings/virtio/pci.c,
 virtio_blk.c, virtio_net.c). Versions before pull request 581 drive the first block and the first network device only,

@@ -1,6 +1,6 @@
 """Unikraft: ``argv[0] [library parameters] -- [the application's arguments]`` on one command line.
 
-facts/guests.md, Unikraft; the parameters are those of its libraries posix-environ (``env.vars``) and uknetdev
+docs/facts/guests.md#unikraft; the parameters are those of its libraries posix-environ (``env.vars``) and uknetdev
 (``netdev.ip``), and posix-sysinfo has no name to set. A root file system is a cpio archive as the first module.
 """
 

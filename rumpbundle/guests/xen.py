@@ -1,7 +1,7 @@
 """The Xen hypervisor as a kernel of its own: its options on the command line, dom0 as its boot modules.
 
 It takes the first word for its own name, its first module for dom0's kernel and finds dom0's initrd among the
-others (facts/guests.md, Linux, Xen, Mach).
+others (docs/facts/guests.md#xen-hypervisor).
 """
 
 from __future__ import annotations

@@ -35,7 +35,8 @@ class Setup:
     def needs_real_mode(self) -> bool:
         """Whether only the 16-bit entry starts it (GRUB's ``linux16``): no usable 32-bit entry is there.
 
-        ipxe.lkrn (2.07) has code32_start 0, memdisk is of protocol 2.03: with ``linux`` both hang (facts/guests.md).
+        ipxe.lkrn (2.07) has code32_start 0, memdisk is of protocol 2.03: with ``linux`` both hang
+        (docs/facts/guests.md#linux).
         """
         return self.version < FIRST_32BIT or not self.code32_start or not self.loadflags & LOADED_HIGH
 

@@ -35,7 +35,7 @@ class Carried:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A protocol this kernel carries that is known to fail under one firmware (facts/guests.md)."""
+    """A protocol of this kernel that is known to fail under one firmware (docs/facts/guests.md#other-kernels)."""
 
     protocol: Protocol
     firmware: Firmware
@@ -76,7 +76,7 @@ def loaded(anatomy: Anatomy, protocols: tuple[Protocol, ...]) -> tuple[range | N
 
 
 def troubles(origin: Origin) -> Iterator[Trouble]:
-    """Yield what was seen to fail (facts/guests.md, third-party kernels)."""
+    """Yield what was seen to fail (docs/facts/guests.md#other-kernels)."""
 
     def under_uefi(reason: str) -> Trouble:
         return Trouble(Protocol.MULTIBOOT, Firmware.UEFI, reason)

@@ -13,7 +13,7 @@ def mended(anatomy: Anatomy, content: Content, compression: str) -> tuple[Conten
     """Return the copy to bundle and what was done to it. Only what GRUB loads as ELF needs any of this.
 
     - A PT_LOAD of memory size 0 inside another becomes PT_NULL: there is nothing in it to load, and GRUB stops at
-      it with ``overlap detected`` (facts/guests.md, Unikraft).
+      it with ``overlap detected`` (docs/facts/guests.md#unikraft).
     - A file without section headers gets a table of one null section: GRUB 2.12 wants one, 2.06 does not mind
       (measured with Debian's; kern/elfXX.c). It is done for both, so that the bundled kernel is the same.
     """

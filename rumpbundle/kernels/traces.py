@@ -1,4 +1,4 @@
-"""Who made a kernel and which drivers it holds, by the texts and symbols it contains (facts/guests.md)."""
+"""Who made a kernel and which drivers it holds, by the texts and symbols in it (docs/facts/guests.md#rumprun)."""
 
 from __future__ import annotations
 

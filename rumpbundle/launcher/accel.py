@@ -1,6 +1,6 @@
 """Which accelerator truly runs a guest here: asked of a guest, not of a device file.
 
-``/dev/kvm`` may open and then fail to run firmware or SSE (facts/guests.md, Firmware and GRUB), and a QEMU that
+``/dev/kvm`` may open and then fail to run firmware or SSE (docs/facts/guests.md#accelerators), and a QEMU that
 waits for it waits for ever. So a boot sector tries both, once for each start of this machine.
 """
 

@@ -17,13 +17,13 @@ _GAVE_UP = r"rumpbundle: (?:the kernel did not start|this kernel cannot start).*
 
 # Each begins with a literal: the search then runs at the speed of memory.
 _SIGNS: Mapping[Family, Mapping[str, str]] = {
-    # facts/guests.md, rumprun, Console: it never powers off.
+    # docs/facts/guests.md#rumprun-console: it never powers off.
     Family.RUMPRUN: {
         "status": r"\n=== (?:main\(\) of \".*\" returned -?\d+|ERROR: _exit\(-?\d+\) called) ===",
         "panic": r"\npanic: .*\n",
         "halt": r"\nhalted\n",
     },
-    # facts/guests.md, Solo5; ABORT is what solo5_abort() and every failed assertion print.
+    # docs/facts/guests.md#solo5; ABORT is what solo5_abort() and every failed assertion print.
     Family.SOLO5: {
         "status": r"solo5_exit\(\d+\) called",
         "panic": r"solo5_abort\(\) called\n|Solo5: ABORT: .*\n",

@@ -289,7 +289,7 @@ def _manifest(mounted: list[tuple[Volume, FileSystem]], flaws: list[str]) -> tup
 
 
 def _config_modules(manifest: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Return the paths of the boot modules that are a rumprun guest's configuration (facts/guests.md)."""
+    """Return the paths of the boot modules that are rumprun's (docs/facts/guests.md#rumprun-configuration)."""
     if manifest is None or manifest.get("family") != "rumprun":
         return ()
     modules = manifest.get("modules")

@@ -2,8 +2,8 @@
 
 xl is forgiving where it should not be: it ignores a misspelt key, cuts a long command line, drops the comma that ends
 a path, and all with status 0. So whatever would not arrive as it is written is refused here, before there is a
-domain. References: xl.cfg(5), xl-disk-configuration(5), xl(1) of Xen 4.17; ``facts/xen.md``; ``tests/test_xen.py``
-shows each statement to a real Xen.
+domain. References: xl.cfg(5), xl-disk-configuration(5), xl(1) of Xen 4.17; ``docs/facts/xen.md#xl-cfg``;
+``tests/test_xen.py`` shows each statement to a real Xen.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The clouds, as far as they can be had without an account: their own machine-readable models, checked in full.
 
 botocore's validator ignores enums, patterns, lengths and maxima; these walks check them. :class:`EbsDirect` does
-what the EBS direct APIs document, which moto does not (facts/formats.md §1).
+what the EBS direct APIs document, which moto does not (docs/facts/formats.md#ebs-direct-apis).
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def _firmware(firmware: str, scratch: Path) -> list[str]:
         return []
     for code, variables in OVMF:
         if os.path.exists(code):
-            # A fresh copy for each run: OVMF remembers boot entries there (facts/guests.md, Firmware).
+            # A fresh copy for each run: OVMF remembers boot entries there (docs/facts/guests.md#firmware).
             copy = shutil.copyfile(variables, scratch / "vars.fd")
             return [
                 *("-drive", f"if=pflash,format=raw,readonly=on,file={code}"),

@@ -47,7 +47,7 @@ def dissect(image: Path, name: str) -> Iterator[Read]:
         def read(offset: int, length: int) -> bytes:
             parts = []
             while length:
-                # Its VDI stream mixes up reads of several blocks (facts/formats.md §8).
+                # Its VDI stream mixes up reads of several blocks (docs/facts/formats.md#readers).
                 count = min(length, MIB - offset % MIB)
                 # Its buffer reads past the end of a disk that is not a multiple of 8 KiB: go below it.
                 parts.append(stream._read(offset, count))

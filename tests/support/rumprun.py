@@ -1,4 +1,4 @@
-"""What a rumprun guest makes of its configuration, modelled on facts/guests.md: an oracle, not a JSON library.
+"""What rumprun makes of its configuration (docs/facts/guests.md#rumprun-dialect): an oracle, not a JSON library.
 
 A tokenizer: strings end at the first double quote, a backslash guards the next character and both stay as they are;
 keys may repeat; every leaf is a string. What the guest dies on is a :class:`Panic`.

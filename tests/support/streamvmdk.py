@@ -1,4 +1,4 @@
-"""A stream-optimised VMDK as an importer that cannot seek meets it: piece after piece (facts/formats.md §4)."""
+"""A stream-optimised VMDK as an importer that cannot seek meets it: piece by piece (docs/facts/formats.md#vmdk)."""
 
 from __future__ import annotations
 

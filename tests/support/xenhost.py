@@ -9,7 +9,7 @@ The machine's disk is an image of ours: Xen is a Multiboot 2 kernel, dom0's kern
 
 Needs no root and no KVM. What dom0 needs is taken out of Debian's packages and laid out as an initramfs, once;
 each run adds its own files and a script, and gets back the directory ``/results`` that the script filled.
-The recipe and its pitfalls are in ``facts/xen.md``.
+The recipe and its pitfalls are in ``docs/facts/xen.md#xen-in-qemu``.
 """
 
 from __future__ import annotations

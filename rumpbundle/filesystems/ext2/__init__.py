@@ -1,7 +1,8 @@
 """ext2: a tree of files becomes a writable file system whose every position is known before it is written.
 
 Revision 1 with sparse superblocks and file types in directories, nothing newer: Linux mounts it as ext2 or ext4,
-NetBSD's rump kernels read and write it (facts/guests.md, Disks). No journal, no directory index, 128-byte inodes.
+NetBSD's rump kernels read and write it (docs/facts/guests.md#rumprun-disks). No journal, no directory index,
+128-byte inodes.
 
 The writer is our own. ``mke2fs -d`` takes owners, times and the order of files from the host, so its result differs
 from machine to machine, and only root can give it other owners. Here root owns everything, every date is the

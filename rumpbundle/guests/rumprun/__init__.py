@@ -71,7 +71,7 @@ def _delivered(request: Request, text: bytes, places: disks.Places, *, on_file: 
         modules=modules,
         root=Directory.of("", root),
         volumes=places.volumes,
-        # It cannot read GPT; without a partition for it GPT serves the platforms better (facts/guests.md, Disks).
+        # It cannot read GPT (docs/facts/guests.md#rumprun-disks); without a partition for it GPT is better.
         table="mbr" if places.volumes else "gpt",
         bus=places.bus,
         config=text,

@@ -1,4 +1,4 @@
-"""The JSON dialect rumprun reads (facts/guests.md, Its JSON dialect), and what it would die on.
+"""The JSON dialect rumprun reads (docs/facts/guests.md#rumprun-dialect), and what it would die on.
 
 A tokenizer reads it, not a JSON library: every leaf is a string, entries are repeated keys, escapes are not decoded.
 """

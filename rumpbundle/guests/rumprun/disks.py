@@ -1,4 +1,4 @@
-"""Where data and volumes stand so that a rumprun guest can mount them (facts/guests.md, Disks).
+"""Where data and volumes stand so that a rumprun guest can mount them (docs/facts/guests.md#rumprun-disks).
 
 On hw the image's disk is ld0 (virtio-blk) or sd0 (virtio-scsi, USB), and the guest reaches three places on it:
 

@@ -1,4 +1,4 @@
-"""VDI 1.1, VirtualBox's own format (facts/formats.md §5, from its source VDICore.h)."""
+"""VDI 1.1, VirtualBox's own format (docs/facts/formats.md#vdi, from its source VDICore.h)."""
 
 from __future__ import annotations
 

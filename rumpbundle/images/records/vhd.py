@@ -1,6 +1,6 @@
 """VHD: the footer that fixed and dynamic images share, and the dynamic header.
 
-Microsoft, Virtual Hard Disk Image Format Specification 1.0 (2006); facts/formats.md §3 and §6.
+Microsoft, Virtual Hard Disk Image Format Specification 1.0 (2006); docs/facts/formats.md#vhd.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Footer(Record, order=">", size=512):
 
     The geometry is the largest there is, whatever the size: readers that trust it more than the size (QEMU, for
     a creator it does not know) take exactly this one for "see current_size", and the disk keeps its size to the
-    byte; Azure refuses one that is not whole MiB (facts/formats.md §3).
+    byte; Azure refuses one that is not whole MiB (docs/facts/formats.md#azure).
     """
 
     cookie: Annotated[bytes, "8s"] = b"conectix"

@@ -1,4 +1,4 @@
-"""VHDX (Microsoft, [MS-VHDX]); facts/formats.md §6."""
+"""VHDX (Microsoft, [MS-VHDX]); docs/facts/formats.md#vhdx."""
 
 from __future__ import annotations
 

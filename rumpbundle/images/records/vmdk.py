@@ -1,6 +1,6 @@
 """VMDK: the sparse extent's header and markers, and the text descriptor.
 
-VMware, Virtual Disk Format 5.0 (technote); facts/formats.md §4.
+VMware, Virtual Disk Format 5.0 (technote); docs/facts/formats.md#vmdk.
 """
 
 from __future__ import annotations
