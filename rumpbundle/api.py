@@ -12,22 +12,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from typing import Literal as OneOf
 
 from rumpbundle import formats, grub, guests, hybrid
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk import tree
 from rumpbundle.disk.content import Content, InputFile
 from rumpbundle.disk.layout import DiskLayout
 from rumpbundle.errors import GuestError, HostError, KernelError, UsageError
 from rumpbundle.events import Finished, Note, Report, Started, Warned, silent
 from rumpbundle.formats import Format, Job
-from rumpbundle.host import environment
+from rumpbundle.host import environment, overlap
 from rumpbundle.host.staging import check_free, staged_directory, staged_file, staged_kit
 from rumpbundle.kernels.unikernel import Firmware, Protocol, Unikernel
 from rumpbundle.manifest import Bundle, Console, Module, stem
@@ -70,6 +70,8 @@ class Recipe:
     """Whether what is known not to work where the format is for is an error, not a warning."""
     epoch: int | None = None
     """The date of everything dated, in seconds since 1970; None asks ``SOURCE_DATE_EPOCH``."""
+    inputs: tuple[str | os.PathLike[str], ...] = ()
+    """Further files and directories this was read from, as that of *config*: no output takes their place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +244,7 @@ def write(
         jobs=jobs or os.cpu_count() or 1,
         report=report,
     )
-    check_not_an_input(plan, output)
+    check_no_inputs(plan.recipe, format.files(output))
     report(Started(format.name, job.layout.payload))
     try:
         _fill(job, format, force=force)
@@ -310,12 +312,16 @@ def choose_subformat(format: Format, wanted: str) -> str:
     return wanted
 
 
-def check_not_an_input(plan: Plan, output: Path) -> None:
-    """Raise :class:`UsageError` if *output* is the kernel or a module itself."""
-    for path in (plan.recipe.app, *(module.path for module in plan.recipe.modules)):
-        with contextlib.suppress(OSError):
-            if os.path.samefile(path, output):
-                raise UsageError("is an input and cannot be the output too", where=output)
+def check_no_inputs(recipe: Recipe, outputs: Iterable[Path]) -> None:
+    """Raise :class:`UsageError` if to write *outputs* would touch what *recipe* is made of."""
+    overlap.check_apart(outputs, _origins(recipe))
+
+
+def _origins(recipe: Recipe) -> Iterator[overlap.Inode | None]:
+    """Yield the inodes of all that *recipe* is made of."""
+    yield from map(overlap.inode, (recipe.app, *(module.path for module in recipe.modules), *recipe.inputs))
+    for top in (*(each.tree for each in recipe.data), *(each.tree for each in recipe.volumes)):
+        yield from tree.origins(top)
 
 
 def bundle(

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rumpbundle import formats
-from rumpbundle.api import Artifact, Plan, choose_subformat, write
+from rumpbundle.api import Artifact, Plan, check_no_inputs, choose_subformat, write
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK
 from rumpbundle.disk.flat import disk_errors, write_all
@@ -23,6 +23,9 @@ from rumpbundle.formats import Format
 from rumpbundle.host.parallel import gather
 from rumpbundle.host.staging import staged_file
 from rumpbundle.manifest import stem
+
+SUMS = "SHA256SUMS"
+"""The name of the file of checksums."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ def build(
 
     Only errors of the library's own are outcomes; an interruption, or a bug, ends everything.
     """
+    check_no_inputs(plan.recipe, [file for target in targets for file in target.format.files(target.output)])
     once = _Once(report)
 
     def outcome(target: Target) -> Outcome:
@@ -138,7 +142,7 @@ def write_checksums(artifacts: Sequence[Artifact], directory: Path, *, force: bo
             stop.set()
             raise
     lines = [_line(os.path.relpath(file, directory), digest) for file, digest in zip(files, digests, strict=True)]
-    path = directory / "SHA256SUMS"
+    path = directory / SUMS
     with staged_file(path, force=force) as staged, disk_errors():
         write_all(staged.fd, b"".join(lines), 0)
     return path

@@ -6,10 +6,8 @@ import re
 from pathlib import Path
 from typing import Literal as OneOf
 
-from rumpbundle.disk.content import Content, Literal, Source
-from rumpbundle.disk.flat import write_flat
-from rumpbundle.disk.identity import Identity
-from rumpbundle.disk.layout import DiskLayout, content_extents
+from rumpbundle.disk.content import Content, Literal, Source, Zeros
+from rumpbundle.disk.flat import write_content
 from rumpbundle.disk.tree import Directory
 from rumpbundle.events import Finished, Report, Started, silent
 from rumpbundle.filesystems.ext2 import Volume as Ext2
@@ -66,17 +64,8 @@ def save(volume: Volume, output: Path, *, force: bool = False, report: Report = 
         UsageError: *output* exists and *force* is not given.
         HostError: it cannot be written; InputError: a file changed meanwhile.
     """
-    size = volume.content.size
-    disk = DiskLayout(
-        size=size,
-        body=tuple(content_extents(volume.content, 0, volume.label)),
-        partitions=(),
-        table="mbr",
-        write_table=lambda _: (),
-        identity=Identity(volume.content.sha256),
-        body_end=size,
-    )
-    report(Started(output.name, disk.payload))
+    payload = sum(source.length for source in volume.content.sources if not isinstance(source, Zeros))
+    report(Started(output.name, payload))
     with staged_file(output, force=force) as staged:
-        write_flat(disk, staged.fd, report, output.name)
+        write_content(volume.content, staged.fd, report, output.name)
     report(Finished(output.name))

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from rumpbundle import dev_launch
+from rumpbundle.api import check_no_inputs
 from rumpbundle.cli.recipe_options import recipe_from, recipe_options, report_options
 from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.session_options import BackendCommand, Session, boot_options, show
@@ -26,6 +27,7 @@ def command(ctx: click.Context, /, app: str, **arguments: Any) -> None:
     firmware = arguments["firmware"]
     session = Session(arguments, None if firmware == "both" else Firmware(firmware), ctx.meta["theirs"])
     recipe = recipe_from(app, arguments)
+    check_no_inputs(recipe, session.log)
     with terminal:
         if session.dry_run:
             plan = dev_launch.launch_plan(recipe, session.options, report=terminal)

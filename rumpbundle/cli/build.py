@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from rumpbundle.api import check_targets, plan
-from rumpbundle.batch import Outcome, Target, build, targets, write_checksums
+from rumpbundle.api import check_no_inputs, check_targets, plan
+from rumpbundle.batch import SUMS, Outcome, Target, build, targets, write_checksums
 from rumpbundle.cli.guest import GuestCommand
 from rumpbundle.cli.recipe_options import (
     described,
@@ -44,6 +44,8 @@ def command(app: str, names: tuple[str, ...], directory: Path, checksums: bool, 
     force, dry_run, as_json = (arguments.pop(name) for name in ("force", "dry_run", "as_json"))
     terminal = Terminal(quiet=arguments.pop("quiet"), verbose=arguments.pop("verbose"))
     wanted = targets(app, [name for group in names for name in group.split(",")], directory)
+    sums_path = [directory / SUMS] if checksums else []
+    check_no_inputs(recipe, [file for each in wanted for file in each.format.files(each.output)] + sums_path)
     with terminal:
         planned = plan(recipe, formats=[target.format for target in wanted], report=terminal)
         if dry_run:

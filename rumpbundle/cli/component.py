@@ -12,6 +12,7 @@ from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.values import Output
 from rumpbundle.component import MACHINES, Component, collect, save, split_source
 from rumpbundle.errors import one_line
+from rumpbundle.host.overlap import check_apart, inode
 from rumpbundle.host.staging import check_free
 
 
@@ -52,6 +53,8 @@ def command(
         component = collect(
             [split_source(text) for text in directories], follow=follow, replace_base=replace_base, report=terminal
         )
+        sources = [inode(split_source(text)[0]) for text in directories]
+        check_apart([output], [*sources, *(each for _, content in component.files for each in content.origins())])
         if not dry_run:
             save(component, machine, output, force=force)
     if as_json:

@@ -59,6 +59,7 @@ def guest_from(app: str, arguments: dict[str, Any]) -> dict[str, Any]:
         "config": config,
         "data": data_of(arguments.pop("data")),
         "volumes": volumes_of(arguments.pop("volumes")),
+        "inputs": () if file is None else ("/dev/stdin" if file == "-" else file,),
     }
 
 

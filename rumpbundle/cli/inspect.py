@@ -11,6 +11,7 @@ import click
 
 from rumpbundle.cli.sections import Section, show
 from rumpbundle.errors import UsageError
+from rumpbundle.host.overlap import check_apart, inode
 from rumpbundle.host.staging import check_free, staged_file
 from rumpbundle.images.filesystem import Entry
 from rumpbundle.kernels.unikernel import Firmware, Unikernel
@@ -36,6 +37,7 @@ def command(file: str, as_json: bool, svg: Path | None, everything: bool, force:
     """
     if svg is not None:
         check_free(svg, force=force)
+        check_apart([svg], [inode(file)])
     found = inspect(file)
     if svg is not None:
         if isinstance(found, Unikernel):

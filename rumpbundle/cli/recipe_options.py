@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import click
 
-from rumpbundle.api import Plan, Recipe, Result, check_targets, default_output, plan, write
+from rumpbundle.api import Plan, Recipe, Result, check_no_inputs, check_targets, default_output, plan, write
 from rumpbundle.cli.guest import GUEST_OPTIONS, GuestCommand, guest_from
 from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.values import Module, Output, Size
@@ -107,6 +107,7 @@ def format_command(format: Format) -> click.Command:
         path = default_output(app, format) if output is None else output
         if not dry_run:
             check_free(path, force=force)
+        check_no_inputs(recipe, format.files(path))
         with terminal:
             planned = plan(recipe, formats=[format], report=terminal)
             if dry_run:

@@ -14,6 +14,8 @@ from rumpbundle.cli.recipe_options import report_options
 from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.session_options import BackendCommand, Session, boot_options, show
 from rumpbundle.cli.values import Mount, Mounted
+from rumpbundle.disk.tree import origins
+from rumpbundle.host.overlap import check_apart, inode
 from rumpbundle.host.programs import shown
 from rumpbundle.kernels.unikernel import Firmware
 
@@ -48,6 +50,7 @@ def command(ctx: click.Context, /, image: str, **arguments: Any) -> None:
     data, volumes = arguments.pop("data"), arguments.pop("volumes")
     disks: Sequence[guests.Data | guests.Writable] = (*data_of(data), *volumes_of(volumes))
     session = Session(arguments, None if firmware is None else Firmware(firmware), ctx.meta["theirs"], persist)
+    check_apart(session.log, [inode(image), *(each for disk in disks for each in origins(disk.tree))])
     with terminal:
         if session.dry_run:
             plan = dev_launch.run_plan(image, session.options, disks=disks, report=terminal)

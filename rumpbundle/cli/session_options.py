@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -85,15 +86,17 @@ class Session:
         expect = arguments.pop("expect")
         self._expect = None if expect is None else dev_launch.check_pattern(expect)
         self._timeout = arguments.pop("timeout")
-        self._log = arguments.pop("log")
+        log = arguments.pop("log")
+        self.log: tuple[Path, ...] = () if log is None else (Path(log),)
+        """The file the console is written to as well, if there is one."""
         self.dry_run = arguments.pop("dry_run")
 
     def follow(self, start: Callable[[tuple[Sink, ...]], Guest], terminal: Terminal) -> None:
         """Start a guest and follow it to the end that is wanted."""
         with contextlib.ExitStack() as stack:
             sinks: tuple[Sink, ...] = (_to_stdout,)
-            if self._log is not None:
-                sinks = (_log_file(self._log, stack), *sinks)
+            for log in self.log:
+                sinks = (_log_file(log, stack), *sinks)
             guest = stack.enter_context(start(sinks))
             # Imported while the hypervisor starts, which takes longer.
             from rumpbundle.launcher.terminal import typed
@@ -120,16 +123,21 @@ def _has_stdin() -> bool:
 
 
 def _to_stdout(data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(1, view) :]
+    _write(1, data)
 
 
-def _log_file(path: str, stack: contextlib.ExitStack) -> Sink:
+def _log_file(path: Path, stack: contextlib.ExitStack) -> Sink:
     try:
-        return stack.enter_context(open(path, "wb", buffering=0)).write
+        log = stack.enter_context(path.open("wb", buffering=0))
     except OSError as error:
         raise HostError(f"cannot be written: {error.strerror}", where=path) from None
+    return lambda data: _write(log.fileno(), data)
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def show(plan: Plan) -> None:

@@ -16,6 +16,7 @@ from rumpbundle.cli.values import Output, Size
 from rumpbundle.disk import tree
 from rumpbundle.errors import UsageError
 from rumpbundle.host import environment
+from rumpbundle.host.overlap import check_apart
 from rumpbundle.host.staging import check_free
 from rumpbundle.manifest import HEAD_ROOM
 
@@ -63,6 +64,7 @@ def command(
         label = volume.label_for(f"/{os.path.basename(os.path.abspath(directory))}", set())
     with Terminal(quiet=quiet, verbose=verbose) as terminal:
         root = tree.scan(directory)
+        check_apart([output], tree.origins(root))
         shown: dict[str, Any] = {"output": str(output), "type": kind, "label": label}
         if kind == "ext2":
             room = HEAD_ROOM if free is None else free

@@ -21,7 +21,7 @@ from rumpbundle.component.relocatable import (
     relocatable,
 )
 from rumpbundle.disk.content import Content, Source
-from rumpbundle.disk.flat import disk_error
+from rumpbundle.disk.flat import write_content
 from rumpbundle.disk.layout import round_up
 from rumpbundle.host.staging import staged_file
 
@@ -107,13 +107,7 @@ def save(component: Component, machine: str, output: Path, *, force: bool = Fals
         RumpbundleError: see :func:`rumpbundle.host.staging.staged_file`; an input changed; the disk is full.
     """
     with staged_file(output, force=force) as staged:
-        try:
-            for chunk in write_object(component, machine).chunks():
-                view = memoryview(chunk)
-                while view:
-                    view = view[os.write(staged.fd, view) :]
-        except OSError as error:
-            raise disk_error(error) from None
+        write_content(write_object(component, machine), staged.fd)
 
 
 def _constructor(machine: str, directories: int, files_at: int, files: int) -> tuple[bytes, tuple[Relocation, ...]]:

@@ -296,6 +296,10 @@ class Content:
             sources.append(Zeros(size - position))
         return cls(tuple(sources))
 
+    def origins(self) -> Iterator[tuple[int, int]]:
+        """Yield device and inode number of the files it is made of."""
+        return (source.file.fingerprint[:2] for source in self.sources if isinstance(source, FileSlice))
+
     def chunks(self) -> Iterator[bytes]:
         """Yield all bytes in order, at most ``CHUNK`` at a time."""
         for source in self.sources:

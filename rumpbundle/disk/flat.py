@@ -9,8 +9,8 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 
-from rumpbundle.disk.content import CHUNK, FileSlice, InputFile, Late, Literal
-from rumpbundle.disk.layout import DiskLayout, Extent
+from rumpbundle.disk.content import CHUNK, Content, FileSlice, InputFile, Late, Literal
+from rumpbundle.disk.layout import DiskLayout, Extent, content_extents, round_up
 from rumpbundle.errors import HostError, InputError, RumpbundleError
 from rumpbundle.events import Advanced, Report, silent
 
@@ -34,6 +34,16 @@ def write_flat(layout: DiskLayout, fd: int, report: Report = silent, label: str 
             if isinstance(extent.source, Late):
                 write_all(fd, extent.source.read(0, extent.length), extent.offset)
                 report(Advanced(label, extent.length))
+
+
+def write_content(content: Content, fd: int, report: Report = silent, label: str = "file", *, align: int = 1) -> None:
+    """Write *content* into the empty file *fd* from its position 0; its size becomes a multiple of *align*.
+
+    Its zeros, those at its end too, take no room. Raises as :func:`write_flat`.
+    """
+    with disk_errors():
+        os.ftruncate(fd, round_up(content.size, align))
+        write_extents(content_extents(content, 0, label), fd, report, label)
 
 
 @contextlib.contextmanager
@@ -188,4 +198,4 @@ def _copy_range(src: int, dst: int, count: int, src_offset: int, dst_offset: int
     return len(data)
 
 
-__all__ = ["disk_error", "disk_errors", "hashing", "write_all", "write_extents", "write_flat"]
+__all__ = ["disk_error", "disk_errors", "hashing", "write_all", "write_content", "write_extents", "write_flat"]

@@ -11,6 +11,7 @@ import itertools
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import field
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import Content, InputFile
@@ -44,9 +45,13 @@ class Directory:
     name: str
     children: tuple[Node, ...] = ()
     mode: int = 0o755
+    origin: tuple[int, int] | None = field(default=None, compare=False, repr=False)
+    """Device and inode number of the directory of the user's that was scanned."""
 
     @classmethod
-    def of(cls, name: str, children: list[Node], mode: int = 0o755) -> Directory:
+    def of(
+        cls, name: str, children: list[Node], mode: int = 0o755, origin: tuple[int, int] | None = None
+    ) -> Directory:
         """Make a directory from *children* in any order.
 
         Raises:
@@ -56,7 +61,7 @@ class Directory:
         for one, two in itertools.pairwise(ordered):
             if one.name == two.name:
                 raise InputError("two files want this name in the image", where=f"{name}/{one.name}")
-        return cls(name, tuple(ordered), mode)
+        return cls(name, tuple(ordered), mode, origin)
 
     def child(self, name: str) -> Node | None:
         return next((node for node in self.children if node.name == name), None)
@@ -72,6 +77,17 @@ def walk(directory: Directory, prefix: str = "") -> Iterator[tuple[str, Node]]:
         yield path, node
         if isinstance(node, Directory):
             yield from walk(node, path)
+
+
+def origins(directory: Directory) -> Iterator[tuple[int, int]]:
+    """Yield device and inode number of all of the user's directories and files that *directory* is made of."""
+    if directory.origin is not None:
+        yield directory.origin
+    for _, node in walk(directory):
+        if isinstance(node, File):
+            yield from node.content.origins()
+        elif isinstance(node, Directory) and node.origin is not None:
+            yield node.origin
 
 
 def scan(path: str | os.PathLike[str], name: str = "") -> Directory:
@@ -96,7 +112,8 @@ def _scan(path: str, name: str, linked: dict[tuple[int, int], Content], depth: i
         raise InputError(f"directories are nested deeper than {MAX_DEPTH}", where=path)
     children: list[Node] = []
     try:
-        mode = stat.S_IMODE(os.stat(path, follow_symlinks=False).st_mode)
+        status = os.stat(path, follow_symlinks=depth == 0)
+        mode, origin = stat.S_IMODE(status.st_mode), (status.st_dev, status.st_ino)
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.is_symlink():
@@ -114,4 +131,4 @@ def _scan(path: str, name: str, linked: dict[tuple[int, int], Content], depth: i
                     children.append(File(entry.name, content, stat.S_IMODE(status.st_mode)))
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", where=error.filename or path) from None
-    return Directory.of(name, children, mode)
+    return Directory.of(name, children, mode, origin)

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import Content
-from rumpbundle.disk.flat import disk_errors, write_extents, write_flat
-from rumpbundle.disk.layout import content_extents
+from rumpbundle.disk.flat import disk_errors, write_content, write_flat
 from rumpbundle.errors import UsageError
 from rumpbundle.formats._cloud import shell_path
 from rumpbundle.formats._contract import Format, Job, option
@@ -59,7 +58,7 @@ def _write_kit(job: Job, directory: Path) -> None:
         for name, content in files.items():
             if content.size:
                 with (directory / name).open("xb") as out:
-                    write_extents(content_extents(content, 0, name), out.fileno(), job.report, "xen")
+                    write_content(content, out.fileno(), job.report, "xen")
         if any(posixpath.basename(disk.path) == "disk.raw" for disk in wanted.disks):
             with (directory / "disk.raw").open("xb") as out:
                 write_flat(job.layout, out.fileno(), job.report, "xen")

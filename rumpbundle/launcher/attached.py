@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Sequence
 
 from rumpbundle import guests, volume
-from rumpbundle.disk.flat import disk_errors, write_extents
-from rumpbundle.disk.layout import SECTOR, content_extents, round_up
+from rumpbundle.disk.flat import disk_errors, write_content
+from rumpbundle.disk.layout import SECTOR
 from rumpbundle.host import environment
 from rumpbundle.launcher.backend import Disk
 
@@ -39,8 +39,7 @@ def attached(trees: Sequence[Tree], stack: contextlib.ExitStack, directory: str 
                 path = os.path.join(directory, name)
                 fd = stack.enter_context(open(path, "xb")).fileno()  # noqa: SIM115
                 disks.append(Disk(path=path, persist=True))
-            write_extents(content_extents(made.content, 0, made.label), fd)
-            os.ftruncate(fd, round_up(made.content.size, SECTOR))
+            write_content(made.content, fd, align=SECTOR)
     return tuple(disks)
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pytest
 from support import kernels
+from support.tools import output_of
 
 import rumpbundle
+from rumpbundle import guests
 from rumpbundle.api import ModuleFile
 from rumpbundle.config import Config, Program
+from rumpbundle.disk import tree
 from rumpbundle.errors import ConfigError, KernelError, RumpbundleError, UsageError
 from rumpbundle.formats.xen import Options
+from rumpbundle.host import environment
 from rumpbundle.xen import xl
 
 
@@ -174,3 +178,31 @@ def test_only_the_xen_format_takes_a_xen_kernel(tmp_path):
     with pytest.raises(KernelError) as caught:
         rumpbundle.bundle(kernels.build("xen-pv"), "raw", output=tmp_path / "x")
     assert "rumpbundle xen" in caught.value.hint
+
+
+def test_a_volume_is_as_large_as_it_says(tmp_path):
+    """A file system ends in blocks that are free, and so zero: a file without them is cut off."""
+    files = tmp_path / "files"
+    (files / "etc").mkdir(parents=True)
+    (files / "etc" / "motd").write_text("welcome")
+    (files / "big").write_bytes(b"x" * (5 << 20))
+    root = tree.scan(files)
+    config = Config(rc=(Program(bin="httpd"),))
+    path, _, _ = kit(
+        tmp_path,
+        "xen-pv-rumprun",
+        config=config,
+        data=(guests.Data(root, "/ro"),),
+        volumes=(guests.Writable(root, "/rw", 64 << 20),),
+    )
+    made = {name: path / name for name in names(path) if name.endswith(".raw")}
+    assert len(made) == 2
+    ext2, iso = sorted(made.values(), key=lambda each: -each.stat().st_size)
+    assert ext2.stat().st_size == 64 << 20
+    assert output_of("e2fsck", "-fn", str(ext2)).count("Pass") == 5
+    assert output_of("debugfs", "-R", "cat /etc/motd", str(ext2)).endswith("welcome")
+    assert output_of("isoinfo", "-R", "-x", "/etc/motd", "-i", str(iso)) == "welcome"
+    # What is zero takes no room, and nothing that is there is missing.
+    assert ext2.stat().st_blocks * 512 < 8 << 20
+    volume, _ = guests.Writable(root, "/rw", 64 << 20).as_ext2(set(), environment.DEFAULT_EPOCH)
+    assert ext2.read_bytes() == volume.content.read()
