@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from typing import Literal as OneOf
@@ -24,6 +24,7 @@ from rumpbundle.dataclass import dataclass
 from rumpbundle.disk import tree
 from rumpbundle.disk.content import Content, InputFile
 from rumpbundle.disk.layout import DiskLayout
+from rumpbundle.disk.tree import Directory
 from rumpbundle.errors import GuestError, HostError, KernelError, UsageError
 from rumpbundle.events import Finished, Note, Report, Started, Warned, silent
 from rumpbundle.formats import Format, Job
@@ -60,6 +61,8 @@ class Recipe:
     config: Config | None = None
     data: tuple[guests.Data, ...] = ()
     volumes: tuple[guests.Writable, ...] = ()
+    esp: tree.Directory | None = None
+    """A tree of files for an EFI application, from the root of the EFI system partition on which it stands."""
     firmware: FirmwareChoice = "both"
     protocol: ProtocolChoice = "auto"
     console: Console = "both"
@@ -130,6 +133,7 @@ def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", repor
     name = _machine_name(recipe, kernel)
     firmware, boot = _boot(recipe, kernel, report) if kernel.protocols else ((), {})
     modules = tuple(_module(module) for module in recipe.modules)
+    esp = _esp(recipe, boot)
     epoch = environment.epoch() if recipe.epoch is None else recipe.epoch
     request = guests.Request(
         kernel=kernel,
@@ -140,6 +144,7 @@ def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", repor
         config=recipe.config,
         data=recipe.data,
         volumes=recipe.volumes,
+        has_esp_files=recipe.esp is not None,
         bus=bus or _bus(kernel, formats),
         epoch=epoch,
     )
@@ -155,6 +160,7 @@ def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", repor
         cmdline=delivery.cmdline,
         modules=delivery.modules,
         root=delivery.root,
+        esp=esp,
         volumes=delivery.volumes,
         table=delivery.table,
         bus=delivery.bus,
@@ -196,6 +202,21 @@ def _boot(recipe: Recipe, kernel: Unikernel, report: Report) -> tuple[tuple[Firm
         elif trouble := kernel.trouble(boot[each], each):
             report(Warned(f"{kernel.name}: {trouble}"))
     return firmware, boot
+
+
+def _esp(recipe: Recipe, boot: Mapping[Firmware, Protocol]) -> Directory:
+    """Return the files for an EFI application that stand beside it."""
+    if recipe.esp is None:
+        return Directory("")
+    protocol = boot.get(Firmware.UEFI)
+    if protocol is not Protocol.EFI:
+        how = "does not start under UEFI" if protocol is None else f"starts by {protocol} under UEFI"
+        raise UsageError(
+            f"only an EFI application reads files from its EFI system partition; this kernel {how}",
+            where="--esp",
+            hint="pass files with --module" if protocol else None,
+        )
+    return recipe.esp
 
 
 def _bus(kernel: Unikernel, formats: Sequence[Format]) -> str:
@@ -320,7 +341,8 @@ def check_no_inputs(recipe: Recipe, outputs: Iterable[Path]) -> None:
 def _origins(recipe: Recipe) -> Iterator[overlap.Inode | None]:
     """Yield the inodes of all that *recipe* is made of."""
     yield from map(overlap.inode, (recipe.app, *(module.path for module in recipe.modules), *recipe.inputs))
-    for top in (*(each.tree for each in recipe.data), *(each.tree for each in recipe.volumes)):
+    trees = [*(each.tree for each in recipe.data), *(each.tree for each in recipe.volumes)]
+    for top in trees if recipe.esp is None else [*trees, recipe.esp]:
         yield from tree.origins(top)
 
 

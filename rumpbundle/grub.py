@@ -30,7 +30,7 @@ _COMMON = (
     "search", "search_fs_file", "serial", "sleep", "terminal", "test",
 )  # fmt: skip
 _BIOS_MODULES = ("biosdisk", "linux16", "vbe", "vga", *_COMMON)
-_EFI_MODULES = ("chain", "efi_gop", "efi_uga", "fat", *_COMMON)
+_EFI_MODULES = ("efi_gop", "efi_uga", "fat", *_COMMON)
 _PREFIX = {Firmware.BIOS: "/boot/grub", Firmware.UEFI: "/EFI/BOOT"}
 _LIBRARY = Path("/usr/lib/grub")
 _PACKAGED = Path(__file__).parent / "bootimages"
@@ -156,9 +156,6 @@ class Menu:
     """Path and command line of each."""
     cmdline_limit: int | None = None
     """The most bytes the kernel takes as its command line, where its header says so."""
-    esp_kernel: str = ""
-    """Where the kernel stands on the EFI system partition, if it does."""
-    esp_marker: str = ""
     console: str = "both"
 
 
@@ -206,14 +203,7 @@ def _start(menu: Menu, firmware: Firmware) -> list[str]:
         other = "UEFI" if firmware is Firmware.BIOS else "BIOS"
         return [f"  echo 'rumpbundle: this kernel cannot start under {firmware.upper()} firmware; use {other}.'"]
     if protocol is Protocol.EFI:
-        arguments = _chainloader_arguments(menu.cmdline)
-        return [
-            # On the EFI system partition an application finds its own volume; from a CD GRUB may not see it.
-            f"  if search --file --set=esp {quote(menu.esp_marker)}; then",
-            f"    if chainloader ($esp){quote(menu.esp_kernel)}{arguments}; then boot; fi",
-            "  fi",
-            f"  if chainloader {quote(menu.kernel)}{arguments}; then boot; fi",
-        ]
+        return ["  echo 'rumpbundle: this is an EFI application, which firmware starts: EFI/BOOT/BOOTX64.EFI.'"]
     commands = [f"{protocol} {quote(menu.kernel)}{_arguments(menu.cmdline)}"]
     if protocol in (Protocol.LINUX, Protocol.LINUX16):
         _check_linux_line(menu)
@@ -311,17 +301,3 @@ def _check_rewritten(text: str, what: str, hint: str) -> None:
             raise InputError(
                 f"GRUB would put a backslash before each {character} of this {what}", where=repr(text), hint=hint
             )
-
-
-def _chainloader_arguments(text: str) -> str:
-    """Return *text* as arguments of ``chainloader``, which joins them with blanks and escapes nothing.
-
-    It widens each byte to UTF-16 by its sign (0xC3 arrives as 0xFFC3), so only ASCII passes.
-    """
-    if not text.isascii():
-        raise InputError(
-            "GRUB would garble what is not ASCII on an EFI application's command line",
-            where=repr(text),
-            hint="leave it out, or pass it in a file",
-        )
-    return _words(text.split(" ")) if text else ""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import struct
 
-from rumpbundle import grub
+from rumpbundle import efistarter, grub
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk import gpt
 from rumpbundle.disk.content import Content, Late, Literal
@@ -155,24 +155,51 @@ def _parts(bundle: Bundle, images: BootImages | None) -> _Parts:
     on_esp: list[tuple[Content, str]] = []
     if images and Firmware.UEFI in bundle.firmware:
         application = bundle.boot.get(Firmware.UEFI) is Protocol.EFI
-        direct = application and not bundle.cmdline
-        loader = bundle.kernel.content if direct else Content.of_bytes(images.efi)
-        efi_boot = [File("BOOTX64.EFI", loader), *([] if direct else [config])]
-        on_esp.append((loader, "/EFI/BOOT/BOOTX64.EFI"))
-        inside: list[Node] = [Directory.of("BOOT", list(efi_boot))]
-        if application and not direct:
-            late_marker = Late(len(_MARKER_PENDING), lambda: marker(bundle).encode())
-            inside.append(
-                Directory.of("rumpbundle", [kernel, File("marker", Content((late_marker,)))]),
-            )
-            on_esp.append((bundle.kernel.content, f"/EFI/rumpbundle/{kernel.name}"))
-        esp = Directory.of("", [Directory.of("EFI", inside)])
+        inside: list[Node] = []
+        if not application:
+            efi_boot = [File("BOOTX64.EFI", Content.of_bytes(images.efi)), config]
+        elif bundle.cmdline:
+            # Firmware gives no arguments, so it starts what gives them.
+            efi_boot = [
+                File(
+                    "BOOTX64.EFI",
+                    Content.of_bytes(efistarter.starter(f"\\EFI\\rumpbundle\\{kernel.name}", bundle.cmdline)),
+                )
+            ]
+            inside.append(Directory.of("rumpbundle", [kernel]))
+            on_esp.append((kernel.content, f"/EFI/rumpbundle/{kernel.name}"))
+        else:
+            efi_boot = [File("BOOTX64.EFI", kernel.content)]
+        on_esp.append((efi_boot[0].content, "/EFI/BOOT/BOOTX64.EFI"))
+        inside.append(Directory.of("BOOT", list(efi_boot)))
+        esp = _beside(Directory.of("", [Directory.of("EFI", inside)]), bundle.esp)
         top.append(Directory.of("EFI", [Directory.of("BOOT", list(efi_boot))]))
     taken = {node.name for node in top}
     for node in bundle.root.children:
         if node.name in taken:
             raise InputError("the image needs this name itself", where=f"/{node.name}", hint="rename it in your data")
     return _Parts(root=Directory.of("", [*top, *bundle.root.children]), esp=esp, bios=bios, on_esp=tuple(on_esp))
+
+
+def _beside(ours: Directory, theirs: Directory, path: str = "") -> Directory:
+    """Return *ours* with the files of *theirs* in it; FAT does not tell names apart by case.
+
+    Raises:
+        InputError: they want one name for two things.
+    """
+    own = {node.name.upper(): node for node in ours.children}
+    more: list[Node] = []
+    for node in theirs.children:
+        there = own.get(node.name.upper())
+        if isinstance(there, Directory) and isinstance(node, Directory):
+            own[node.name.upper()] = _beside(there, node, f"{path}/{there.name}")
+        elif there is None:
+            more.append(node)
+        else:
+            raise InputError(
+                "the image needs this name itself", where=f"{path}/{node.name}", hint="rename it in what --esp gives"
+            )
+    return Directory.of(ours.name, [*own.values(), *more])
 
 
 def _kernel_path(bundle: Bundle) -> str:
@@ -198,8 +225,6 @@ def menu(bundle: Bundle, marker_name: str) -> grub.Menu:
         cmdline=bundle.cmdline,
         modules=tuple(zip(_module_paths(bundle), (module.text for module in bundle.modules), strict=True)),
         cmdline_limit=bundle.kernel.cmdline_limit,
-        esp_kernel=f"/EFI/rumpbundle/{bundle.kernel.name}",
-        esp_marker="/EFI/rumpbundle/marker",
         console=bundle.console,
     )
 

@@ -74,6 +74,8 @@ class Bundle:
     modules: tuple[Module, ...] = ()
     root: Directory = field(default_factory=lambda: Directory(""))
     """Files for the guest, at the root of the image's ISO 9660 file system."""
+    esp: Directory = field(default_factory=lambda: Directory(""))
+    """Files for an EFI application, from the root of the EFI system partition on which it stands."""
     volumes: tuple[Volume, ...] = ()
     table: OneOf["gpt", "mbr"] = "gpt"
     """``mbr`` for guests that cannot read GPT and get a volume (docs/facts/guests.md#rumprun-disks)."""
@@ -130,6 +132,11 @@ class Bundle:
             ],
             "files": [],
         }
+        if self.esp.children:
+            entries["esp"] = [
+                f'"path": {_json(path)}' + (f", {described(node.content)}" if isinstance(node, File) else "")
+                for path, node in walk(self.esp)
+            ]
         for path, node in walk(self.root):
             line = f'"path": {_json(path)}, '
             match node:

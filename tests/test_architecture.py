@@ -17,7 +17,7 @@ LAYERS = (
     {"disk", "host", "config"},
     {"filesystems", "kernels", "images", "component"},
     {"knowledge", "manifest", "report"},
-    {"grubcore", "volume", "xen"},
+    {"efistarter", "grubcore", "volume", "xen"},
     {"grub", "guests", "formats"},
     {"hybrid"},
     {"api", "launcher"},

@@ -62,7 +62,6 @@ def test_the_whole_text_of_a_simple_menu():
         (Protocol.MULTIBOOT2, Firmware.BIOS, ("multiboot2 'k'", "module2 --nounzip 'm' 't'")),
         (Protocol.LINUX, Firmware.BIOS, ("linux 'k'", "initrd 'm'")),
         (Protocol.LINUX16, Firmware.BIOS, ("linux16 'k'", "initrd16 'm'")),
-        (Protocol.EFI, Firmware.UEFI, ("chainloader 'k'",)),
     ],
 )
 def test_each_protocol_has_its_commands(protocol, firmware, expected):
@@ -125,8 +124,6 @@ def test_what_grub_would_rewrite_is_refused(character):
         (Protocol.MULTIBOOT, "é" * 4095, "8190 bytes"),
         (Protocol.MULTIBOOT, f'"{"x " * 4095}"', "8190 bytes"),
         (Protocol.MULTIBOOT, "x " * 9000, "9001 words"),
-        (Protocol.EFI, "x" * 8189, "8189 bytes"),
-        (Protocol.EFI, "x " * 9000, "9001 words"),
     ],
 )
 def test_what_grub_would_stand_still_over_is_refused(protocol, text, found):

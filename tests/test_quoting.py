@@ -19,8 +19,8 @@ from rumpbundle.errors import InputError
 
 REWRITTEN = r"[\n\r\0\"'\\]"
 """What must be refused: GRUB escapes quotes and backslashes."""
-NOT_FOR_EFI = r"[\n\r\0]|[^\0-\x7f]"
-"""For an EFI application it escapes nothing, but garbles what is not ASCII."""
+NOT_FOR_EFI = r"[\0\udc80-\udcff]"
+"""An EFI application is given text, and no loader stands between."""
 
 TEXTS = [
     "plain",

@@ -15,6 +15,7 @@ from rumpbundle.api import Plan, Recipe, Result, check_no_inputs, check_targets,
 from rumpbundle.cli.guest import GUEST_OPTIONS, GuestCommand, guest_from
 from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.values import Module, Output, Size
+from rumpbundle.disk import tree
 from rumpbundle.disk.layout import DiskLayout
 from rumpbundle.errors import one_line
 from rumpbundle.formats import Format
@@ -30,6 +31,8 @@ _RECIPE_OPTIONS = (
     click.option("--module", "modules", type=Module(), metavar="FILE[:TEXT]", multiple=True,
                  help="A further boot module (Linux: the initrd); repeatable, in order."),
     *GUEST_OPTIONS,
+    click.option("--esp", metavar="DIR",
+                 help="Files beside an EFI application: what is in DIR goes to the root of its EFI partition."),
     click.option("--size", type=Size(), default=0, metavar="SIZE", help="The least size of the disk: 512M, 2G."),
     click.option("--firmware", type=click.Choice(["both", "bios", "uefi"]), default="both", show_default=True,
                  help="Which firmware the image can boot from."),
@@ -91,6 +94,7 @@ def recipe_from(app: str, arguments: dict[str, Any]) -> Recipe:
         app=app,
         argv0=not arguments.pop("no_argv0"),
         modules=tuple(arguments.pop("modules")),
+        esp=None if (esp := arguments.pop("esp")) is None else tree.scan(esp),
         **guest_from(app, arguments),
         **taken,
     )

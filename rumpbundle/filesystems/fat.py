@@ -95,7 +95,11 @@ class FatVolume:
         self.size = self._data + self._clusters * self._cluster_bytes
 
     def _place(self, placed: _Placed, cluster: int) -> int:
+        taken: set[str] = set()
         for node in placed.node.children if isinstance(placed.node, Directory) else ():
+            if node.name.upper() in taken:
+                raise InputError("another file has this name but for its case, which FAT ignores", where=node.name)
+            taken.add(node.name.upper())
             if isinstance(node, Symlink):
                 raise InputError("FAT has no symbolic links", where=node.name)
             inner = _Placed(node, cluster)

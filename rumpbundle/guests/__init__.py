@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 
 from rumpbundle.errors import UsageError
-from rumpbundle.guests._contract import Data, Delivery, Request, Writable
+from rumpbundle.guests._contract import ESP_HINT, Data, Delivery, Request, Writable
 from rumpbundle.kernels.unikernel import Protocol
 
 
@@ -25,10 +25,11 @@ def deliver(request: Request) -> Delivery:
     delivery = family.deliver(request)
     assert isinstance(delivery, Delivery)
     if delivery.modules and Protocol.EFI in request.boot.values():
+        others = [protocol for protocol in request.kernel.protocols if protocol is not Protocol.EFI]
         raise UsageError(
             "an EFI application gets no boot modules",
             where=f"--module {delivery.modules[0].name}" if request.modules else "--data",
-            hint="start it by another protocol (--protocol linux), or under BIOS only (--firmware bios)",
+            hint=f"start it by another protocol (--protocol {others[0]})" if others else ESP_HINT,
         )
     return delivery
 

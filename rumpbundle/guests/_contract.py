@@ -18,6 +18,8 @@ from rumpbundle.manifest import HEAD_ROOM, Module, Volume
 if TYPE_CHECKING:
     from rumpbundle.config import Config
 
+ESP_HINT = "put its files beside it on its EFI system partition: --esp DIR"
+
 
 @dataclass(frozen=True, slots=True)
 class Data:
@@ -84,6 +86,8 @@ class Request:
     config: Config | None = None
     data: tuple[Data, ...] = ()
     volumes: tuple[Writable, ...] = ()
+    has_esp_files: bool = False
+    """Whether files stand beside an EFI application on its volume."""
     bus: str = ""
     """Where the guest will find the disk the image is (:mod:`rumpbundle.knowledge`'s name); empty if nobody knows."""
     epoch: int

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from rumpbundle.errors import ConfigError, UsageError
-from rumpbundle.guests._contract import Delivery, Request, command_line
+from rumpbundle.guests._contract import ESP_HINT, Delivery, Request, command_line
+from rumpbundle.kernels.unikernel import Protocol
 
 
 def deliver(request: Request) -> Delivery:
@@ -13,16 +14,19 @@ def deliver(request: Request) -> Delivery:
         ConfigError: a configuration was given.
         UsageError: data or a volume was given.
     """
+    application = Protocol.EFI in request.boot.values()
     if request.config is not None:
         raise ConfigError(
             "this kernel is of no family whose configuration we know",
             where=request.kernel.name,
-            hint="pass what it reads with --cmdline, or as a file with --module",
+            hint=f"pass what it reads with --cmdline, or {ESP_HINT if application else 'as a file with --module'}",
         )
     if request.data or request.volumes:
         raise UsageError(
             "this kernel is of no family whose way to mount a file system we know",
             where=request.kernel.name,
-            hint="make a disk for it with rumpbundle volume, or pass a file with --module",
+            hint=ESP_HINT
+            if application
+            else "make a disk for it with rumpbundle volume, or pass a file with --module",
         )
     return Delivery(cmdline=command_line(request, request.cmdline or ""), modules=request.modules)

@@ -19,10 +19,13 @@ def deliver(request: Request) -> Delivery:
         ConfigError, UsageError: as for a plain kernel, and if there is no dom0 or no way to tell of it.
     """
     if Protocol.EFI in request.boot.values():
+        if request.has_esp_files:
+            return plain.deliver(request)
         raise UsageError(
             "Xen as an EFI application reads dom0 and its options from a configuration file of its own beside it",
             where=request.kernel.name,
-            hint="bundle the Multiboot 2 build (xen-VERSION.gz), which starts under UEFI too",
+            hint="bundle the Multiboot 2 build (xen-VERSION.gz), which starts under UEFI too, or give its files with "
+            "--esp: EFI/BOOT/BOOTX64.cfg and what that names",
         )
     if not request.modules:
         raise UsageError(

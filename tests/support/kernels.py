@@ -181,7 +181,17 @@ def _efi(output: Path) -> None:
     """PE32+ straight from ld; nothing in it needs relocating, so it has no relocation directory."""
     with tempfile.TemporaryDirectory(dir=CACHE) as objects:
         for source in ("efi", "report", "pc"):
-            _gcc("-m64", *CFLAGS, "-mno-red-zone", "-fpie", "-c", f"{source}.c", "-o", f"{objects}/{source}.o")
+            _gcc(
+                "-m64",
+                *CFLAGS,
+                "-mno-red-zone",
+                "-fpie",
+                "-fshort-wchar",
+                "-c",
+                f"{source}.c",
+                "-o",
+                f"{objects}/{source}.o",
+            )
         output_of(
             *("ld", "-m", "i386pep", "--subsystem", "10", "-e", "efi_main", "--image-base", "0x400000", "-s"),
             *("--no-insert-timestamp", "-o", str(output)),

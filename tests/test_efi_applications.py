@@ -1,0 +1,142 @@
+"""EFI applications find the volume they came from, and the files beside them, whatever they are booted from."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from support import kernels, qemu, stub
+from support.debian import debian_file
+from support.kernels import Report
+from support.tools import output_of
+
+import rumpbundle
+from rumpbundle import efistarter, hybrid
+from rumpbundle.cli import main
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.tree import Directory, File, scan
+from rumpbundle.errors import InputError, UsageError
+from rumpbundle.kernels.unikernel import Firmware, Protocol
+
+APPLICATION = {"boot": {Firmware.UEFI: Protocol.EFI}, "firmware": (Firmware.UEFI,)}
+
+
+@pytest.fixture
+def beside(tmp_path):
+    """A directory for ``--esp``."""
+    top = tmp_path / "esp"
+    (top / "efi" / "boot").mkdir(parents=True)
+    (top / "beside.txt").write_bytes(b"found it")
+    (top / "efi" / "boot" / "hermit-app").write_bytes(b"x" * 5000)
+    return top
+
+
+@pytest.mark.boot
+@pytest.mark.parametrize("bus", ["cd", "virtio", "usb"])
+@pytest.mark.parametrize("arguments", ["", "exit=5 déjà 日本"])
+def test_it_finds_its_volume_from_every_medium(tmp_path, beside, bus, arguments):
+    image = tmp_path / "image.iso"
+    rumpbundle.bundle(kernels.build("efi"), output=image, esp=scan(beside), cmdline=arguments or None)
+    result = qemu.boot(image, firmware="uefi", bus=bus, until="end of report")
+    assert kernels.field(result.serial, "volume") == b"found it"
+    assert Report.parse(result.serial).arguments == arguments
+
+
+@pytest.mark.boot
+@pytest.mark.parametrize("bus", ["cd", "ahci"])
+def test_systemd_boot_starts(tmp_path, bus):
+    loader = debian_file("systemd-boot-efi", "usr/lib/systemd/boot/efi/systemd-bootx64.efi")
+    rumpbundle.bundle(loader, output=tmp_path / "image.iso")
+    qemu.boot(tmp_path / "image.iso", firmware="uefi", bus=bus, until="Reboot Into Firmware")
+
+
+def test_the_starter_is_the_code_it_says(tmp_path):
+    (tmp_path / "code").write_bytes(efistarter._CODE)
+    listing = output_of("objdump", "-D", "-b", "binary", "-m", "i386:x86-64", "-M", "intel", str(tmp_path / "code"))
+    found = re.findall(r"^ +[0-9a-f]+:\t[0-9a-f ]+\t(.+?) *(?:#.*)?$", listing, re.MULTILINE)
+    code = [" ".join(text.split()) for text in found if text != "int3"]
+    assert code[:7] == ["push rbx", "push rsi", "push rdi", "push r12", "push r13", "sub rsp,0x40", "mov rbx,rcx"]
+    assert [text for text in code if text.startswith("call")] == [
+        "call QWORD PTR [rsi+0x98]",
+        "call QWORD PTR [rsi+0x98]",
+        "call QWORD PTR [rsi+0x40]",
+        "call QWORD PTR [rsi+0xc8]",
+        "call QWORD PTR [rsi+0x98]",
+        "call QWORD PTR [rsi+0xd0]",
+        "call QWORD PTR [rcx+0x8]",
+    ]
+    assert code[-7:] == ["add rsp,0x40", "pop r13", "pop r12", "pop rdi", "pop rsi", "pop rbx", "ret"]
+    assert not any("bad" in text for text in code)
+
+
+def test_a_starter_that_cannot_start_says_so(tmp_path):
+    starter = efistarter.starter("\\nowhere", "x")
+    (tmp_path / "BOOTX64.EFI").write_bytes(starter)
+    rumpbundle.bundle(tmp_path / "BOOTX64.EFI", output=tmp_path / "image.iso")
+    qemu.boot(tmp_path / "image.iso", firmware="uefi", until="rumpbundle: the firmware does not start this")
+
+
+@pytest.mark.parametrize(("arguments", "why"), [("a\0b", "NUL"), ("\udcff", "not UTF-8")])
+def test_what_is_no_text_is_refused(arguments, why):
+    with pytest.raises(InputError, match=why):
+        efistarter.starter("\\a", arguments)
+
+
+def test_names_that_differ_by_case_are_one_directory(tmp_path, beside, capfd):
+    rumpbundle.bundle(kernels.build("efi"), "raw", output=tmp_path / "image.raw", esp=scan(beside), cmdline="x")
+    for directory, expected in {"fat:/": "beside.txt", "fat:/EFI/BOOT": "hermit-app"}.items():
+        assert main(["ls", str(tmp_path / "image.raw"), directory]) == 0
+        assert expected in capfd.readouterr().out
+
+
+def test_the_manifest_names_the_files(tmp_path, beside, capfd):
+    rumpbundle.bundle(kernels.build("efi"), output=tmp_path / "image.iso", esp=scan(beside))
+    assert main(["cat", str(tmp_path / "image.iso"), "/rumpbundle.json"]) == 0
+    manifest = json.loads(capfd.readouterr().out)
+    assert [(entry["path"], entry.get("size")) for entry in manifest["esp"]] == [
+        ("/beside.txt", 8),
+        ("/efi", None),
+        ("/efi/boot", None),
+        ("/efi/boot/hermit-app", 5000),
+    ]
+
+
+@pytest.mark.parametrize("name", ["BOOTX64.EFI", "bootx64.efi"])
+def test_a_name_the_image_needs_is_refused(name):
+    inside = Directory.of("EFI", [Directory.of("Boot", [File(name, Content.of_bytes(b"x"))])])
+    bundle = stub.bundle(esp=Directory.of("", [inside]), **APPLICATION)
+    with pytest.raises(InputError, match=f"/EFI/BOOT/{name}: the image needs this name itself"):
+        hybrid.plan(bundle, stub.IMAGES)
+
+
+def test_a_tree_fat_cannot_hold_is_refused(tmp_path, beside):
+    (beside / "BESIDE.TXT").write_text("")
+    with pytest.raises(InputError, match="but for its case, which FAT ignores"):
+        rumpbundle.bundle(kernels.build("efi"), output=tmp_path / "image.iso", esp=scan(beside))
+    (beside / "BESIDE.TXT").unlink()
+    (beside / "link").symlink_to("beside.txt")
+    with pytest.raises(InputError, match="FAT has no symbolic links"):
+        rumpbundle.bundle(kernels.build("efi"), output=tmp_path / "image.iso", esp=scan(beside))
+
+
+def test_an_output_never_falls_into_it(beside, capfd):
+    application = str(kernels.build("efi"))
+    assert main(["iso", application, "--esp", str(beside), "-o", str(beside / "beside.txt"), "--force"]) == 2
+    assert (beside / "beside.txt").read_bytes() == b"found it"
+    assert "goes into the output itself" in capfd.readouterr().err
+
+
+def test_only_an_efi_application_is_given_files(tmp_path, beside):
+    with pytest.raises(UsageError, match="this kernel starts by multiboot under UEFI"):
+        rumpbundle.bundle(kernels.build("multiboot"), output=tmp_path / "image.iso", esp=scan(beside))
+    with pytest.raises(UsageError, match="does not start under UEFI"):
+        rumpbundle.bundle(kernels.build("linux"), output=tmp_path / "image.iso", esp=scan(beside), firmware="bios")
+
+
+@pytest.mark.parametrize("option", ["--data", "--module"])
+def test_the_hints_lead_to_esp(beside, option, capfd):
+    value = f"{beside}:/data" if option == "--data" else str(beside / "beside.txt")
+    assert main(["iso", str(kernels.build("efi")), option, value, "--dry-run"]) == 2
+    hint = capfd.readouterr().err.partition("hint: ")[2]
+    assert hint == "put its files beside it on its EFI system partition: --esp DIR\n"
