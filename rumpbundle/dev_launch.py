@@ -165,7 +165,7 @@ def run_plan(
     """Return what :func:`run` would do, with names for the *disks*. Nothing is started."""
     with contextlib.ExitStack() as stack:
         request = _request_of(image, options, stack)
-        if request.disk is not None and request.disk.fd is not None:
+        if request.disk is not None and request.disk.nameless:
             raise UsageError("has to be unpacked first; then boot the disk.raw in it", where=image)
         if disks:
             from rumpbundle.launcher.attached import named

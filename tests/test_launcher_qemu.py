@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 
@@ -34,7 +35,8 @@ def test_the_whole_command():
     assert " ".join(command(PLAIN)) == (
         "qemu-system-x86_64 -nodefaults -no-user-config -machine pc -accel tcg -m 64M -display none -vga none"
         " -no-reboot -boot menu=off,strict=on,reboot-timeout=0 -serial mon:stdio"
-        " -drive if=none,id=disk0,format=raw,file=a.raw,snapshot=on -device ide-hd,drive=disk0"
+        " -drive if=none,id=disk0,snapshot=on,driver=raw,file.driver=file,file.filename=a.raw"
+        " -device ide-hd,drive=disk0"
         " -device isa-debug-exit,iobase=0xf4,iosize=4 -device pvpanic"
     )
 
@@ -42,7 +44,7 @@ def test_the_whole_command():
 def test_commas_in_names_are_doubled():
     argv = command(replace(PLAIN, disk=Disk(path="/a,b,snapshot=off,file=/etc/passwd")))
     assert options(argv, "-drive") == [
-        "if=none,id=disk0,format=raw,file=/a,,b,,snapshot=off,,file=/etc/passwd,snapshot=on"
+        "if=none,id=disk0,snapshot=on,driver=raw,file.driver=file,file.filename=/a,,b,,snapshot=off,,file=/etc/passwd"
     ]
 
 
@@ -54,10 +56,28 @@ def test_the_image_is_written_only_on_request():
 def test_a_disk_inside_a_file():
     disk = Disk(path="a.ova", format="vmdk", offset=1024, length=4096)
     (drive,) = options(command(replace(PLAIN, disk=disk)), "-drive")
-    assert drive == (
-        "if=none,id=disk0,format=vmdk,file.driver=raw,file.offset=1024,file.size=4096,"
-        "file.file.driver=file,file.file.filename=a.ova,snapshot=on"
-    )
+    before, _, node = drive.partition("file=json:")
+    assert before == "if=none,id=disk0,snapshot=on,"
+    assert json.loads(node.replace(",,", ",")) == {
+        "driver": "vmdk",
+        "backing": None,
+        "file": {
+            "driver": "raw",
+            "offset": 1024,
+            "size": 4096,
+            "file": {"driver": "file", "filename": "a.ova"},
+        },
+    }
+    raw = replace(disk, path="a,b.vhd", format="raw", offset=0, persist=True)
+    (drive,) = options(command(replace(PLAIN, disk=raw)), "-drive")
+    assert drive == "if=none,id=disk0,driver=raw,offset=0,size=4096,file.driver=file,file.filename=a,,b.vhd"
+
+
+def test_a_hypervisor_of_ours_opens_the_file_we_have_opened():
+    machine = replace(PLAIN, disk=Disk(path="a.raw", fd=7), further=(Disk(path="b.raw", fd=8),))
+    assert [drive.partition("filename=")[2] for drive in options(command(machine), "-drive")] == ["a.raw", "b.raw"]
+    opened = options(command(machine, inherited=True), "-drive")
+    assert [drive.partition("filename=")[2] for drive in opened] == ["/dev/fd/7", "/dev/fd/8"]
 
 
 def test_uefi_gets_a_variable_store_that_forgets():
@@ -165,7 +185,7 @@ def test_ports():
 def test_the_plan_can_be_pasted():
     plan = qemu.BACKEND.plan(replace(REQUEST, disk=Disk(path="my disk.raw")))
     assert plan.commands[0].startswith("qemu-system-x86_64 ")
-    assert "'if=none,id=disk0,format=raw,file=my disk.raw,snapshot=on'" in plan.commands[0]
+    assert "'if=none,id=disk0,snapshot=on,driver=raw,file.driver=file,file.filename=my disk.raw'" in plan.commands[0]
 
 
 # --- the backends that only tell their commands ---

@@ -25,9 +25,7 @@ def open_disk(path: str | os.PathLike[str]) -> Iterator[Disk]:
         InputError: it cannot be read.
         ImageError: it is damaged; also while the disk is read.
     """
-    if os.path.isdir(path):
-        path = _disk_of_kit(path)
-    file = InputFile(path)
+    file = InputFile(disk_file(path))
     fd = file.open()
     try:
         yield _disk_in(FdMedium(fd))
@@ -39,13 +37,18 @@ def open_disk(path: str | os.PathLike[str]) -> Iterator[Disk]:
         os.close(fd)
 
 
-def _disk_of_kit(directory: str | os.PathLike[str]) -> str:
-    """Return the disk in a directory we wrote: EC2's volume, or what Xen boots."""
+def disk_file(path: str | os.PathLike[str]) -> str:
+    """Return the file that holds the disk of the image at *path*: of a kit EC2's volume, or what Xen boots."""
+    path = os.fspath(path)
+    if not os.path.isdir(path):
+        return path
     for name in ("volume.raw", "disk.raw"):
-        path = os.path.join(directory, name)
-        if os.path.exists(path):
-            return path
-    raise ImageError("is a directory without a disk of ours", where=directory, hint="name a file in it")
+        file = os.path.join(path, name)
+        if os.path.exists(file):
+            return file
+    is_kit = os.path.exists(os.path.join(path, "xl.cfg"))
+    hint = "it is for Xen: rumpbundle run KIT --boot xl" if is_kit else "name a file in it"
+    raise ImageError("is a directory without a disk of ours", where=path, hint=hint)
 
 
 def _disk_in(medium: Medium) -> Disk:

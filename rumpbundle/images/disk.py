@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from rumpbundle.disk.content import InputFile
 from rumpbundle.images.medium import Medium, check_bounds
 
 Fact = str | int
@@ -16,8 +17,13 @@ class Disk:
     *size* is the disk's, in bytes. A container needs :meth:`locate`; one that compresses overrides :meth:`read_unit`.
     """
 
+    others: tuple[InputFile, ...] = ()
+    """The files besides the image itself in which the disk stands."""
+
     container: ClassVar[str]
     """The format's name, as ``rumpbundle formats`` has it, or ``vmdk (stream)`` and the like."""
+    qemu: ClassVar[str] = ""
+    """QEMU's driver for it; empty if QEMU is not to open it: then the disk has to be unpacked."""
 
     def __init__(self, medium: Medium, size: int) -> None:
         self.medium = medium
@@ -62,6 +68,7 @@ class RawDisk(Disk):
     """A disk that stands in its file as it is."""
 
     container = "raw"
+    qemu = "raw"
 
     def __init__(self, medium: Medium, size: int | None = None, start: int = 0) -> None:
         super().__init__(medium, medium.size - start if size is None else size)

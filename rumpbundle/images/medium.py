@@ -67,6 +67,17 @@ class Window:
         return self._medium.read(self._start + offset, length)
 
 
+def place_of(medium: Medium) -> tuple[int, int] | None:
+    """Return the open file *medium* is a part of, and where it begins there; None if it is unpacked from one."""
+    match medium:
+        case FdMedium(_fd=fd):
+            return fd, 0
+        case Window(_medium=outer, _start=start):
+            place = place_of(outer)
+            return place and (place[0], place[1] + start)
+    return None
+
+
 def check_bounds(medium: Medium, offset: int, length: int) -> None:
     """Raise :class:`ImageError` unless *medium* has *length* bytes at *offset*."""
     if offset < 0 or length < 0 or offset + length > medium.size:

@@ -58,6 +58,7 @@ class Disk:
     """A disk as the hypervisor opens it."""
 
     path: str
+    """Its name, for people and for commands they paste."""
     format: str = "raw"
     """QEMU's name of the format: raw, qcow2, vmdk, vdi, vpc, vhdx."""
     offset: int = 0
@@ -67,7 +68,17 @@ class Disk:
     persist: bool = False
     """Whether the guest's writes reach the file; if not, they are forgotten."""
     fd: int | None = None
-    """An open descriptor the hypervisor inherits, if that is what *path* (``/dev/fd/N``) names."""
+    """The open file, which a hypervisor of ours inherits and opens, whatever stands at *path* by then."""
+
+    @property
+    def inherited(self) -> str:
+        """The name under which whoever inherits :attr:`fd` opens it; *path* if there is none."""
+        return self.path if self.fd is None else f"/dev/fd/{self.fd}"
+
+    @property
+    def nameless(self) -> bool:
+        """Whether nobody but us can open it."""
+        return self.fd is not None and self.path == self.inherited
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,22 +10,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.content import CHUNK, InputFile
-from rumpbundle.disk.flat import disk_error
-from rumpbundle.errors import ImageError, RumpbundleError, UsageError
+from rumpbundle.disk.content import CHUNK
+from rumpbundle.disk.flat import disk_errors, write_all
+from rumpbundle.errors import InputError, RumpbundleError, UsageError
 from rumpbundle.images import detect
-from rumpbundle.images.containers import archive
+from rumpbundle.images import disk as images
 from rumpbundle.images.detect import file_system
-from rumpbundle.images.medium import FdMedium, Medium
+from rumpbundle.images.medium import Medium
+from rumpbundle.images.node import node_of
 from rumpbundle.kernels.unikernel import Device
 from rumpbundle.launcher.backend import Disk
 
 MOST = 16 << 20
 """Bytes of a manifest that we are ready to read."""
-
-_QEMU_FORMATS = {"vhd": "vpc"}
-"""What QEMU calls the containers it has other names for."""
-_VHD_FOOTER = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,35 +50,52 @@ class Image:
 
 @contextlib.contextmanager
 def opened(path: str | os.PathLike[str], *, persist: bool) -> Iterator[Image]:
-    """Give the image at *path*, of any format; what had to be unpacked for it lives until the block ends.
+    """Give the image at *path*, of any format; its file stays open, and what had to be unpacked lives, in the block.
 
     Raises:
-        InputError: it cannot be read.
-        ImageError: it is damaged.
-        UsageError: it cannot be booted, or not be written to as *persist* asks.
+        InputError: it cannot be read, or not be written to as *persist* asks.
+        ImageError: it is damaged, or other files belong to it.
+        UsageError: it is no kind of image that can be written to, which *persist* asks for.
     """
-    path = os.fspath(path)
-    if os.path.isdir(path):
-        path = _in_kit(path)
-    file = InputFile(path)
-    head = file.read(0, min(file.size, 512))
-    with detect.open_disk(path) as disk:
+    path = detect.disk_file(path)
+    with detect.open_disk(path) as disk, contextlib.ExitStack() as stack:
+        node = node_of(disk)
         manifest = _manifest(disk)
-        if head.startswith(b"\x1f\x8b"):
-            _check_writable(path, persist)
-            with tempfile.TemporaryFile(prefix="rumpbundle-") as unpacked:
-                _copy(disk, unpacked.fileno())
-                yield Image(Disk(path=f"/dev/fd/{unpacked.fileno()}", fd=unpacked.fileno(), persist=True), manifest)
+        if persist and (node is None or node.offset or disk.container == "vmdk (stream)"):
+            raise UsageError(
+                "is packed, and cannot be written to", where=path, hint="leave out --persist, or unpack the disk"
+            )
+        if node is None:
+            yield Image(_unpacked(disk, stack), manifest)
             return
-    if archive.is_tar(head):
-        _check_writable(path, persist)
-        yield Image(_in_archive(file), manifest)
-    elif disk.container == "vhd (fixed)":
-        # A fixed VHD is a raw disk with a footer; QEMU's vpc driver would round its size to whole cylinders.
-        yield Image(Disk(path=path, length=file.size - _VHD_FOOTER, persist=persist), manifest)
-    else:
-        container = disk.container.split()[0]
-        yield Image(Disk(path=path, format=_QEMU_FORMATS.get(container, container), persist=persist), manifest)
+        fd = node.fd
+        if persist:
+            fd = _writable(path, fd)
+            stack.callback(os.close, fd)
+        yield Image(
+            Disk(path=path, format=node.driver, offset=node.offset, length=node.length, persist=persist, fd=fd),
+            manifest,
+        )
+
+
+def _writable(path: str, fd: int) -> int:
+    """Return another descriptor of the open file *fd*, to write to; *path* is its name."""
+    try:
+        writable = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise InputError(f"cannot be written to: {os.strerror(error.errno or 0)}", where=path) from None
+    if not os.path.sameopenfile(fd, writable):
+        os.close(writable)
+        raise InputError("changed while it was read", where=path)
+    return writable
+
+
+def _unpacked(disk: images.Disk, stack: contextlib.ExitStack) -> Disk:
+    """Return *disk* as a file without a name, which lives as long as *stack*."""
+    with disk_errors():
+        fd = stack.enter_context(tempfile.TemporaryFile(prefix="rumpbundle-")).fileno()  # noqa: SIM115 (it does)
+    _copy(disk, fd)
+    return Disk(path=f"/dev/fd/{fd}", fd=fd, persist=True)
 
 
 def unpacked(path: str | os.PathLike[str], to: str) -> Image:
@@ -89,51 +103,25 @@ def unpacked(path: str | os.PathLike[str], to: str) -> Image:
 
     Raises:
         InputError: it cannot be read.
-        ImageError: it is damaged.
+        ImageError: it is damaged, or other files belong to it.
         HostError: there is no space for it.
     """
     with detect.open_disk(path) as disk, open(to, "xb") as file:
+        node_of(disk)
         _copy(disk, file.fileno())
         return Image(Disk(path=to, persist=True), _manifest(disk))
 
 
-def _check_writable(path: str, persist: bool) -> None:
-    if persist:
-        raise UsageError(
-            "is an archive, which cannot be written to", where=path, hint="leave out --persist, or unpack the disk"
-        )
-
-
-def _in_kit(directory: str) -> str:
-    if os.path.exists(os.path.join(directory, "volume.raw")):
-        return os.path.join(directory, "volume.raw")
-    if os.path.exists(os.path.join(directory, "xl.cfg")):
-        raise UsageError("is a Xen kit; its xl.cfg is for `xl create`", where=directory)
-    raise UsageError("is a directory without a disk image", where=directory)
-
-
-def _in_archive(file: InputFile) -> Disk:
-    """Return the disk that stands in an OVA; QEMU reads it where it is."""
-    fd = file.open()
-    try:
-        for member in archive.members(FdMedium(fd)):
-            if member.name.lower().endswith(".vmdk"):
-                return Disk(path=file.path, format="vmdk", offset=member.offset, length=member.size)
-    finally:
-        os.close(fd)
-    raise ImageError("holds no .vmdk disk", where=file.path)
-
-
-def _copy(disk: Medium, fd: int) -> None:
+def _copy(disk: images.Disk, fd: int) -> None:
     """Write *disk* to *fd*, sparse."""
-    try:
+    with disk_errors():
         os.ftruncate(fd, disk.size)
-        for offset in range(0, disk.size, CHUNK):
+        offset = 0
+        while offset < disk.size:
             data = disk.read(offset, min(CHUNK, disk.size - offset))
             if data.count(0) != len(data):
-                os.pwrite(fd, data, offset)
-    except OSError as error:
-        raise disk_error(error) from None
+                write_all(fd, data, offset)
+            offset += len(data)
 
 
 def _manifest(disk: Medium) -> Mapping[str, Any]:

@@ -7,14 +7,16 @@ Hardware comes from :mod:`rumpbundle.knowledge`. References: qemu(1) of QEMU 7.2
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from rumpbundle import knowledge
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import MissingToolError, UsageError
-from rumpbundle.events import Report, Warned
+from rumpbundle.events import Ran, Report, Warned
 from rumpbundle.host import programs
 from rumpbundle.kernels.unikernel import Family, Firmware
 from rumpbundle.launcher.backend import Backend, Disk, Ending, Forward, Plan, Reason, Request
@@ -38,6 +40,9 @@ CUSTOMARY_SUCCESS = 0x10
 """Written to isa-debug-exit by guests that want to tell their success from QEMU's status 1."""
 SOLO5_EXIT = 41
 """What Solo5 writes whatever its status is; that is on its console."""
+
+_LAYERED = ("qcow2", "vmdk")
+"""Drivers that open a further file, if the image names one and nobody says that there is none."""
 
 ASLEEP_AFTER = 0.5
 """Seconds of silence after which we look whether the CPUs sleep for good."""
@@ -75,8 +80,11 @@ def quoted(value: str) -> str:
     return value.replace(",", ",,")
 
 
-def command(machine: Machine) -> tuple[str, ...]:
-    """Return the QEMU command line of *machine*; its console is on standard input and output."""
+def command(machine: Machine, *, inherited: bool = False) -> tuple[str, ...]:
+    """Return the QEMU command line of *machine*; its console is on standard input and output.
+
+    It opens the disks by their names, or as files that it has *inherited*.
+    """
     argv = [PROGRAM, "-nodefaults", "-no-user-config", "-machine", machine.type, "-accel", machine.accel]
     argv += ["-m", _size(machine.memory), "-display", "none", "-vga", machine.display, "-no-reboot"]
     argv += ["-boot", "menu=off,strict=on,reboot-timeout=0", "-serial", "mon:stdio"]
@@ -87,21 +95,21 @@ def command(machine: Machine) -> tuple[str, ...]:
         argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={quoted(code)}"]
         # OVMF remembers boot entries: a store that forgets them gives every run the same start.
         argv += ["-drive", f"if=pflash,unit=1,format=raw,snapshot=on,file={quoted(variables)}"]
-    argv += ["-drive", _drive(machine.disk, "disk0")]
+    argv += ["-drive", _drive(machine.disk, "disk0", inherited)]
     argv += _devices(*(device.format(drive="disk0") for device in machine.attach))
-    argv += _disks_and_card(machine)
+    argv += _disks_and_card(machine, inherited)
     argv += _devices(f"isa-debug-exit,iobase={machine.exit_port:#x},iosize=4", "pvpanic")
     if machine.gdb is not None:
         argv += ["-gdb", f"tcp:127.0.0.1:{machine.gdb}", "-S"]
     return (*argv, *machine.args)
 
 
-def _disks_and_card(machine: Machine) -> list[str]:
+def _disks_and_card(machine: Machine, inherited: bool) -> list[str]:
     """Return the arguments for the further disks and the network card, in the machine's order."""
-    disks = [
-        ["-drive", _drive(disk, f"disk{number}"), *_devices(f"virtio-blk-pci,drive=disk{number},disable-legacy=off")]
-        for number, disk in enumerate(machine.further, 1)
-    ]
+    disks = []
+    for number, disk in enumerate(machine.further, 1):
+        device = f"virtio-blk-pci,drive=disk{number},disable-legacy=off"
+        disks.append(["-drive", _drive(disk, f"disk{number}", inherited), *_devices(device)])
     cards = []
     if machine.card is not None:
         network = ",".join(["user,id=net0", *map(_forwarded, machine.publish)])
@@ -119,27 +127,42 @@ def _size(size: int) -> str:
     return f"{size // MIB}M" if size % MIB == 0 else f"{size}B"
 
 
-def _drive(disk: Disk, name: str) -> str:
-    options = ["if=none", f"id={name}", f"format={disk.format}", *_source(disk)]
-    # A disk of a descriptor is ours alone and vanishes with it, so nothing need be kept from it.
-    options += [] if disk.persist or disk.fd is not None else ["snapshot=on"]
-    return ",".join(options)
+def _drive(disk: Disk, name: str, inherited: bool) -> str:
+    options = ["if=none", f"id={name}", *([] if disk.persist else ["snapshot=on"])]
+    node = _node(disk, disk.inherited if inherited else disk.path)
+    return ",".join([*options, f"file={quoted(_json(node))}" if "backing" in node else _dotted(node)])
 
 
 def unpacking(disk: Disk, to: str) -> tuple[str, ...]:
     """Return the command that writes the content of *disk* to the raw file *to*."""
-    options = ",".join([f"driver={disk.format}", *_source(disk, "file.filename")])
-    return ("qemu-img", "convert", "--image-opts", "-O", "raw", options, to)
+    node = _node(disk, disk.path)
+    source = [_json(node)] if "backing" in node else ["--image-opts", _dotted(node)]
+    return ("qemu-img", "convert", "-O", "raw", *source, to)
 
 
-def _source(disk: Disk, file: str = "file") -> list[str]:
-    """Return the options that say where the bytes of *disk* are; a plain file's name is the option *file*."""
+def _node(disk: Disk, path: str) -> dict[str, Any]:
+    """Return what QEMU opens as *disk*: the driver for exactly this file, so that nothing in it is followed."""
+    node: dict[str, Any] = {"driver": "file", "filename": path}
     if disk.offset or disk.length is not None:
-        # The disk is a part of the file: a second, raw layer cuts it out.
-        options = ["file.driver=raw", f"file.offset={disk.offset}"]
-        options += [] if disk.length is None else [f"file.size={disk.length}"]
-        return [*options, "file.file.driver=file", f"file.file.filename={quoted(disk.path)}"]
-    return [f"{file}={quoted(disk.path)}"]
+        size = {} if disk.length is None else {"size": disk.length}
+        node = {"driver": "raw", "offset": disk.offset, **size, "file": node}
+        if disk.format == "raw":
+            return node
+    backing = {"backing": None} if disk.format in _LAYERED else {}
+    return {"driver": disk.format, **backing, "file": node}
+
+
+def _json(node: Mapping[str, Any]) -> str:
+    """Return *node* as a name for QEMU: the only way on a command line to say that there is no backing file."""
+    return "json:" + json.dumps(node)
+
+
+def _dotted(node: Mapping[str, Any], prefix: str = "") -> str:
+    """Return *node* as options for QEMU."""
+    return ",".join(
+        _dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else f"{prefix}{key}={quoted(str(value))}"
+        for key, value in node.items()
+    )
 
 
 def _forwarded(forward: Forward) -> str:
@@ -236,13 +259,13 @@ class RunningQemu:
         self._control = Control()
         control = self._control.theirs.fileno()
         disks = (plan.machine.disk, *plan.machine.further)
+        report(Ran(command(plan.machine)))
         try:
             self._child = programs.spawn(
                 [
-                    *command(plan.machine),
+                    *command(plan.machine, inherited=True),
                     *("-chardev", f"socket,id=control,fd={control}", "-mon", "chardev=control,mode=control"),
                 ],
-                report=report,
                 pass_fds=[control, *(disk.fd for disk in disks if disk.fd is not None)],
                 gently=any(disk.persist for disk in disks),
             )

@@ -60,7 +60,7 @@ def test_what_qemu_img_wrote(raw, tmp_path, name):
     [
         (("create", "-f", "qcow2", "-b", "raw", "-F", "raw", "image"), "backing file"),
         (("create", "-f", "qcow2", "-o", "compression_type=zstd", "image", "1M"), "uses features 0x8"),
-        (("create", "-f", "qcow2", "-o", "data_file=data", "image", "1M"), "uses features 0x4"),
+        (("create", "-f", "qcow2", "-o", "data_file=data", "image", "1M"), "keeps its data in another file"),
         (("create", "-f", "qcow2", "-o", "extended_l2=on", "image", "1M"), "uses features 0x10"),
     ],
 )

@@ -16,6 +16,7 @@ class Qcow2(Disk):
     """A qcow2 image on its own."""
 
     container = "qcow2"
+    qemu = "qcow2"
 
     def __init__(self, medium: Medium) -> None:
         self.header = header = qcow2.Header.unpack(medium.read(0, min(medium.size, qcow2.Header.SIZE)))
@@ -24,10 +25,19 @@ class Qcow2(Disk):
         incompatible = header.incompatible if header.version == 3 else 0
         if incompatible & qcow2.INCOMPATIBLE_CORRUPT:
             raise ImageError("qcow2: marked as corrupt", hint="qemu-img check -r all may repair it")
+        if incompatible & qcow2.INCOMPATIBLE_DATA_FILE:
+            raise ImageError("qcow2: keeps its data in another file", hint="qemu-img convert makes one of both")
         if incompatible & ~qcow2.INCOMPATIBLE_DIRTY:
             raise ImageError(f"qcow2: uses features {incompatible:#x}, which are not supported")
-        if header.backing_file_offset or header.encryption:
-            raise ImageError("qcow2: has a backing file or is encrypted", hint="qemu-img convert it first")
+        if header.encryption:
+            raise ImageError("qcow2: is encrypted", hint="qemu-img convert it first")
+        if header.backing_file_offset:
+            length = min(header.backing_file_size, 1023, max(medium.size - header.backing_file_offset, 0))
+            name = medium.read(header.backing_file_offset, length).decode("utf-8", "replace")
+            raise ImageError(
+                f"qcow2: has a backing file, {name}",
+                hint="if that is the file it should have, qemu-img convert makes one of both",
+            )
         if not 9 <= header.cluster_bits <= 21:
             raise ImageError(f"qcow2 header: clusters of 2^{header.cluster_bits} bytes")
         super().__init__(medium, header.disk_size)

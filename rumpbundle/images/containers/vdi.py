@@ -16,6 +16,7 @@ class Vdi(Disk):
     """A VDI without a parent."""
 
     container: ClassVar[str] = "vdi"
+    qemu = "vdi"
 
     def __init__(self, medium: Medium) -> None:
         self.header = header = vdi.Header.unpack(medium.read(0, min(medium.size, vdi.Header.SIZE)))

@@ -19,6 +19,7 @@ class DynamicVhd(Disk):
     """
 
     container = "vhd"
+    qemu = "vpc"
 
     def __init__(self, medium: Medium, footer: vhd.Footer) -> None:
         super().__init__(medium, footer.current_size)

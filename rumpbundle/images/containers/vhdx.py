@@ -18,6 +18,7 @@ class Vhdx(Disk):
     """A VHDX on its own: ``header_offset`` tells which of its two headers counts."""
 
     container = "vhdx"
+    qemu = "vhdx"
 
     def __init__(self, medium: Medium) -> None:
         identifier = vhdx.FileIdentifier.unpack(medium.read(0, min(medium.size, vhdx.FileIdentifier.SIZE)))

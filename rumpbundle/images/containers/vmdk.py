@@ -15,12 +15,18 @@ from rumpbundle.images.records import vmdk
 
 _MAX_GRAIN = 2048  # sectors; a damaged header must not make us allocate
 _MAX_DESCRIPTOR = 64 << 10
+_READ_BY_QEMU = 20 * SECTOR
+"""Bytes of a descriptor QEMU reads, whatever the header says (block/vmdk.c, ``DESC_SIZE``)."""
+_NO_PARENT = 0xFFFFFFFF
+_PARENT = re.compile(r'^\s*parentFileNameHint\s*=\s*"?([^"\n]+)|^\s*parentCID\s*=\s*"?([0-9a-f]+)', re.I | re.M)
+_EXTENT = re.compile(r'^\s*(?:RW|RDONLY|NOACCESS)\s+\d+\s+(\w+)(?:\s+"([^"\n]*)")?', re.I | re.M)
 
 
 class SparseVmdk(Disk):
     """monolithicSparse: a directory of tables of grains."""
 
     container: ClassVar[str] = "vmdk"
+    qemu = "vmdk"
 
     def __init__(self, medium: Medium) -> None:
         self.header = header = vmdk.SparseHeader.unpack(medium.read(0, min(medium.size, SECTOR)))
@@ -28,6 +34,9 @@ class SparseVmdk(Disk):
             # Footer marker, footer, end-of-stream marker: the last three sectors.
             at = medium.size // SECTOR * SECTOR - 2 * SECTOR
             header = vmdk.SparseHeader.unpack(medium.read(max(at, 0), SECTOR))
+        if not self.header.capacity or not header.capacity:
+            # QEMU takes such a header for the envelope of a list of files (block/vmdk.c, ``vmdk_open_vmdk4``).
+            raise ImageError("VMDK header: a disk of no size", hint="the file is damaged, or made to mislead")
         if header.magic != vmdk.MAGIC or header.newlines != vmdk.SparseHeader.newlines:
             raise ImageError("is no sparse VMDK, or was transferred as text or cut off")
         if header.version not in (1, 2, 3):
@@ -42,6 +51,7 @@ class SparseVmdk(Disk):
         self._grain = grain * SECTOR
         self._tables = Tables(medium)
         self._check_directory()
+        _check_alone(self.descriptor)
 
     def _check_directory(self) -> None:
         tables = -(-self.size // (self._grain * vmdk.TABLE_ENTRIES))
@@ -54,7 +64,8 @@ class SparseVmdk(Disk):
         offset, size = self.header.descriptor_offset * SECTOR, self.header.descriptor_size * SECTOR
         if not offset:
             return ""
-        return self.medium.read(offset, min(size, _MAX_DESCRIPTOR)).split(b"\0")[0].decode("utf-8", "replace")
+        size = min(max(size, _READ_BY_QEMU), _MAX_DESCRIPTOR, self.medium.size - offset)
+        return self.medium.read(offset, size).split(b"\0")[0].decode("utf-8", "replace")
 
     @property
     def facts(self) -> Mapping[str, Fact]:
@@ -114,6 +125,21 @@ class StreamVmdk(SparseVmdk):
         if len(grain) < min(self._grain, self.size - index * self._grain):
             raise ImageError(f"VMDK: grain {index} is too short")
         return grain
+
+
+def _check_alone(descriptor: str) -> None:
+    """Raise :class:`ImageError` if the *descriptor* inside an extent says that the disk is not all in it."""
+    parents = _PARENT.findall(descriptor)
+    if any(name or int(cid, 16) != _NO_PARENT for name, cid in parents):
+        named = "".join(f", {name}" for name, _ in parents if name)
+        raise ImageError(f"VMDK: differs from a parent disk{named}", hint="merge it into its parent first")
+    extents = _EXTENT.findall(descriptor)
+    for kind, name in extents:
+        if len(extents) > 1 or kind.upper() != "SPARSE" or re.search(r"[/\\]", name):
+            raise ImageError(
+                f"VMDK: its descriptor names another file ({kind} {name})",
+                hint="the file is damaged, or made to mislead",
+            )
 
 
 def open_vmdk(medium: Medium) -> Disk:
