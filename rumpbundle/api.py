@@ -27,7 +27,7 @@ from rumpbundle.disk.layout import DiskLayout
 from rumpbundle.disk.tree import Directory
 from rumpbundle.errors import GuestError, HostError, KernelError, UsageError
 from rumpbundle.events import Finished, Note, Report, Started, Warned, silent
-from rumpbundle.formats import Format, Job
+from rumpbundle.formats import Beside, Folder, Format, Job, OneFile
 from rumpbundle.host import environment, overlap
 from rumpbundle.host.staging import check_free, staged_directory, staged_file, staged_kit
 from rumpbundle.kernels.unikernel import Firmware, Protocol, Unikernel
@@ -236,7 +236,7 @@ def _module(module: ModuleFile) -> Module:
 
 def default_output(app: str | os.PathLike[str], format: Format) -> Path:
     """Return the name *format*'s result gets in the current directory if the user gives none."""
-    return Path(stem(os.fspath(app)) + format.suffix.rstrip("/"))
+    return Path(stem(os.fspath(app)) + format.tail)
 
 
 def write(
@@ -254,18 +254,7 @@ def write(
 
     Returns the artifact and, for kits, the command lines that use it.
     """
-    check_targets(plan, format, report, options=options)
-    job = Job(
-        layout=plan.disk_for(format),
-        bundle=plan.bundle,
-        output=output,
-        subformat=choose_subformat(format, subformat),
-        options=format.options() if options is None and format.options is not None else options,
-        epoch=plan.bundle.epoch,
-        jobs=jobs or os.cpu_count() or 1,
-        report=report,
-    )
-    check_no_inputs(plan.recipe, format.files(output))
+    job = job_for(plan, format, output, subformat=subformat, options=options, jobs=jobs, report=report)
     report(Started(format.name, job.layout.payload))
     try:
         _fill(job, format, force=force)
@@ -275,6 +264,37 @@ def write(
     report(Finished(format.name))
     commands = format.commands(job) if format.commands is not None else ()
     return Artifact(format.name, output), commands
+
+
+def job_for(
+    plan: Plan,
+    format: Format,
+    output: Path,
+    *,
+    subformat: str = "",
+    options: Any = None,
+    jobs: int | None = None,
+    report: Report = silent,
+) -> Job:
+    """Return what *format*'s writer is given for *plan*; whatever it would refuse is refused here, nothing is read.
+
+    Raises:
+        RumpbundleError: the format, or a platform it is for, cannot have this disk, these names or these options.
+    """
+    check_targets(plan, format, report, options=options)
+    job = Job(
+        layout=plan.disk_for(format),
+        bundle=plan.bundle,
+        output=output,
+        subformat=format.subformat(subformat).name,
+        options=format.options() if options is None and format.options is not None else options,
+        epoch=plan.bundle.epoch,
+        jobs=jobs or os.cpu_count() or 1,
+        report=report,
+    )
+    format.admit(dataclasses.replace(job, bundle=plan.bundle.unhashed()))
+    check_no_inputs(plan.recipe, format.files(output))
+    return job
 
 
 def check_targets(plan: Plan, format: Format, report: Report = silent, *, options: Any = None) -> None:
@@ -303,34 +323,16 @@ def check_targets(plan: Plan, format: Format, report: Report = silent, *, option
 
 def _fill(job: Job, format: Format, *, force: bool) -> None:
     """Let *format* write *job*'s output where nobody sees it, and give it its name at the end."""
-    if format.write is not None:
-        with staged_file(job.output, force=force) as staged:
-            format.write(job, staged)
-        return
-    assert format.write_kit is not None
-    stage = (
-        staged_directory(job.output, format.holds, force=force)
-        if format.suffix.endswith("/")
-        else staged_kit(job.output, format.files(job.output)[1:], force=force)
-    )
-    with stage as directory:
-        format.write_kit(job, directory)
-
-
-def choose_subformat(format: Format, wanted: str) -> str:
-    """Return the subformat to write: *wanted*, or the format's first.
-
-    Raises:
-        UsageError: the format has no such subformat.
-    """
-    if not wanted:
-        return format.subformats[0] if format.subformats else ""
-    if wanted not in format.subformats:
-        known = (
-            f"{format.name} has {', '.join(format.subformats)}" if format.subformats else f"{format.name} has none"
-        )
-        raise UsageError(f"no such subformat: {wanted} ({known})", where="--subformat")
-    return wanted
+    match format.product:
+        case OneFile(write):
+            with staged_file(job.output, force=force) as staged:
+                write(job, staged)
+        case Beside(write_kit):
+            with staged_kit(job.output, format.files(job.output)[1:], force=force) as directory:
+                write_kit(job, directory)
+        case Folder(write_kit, holds):
+            with staged_directory(job.output, holds, force=force) as directory:
+                write_kit(job, directory)
 
 
 def check_no_inputs(recipe: Recipe, outputs: Iterable[Path]) -> None:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rumpbundle import formats
-from rumpbundle.api import Artifact, Plan, check_no_inputs, choose_subformat, write
+from rumpbundle.api import Artifact, Plan, check_no_inputs, write
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK
 from rumpbundle.disk.flat import disk_errors, write_all
@@ -59,11 +59,11 @@ def targets(app: str | os.PathLike[str], names: Sequence[str], directory: Path) 
     for name in names:
         format_name, colon, wanted = name.partition(":")
         format = formats.find(format_name)
-        subformat = choose_subformat(format, wanted)
+        subformat = format.subformat(wanted).name
         if colon and not wanted:
             raise UsageError(f"no such subformat: {name!r}", where="-f")
-        kind = f".{subformat}" if subformat and subformat != format.subformats[0] else ""
-        target = Target(format, subformat, directory / f"{stem(os.fspath(app))}{kind}{format.suffix.rstrip('/')}")
+        kind = f".{subformat}" if subformat != format.subformats[0].name else ""
+        target = Target(format, subformat, directory / f"{stem(os.fspath(app))}{kind}{format.tail}")
         if target.output in found:
             raise UsageError(f"{name} is given twice", where="-f")
         found[target.output] = target

@@ -32,7 +32,7 @@ from rumpbundle.disk.flat import disk_errors, write_flat
 from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import GuestError, Interrupted, UsageError
 from rumpbundle.events import Note, Report, Warned, silent
-from rumpbundle.formats import Format
+from rumpbundle.formats import Folder, Format
 from rumpbundle.guests import Data, Writable
 from rumpbundle.host import programs
 from rumpbundle.kernels.unikernel import Family, Firmware
@@ -103,7 +103,7 @@ def launch(
     format = format_for(options)
     with contextlib.ExitStack() as stack:
         planned = api.plan(recipe, formats=[format], bus=_bus(options), report=report)
-        if format.write_kit is not None:
+        if isinstance(format.product, Folder):
             kit = _temporary_directory(stack) / "kit"
             api.write(planned, format, kit, report=report)
             request = _request_for(planned, options, kit=str(kit))
@@ -120,7 +120,7 @@ def launch_plan(recipe: api.Recipe, options: Options, *, report: Report = silent
     format = format_for(options)
     planned = api.plan(recipe, formats=[format], bus=_bus(options), report=report)
     image = str(api.default_output(recipe.app, format))
-    if format.write_kit is not None:
+    if isinstance(format.product, Folder):
         return _planned(_request_for(planned, options, kit=image), options, report)
     return _planned(_request_for(planned, options, disk=Disk(path=image, persist=True)), options, report)
 

@@ -26,9 +26,8 @@ from rumpbundle.filesystems.fat import FatVolume
 from rumpbundle.filesystems.iso9660 import BLOCK, SYSTEM_AREA, Volume, volume_id
 from rumpbundle.grub import BootImages
 from rumpbundle.kernels.unikernel import Firmware, Protocol
-from rumpbundle.manifest import Bundle
+from rumpbundle.manifest import MAX_MANIFEST, PATH, Bundle
 
-MANIFEST = "rumpbundle.json"
 _MARKERS = "/boot/rumpbundle"
 _MARKER_PENDING = "PENDING_PENDING_"
 """Stands for the marker file's name, 16 hex digits of the bundle's digest, until that is known."""
@@ -113,7 +112,7 @@ def plan(bundle: Bundle, images: BootImages | None) -> DiskLayout:
 
 
 def _partition(name: str, offset: int, length: int, guid: str, mbr: int) -> Partition:
-    return Partition(name=name[:36], offset=offset, length=length, type_guid=guid, mbr_type=mbr)
+    return Partition(name=name, offset=offset, length=length, type_guid=guid, mbr_type=mbr)
 
 
 def marker(bundle: Bundle) -> str:
@@ -127,7 +126,13 @@ def _parts(bundle: Bundle, images: BootImages | None) -> _Parts:
     modules = [
         Directory.of(str(number), [File(module.name, module.content)]) for number, module in enumerate(bundle.modules)
     ]
-    manifest = File(MANIFEST, Content((Late(len(bundle.manifest(hashed=False)), lambda: bundle.manifest_bytes),)))
+    size = len(bundle.manifest(hashed=False))
+    if size > MAX_MANIFEST:
+        raise InputError(
+            f"so many files: their list takes {size} bytes, more than the {MAX_MANIFEST >> 20} MiB there are for it",
+            hint="put them into an archive, or on a disk of their own: rumpbundle volume",
+        )
+    manifest = File(PATH.removeprefix("/"), Content((Late(size, lambda: bundle.manifest_bytes),)))
     config = File("grub.cfg", _config_content(bundle))
     in_grub: list[Node] = [config]
     top: list[Node] = [manifest]

@@ -12,9 +12,11 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import field
 from functools import cached_property
 from json.encoder import encode_basestring_ascii
+from typing import Any
 from typing import Literal as OneOf
 
 from rumpbundle import __version__
@@ -28,6 +30,10 @@ Console = OneOf["both", "serial", "vga"]
 
 HEAD_ROOM = 16 << 20
 """Bytes left free in a writable volume whose size the user does not give."""
+PATH = "/rumpbundle.json"
+"""Where it stands in an image."""
+MAX_MANIFEST = 64 << 20
+"""Bytes of a manifest that are written, and read: those of some 400,000 files."""
 PENDING = "0" * 64
 """Stands for a SHA-256 that is not computed yet: same length, so the manifest's size is known at once."""
 
@@ -157,10 +163,28 @@ class Bundle:
         """The final manifest; computing it reads whatever payload was not hashed before."""
         return self.manifest()
 
+    def unhashed(self) -> Bundle:
+        """Return this with zeros for its digest: to see what is refused of it before its payload is read."""
+        bundle = copy(self)
+        vars(bundle)["identity"] = Identity(lambda: PENDING)
+        return bundle
+
     @cached_property
     def identity(self) -> Identity:
         """The ids of this bundle, all derived from the SHA-256 of its manifest."""
         return Identity(lambda: hashlib.sha256(self.manifest_bytes).hexdigest())
+
+
+def said(data: bytes) -> dict[str, Any]:
+    """Return what the manifest *data* says of the image, without its list of files, which may be long.
+
+    Raises:
+        ValueError: it is no JSON object.
+    """
+    import msgspec  # a bundle is made without it
+
+    entries = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    return {key: msgspec.json.decode(value) for key, value in entries.items() if key != "files"}
 
 
 def stem(path: str) -> str:

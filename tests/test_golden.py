@@ -25,7 +25,7 @@ WRITTEN_BY_QEMU_IMG = {"qcow2", "vhdx", "vhd-dynamic", "vmdk-sparse"}
 CASES = [
     "-".join(filter(None, (format.name, subformat)))
     for format in formats.formats()
-    for subformat in format.subformats or ("",)
+    for subformat in format.variants or ("",)
 ]
 
 

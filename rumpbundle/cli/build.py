@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from rumpbundle.api import check_no_inputs, check_targets, plan
+from rumpbundle.api import Plan, check_no_inputs, job_for, plan
 from rumpbundle.batch import SUMS, Outcome, Target, build, targets, write_checksums
 from rumpbundle.cli.guest import GuestCommand
 from rumpbundle.cli.recipe_options import (
@@ -20,7 +21,7 @@ from rumpbundle.cli.recipe_options import (
     report_options,
 )
 from rumpbundle.cli.render import Terminal
-from rumpbundle.errors import InputError, one_line
+from rumpbundle.errors import InputError, RumpbundleError, one_line
 
 
 @click.command("build", cls=GuestCommand, short_help="several formats of one kernel in one pass")
@@ -49,12 +50,7 @@ def command(app: str, names: tuple[str, ...], directory: Path, checksums: bool, 
     with terminal:
         planned = plan(recipe, formats=[target.format for target in wanted], report=terminal)
         if dry_run:
-            for target in wanted:
-                check_targets(planned, target.format, terminal)
-            plans = [(planned, target.format, target.output) for target in wanted]
-            click.echo(json.dumps([described(*each) for each in plans], indent=1) if as_json
-                       else "\n\n".join(plan_text(*each) for each in plans))  # fmt: skip
-            return 0
+            return _rehearse(planned, wanted, terminal, as_json=as_json)
         made = _make(directory)
         outcomes = build(planned, wanted, force=force, report=terminal)
         digest = planned.bundle.identity.digest if any(outcome.artifact for outcome in outcomes) else None
@@ -64,6 +60,24 @@ def command(app: str, names: tuple[str, ...], directory: Path, checksums: bool, 
     sums = write_checksums(artifacts, directory, force=force) if checksums and artifacts else None
     _show(outcomes, digest, sums, as_json=as_json)
     return max((outcome.error.exit_code for outcome in outcomes if outcome.error is not None), default=0)
+
+
+def _rehearse(planned: Plan, wanted: Sequence[Target], terminal: Terminal, *, as_json: bool) -> int:
+    """Print the plan of every target that would be written, and the error of every one that would not."""
+    plans, status = [], 0
+    for target in wanted:
+        try:
+            job = job_for(planned, target.format, target.output, subformat=target.subformat, report=terminal)
+        except RumpbundleError as error:
+            _show_error(target, error)
+            status = max(status, error.exit_code)
+        else:
+            plans.append((job, target.format))
+    if as_json:
+        click.echo(json.dumps([described(*each) for each in plans], indent=1))
+    elif plans:
+        click.echo("\n\n".join(plan_text(*each) for each in plans))
+    return status
 
 
 def _make(directory: Path) -> bool:
@@ -82,9 +96,7 @@ def _show(outcomes: tuple[Outcome, ...], digest: str | None, sums: Path | None, 
     """Print the results to standard output and the errors to standard error."""
     for outcome in outcomes:
         if outcome.error is not None:
-            click.echo(f"error: {_name(outcome.target)}: {one_line(str(outcome.error))}", err=True)
-            if outcome.error.hint:
-                click.echo(f"hint: {one_line(outcome.error.hint)}", err=True)
+            _show_error(outcome.target, outcome.error)
     made = [outcome.artifact for outcome in outcomes if outcome.artifact is not None]
     if as_json:
         failed = [
@@ -103,6 +115,12 @@ def _show(outcomes: tuple[Outcome, ...], digest: str | None, sums: Path | None, 
         click.echo(bytes(path))
 
 
+def _show_error(target: Target, error: RumpbundleError) -> None:
+    click.echo(f"error: {_name(target)}: {one_line(str(error))}", err=True)
+    if error.hint:
+        click.echo(f"hint: {one_line(error.hint)}", err=True)
+
+
 def _name(target: Target) -> str:
-    first = target.format.subformats[0] if target.format.subformats else ""
+    first = target.format.subformats[0].name
     return target.format.name if target.subformat == first else f"{target.format.name}:{target.subformat}"

@@ -16,13 +16,14 @@ def command(as_json: bool) -> None:
     """List the formats, and the tools each one misses on this machine."""
     rows = []
     for format in formats():
-        missing = [tool for tool in format.tools if environment.find_program(tool) is None]
+        tools = dict.fromkeys(tool for each in format.subformats for tool in each.tools)
+        missing = [tool for tool in tools if environment.find_program(tool) is None]
         rows.append(
             {
                 "name": format.name,
                 "suffix": format.suffix,
                 "summary": format.summary,
-                "subformats": list(format.subformats),
+                "subformats": list(format.variants),
                 "missing": missing,
             }
         )

@@ -11,14 +11,13 @@ from typing import Any, TypeVar, get_type_hints
 
 import click
 
-from rumpbundle.api import Plan, Recipe, Result, check_no_inputs, check_targets, default_output, plan, write
+from rumpbundle.api import Recipe, Result, check_no_inputs, default_output, job_for, plan, write
 from rumpbundle.cli.guest import GUEST_OPTIONS, GuestCommand, guest_from
 from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.values import Module, Output, Size
 from rumpbundle.disk import tree
-from rumpbundle.disk.layout import DiskLayout
 from rumpbundle.errors import one_line
-from rumpbundle.formats import Format
+from rumpbundle.formats import Folder, Format, Job
 from rumpbundle.host.staging import check_free
 from rumpbundle.units import shown_size
 
@@ -115,9 +114,8 @@ def format_command(format: Format) -> click.Command:
         with terminal:
             planned = plan(recipe, formats=[format], report=terminal)
             if dry_run:
-                check_targets(planned, format, terminal, options=own)
-                click.echo(json.dumps(described(planned, format, path), indent=1) if as_json
-                           else plan_text(planned, format, path))  # fmt: skip
+                job = job_for(planned, format, path, subformat=subformat, options=own, report=terminal)
+                click.echo(json.dumps(described(job, format), indent=1) if as_json else plan_text(job, format))
                 return
             artifact, commands = write(
                 planned, format, path, subformat=subformat, options=own, force=force, report=terminal
@@ -128,7 +126,7 @@ def format_command(format: Format) -> click.Command:
     run = options(_RECIPE_OPTIONS, _OUTPUT_OPTIONS, _REPORT_OPTIONS)(run)
     for added in reversed(_own_options(format)):
         run = added(run)
-    kind = "directory" if format.suffix.endswith("/") else "file"
+    kind = "directory" if isinstance(format.product, Folder) else "file"
     run = click.option(
         "-o",
         "--output",
@@ -147,9 +145,9 @@ def format_command(format: Format) -> click.Command:
 def _own_options(format: Format) -> list[Callable[[Any], Any]]:
     """Return the options only *format* has."""
     added: list[Callable[[Any], Any]] = []
-    if format.subformats:
-        choice = click.Choice(format.subformats)
-        added.append(click.option("--subformat", type=choice, default=format.subformats[0], show_default=True,
+    if format.variants:
+        choice = click.Choice(format.variants)
+        added.append(click.option("--subformat", type=choice, default=format.variants[0], show_default=True,
                                   help="Which variant to write."))  # fmt: skip
     else:
         added.append(click.option("--subformat", default="", hidden=True))
@@ -194,14 +192,13 @@ def show(result: Result, *, as_json: bool, print_commands: bool = False) -> None
         click.echo(line)
 
 
-def described(planned: Plan, format: Format, path: Path) -> dict[str, Any]:
+def described(job: Job, format: Format) -> dict[str, Any]:
     """Return the plan for ``--dry-run --json``."""
-    disk = planned.disk_for(format)
-    bundle = planned.bundle
+    disk, bundle = job.layout, job.bundle
     return {
         "format": format.name,
-        "output": str(path),
-        "tools": list(format.tools),
+        "output": str(job.output),
+        "tools": list(format.subformat(job.subformat).tools),
         "name": bundle.name,
         "family": str(bundle.kernel.family),
         "boot": {str(firmware): str(protocol) for firmware, protocol in bundle.boot.items()},
@@ -213,17 +210,16 @@ def described(planned: Plan, format: Format, path: Path) -> dict[str, Any]:
     }
 
 
-def plan_text(planned: Plan, format: Format, path: Path) -> str:
+def plan_text(job: Job, format: Format) -> str:
     """Return the plan for ``--dry-run``."""
-    disk: DiskLayout = planned.disk_for(format)
-    bundle = planned.bundle
+    disk, bundle = job.layout, job.bundle
     boots = ", ".join(f"{firmware.upper()} by {protocol}" for firmware, protocol in bundle.boot.items())
     lines = [
-        f"would write  {path} ({format.name})",
+        f"would write  {job.output} ({format.name})",
         f"boots        {bundle.kernel.name} ({bundle.kernel.family}) under {boots or 'no firmware'}",
         f"cmdline      {bundle.cmdline}",
         f"disk         {disk.size} bytes ({shown_size(disk.size)}), {shown_size(disk.payload)} of them used",
-        f"needs        {', '.join(format.tools) or 'no external program'}",
+        f"needs        {', '.join(format.subformat(job.subformat).tools) or 'no external program'}",
         "",
         f"partitions ({disk.table})",
     ]

@@ -18,6 +18,8 @@ from rumpbundle.errors import InputError
 
 ENTRY_COUNT = 128
 ENTRIES_BYTES = ENTRY_COUNT * 128
+NAME_BYTES = 72
+"""Bytes of a partition's name in UTF-16."""
 HEAD_BYTES = 2 * SECTOR + ENTRIES_BYTES
 """MBR, GPT header and entries at the start of the disk."""
 BACKUP_BYTES = ENTRIES_BYTES + SECTOR
@@ -77,6 +79,13 @@ def gpt_table(boot_code: bytes) -> TableWriter:
     """Return the writer of a GPT whose protective MBR starts with *boot_code* (at most 440 bytes)."""
 
     def write(disk: DiskLayout) -> tuple[Extent, ...]:
+        if len(disk.partitions) > ENTRY_COUNT:
+            raise InputError(f"{len(disk.partitions)} partitions do not fit a GPT, which holds {ENTRY_COUNT}")
+        for partition in disk.partitions:
+            if len(partition.name.encode("utf-16-le", "surrogatepass")) > NAME_BYTES:
+                raise InputError(
+                    f"has more than the {NAME_BYTES // 2} characters of a GPT name", where=partition.name
+                )
         last = disk.size // SECTOR - 1
 
         def head() -> bytes:
@@ -108,12 +117,13 @@ def mbr_table(boot_code: bytes) -> TableWriter:
     def write(disk: DiskLayout) -> tuple[Extent, ...]:
         if len(disk.partitions) > 4:
             raise InputError(f"{len(disk.partitions)} partitions do not fit an MBR, which holds 4")
+        for partition in disk.partitions:
+            if partition.last_lba > 0xFFFFFFFF:
+                raise InputError(f"partition {partition.name} ends past the 2 TiB an MBR can express")
 
         def head() -> bytes:
             entries = []
             for index, partition in enumerate(disk.partitions):
-                if partition.last_lba > 0xFFFFFFFF:
-                    raise InputError("a partition ends past the 2 TiB an MBR can express")
                 entries.append(
                     MbrEntry(
                         # Strict BIOSes want an active entry (docs/facts/peers.md#rules-of-the-platforms).
@@ -158,7 +168,7 @@ def _gpt(disk: DiskLayout, *, my_lba: int, entries_lba: int) -> tuple[bytes, byt
             unique_guid=disk.identity.uuid(f"GPT partition {number}").bytes_le,
             first_lba=partition.first_lba,
             last_lba=partition.last_lba,
-            name=partition.name.encode("utf-16-le"),
+            name=partition.name.encode("utf-16-le", "surrogatepass"),
         ).pack()
         for number, partition in enumerate(_by_place(disk.partitions), 1)
     ]

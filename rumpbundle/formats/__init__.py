@@ -11,7 +11,7 @@ import pkgutil
 from collections.abc import Iterator
 
 from rumpbundle.errors import UsageError, nearest
-from rumpbundle.formats._contract import Format, Job, option
+from rumpbundle.formats._contract import Beside, Folder, Format, Job, OneFile, Subformat, option
 
 
 def names() -> tuple[str, ...]:
@@ -38,4 +38,4 @@ def formats() -> Iterator[Format]:
     return (find(name) for name in names())
 
 
-__all__ = ["Format", "Job", "find", "formats", "names", "option"]
+__all__ = ["Beside", "Folder", "Format", "Job", "OneFile", "Subformat", "find", "formats", "names", "option"]

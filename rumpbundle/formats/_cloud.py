@@ -8,8 +8,7 @@ from typing import Any
 
 from rumpbundle import __version__, knowledge
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.layout import GIB
-from rumpbundle.errors import InputError, UsageError, nearest
+from rumpbundle.errors import UsageError, nearest
 from rumpbundle.formats._contract import option
 from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.manifest import Bundle
@@ -75,12 +74,6 @@ def proven_firmware(bundle: Bundle) -> frozenset[Firmware]:
 def default_description(name: str, bundle: Bundle) -> str:
     """Return what stands beside an image's name if the user says nothing: enough to find its bundle again."""
     return f"{name}, made by rumpbundle {__version__} from bundle {bundle.identity.digest}"
-
-
-def check_size(size: int, most: int, cloud: str) -> None:
-    """Raise :class:`InputError` if a disk of *size* bytes is larger than the *most* a *cloud* has."""
-    if size > most:
-        raise InputError(f"a disk of {-(-size // GIB)} GiB is more than the {most // GIB} GiB {cloud} has")
 
 
 def shell_path(path: Path) -> str:

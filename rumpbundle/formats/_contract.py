@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.layout import MIB
+from rumpbundle.disk.layout import GIB, MIB
+from rumpbundle.errors import InputError, UsageError
 from rumpbundle.events import Report, silent
 
 if TYPE_CHECKING:
@@ -35,24 +37,52 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Format:
-    """One output format.
+class Subformat:
+    """One of a format's variants. A format without variants has one that has no name."""
 
-    A format is a single file (``write``), or a *kit* of several (``write_kit``): a directory if the suffix
-    ends in ``/``, else the file ``suffix`` names and others beside it (``beside``).
-    """
+    name: str = ""
+    tools: tuple[str, ...] = ()
+    """External programs it needs."""
+    largest: int | None = None
+    """The most bytes its disk can have; None where nothing but the file system bounds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneFile:
+    """What a format writes is a single file."""
+
+    write: Callable[[Job, StagedFile], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What a format writes is a file and others *beside* it, which have its stem and these suffixes."""
+
+    write: Callable[[Job, Path], None]
+    """Fills an empty directory with files of the names :meth:`Format.files` gives."""
+    suffixes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What a format writes is a directory."""
+
+    write: Callable[[Job, Path], None]
+    """Fills an empty directory."""
+    holds: tuple[str, ...]
+    """Patterns of the names in it: --force replaces only a directory that holds nothing else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """One output format: what it is, what it writes, and what it can hold."""
 
     name: str
     suffix: str
+    """What its name ends in; of a directory, with the slash."""
     summary: str
     """One line for people: what it is and who takes it."""
-    write: Callable[[Job, StagedFile], None] | None = None
-    write_kit: Callable[[Job, Path], None] | None = None
-    """Fills an empty directory; for a kit that is no directory, with files of the names :meth:`files` gives."""
-    beside: tuple[str, ...] = ()
-    """Suffixes of the further files of a kit that is no directory."""
-    holds: tuple[str, ...] = ()
-    """Patterns of the names in a kit's directory: --force replaces only a directory that holds nothing else."""
+    product: OneFile | Beside | Folder
     targets: tuple[str, ...] = ()
     """The platforms (:mod:`rumpbundle.knowledge`) it is made for alone; the kernel is checked against them."""
     needs_disk: bool = True
@@ -61,20 +91,77 @@ class Format:
     """The disk's size is a multiple of this."""
     least: int = 0
     """The disk is at least this large."""
-    subformats: tuple[str, ...] = ()
+    subformats: tuple[Subformat, ...] = (Subformat(),)
     """The first is the default."""
-    tools: tuple[str, ...] = ()
-    """External programs it needs."""
+    check: Callable[[Job], object] | None = None
+    """Raises what ``product`` would refuse of the job beside its size. It must not ask for the bundle's digest, for
+    which all would be read; what it returns is not looked at."""
     commands: Callable[[Job], tuple[str, ...]] | None = None
     """The lines for a POSIX shell that use what was written (``--print-commands``); we never run them."""
     options: type | None = None
     """A frozen dataclass whose fields (see :func:`option`) are the format's own command line options."""
 
+    @property
+    def tail(self) -> str:
+        """What the name of its output ends in."""
+        return self.suffix.rstrip("/")
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The names of its subformats; empty if it has only one."""
+        return tuple(each.name for each in self.subformats if each.name)
+
+    def subformat(self, name: str) -> Subformat:
+        """Return the subformat called *name*; the default one if that is empty.
+
+        Raises:
+            UsageError: it has none of that name.
+        """
+        for each in self.subformats:
+            if not name or each.name == name:
+                return each
+        known = f"{self.name} has {', '.join(self.variants) or 'none'}"
+        raise UsageError(f"no such subformat: {name} ({known})", where="--subformat")
+
+    def admit(self, job: Job) -> None:
+        """Raise whatever writing *job* would be refused for, before anything is read or written.
+
+        Raises:
+            RumpbundleError: the format cannot have a disk of this size, these names or these options.
+        """
+        self.files(job.output)
+        size, chosen = job.layout.size, self.subformat(job.subformat)
+        if chosen.largest is not None and size > chosen.largest:
+            larger = [each.name for each in self.subformats if each.largest is None or size <= each.largest]
+            kind = f"{self.name}:{chosen.name}" if chosen.name else self.name
+            raise InputError(
+                f"a disk of {-(-size // GIB)} GiB is more than the {chosen.largest // GIB} GiB that {kind} holds",
+                hint=f"--subformat {larger[0]} takes it" if larger else None,
+            )
+        if self.check is not None:
+            self.check(job)
+
     def files(self, output: Path) -> tuple[Path, ...]:
-        """Return what is written for *output*: itself and, next to it, the further files of a kit."""
+        """Return what is written for *output*: itself and, next to it, the further files of a kit.
+
+        Their stem is the output's name without the suffix of the format (``.gce.tar.gz``), the last part of it
+        (``.tar.gz``), or any other extension.
+
+        Raises:
+            UsageError: *output* is named as one of the files beside it.
+        """
+        if not isinstance(self.product, Beside):
+            return (output,)
+        for suffix in self.product.suffixes:
+            if output.suffix == (ending := os.path.splitext(suffix)[1]):
+                raise UsageError(
+                    f"{ending} is what the file beside the disk is called",
+                    where=output,
+                    hint=f"give a name that ends in {self.tail}",
+                )
         tails = (self.suffix, "." + self.suffix.split(".", 2)[-1], output.suffix)  # .gce.tar.gz, .tar.gz, .gz
         stem = next((output.name.removesuffix(tail) for tail in tails if output.name.endswith(tail)), output.name)
-        return (output, *(output.with_name(stem + suffix) for suffix in self.beside))
+        return (output, *(output.with_name(stem + suffix) for suffix in self.product.suffixes))
 
 
 def option(

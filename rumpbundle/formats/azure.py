@@ -12,9 +12,9 @@ from typing import Any
 from typing import Literal as OneOf
 
 from rumpbundle.disk.flat import disk_errors, write_all, write_flat
-from rumpbundle.disk.layout import GIB, MIB
-from rumpbundle.formats._cloud import CloudOptions, check_size, drivers, proven_firmware, shell_path, write_json
-from rumpbundle.formats._contract import Format, Job
+from rumpbundle.disk.layout import MIB
+from rumpbundle.formats._cloud import CloudOptions, drivers, proven_firmware, shell_path, write_json
+from rumpbundle.formats._contract import Beside, Format, Job, Subformat
 from rumpbundle.formats._naming import TextRule, image_name, parse_tags
 from rumpbundle.images.records import vhd
 from rumpbundle.kernels.unikernel import Firmware
@@ -38,7 +38,6 @@ _TAG = TextRule(what="an Azure tag value", words="at most 256 printable characte
 
 
 def _write_kit(job: Job, directory: Path) -> None:
-    check_size(job.layout.size, 32768 * GIB, "Azure")
     body = _body(job)
     disk, request = (directory / path.name for path in FORMAT.files(job.output))
     with disk_errors(), disk.open("xb") as out:
@@ -109,12 +108,13 @@ def _commands(job: Job) -> tuple[str, ...]:
 FORMAT = Format(
     name="azure",
     suffix=".azure.vhd",
-    beside=(".azure.json",),
     summary="Azure: fixed VHD and the request for a disk to upload it into",
     targets=("azure",),
-    write_kit=_write_kit,
+    product=Beside(_write_kit, (".azure.json",)),
     commands=_commands,
     options=CloudOptions,
     align=MIB,
     least=20 * MIB,
+    subformats=(Subformat(largest=32 << 40),),
+    check=_body,
 )

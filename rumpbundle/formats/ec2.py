@@ -21,21 +21,20 @@ from rumpbundle.disk.flat import disk_errors, write_flat
 from rumpbundle.disk.layout import GIB
 from rumpbundle.errors import KernelError
 from rumpbundle.events import Finished, Started
-from rumpbundle.formats._cloud import check_size, shell_path
-from rumpbundle.formats._contract import Format, Job
+from rumpbundle.formats._cloud import shell_path
+from rumpbundle.formats._contract import Folder, Format, Job, Subformat
 from rumpbundle.formats._ebs import BLOCK, SnapshotPlan, base64, plan_snapshot
 from rumpbundle.formats._ec2_requests import BUCKET, KERNEL_ID, SNAPSHOT_ID, Options, Requests, placeholders
+from rumpbundle.formats.vmdk import check_stream, write_stream
 from rumpbundle.manifest import Bundle
 from rumpbundle.xen import pvgrub
 
-LARGEST = 65536 * GIB
+LARGEST = 64 << 40
 """A gp3 volume's most."""
 _HASHING = "ec2: hashing"
 
 
 def _write_kit(job: Job, directory: Path) -> None:
-    _check_kernel(job.bundle)
-    check_size(job.layout.size, LARGEST, "EBS")
     requests = Requests.of(job)
     register_image = requests.register_image()
     files: dict[str, dict[str, Any]] = {}
@@ -67,6 +66,13 @@ def _write_kit(job: Job, directory: Path) -> None:
         out.writelines(_json(manifest, plan))
 
 
+def _check(job: Job) -> None:
+    _check_kernel(job.bundle)
+    Requests.of(job).register_image()
+    if job.subformat == "stream":
+        check_stream(job)
+
+
 def _check_kernel(bundle: Bundle) -> None:
     """Raise unless EC2 can start *bundle*'s kernel: by firmware, or a PV kernel by PV-GRUB."""
     kernel = bundle.kernel
@@ -95,8 +101,6 @@ def _described(job: Job, plan: SnapshotPlan) -> dict[str, Any]:
 
 def _write_vmdk(job: Job, path: Path) -> dict[str, Any]:
     """Write the stream-optimised VMDK and return what ``files`` says of it."""
-    from rumpbundle.formats.vmdk import write_stream
-
     digest = hashlib.sha256()
     with path.open("xb") as out:
 
@@ -172,11 +176,11 @@ FORMAT = Format(
     suffix=".ec2/",
     summary="Amazon EC2: a volume and a manifest with the requests that import and register it",
     targets=("ec2",),
-    write_kit=_write_kit,
-    holds=("manifest.json", "volume.raw", "volume.vmdk"),
+    product=Folder(_write_kit, ("manifest.json", "volume.raw", "volume.vmdk")),
+    check=_check,
     commands=_commands,
     needs_disk=False,
     options=Options,
     align=GIB,
-    subformats=("raw", "stream"),
+    subformats=(Subformat(name="raw", largest=LARGEST), Subformat(name="stream", largest=LARGEST)),
 )

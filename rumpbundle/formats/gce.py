@@ -6,6 +6,7 @@ of the Compute API's ``images.insert``. Booted from a virtio-scsi (or NVMe) disk
 
 from __future__ import annotations
 
+import os
 import shlex
 import tarfile
 from collections.abc import Iterator
@@ -18,14 +19,13 @@ from rumpbundle.disk.layout import GIB, LayoutReader
 from rumpbundle.events import Advanced
 from rumpbundle.formats._cloud import (
     DescribedOptions,
-    check_size,
     default_description,
     drivers,
     proven_firmware,
     shell_path,
     write_json,
 )
-from rumpbundle.formats._contract import Format, Job
+from rumpbundle.formats._contract import Beside, Format, Job, Subformat
 from rumpbundle.formats._naming import TextRule, image_name, parse_tags
 from rumpbundle.kernels.unikernel import Family, Firmware
 
@@ -59,7 +59,6 @@ _DESCRIPTION = TextRule(
 def _write_kit(job: Job, directory: Path) -> None:
     from rumpbundle.formats._gzip_member import gzip_member
 
-    check_size(job.layout.size, 65536 * GIB, "GCE")
     body = _body(job)
     archive, request = (directory / path.name for path in FORMAT.files(job.output))
     with disk_errors():
@@ -99,7 +98,7 @@ def _body(job: Job) -> dict[str, Any]:
         "architecture": "X86_64",
         "sourceType": "RAW",
         "rawDisk": {
-            "source": f"https://storage.googleapis.com/{BUCKET}/{quote(job.output.name)}",
+            "source": f"https://storage.googleapis.com/{BUCKET}/{quote(os.fsencode(job.output.name))}",
             "containerType": "TAR",
         },
         "guestOsFeatures": [{"type": feature} for feature in _features(job)],
@@ -143,11 +142,12 @@ def _commands(job: Job) -> tuple[str, ...]:
 FORMAT = Format(
     name="gce",
     suffix=".gce.tar.gz",
-    beside=(".gce.json",),
     summary="Google Compute Engine: disk.raw in a tar.gz and the images.insert request",
     targets=("gce",),
-    write_kit=_write_kit,
+    product=Beside(_write_kit, (".gce.json",)),
     commands=_commands,
     options=DescribedOptions,
     align=GIB,
+    subformats=(Subformat(largest=64 << 40),),
+    check=_body,
 )

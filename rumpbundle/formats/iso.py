@@ -7,7 +7,7 @@ size that is a multiple of 2048 bytes (docs/facts/formats.md#virtualbox).
 from __future__ import annotations
 
 from rumpbundle.disk.flat import write_flat
-from rumpbundle.formats._contract import Format, Job
+from rumpbundle.formats._contract import Format, Job, OneFile
 from rumpbundle.host.staging import StagedFile
 
 
@@ -19,6 +19,6 @@ FORMAT = Format(
     name="iso",
     suffix=".iso",
     summary="hybrid ISO 9660: CD or USB, BIOS and UEFI; VirtualBox, VMware, QEMU, real PCs",
-    write=_write,
+    product=OneFile(_write),
     align=2048,
 )

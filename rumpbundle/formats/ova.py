@@ -17,8 +17,8 @@ from rumpbundle.disk.flat import disk_errors, write_all
 from rumpbundle.disk.layout import MIB, SECTOR, round_up
 from rumpbundle.errors import UsageError
 from rumpbundle.formats import _ovf as ovf
-from rumpbundle.formats._contract import Format, Job, option
-from rumpbundle.formats.vmdk import write_stream
+from rumpbundle.formats._contract import Format, Job, OneFile, Subformat, option
+from rumpbundle.formats.vmdk import LARGEST, check_stream, write_stream
 from rumpbundle.host.staging import StagedFile
 from rumpbundle.kernels.unikernel import Family, Firmware
 from rumpbundle.manifest import Bundle
@@ -36,19 +36,19 @@ class Options:
     nic: str = option(AUTO, "the network card", choices=(AUTO, *ovf.NICS, "none"))
 
 
-def machine(job: Job) -> ovf.Machine:
-    """Return the machine to describe.
-
-    Raises:
-        UsageError: an option is out of the hypervisors' range.
-    """
-    bundle, options = job.bundle, job.options
+def _check(job: Job) -> None:
+    check_stream(job)
+    options: Options = job.options
     if not 1 <= options.cpus <= 128:
         raise UsageError(f"expected 1 to 128 CPUs, got {options.cpus}", where="--cpus")
-    efi = Firmware.BIOS not in bundle.boot
-    memory = options.memory or _memory(bundle, efi=efi) * MIB
-    if memory % (4 * MIB) or not 4 * MIB <= memory <= 1 << 42:
+    if options.memory and (options.memory % (4 * MIB) or not 4 * MIB <= options.memory <= 1 << 42):
         raise UsageError("expected a multiple of 4M up to 4T (VMware takes no other)", where="--memory")
+
+
+def machine(job: Job) -> ovf.Machine:
+    """Return the machine to describe."""
+    bundle, options = job.bundle, job.options
+    efi = Firmware.BIOS not in bundle.boot
     drivers = _drivers(bundle)
     nic = _first(ovf.NICS, drivers) if options.nic == AUTO else options.nic.replace("none", "")
     # VirtualBox has virtio cards, VMware has none: a guest that drives nothing else gets one there.
@@ -60,7 +60,7 @@ def machine(job: Job) -> ovf.Machine:
         disk_uuid=job.layout.identity.uuid("streamOptimized-image"),
         machine_uuid=job.layout.identity.uuid("ova-machine"),
         cpus=options.cpus,
-        memory=memory // MIB,
+        memory=options.memory // MIB or round_up(_memory(bundle, efi=efi), 4),
         efi=efi,
         controller=_first(ovf.CONTROLLERS, drivers) if options.controller == AUTO else options.controller,
         nic=nic,
@@ -152,8 +152,10 @@ FORMAT = Format(
     name="ova",
     suffix=".ova",
     summary="a whole virtual machine to import: VMware (ESXi, Workstation, Fusion), VirtualBox",
-    write=_write,
+    product=OneFile(_write),
     align=MIB,
+    subformats=(Subformat(largest=LARGEST),),
+    check=_check,
     options=Options,
     targets=("vmware", "virtualbox"),
 )

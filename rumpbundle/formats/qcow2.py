@@ -6,13 +6,16 @@ Written by qemu-img, in whose result nothing is random or dated (docs/facts/form
 from __future__ import annotations
 
 from rumpbundle.disk.layout import MIB
-from rumpbundle.formats._contract import Format, Job
+from rumpbundle.formats._contract import Format, Job, OneFile, Subformat
 from rumpbundle.formats._late import fill_late
 from rumpbundle.formats._qemu_img import convert
 from rumpbundle.formats._seal import expect, sealing
 from rumpbundle.host.staging import StagedFile
 from rumpbundle.images.containers.qcow2 import Qcow2
 from rumpbundle.images.medium import FdMedium
+
+_LARGEST = 1 << 51
+"""Bytes; more do not fit the first-level table of qemu-img's clusters of 64 KiB."""
 
 
 def _write(job: Job, out: StagedFile) -> None:
@@ -29,7 +32,7 @@ FORMAT = Format(
     name="qcow2",
     suffix=".qcow2",
     summary="QEMU's own disk: QEMU, libvirt, Proxmox, OpenStack",
-    write=_write,
+    product=OneFile(_write),
     align=MIB,
-    tools=("qemu-img",),
+    subformats=(Subformat(tools=("qemu-img",), largest=_LARGEST),),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from rumpbundle.disk.flat import write_flat
 from rumpbundle.disk.layout import MIB
-from rumpbundle.formats._contract import Format, Job
+from rumpbundle.formats._contract import Format, Job, OneFile
 from rumpbundle.host.staging import StagedFile
 
 
@@ -20,6 +20,6 @@ FORMAT = Format(
     name="raw",
     suffix=".raw",
     summary="raw disk, sparse: QEMU, Xen, bhyve, dd to a USB stick",
-    write=_write,
+    product=OneFile(_write),
     align=MIB,
 )

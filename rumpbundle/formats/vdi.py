@@ -13,8 +13,7 @@ from typing import NamedTuple
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.flat import disk_errors, hashing, write_all, write_extents
 from rumpbundle.disk.layout import MIB, Extent, LayoutReader, content_extents, held, round_up
-from rumpbundle.errors import InputError
-from rumpbundle.formats._contract import Format, Job
+from rumpbundle.formats._contract import Format, Job, OneFile, Subformat
 from rumpbundle.formats._late import fill_late
 from rumpbundle.host.staging import StagedFile
 from rumpbundle.images.containers.vdi import Vdi
@@ -27,8 +26,6 @@ _LARGEST = 1 << 48
 
 def _write(job: Job, out: StagedFile) -> None:
     layout = job.layout
-    if layout.size > _LARGEST:
-        raise InputError(f"a disk of {layout.size} bytes is too large for VDI")
     blocks = -(-layout.size // vdi.BLOCK)
     data_offset = round_up(vdi.Header.blocks_offset + 4 * blocks, vdi.BLOCK)
     with disk_errors(), hashing(layout.files):
@@ -88,6 +85,7 @@ FORMAT = Format(
     suffix=".vdi",
     summary="VirtualBox disk, dynamic",
     targets=("virtualbox",),
-    write=_write,
+    product=OneFile(_write),
     align=MIB,
+    subformats=(Subformat(largest=_LARGEST),),
 )

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from rumpbundle.disk.flat import disk_errors, write_all, write_flat
 from rumpbundle.disk.layout import GIB, MIB, SECTOR
-from rumpbundle.errors import InputError
-from rumpbundle.formats._contract import Format, Job
+from rumpbundle.formats._contract import Format, Job, OneFile, Subformat
 from rumpbundle.formats._late import fill_late
 from rumpbundle.formats._qemu_img import convert
 from rumpbundle.formats._seal import expect, sealing
@@ -29,8 +28,6 @@ def _write(job: Job, out: StagedFile) -> None:
         with disk_errors():
             write_all(out.fd, footer.pack(), job.layout.size)
         return
-    if job.layout.size > _LARGEST_DYNAMIC:
-        raise InputError("a dynamic VHD holds at most 2040 GiB", hint="use vhdx, or --subformat fixed")
     convert(job, out, "vhd", "vpc", "subformat=dynamic,force_size=on")
     with sealing():
         _seal(job, out.fd)
@@ -66,8 +63,7 @@ FORMAT = Format(
     suffix=".vhd",
     summary="Microsoft's older disk: Hyper-V generation 1, VirtualBox, Xen, EC2 import",
     targets=("hyperv",),
-    write=_write,
+    product=OneFile(_write),
     align=MIB,
-    subformats=("dynamic", "fixed"),
-    tools=("qemu-img",),
+    subformats=(Subformat(name="dynamic", tools=("qemu-img",), largest=_LARGEST_DYNAMIC), Subformat(name="fixed")),
 )

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from rumpbundle.disk.flat import write_all
 from rumpbundle.disk.layout import MIB
-from rumpbundle.errors import InputError
-from rumpbundle.formats._contract import Format, Job
+from rumpbundle.formats._contract import Format, Job, OneFile, Subformat
 from rumpbundle.formats._late import fill_late
 from rumpbundle.formats._qemu_img import convert
 from rumpbundle.formats._seal import expect, sealing
@@ -23,8 +22,6 @@ _LARGEST = 64 << 40
 
 
 def _write(job: Job, out: StagedFile) -> None:
-    if job.layout.size > _LARGEST:
-        raise InputError("a VHDX holds at most 64 TiB")
     convert(job, out, "vhdx", "vhdx", "subformat=dynamic")
     with sealing():
         _seal(job, out.fd)
@@ -56,8 +53,8 @@ FORMAT = Format(
     name="vhdx",
     suffix=".vhdx",
     summary="Hyper-V's disk, both generations",
-    write=_write,
+    product=OneFile(_write),
     align=MIB,
-    tools=("qemu-img",),
+    subformats=(Subformat(tools=("qemu-img",), largest=_LARGEST),),
     targets=("hyperv",),
 )

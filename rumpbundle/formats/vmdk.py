@@ -17,7 +17,7 @@ from rumpbundle.disk.flat import disk_errors, write_all
 from rumpbundle.disk.layout import MIB, SECTOR, LayoutReader, round_up
 from rumpbundle.errors import InputError
 from rumpbundle.events import Advanced
-from rumpbundle.formats._contract import Format, Job
+from rumpbundle.formats._contract import Format, Job, OneFile, Subformat
 from rumpbundle.formats._late import fill_late
 from rumpbundle.formats._qemu_img import convert
 from rumpbundle.formats._seal import expect, sealing
@@ -32,21 +32,24 @@ LEVEL = 4
 _STORED = 0
 _BATCH = 16
 """Grains a thread compresses at once: 1 MiB."""
+LARGEST = 62 << 40
+"""Bytes of a disk: VMware's own limit."""
 _LARGEST_STREAM = 1 << 40
 """Grain tables count sectors in 32 bits, which bounds the file; its payload, half of that to be safe."""
+
+
+def check_stream(job: Job) -> None:
+    """Raise :class:`InputError` if the payload does not fit a stream-optimised VMDK."""
+    if job.layout.payload > _LARGEST_STREAM:
+        raise InputError("the payload is too large for a stream-optimised VMDK", hint="use vmdk:sparse")
 
 
 def write_stream(job: Job, extent: str, write: Callable[[bytes], object], label: str) -> None:
     """Give *write* the whole stream-optimised VMDK of the job's disk, in order.
 
     Grains are compressed on ``job.jobs`` threads; the bytes do not depend on how many.
-
-    Raises:
-        InputError: the payload does not fit the format.
     """
     layout = job.layout
-    if layout.payload > _LARGEST_STREAM:
-        raise InputError("the payload is too large for a stream-optimised VMDK", hint="use --subformat sparse")
     header = vmdk.SparseHeader(
         version=3,
         flags=vmdk.FLAG_NEWLINES | vmdk.FLAG_COMPRESSED | vmdk.FLAG_MARKERS,
@@ -137,6 +140,11 @@ def _seal(job: Job, fd: int) -> None:
     write_all(fd, text.ljust(header.descriptor_size * SECTOR, b"\0"), header.descriptor_offset * SECTOR)
 
 
+def check(job: Job) -> None:
+    if job.subformat == "stream":
+        check_stream(job)
+
+
 def _write(job: Job, out: StagedFile) -> None:
     if job.subformat == "stream":
         with disk_errors(), open(out.fd, "wb", closefd=False) as file:
@@ -151,9 +159,12 @@ FORMAT = Format(
     name="vmdk",
     suffix=".vmdk",
     summary="VMware disk: Workstation, Fusion, Player, VirtualBox, QEMU; stream for ESXi and EC2 import",
-    write=_write,
+    product=OneFile(_write),
     align=MIB,
-    subformats=("sparse", "stream"),
-    tools=("qemu-img",),
+    subformats=(
+        Subformat(name="sparse", tools=("qemu-img",), largest=LARGEST),
+        Subformat(name="stream", largest=LARGEST),
+    ),
+    check=check,
     targets=("vmware", "virtualbox"),
 )

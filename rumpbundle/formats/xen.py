@@ -17,7 +17,7 @@ from rumpbundle.disk.content import Content
 from rumpbundle.disk.flat import disk_errors, write_content, write_flat
 from rumpbundle.errors import UsageError
 from rumpbundle.formats._cloud import shell_path
-from rumpbundle.formats._contract import Format, Job, option
+from rumpbundle.formats._contract import Folder, Format, Job, option
 from rumpbundle.formats._naming import TextRule, image_name
 from rumpbundle.xen import domain, xl
 
@@ -46,14 +46,13 @@ class Options:
 
 
 def _write_kit(job: Job, directory: Path) -> None:
-    wanted = _domain(job)
-    text = "".join(_text(job, wanted))
+    wanted, text = _domain(job), _config(job)
     files = {f"{volume.device}.raw": volume.content for volume in domain.own_disks(job.bundle)}
     if wanted.kind is not xl.Kind.HVM:
         files |= {"kernel": job.bundle.kernel.content, "initrd": domain.ramdisk_of(job.bundle)}
     if job.bundle.config:
         files["cfg.json"] = Content.of_bytes(job.bundle.config)
-    files["xl.cfg"] = Content.of_bytes(text.encode())
+    files["xl.cfg"] = Content.of_bytes(text)
     with disk_errors():
         for name, content in files.items():
             if content.size:
@@ -79,6 +78,15 @@ def _domain(job: Job) -> xl.Domain:
         # xl waits for the reboot in the root directory, where relative paths lead nowhere.
         restarts=bool(place),
     )
+
+
+def _config(job: Job) -> bytes:
+    """Return the text of xl.cfg.
+
+    Raises:
+        RumpbundleError: as :func:`rumpbundle.xen.domain.domain_of`; a line the user gave is not one xl takes.
+    """
+    return "".join(_text(job, _domain(job))).encode()
 
 
 def _text(job: Job, wanted: xl.Domain) -> Iterator[str]:
@@ -107,8 +115,8 @@ FORMAT = Format(
     suffix=".xen/",
     summary="directory for Xen's xl: kernel (PV, PVH) or disk (HVM), xl.cfg, configuration for xenstore",
     targets=("xen-pv", "xen-hvm"),
-    write_kit=_write_kit,
-    holds=("xl.cfg", "cfg.json", "kernel", "initrd", "*.raw"),
+    product=Folder(_write_kit, ("xl.cfg", "cfg.json", "kernel", "initrd", "*.raw")),
+    check=_config,
     commands=_commands,
     needs_disk=False,
     options=Options,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,9 +19,7 @@ from rumpbundle.images.medium import Medium
 from rumpbundle.images.node import node_of
 from rumpbundle.kernels.unikernel import Device
 from rumpbundle.launcher.backend import Disk
-
-MOST = 16 << 20
-"""Bytes of a manifest that we are ready to read."""
+from rumpbundle.manifest import MAX_MANIFEST, PATH, said
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +125,7 @@ def _manifest(disk: Medium) -> Mapping[str, Any]:
     """Return the manifest on *disk*, empty if it has none we can read."""
     with contextlib.suppress(RumpbundleError, ValueError, RecursionError):
         files = file_system(disk)
-        entry = None if files is None else files.find("/rumpbundle.json")
-        if files is not None and entry is not None and entry.size <= MOST:
-            manifest = json.loads(b"".join(files.chunks(entry)))
-            return manifest if isinstance(manifest, dict) else {}
+        entry = None if files is None else files.find(PATH)
+        if files is not None and entry is not None and entry.size <= MAX_MANIFEST:
+            return said(b"".join(files.chunks(entry)))
     return {}

@@ -23,9 +23,9 @@ from rumpbundle.images.filesystems.iso9660 import BootEntry, Iso9660
 from rumpbundle.images.medium import FdMedium, Window
 from rumpbundle.images.partitions import Table, tables
 from rumpbundle.images.volumes import MOST, Place, places
+from rumpbundle.manifest import MAX_MANIFEST
+from rumpbundle.manifest import PATH as MANIFEST
 
-MANIFEST = "/rumpbundle.json"
-MAX_MANIFEST = 64 << 20
 MAX_TEXT = 256 << 10
 """Bytes shown of a configuration."""
 

@@ -175,7 +175,7 @@ def test_vhdx(write):
 def test_what_the_format_cannot_hold_is_refused(write, name, subformat, size):
     from rumpbundle.errors import InputError
 
-    with pytest.raises(InputError, match="at most"):
+    with pytest.raises(InputError, match="is more than the"):
         write(name, subformat, size)
 
 

@@ -83,7 +83,7 @@ def test_the_backup_gpt_serves_where_the_primary_is_damaged(images, capsysbinary
 def test_every_format_honours_the_size(tmp_path, size):
     app = kernels.build("multiboot")
     for name in ("raw", "vmdk", "vdi", "qcow2", "vhd", "vhdx", "ova", "iso"):
-        for subformat in formats.find(name).subformats or ("",):
+        for subformat in formats.find(name).variants or ("",):
             path = tmp_path / f"{name}{subformat}"
             rumpbundle.bundle(app, name, output=path, subformat=subformat, size=size)
             with open_disk(path) as disk:

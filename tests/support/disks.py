@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from rumpbundle.disk.content import FileSlice, InputFile, Late, Literal
 from rumpbundle.disk.identity import Identity
 from rumpbundle.disk.layout import MIB, DiskLayout, Extent
-from rumpbundle.formats import Job, find
+from rumpbundle.formats import Job, OneFile, find
 from rumpbundle.host.staging import staged_file
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol
 
@@ -101,12 +101,14 @@ def write(layout: DiskLayout, output: Path, name: str, subformat: str = "", *, j
         "layout": layout,
         "bundle": BUNDLE,
         "output": output,
-        "subformat": subformat or (fmt.subformats[0] if fmt.subformats else ""),
+        "subformat": fmt.subformat(subformat).name,
         "options": fmt.options() if fmt.options else None,
         "epoch": 315532800,
         "jobs": jobs,
     }
     job = Job(**(values | changes))
+    fmt.admit(job)
+    assert isinstance(fmt.product, OneFile)
     with staged_file(output, force=True) as out:
-        fmt.write(job, out)
+        fmt.product.write(job, out)
     return output

@@ -22,7 +22,7 @@ def main(inputs: Path, outputs: Path) -> None:
     )
     plan = api.plan(recipe)
     for format in formats.formats():
-        for subformat in format.subformats or ("",):
+        for subformat in format.variants or ("",):
             directory = outputs / f"{format.name}-{subformat}"
             directory.mkdir()
             api.write(plan, format, directory / f"app{format.suffix}", subformat=subformat)

@@ -17,7 +17,7 @@ DISK_DRIVERS = QEMU_DRIVERS | {"iso": "raw"}
 def disk_formats() -> list[tuple[str, str]]:
     """Return format and subformat of everything we write that QEMU can open."""
     found = [formats.find(name) for name in formats.names() if name in DISK_DRIVERS]
-    return [(format.name, subformat) for format in found for subformat in format.subformats or ("",)]
+    return [(format.name, subformat) for format in found for subformat in format.variants or ("",)]
 
 
 def make(
