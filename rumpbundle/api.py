@@ -169,6 +169,9 @@ def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", repor
         epoch=epoch,
         grub=images.facts if images else {},
     )
+    changed = [f"{label} ({of})" for of, label in hybrid.labels(bundle).items() if label != name.upper()]
+    if recipe.name is not None and changed:
+        report(Note(f"the name {name} becomes these labels: {', '.join(changed)}"))
     return Plan(recipe=recipe, bundle=bundle, disk=hybrid.plan(bundle, images), delivery=delivery)
 
 

@@ -22,7 +22,7 @@ from rumpbundle.disk.content import Content, Late, Literal
 from rumpbundle.disk.layout import MIB, SECTOR, DiskLayout, Extent, Partition, content_extents, round_up
 from rumpbundle.disk.tree import Directory, File, Node
 from rumpbundle.errors import InputError
-from rumpbundle.filesystems.fat import FatVolume
+from rumpbundle.filesystems.fat import MAX_LABEL, FatVolume
 from rumpbundle.filesystems.iso9660 import BLOCK, SYSTEM_AREA, Volume, volume_id
 from rumpbundle.grub import BootImages
 from rumpbundle.kernels.unikernel import Firmware, Protocol
@@ -59,13 +59,13 @@ def plan(bundle: Bundle, images: BootImages | None) -> DiskLayout:
     """
     parts = _parts(bundle, images)
     elsewhere = tuple(content for content, _ in parts.on_esp)
-    volume = Volume(parts.root, label=bundle.name, epoch=bundle.epoch, elsewhere=elsewhere)
+    volume = Volume(parts.root, label=labels(bundle)["ISO 9660"], epoch=bundle.epoch, elsewhere=elsewhere)
     iso_size = end = round_up(volume.end, _GRAIN)
     partitions = []
     extents: list[Extent] = []
     esp_offset = esp_size = 0
     if parts.esp is not None:
-        fat = FatVolume(parts.esp, label=volume_id(bundle.name), epoch=bundle.epoch)
+        fat = FatVolume(parts.esp, label=labels(bundle)["EFI system partition"], epoch=bundle.epoch)
         esp_offset, esp_size = end, round_up(fat.size, _GRAIN)
         end += esp_size
         extents += fat.extents(esp_offset, lambda: bundle.identity.u32("ESP serial"))
@@ -113,6 +113,13 @@ def plan(bundle: Bundle, images: BootImages | None) -> DiskLayout:
 
 def _partition(name: str, offset: int, length: int, guid: str, mbr: int) -> Partition:
     return Partition(name=name, offset=offset, length=length, type_guid=guid, mbr_type=mbr)
+
+
+def labels(bundle: Bundle) -> dict[str, str]:
+    """Return the labels of the image's own file systems: what their rules leave of the machine's name."""
+    label = volume_id(bundle.name)
+    esp = {"EFI system partition": label[:MAX_LABEL]} if Firmware.UEFI in bundle.firmware else {}
+    return {"ISO 9660": label} | esp
 
 
 def marker(bundle: Bundle) -> str:

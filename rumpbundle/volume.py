@@ -11,8 +11,10 @@ from rumpbundle.disk.flat import write_content
 from rumpbundle.disk.tree import Directory
 from rumpbundle.events import Finished, Report, Started, silent
 from rumpbundle.filesystems.ext2 import Volume as Ext2
+from rumpbundle.filesystems.ext2 import check_label as ext2_label
 from rumpbundle.filesystems.iso9660 import SYSTEM_AREA
 from rumpbundle.filesystems.iso9660 import Volume as Iso
+from rumpbundle.filesystems.iso9660 import check_label as iso9660_label
 from rumpbundle.host.staging import staged_file
 from rumpbundle.manifest import HEAD_ROOM, Volume
 
@@ -46,7 +48,7 @@ def iso9660(root: Directory, *, label: str, epoch: int) -> Volume:
 def label_for(mount: str, taken: set[str]) -> str:
     """Return a label for the file system mounted at *mount* that is not in *taken*, and enter it there.
 
-    At most 16 characters, which is what ext2 has room for; ISO 9660 shows it in upper case.
+    At most 16 characters, which is what ext2 has room for.
     """
     stem = re.sub(r"[^a-z0-9_]+", "_", mount.rpartition("/")[2].lower()).strip("_")[:14] or "root"
     label, number = stem, 1
@@ -55,6 +57,11 @@ def label_for(mount: str, taken: set[str]) -> str:
         label = f"{stem[: 15 - len(str(number))]}_{number}"
     taken.add(label)
     return label
+
+
+def check_label(label: str, kind: FileSystem) -> None:
+    """Raise :class:`InputError` if no file system of that *kind* can have exactly this *label*."""
+    (ext2_label if kind == "ext2" else iso9660_label)(label)
 
 
 def save(volume: Volume, output: Path, *, force: bool = False, report: Report = silent) -> None:

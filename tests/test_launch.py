@@ -172,7 +172,7 @@ def test_directories_become_further_disks(tmp_path: Path):
     trees = [guests.Data(site, "/srv/site"), guests.Writable(site, "/site", 4 << 20)]
     with contextlib.ExitStack() as stack:
         iso, ext2 = attached.attached(trees, stack)
-        for disk, label in ((iso, "SITE"), (ext2, "site_2")):
+        for disk, label in ((iso, "site"), (ext2, "site_2")):
             with detect.open_disk(disk.path) as opened_disk:
                 files = file_system(opened_disk)
                 assert files is not None
@@ -544,7 +544,7 @@ mount -t iso9660 -o ro /dev/vdb /site; echo "site says $(cat /site/sub/page)"
 mount -t ext4 /dev/vdc /state; echo "state was $(cat /state/old)"
 echo written > /state/new; sync; umount /state
 mount -t ext4 /dev/vdc /state; echo "state is $(cat /state/new)"
-echo "labels name $(findfs LABEL=SITE) and $(findfs LABEL=state)"
+echo "labels name $(findfs LABEL=site) and $(findfs LABEL=state)"
 """
 
 

@@ -7,6 +7,7 @@ import os
 
 import pytest
 from support import ext2 as ext2_reader
+from support import kernels
 from support.tools import output_of
 
 from rumpbundle import config, volume
@@ -43,7 +44,7 @@ def test_iso9660_shows_everything(directory, tmp_path, capsys):
     listing = output_of("isoinfo", "-R", "-l", "-i", str(out))
     assert "-rw-r-----   2    0    0               5 Jan  1 1980" in listing
     assert "link -> index.html" in listing
-    assert "Volume id: MY_LABEL" in output_of("isoinfo", "-d", "-i", str(out))
+    assert "Volume id: My label" in output_of("isoinfo", "-d", "-i", str(out))
     assert output_of("isoinfo", "-R", "-x", "/hard", "-i", str(out)) == "hello"
 
 
@@ -117,3 +118,61 @@ def test_config_prints_clean_json(tmp_path, capsys):
     assert capsys.readouterr().out == config.schema_text()
     assert main(["config"]) == 2
     assert capsys.readouterr().err == "error: give a configuration, or --schema\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "label"),
+    [
+        *(("iso9660", label) for label in ("config-2", "cidata", "My label", "a" * 32, "")),
+        *(("ext2", label) for label in ("config-2", "My label", "é" * 8, "x" * 16, "")),
+    ],
+)
+def test_a_label_is_written_and_told_as_it_is(directory, tmp_path, capsys, kind, label):
+    out = tmp_path / "out"
+    assert main(["volume", str(directory), "-o", str(out), "-t", kind, "--label", label, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["label"] == label
+    # util-linux, which cloud-init and udev ask.
+    said = output_of("blkid", "-p", "-o", "value", "-s", "LABEL", str(out), check=bool(label))
+    assert said == (f"{label}\n" if label else "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "label"),
+    [
+        *(("iso9660", label) for label in ("a" * 33, "é", "a\nb", " a", "a ", "\udcff")),
+        *(("ext2", label) for label in ("x" * 17, "é" * 9, "a\0b", "\udcff")),
+    ],
+)
+def test_a_label_that_does_not_fit_is_refused(directory, tmp_path, capsys, kind, label):
+    out = tmp_path / "out"
+    assert main(["volume", str(directory), "-o", str(out), "-t", kind, "--label", label]) == 2
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: --label: ")
+    assert error.endswith(f" is no label for {'ext2' if kind == 'ext2' else 'ISO 9660'}")
+    assert hint.startswith("hint: it has at most ")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(("name", "label"), [("config-2", "config-2"), ("CIDATA", "CIDATA"), ("ü" * 20, "root")])
+def test_the_directorys_name_is_the_label_where_it_can_be(tmp_path, capsys, name, label):
+    (tmp_path / name).mkdir()
+    assert main(["volume", str(tmp_path / name), "-o", str(tmp_path / "out"), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["label"] == label
+    assert err == ("" if name == label else f"note: its label is {label}; {name} cannot be one\n")
+
+
+def test_what_becomes_of_the_name_is_said(tmp_path, capsys):
+    app = str(kernels.build("multiboot"))
+    assert main(["raw", app, "--name", "web", "--dry-run"]) == 0
+    out, err = capsys.readouterr()
+    assert "labels       WEB (ISO 9660), WEB (EFI system partition)" in out
+    assert err == ""
+    assert main(["raw", app, "--name", "my-web-server-7", "--dry-run", "--json"]) == 0
+    out, err = capsys.readouterr()
+    labels = {"ISO 9660": "MY_WEB_SERVER_7", "EFI system partition": "MY_WEB_SERV"}
+    assert json.loads(out)["labels"] == labels
+    assert err == (
+        "note: the name my-web-server-7 becomes these labels: MY_WEB_SERVER_7 (ISO 9660), "
+        "MY_WEB_SERV (EFI system partition)\n"
+    )

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import click
 
+from rumpbundle import hybrid
 from rumpbundle.api import Recipe, Result, check_no_inputs, default_output, job_for, plan, write
 from rumpbundle.cli.guest import GUEST_OPTIONS, GuestCommand, guest_from
 from rumpbundle.cli.render import Terminal
@@ -200,6 +201,7 @@ def described(job: Job, format: Format) -> dict[str, Any]:
         "output": str(job.output),
         "tools": list(format.subformat(job.subformat).tools),
         "name": bundle.name,
+        "labels": hybrid.labels(bundle),
         "family": str(bundle.kernel.family),
         "boot": {str(firmware): str(protocol) for firmware, protocol in bundle.boot.items()},
         "cmdline": bundle.cmdline,
@@ -218,6 +220,7 @@ def plan_text(job: Job, format: Format) -> str:
         f"would write  {job.output} ({format.name})",
         f"boots        {bundle.kernel.name} ({bundle.kernel.family}) under {boots or 'no firmware'}",
         f"cmdline      {bundle.cmdline}",
+        f"labels       {', '.join(f'{label} ({of})' for of, label in hybrid.labels(bundle).items())}",
         f"disk         {disk.size} bytes ({shown_size(disk.size)}), {shown_size(disk.payload)} of them used",
         f"needs        {', '.join(format.subformat(job.subformat).tools) or 'no external program'}",
         "",

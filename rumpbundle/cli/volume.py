@@ -14,7 +14,8 @@ from rumpbundle.cli.recipe_options import report_options
 from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.values import Output, Size
 from rumpbundle.disk import tree
-from rumpbundle.errors import UsageError
+from rumpbundle.errors import InputError, UsageError
+from rumpbundle.events import Note, Report
 from rumpbundle.host import environment
 from rumpbundle.host.overlap import check_apart
 from rumpbundle.host.staging import check_free
@@ -42,13 +43,13 @@ from rumpbundle.manifest import HEAD_ROOM
 )
 @click.option("--free", type=Size(), metavar="SIZE", help="ext2: how much room to leave.  [default: 16M]")
 @click.option("--size", type=Size(), metavar="SIZE", help="ext2: how large it is, instead of --free.")
-@click.option("--label", metavar="LABEL", help="Its label.  [default: DIR's name]")
+@click.option("--label", metavar="LABEL", help="Its label, exactly: config-2, cidata.  [default: DIR's name]")
 @click.option("--force", is_flag=True, help="Overwrite an existing output.")
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result.")
 @report_options
 def command(
-    directory: str, output: Path, kind: str, free: int | None, size: int | None, label: str | None, force: bool,
-    as_json: bool, quiet: bool, verbose: bool,
+    directory: str, output: Path, kind: volume.FileSystem, free: int | None, size: int | None, label: str | None,
+    force: bool, as_json: bool, quiet: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Make DIR and all below it a file system in the file OUT, to be attached as a disk of its own.
 
@@ -60,9 +61,8 @@ def command(
     if kind != "ext2" and (free is not None or size is not None):
         raise UsageError("--free and --size are for ext2; a read-only file system is as large as its files")
     check_free(output, force=force)
-    if label is None:
-        label = volume.label_for(f"/{os.path.basename(os.path.abspath(directory))}", set())
     with Terminal(quiet=quiet, verbose=verbose) as terminal:
+        label = _label(directory, kind, terminal) if label is None else _checked(label, kind)
         root = tree.scan(directory)
         check_apart([output], tree.origins(root))
         shown: dict[str, Any] = {"output": str(output), "type": kind, "label": label}
@@ -74,3 +74,24 @@ def command(
             made = volume.iso9660(root, label=label, epoch=environment.epoch())
         volume.save(made, output, force=force, report=terminal)
     click.echo(json.dumps(shown | {"size": made.content.size}, indent=1) if as_json else output)
+
+
+def _checked(label: str, kind: volume.FileSystem) -> str:
+    try:
+        volume.check_label(label, kind)
+    except InputError as error:
+        error.where = "--label"
+        raise
+    return label
+
+
+def _label(directory: str, kind: volume.FileSystem, report: Report) -> str:
+    """Return *directory*'s name as the label, or what can be made of it."""
+    name = os.path.basename(os.path.abspath(directory))
+    try:
+        volume.check_label(name, kind)
+    except InputError:
+        label = volume.label_for(f"/{name}", set())
+        report(Note(f"its label is {label}; {name} cannot be one"))
+        return label
+    return name

@@ -62,16 +62,19 @@ class _Placed:
     children: list[_Placed] = field(default_factory=list)
 
 
+MAX_LABEL = 11
+
+
 class FatVolume:
     """A planned FAT file system of ``size`` bytes."""
 
     def __init__(self, root: Directory, *, label: str, epoch: int) -> None:
-        """Plan *root*; every date is *epoch*.
+        """Plan *root*; every date is *epoch*, *label* at most 11 capitals, digits and _.
 
         Raises:
             InputError: it holds what FAT cannot: symbolic links, names it forbids, more than 2 GiB.
         """
-        self._label = label.encode("ascii").upper()[:11].ljust(11)
+        self._label = label.encode("ascii").ljust(MAX_LABEL)
         moment = time.gmtime(epoch)
         self._time = moment.tm_hour << 11 | moment.tm_min << 5 | moment.tm_sec // 2
         self._date = (moment.tm_year - 1980) << 9 | moment.tm_mon << 5 | moment.tm_mday

@@ -38,9 +38,25 @@ _MANGLE = bytes(c if c in _D_CHARACTERS + b"." else ord("_") for c in bytes(rang
 """Maps every byte to a d-character (ECMA-119 §7.4.1) or a dot."""
 
 
+MAX_LABEL = 32
+
+
 def volume_id(name: str) -> str:
-    """Return *name* as a volume identifier: up to 32 of A-Z, 0-9 and _ (ECMA-119 §8.4.6)."""
-    return _mangled(name).replace(".", "_")[:32]
+    """Return the volume identifier of an image called *name*: up to 32 of A-Z, 0-9 and _ (ECMA-119 §8.4.6)."""
+    return _mangled(name).replace(".", "_")[:MAX_LABEL]
+
+
+def check_label(label: str) -> None:
+    """Raise :class:`InputError` if *label* cannot stand in a volume exactly as it is.
+
+    ECMA-119 has capitals, digits and _ only. Readers take all of ASCII, and some look for what is none of these:
+    cloud-init for ``config-2`` and ``cidata``.
+    """
+    if len(label) > MAX_LABEL or not label.isascii() or not label.isprintable() or label != label.strip():
+        raise InputError(
+            f"{label!r} is no label for ISO 9660",
+            hint=f"it has at most {MAX_LABEL} printable characters of ASCII, no blank first or last",
+        )
 
 
 def _mangled(name: str) -> str:
@@ -78,12 +94,14 @@ class Volume:
     def __init__(self, root: Directory, *, label: str, epoch: int, elsewhere: tuple[Content, ...] = ()) -> None:
         """Plan *root* as a volume called *label* whose every date is *epoch* (seconds since 1970, UTC).
 
-        The contents in *elsewhere* get no place here; the caller gives them one with :meth:`place`.
+        *label* is written as it is, see :func:`check_label`. The contents in *elsewhere* get no place here; the
+        caller gives them one with :meth:`place`.
 
         Raises:
-            InputError: more directories, longer links or more data than the format can express.
+            InputError: more directories, longer links or more data than the format can express, or such a label.
         """
-        self._label = volume_id(label)
+        check_label(label)
+        self._label = label
         moment = time.gmtime(epoch)
         self._record_date = bytes(
             [moment.tm_year - 1900, moment.tm_mon, moment.tm_mday, moment.tm_hour, moment.tm_min, moment.tm_sec, 0]

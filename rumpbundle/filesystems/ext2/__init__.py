@@ -15,7 +15,6 @@ in blocks of 4096 bytes (``block``) unless the name says otherwise.
 from __future__ import annotations
 
 import hashlib
-import os
 from array import array
 from collections.abc import Iterator
 from functools import cached_property
@@ -23,6 +22,7 @@ from functools import cached_property
 from rumpbundle.disk.content import Content, Literal, Source
 from rumpbundle.disk.identity import Identity
 from rumpbundle.disk.tree import Directory
+from rumpbundle.errors import InputError
 from rumpbundle.filesystems.ext2.geometry import BLOCK, GROUP, of_size, with_room
 from rumpbundle.filesystems.ext2.inodes import Inode, inodes_of
 from rumpbundle.filesystems.ext2.pointers import DIRECT, POINTERS, Run, blocks_needed, little, window
@@ -38,6 +38,18 @@ from rumpbundle.filesystems.ext2.records import (
 )
 
 
+MAX_LABEL = 16
+
+
+def check_label(label: str) -> None:
+    """Raise :class:`InputError` if *label* cannot stand in a superblock exactly as it is."""
+    if not label.isprintable() or len(label.encode()) > MAX_LABEL:
+        raise InputError(
+            f"{label!r} is no label for ext2",
+            hint=f"it has at most {MAX_LABEL} bytes of printable characters in UTF-8",
+        )
+
+
 class Volume:
     """A planned ext2 file system; ``size`` in bytes."""
 
@@ -45,9 +57,10 @@ class Volume:
         """Plan *root* as a file system of *size* bytes, or as large as it needs to be with *free* bytes left.
 
         Raises:
-            InputError: it does not fit *size*, or ext2 cannot express it; a file changed while it was read.
+            InputError: it does not fit *size*, or ext2 cannot express it or *label*; a file changed meanwhile.
         """
-        self._label = os.fsencode(label)[:16]
+        check_label(label)
+        self._label = label.encode()
         self._epoch = min(epoch, 0x7FFFFFFF)
         self._inodes = inodes_of(root)
         self._placed: list[tuple[int, Source]] = []
