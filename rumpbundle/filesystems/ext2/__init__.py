@@ -37,7 +37,6 @@ from rumpbundle.filesystems.ext2.records import (
     SuperBlock,
 )
 
-
 MAX_LABEL = 16
 
 
