@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.kernels import traces
-from rumpbundle.kernels.anatomy import Anatomy
+from rumpbundle.kernels import strings
+from rumpbundle.kernels.kernelfile import KernelFile
 from rumpbundle.kernels.kinds import Family
 from rumpbundle.kernels.notes import Device
 
@@ -25,67 +25,67 @@ class Origin:
     """The telling texts found in it."""
 
     @classmethod
-    def of(cls, anatomy: Anatomy) -> Origin:
-        marks = _marks(anatomy)
-        family = _family(anatomy, marks)
-        drivers = _drivers(anatomy, family)
-        return cls(family, _target(anatomy, family, drivers), drivers, marks)
+    def of(cls, file: KernelFile) -> Origin:
+        marks = _marks(file)
+        family = _family(file, marks)
+        drivers = _drivers(file, family)
+        return cls(family, _target(file, family, drivers), drivers, marks)
 
 
-def undriven(anatomy: Anatomy) -> tuple[Device, ...]:
+def undriven(file: KernelFile) -> tuple[Device, ...]:
     """Return the devices a Solo5 unikernel's manifest asks for though its own virtio binding cannot drive them."""
-    first = {device.kind: device for device in reversed(anatomy.devices)}
-    further = tuple(device for device in anatomy.devices if device is not first[device.kind])
-    if anatomy.solo5 != "virtio" or not further:
+    first = {device.kind: device for device in reversed(file.devices)}
+    further = tuple(device for device in file.devices if device is not first[device.kind])
+    if file.solo5 != "virtio" or not further:
         return ()
-    return further if traces.search(anatomy.view, anatomy.elf, [traces.SOLO5_SINGLE]) else ()
+    return further if strings.search(file.view, file.elf, [strings.SOLO5_SINGLE]) else ()
 
 
-def _marks(anatomy: Anatomy) -> frozenset[bytes]:
-    if anatomy.solo5 or anatomy.setup is not None or _is_uki(anatomy):
+def _marks(file: KernelFile) -> frozenset[bytes]:
+    if file.solo5 or file.setup is not None or _is_uki(file):
         # Notes, setup header or sections tell; a compressed kernel inside says nothing.
         return frozenset()
-    return traces.search(anatomy.view, anatomy.elf, traces.MARKS)
+    return strings.search(file.view, file.elf, strings.MARKS)
 
 
-def _family(anatomy: Anatomy, marks: frozenset[bytes]) -> Family:
-    if anatomy.solo5:
+def _family(file: KernelFile, marks: frozenset[bytes]) -> Family:
+    if file.solo5:
         return Family.SOLO5
-    if traces.RUMPRUN in marks or traces.RUMPRUN_HW in marks:
+    if strings.RUMPRUN in marks or strings.RUMPRUN_HW in marks:
         return Family.RUMPRUN
-    if anatomy.has_unikraft_sections or traces.UNIKRAFT in marks:
+    if file.has_unikraft_sections or strings.UNIKRAFT in marks:
         return Family.UNIKRAFT
-    if anatomy.is_vmlinux:
+    if file.is_vmlinux:
         return Family.LINUX
-    if anatomy.setup is not None and _LINUX_RELEASE.match(anatomy.setup.release):
+    if file.setup is not None and _LINUX_RELEASE.match(file.setup.release):
         return Family.LINUX
-    if _is_uki(anatomy):
+    if _is_uki(file):
         return Family.LINUX
-    return Family.XEN if traces.XEN in marks else Family.PLAIN
+    return Family.XEN if strings.XEN in marks else Family.PLAIN
 
 
-def _is_uki(anatomy: Anatomy) -> bool:
-    return anatomy.pe is not None and anatomy.pe.is_uki
+def _is_uki(file: KernelFile) -> bool:
+    return file.pe is not None and file.pe.is_uki
 
 
-def _drivers(anatomy: Anatomy, family: Family) -> frozenset[str]:
+def _drivers(file: KernelFile, family: Family) -> frozenset[str]:
     if family is Family.SOLO5:
-        return frozenset(("virtio-blk", "virtio-net")) if anatomy.solo5 == "virtio" else frozenset()
-    known = {Family.RUMPRUN: traces.RUMPRUN_DRIVERS, Family.UNIKRAFT: traces.UNIKRAFT_DRIVERS}.get(family)
+        return frozenset(("virtio-blk", "virtio-net")) if file.solo5 == "virtio" else frozenset()
+    known = {Family.RUMPRUN: strings.RUMPRUN_DRIVERS, Family.UNIKRAFT: strings.UNIKRAFT_DRIVERS}.get(family)
     if known is None:
         return frozenset()
-    drivers = frozenset(known[needle] for needle in traces.search(anatomy.view, anatomy.elf, known))
+    drivers = frozenset(known[needle] for needle in strings.search(file.view, file.elf, known))
     # Every rumprun kernel on Xen has the block front end: it is part of the platform, not a linked component.
-    return drivers | {"xen-blk"} if family is Family.RUMPRUN and anatomy.is_xen_pv else drivers
+    return drivers | {"xen-blk"} if family is Family.RUMPRUN and file.is_xen_pv else drivers
 
 
-def _target(anatomy: Anatomy, family: Family, drivers: frozenset[str]) -> str:
+def _target(file: KernelFile, family: Family, drivers: frozenset[str]) -> str:
     """Return the build target; of rumprun, the bake configuration that has these drivers (rumprun-bake.conf)."""
     if family is Family.SOLO5:
-        return anatomy.solo5
+        return file.solo5
     if family is not Family.RUMPRUN:
         return ""
-    if anatomy.is_xen_pv:
+    if file.is_xen_pv:
         return "xen_pci" if "e1000" in drivers else "xen_pv"
     if drivers & {"e1000", "usb"}:
         return "hw_generic"

@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.kernels import traces
-from rumpbundle.kernels.anatomy import Anatomy
+from rumpbundle.kernels import strings
 from rumpbundle.kernels.families import Origin
+from rumpbundle.kernels.kernelfile import KernelFile
 from rumpbundle.kernels.kinds import Family, Firmware, Protocol
 
 
@@ -42,33 +42,31 @@ class Trouble:
     reason: str
 
 
-def usable(anatomy: Anatomy, compression: str) -> Iterator[Protocol]:
+def usable(file: KernelFile, compression: str) -> Iterator[Protocol]:
     """Yield what a disk image can start the kernel by, best first (see above)."""
-    if anatomy.solo5 and anatomy.solo5 != "virtio":
+    if file.solo5 and file.solo5 != "virtio":
         # Solo5's Xen binding has a Multiboot header and yet says nothing under GRUB: the header alone is no proof.
         return
-    if anatomy.pe is None:
-        if anatomy.multiboot2 is not None and not anatomy.multiboot2.flaw:
+    if file.pe is None:
+        if file.multiboot2 is not None and not file.multiboot2.flaw:
             yield Protocol.MULTIBOOT2
-        if anatomy.multiboot1 is not None and not anatomy.multiboot1.flaw:
+        if file.multiboot1 is not None and not file.multiboot1.flaw:
             yield Protocol.MULTIBOOT
-    if anatomy.setup is not None and not anatomy.setup.flaw:
-        yield Protocol.LINUX16 if anatomy.setup.needs_real_mode else Protocol.LINUX
-    if anatomy.pe is not None and not anatomy.pe.flaw and not compression:
+    if file.setup is not None and not file.setup.flaw:
+        yield Protocol.LINUX16 if file.setup.needs_real_mode else Protocol.LINUX
+    if file.pe is not None and not file.pe.flaw and not compression:
         yield Protocol.EFI
 
 
-def loaded(anatomy: Anatomy, protocols: tuple[Protocol, ...]) -> tuple[range | None, int | None]:
+def loaded(file: KernelFile, protocols: tuple[Protocol, ...]) -> tuple[range | None, int | None]:
     """Return the physical addresses the best of *protocols* loads the kernel to, and where it enters it."""
     best = protocols[0] if protocols else None
-    header = (
-        {Protocol.MULTIBOOT2: anatomy.multiboot2, Protocol.MULTIBOOT: anatomy.multiboot1}.get(best) if best else None
-    )
+    header = {Protocol.MULTIBOOT2: file.multiboot2, Protocol.MULTIBOOT: file.multiboot1}.get(best) if best else None
     load = entry = None
-    if anatomy.elf is not None:
-        load, entry = anatomy.elf.load, anatomy.elf.physical_entry
-    elif anatomy.setup is not None:
-        load, entry = anatomy.setup.load, anatomy.setup.code32_start or None
+    if file.elf is not None:
+        load, entry = file.elf.load, file.elf.physical_entry
+    elif file.setup is not None:
+        load, entry = file.setup.load, file.setup.code32_start or None
     if header is not None:
         load = load if header.load is None else header.load
         entry = entry if header.entry is None else header.entry
@@ -83,26 +81,26 @@ def troubles(origin: Origin) -> Iterator[Trouble]:
 
     if origin.family is Family.XEN:
         yield under_uefi("Xen hangs silently when multiboot starts it under UEFI; multiboot2 works")
-    if traces.GNU_MACH in origin.marks:
+    if strings.GNU_MACH in origin.marks:
         yield under_uefi("GNU Mach resets the machine under UEFI")
-    if traces.INVADERS in origin.marks:
+    if strings.INVADERS in origin.marks:
         yield under_uefi("GRUB Invaders draws into VGA text memory, which UEFI does not have")
 
 
-def carried(anatomy: Anatomy) -> Iterator[Carried]:
-    for kind, header in (("multiboot2", anatomy.multiboot2), ("multiboot", anatomy.multiboot1)):
+def carried(file: KernelFile) -> Iterator[Carried]:
+    for kind, header in (("multiboot2", file.multiboot2), ("multiboot", file.multiboot1)):
         if header is not None:
-            flaw = "inside a PE image, where GRUB refuses it" if anatomy.pe is not None else header.flaw
+            flaw = "inside a PE image, where GRUB refuses it" if file.pe is not None else header.flaw
             yield Carried(kind, header.detail, flaw)
-    if anatomy.setup is not None:
-        yield Carried("linux", anatomy.setup.detail, anatomy.setup.flaw)
-    if anatomy.pe is not None:
-        yield Carried("efi", anatomy.pe.detail, anatomy.pe.flaw)
-    if anatomy.is_xen_pv:
-        guest = anatomy.xen.get("guest_os", "unnamed guest")
+    if file.setup is not None:
+        yield Carried("linux", file.setup.detail, file.setup.flaw)
+    if file.pe is not None:
+        yield Carried("efi", file.pe.detail, file.pe.flaw)
+    if file.is_xen_pv:
+        guest = file.xen.get("guest_os", "unnamed guest")
         yield Carried("xen", f"PV kernel, {guest}", "only Xen's domain builder starts it")
-    if anatomy.pvh_entry is not None:
-        yield Carried("pvh", f"entry {anatomy.pvh_entry:#x}", "no boot loader on a disk enters by PVH")
-    if anatomy.solo5:
-        wants = ", ".join(map(str, anatomy.devices)) or "no devices"
-        yield Carried("solo5", f"target {anatomy.solo5}, {wants}")
+    if file.pvh_entry is not None:
+        yield Carried("pvh", f"entry {file.pvh_entry:#x}", "no boot loader on a disk enters by PVH")
+    if file.solo5:
+        wants = ", ".join(map(str, file.devices)) or "no devices"
+        yield Carried("solo5", f"target {file.solo5}, {wants}")

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from rumpbundle.kernels import elf, foreign
-from rumpbundle.kernels.anatomy import Anatomy
 from rumpbundle.kernels.elf import Elf
+from rumpbundle.kernels.kernelfile import KernelFile
 from rumpbundle.kernels.pe import Pe
 
 ELSEWHERE = "the images are for x86-64 machines: build the kernel for x86-64"
 _UNIKERNEL = "bundle a unikernel or a kernel with a Multiboot header; a program needs an operating system"
 
 
-def of_kernel(anatomy: Anatomy) -> tuple[str, str]:
+def of_kernel(file: KernelFile) -> tuple[str, str]:
     """Return why no disk image boots this kernel and what to do; both empty if it is no kernel at all."""
-    if anatomy.solo5 and anatomy.solo5 != "virtio":
-        return _solo5(anatomy.solo5)
-    if anatomy.elf is not None:
-        return _elf_kernel(anatomy, anatomy.elf)
-    if anatomy.pe is not None:
-        return _pe_kernel(anatomy.pe) if anatomy.pe.is_efi or not anatomy.pe.bits else ("", "")
-    if anatomy.setup is not None and anatomy.setup.flaw:
-        return anatomy.setup.flaw, ""
-    return _by_header(anatomy)
+    if file.solo5 and file.solo5 != "virtio":
+        return _solo5(file.solo5)
+    if file.elf is not None:
+        return _elf_kernel(file, file.elf)
+    if file.pe is not None:
+        return _pe_kernel(file.pe) if file.pe.is_efi or not file.pe.bits else ("", "")
+    if file.setup is not None and file.setup.flaw:
+        return file.setup.flaw, ""
+    return _by_header(file)
 
 
 def _solo5(target: str) -> tuple[str, str]:
@@ -42,27 +42,27 @@ def _pe_kernel(image: Pe) -> tuple[str, str]:
     return image.flaw, "" if image.machine == "x86-64" else ELSEWHERE
 
 
-def _elf_kernel(anatomy: Anatomy, found: Elf) -> tuple[str, str]:
+def _elf_kernel(file: KernelFile, found: Elf) -> tuple[str, str]:
     if found.machine not in ("i386", "x86-64") and not found.flaw:
-        marks = (anatomy.multiboot1, anatomy.multiboot2, anatomy.has_unikraft_sections, anatomy.xen, anatomy.solo5)
+        marks = (file.multiboot1, file.multiboot2, file.has_unikraft_sections, file.xen, file.solo5)
         return (f"is a kernel for {found.machine}", ELSEWHERE) if any(marks) else ("", "")
-    if anatomy.is_vmlinux:
-        by_xen = "; Xen can start this one: rumpbundle xen" if anatomy.xen else ""
+    if file.is_vmlinux:
+        by_xen = "; Xen can start this one: rumpbundle xen" if file.xen else ""
         return (
             "is an uncompressed Linux kernel (vmlinux), which no boot loader on a disk starts",
             f"bundle its bzImage (vmlinuz) instead{by_xen}",
         )
-    if anatomy.is_xen_pv:
+    if file.is_xen_pv:
         return "is a Xen PV kernel, which only Xen's domain builder starts", "make a Xen kit of it: rumpbundle xen"
-    if anatomy.multiboot1 is not None or anatomy.multiboot2 is not None:
+    if file.multiboot1 is not None or file.multiboot2 is not None:
         # Programs that deal with kernels hold the magic number too.
-        return ("", "") if _is_ordinary(found) else _by_header(anatomy)
-    if anatomy.has_unikraft_sections:
+        return ("", "") if _is_ordinary(found) else _by_header(file)
+    if file.has_unikraft_sections:
         return (
             "is a Unikraft kernel without a Multiboot header, as Firecracker boots it (lxboot)",
             "build it for the qemu platform with Multiboot, or as an EFI stub",
         )
-    if anatomy.pvh_entry is not None:
+    if file.pvh_entry is not None:
         return (
             "is a kernel that can only be entered by PVH, which no boot loader on a disk does",
             "make a Xen kit of it (rumpbundle xen), or build it with a Multiboot header",
@@ -70,18 +70,18 @@ def _elf_kernel(anatomy: Anatomy, found: Elf) -> tuple[str, str]:
     return "", ""
 
 
-def _by_header(anatomy: Anatomy) -> tuple[str, str]:
+def _by_header(file: KernelFile) -> tuple[str, str]:
     """Return what is wrong with the Multiboot header, if there is one."""
-    flaw = next((h.flaw for h in (anatomy.multiboot2, anatomy.multiboot1) if h is not None), "")
+    flaw = next((h.flaw for h in (file.multiboot2, file.multiboot1) if h is not None), "")
     return flaw, "link the header nearer to the start of the file" if "looks only in" in flaw else ""
 
 
-def of_other(anatomy: Anatomy) -> tuple[str, str]:
+def of_other(file: KernelFile) -> tuple[str, str]:
     """Return what a file is that is no kernel, as a phrase that begins with a verb, and what to do instead."""
-    found = anatomy.elf
+    found = file.elf
     if found is None:
-        problem, hint = foreign.describe(anatomy.view)
-        return problem or foreign.guess(anatomy.view) or "is no kernel of any known kind", hint
+        problem, hint = foreign.describe(file.view)
+        return problem or foreign.guess(file.view) or "is no kernel of any known kind", hint
     if found.flaw:
         return found.flaw, ""
     if found.type not in (elf.ET_EXEC, elf.ET_DYN):

@@ -6,10 +6,10 @@ import struct
 
 from rumpbundle.disk.content import Content, Literal
 from rumpbundle.kernels import elf
-from rumpbundle.kernels.anatomy import Anatomy
+from rumpbundle.kernels.kernelfile import KernelFile
 
 
-def mended(anatomy: Anatomy, content: Content, compression: str) -> tuple[Content, tuple[str, ...]]:
+def mended(file: KernelFile, content: Content, compression: str) -> tuple[Content, tuple[str, ...]]:
     """Return the copy to bundle and what was done to it. Only what GRUB loads as ELF needs any of this.
 
     - A PT_LOAD of memory size 0 inside another becomes PT_NULL: there is nothing in it to load, and GRUB stops at
@@ -17,15 +17,15 @@ def mended(anatomy: Anatomy, content: Content, compression: str) -> tuple[Conten
     - A file without section headers gets a table of one null section: GRUB 2.12 wants one, 2.06 does not mind
       (measured with Debian's; kern/elfXX.c). It is done for both, so that the bundled kernel is the same.
     """
-    found = anatomy.elf
-    headers = [h for h in (anatomy.multiboot1, anatomy.multiboot2) if h is not None]
+    found = file.elf
+    headers = [h for h in (file.multiboot1, file.multiboot2) if h is not None]
     if found is None or not any(not h.flaw and h.load is None for h in headers):
         return content, ()
     empty = found.empty_inside_others
     if not empty and found.sections_announced:
         return content, ()
     if compression:
-        content = Content.of_bytes(anatomy.view.read(0, anatomy.view.size))
+        content = Content.of_bytes(file.view.read(0, file.view.size))
     repairs = []
     for segment in empty:
         content = content.patched(segment.at, elf.PT_NULL.to_bytes(4, "little"))

@@ -8,8 +8,8 @@ from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import Content, InputFile
 from rumpbundle.errors import KernelError
 from rumpbundle.kernels import foreign, packed, protocols, refusal, repair
-from rumpbundle.kernels.anatomy import Anatomy
 from rumpbundle.kernels.families import Origin, undriven
+from rumpbundle.kernels.kernelfile import KernelFile
 from rumpbundle.kernels.kinds import Family, Firmware, Protocol
 from rumpbundle.kernels.notes import Device
 from rumpbundle.kernels.protocols import Carried, Trouble
@@ -118,28 +118,28 @@ def examine(name: str, view: View, content: Content) -> Unikernel:
         KernelError: it is no kernel of any kind.
     """
     if not packed.is_gzip(view):
-        return _judge(name, Anatomy.read(view), content, "")
+        return _judge(name, KernelFile.read(view), content, "")
     unpacked = View.of_bytes(packed.unpack(view))
     try:
-        return _judge(name, Anatomy.read(unpacked), content, "gzip")
+        return _judge(name, KernelFile.read(unpacked), content, "gzip")
     except KernelError as error:
         raise KernelError(f"{error.problem} (after gunzip)", hint=error.hint) from None
 
 
-def _judge(name: str, anatomy: Anatomy, content: Content, compression: str) -> Unikernel:
-    if anatomy.is_flat:
+def _judge(name: str, file: KernelFile, content: Content, compression: str) -> Unikernel:
+    if file.is_flat:
         # A header's magic inside a disk image or an archive does not make it a kernel.
-        problem, hint = foreign.describe(anatomy.view)
+        problem, hint = foreign.describe(file.view)
         if problem:
             raise KernelError(problem, hint=hint or None)
-    usable = tuple(protocols.usable(anatomy, compression))
-    reason, advice = ("", "") if usable else refusal.of_kernel(anatomy)
+    usable = tuple(protocols.usable(file, compression))
+    reason, advice = ("", "") if usable else refusal.of_kernel(file)
     if not usable and not reason:
-        problem, hint = refusal.of_other(anatomy)
+        problem, hint = refusal.of_other(file)
         raise KernelError(problem, hint=hint or None)
-    origin = Origin.of(anatomy)
-    mended, repairs = repair.mended(anatomy, content, compression)
-    load, entry = protocols.loaded(anatomy, usable)
+    origin = Origin.of(file)
+    mended, repairs = repair.mended(file, content, compression)
+    load, entry = protocols.loaded(file, usable)
     return Unikernel(
         name=name,
         content=mended,
@@ -148,17 +148,17 @@ def _judge(name: str, anatomy: Anatomy, content: Content, compression: str) -> U
         repairs=repairs,
         target=origin.target,
         drivers=origin.drivers,
-        executable=anatomy.executable,
-        machine=anatomy.machine,
+        executable=file.executable,
+        machine=file.machine,
         compression="" if repairs else compression,
         load=load,
         entry=entry,
-        headers=tuple(protocols.carried(anatomy)),
-        cmdline_limit=anatomy.setup.cmdline_size if anatomy.setup is not None else None,
-        devices=anatomy.devices,
-        undriven=undriven(anatomy),
-        pvh_entry=anatomy.pvh_entry,
-        xen_notes=tuple(sorted(anatomy.xen.items())),
+        headers=tuple(protocols.carried(file)),
+        cmdline_limit=file.setup.cmdline_size if file.setup is not None else None,
+        devices=file.devices,
+        undriven=undriven(file),
+        pvh_entry=file.pvh_entry,
+        xen_notes=tuple(sorted(file.xen.items())),
         troubles=tuple(protocols.troubles(origin)),
         refusal=reason,
         advice=advice,

@@ -8,7 +8,7 @@ from rumpbundle.kernels.view import View
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Anatomy:
+class KernelFile:
     """The parts of a kernel file; None stands for a part it does not have."""
 
     view: View
@@ -25,7 +25,7 @@ class Anatomy:
     devices: tuple[notes.Device, ...]
 
     @classmethod
-    def read(cls, view: View) -> Anatomy:
+    def read(cls, view: View) -> KernelFile:
         found = elf.read(view)
         noted = notes.read(view, found) if found is not None else ()
         return cls(
