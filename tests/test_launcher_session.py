@@ -22,8 +22,8 @@ from rumpbundle.kernels.unikernel import Family
 from rumpbundle.launcher import qemu
 from rumpbundle.launcher.backend import Disk, Ending, Reason, Request
 from rumpbundle.launcher.console import KEEP, Console
+from rumpbundle.launcher.endings import Endings
 from rumpbundle.launcher.session import Guest
-from rumpbundle.launcher.signs import Signs
 
 # --- the console ---
 
@@ -95,9 +95,31 @@ def test_lines_are_read_as_a_stream():
         (Family.RUMPRUN, "=== ERROR: _exit(7) called ===\n", 7, None),
         (Family.RUMPRUN, '=== main() of "a" returned 0 ===\n=== main() of "b" returned 2 ===\n', 2, None),
         (Family.RUMPRUN, "panic: command line too long\n", None, Reason.PANICKED),
+        (Family.RUMPRUN, "PANIC: out of memory\nhalted\n", None, Reason.PANICKED),
+        (Family.RUMPRUN, "FATAL TRAP: page fault at 0x0\nhalted\n", None, Reason.CRASHED),
+        (Family.RUMPRUN, '=== main() of "a" returned 0 ===\nFATAL TRAP: 6\nhalted\n', 0, Reason.CRASHED),
+        (Family.RUMPRUN, "mount failed\n=== bootstrap failed\nhalted\n", None, Reason.CRASHED),
+        (Family.RUMPRUN, "=== _exit(0) called ===\nhalted\n", 0, Reason.HALTED),
+        (Family.RUMPRUN, "halted (well, spinning ...)\n", None, Reason.CRASHED),
+        (Family.RUMPRUN, "halted\n", None, Reason.CRASHED),
         (Family.RUMPRUN, "I halted\nno panic: here\n", None, None),
         (Family.SOLO5, "Solo5: solo5_exit(0) called\n", 0, None),
-        (Family.SOLO5, "Solo5: ABORT: x.c:1: no\n", None, Reason.PANICKED),
+        (Family.SOLO5, "Solo5: solo5_exit(2) called\nSolo5: Halted\n", 2, Reason.HALTED),
+        (Family.SOLO5, "Solo5: trap: type=#PF\nSolo5: ABORT: x.c:1: no\nSolo5: Halted\n", None, Reason.CRASHED),
+        (Family.SOLO5, "Solo5: solo5_abort() called\n", None, Reason.CRASHED),
+        (Family.UNIKRAFT, "[    0.1] Info: main returned 3, halting system\n", 3, None),
+        (Family.UNIKRAFT, "[    0.1] CRIT: Unhandled page fault at 0x0\n", None, Reason.CRASHED),
+        (Family.UNIKRAFT, "Unikraft Crash - Telesto (0.17)\n", None, Reason.CRASHED),
+        (Family.UNIKRAFT, "CRIT: [app] <main.c @ 7> Assertion failure: x\n", None, Reason.PANICKED),
+        (Family.LINUX, "[    9.0] reboot: System halted\n", None, Reason.HALTED),
+        (Family.XEN, "(XEN) Panic on CPU 0:\n(XEN) FATAL TRAP: vec 14\n", None, Reason.PANICKED),
+        (Family.XEN, "(XEN) Hardware Dom0 crashed: rebooting machine in 5 seconds.\n", None, Reason.CRASHED),
+        (
+            Family.PLAIN,
+            "!!!! X64 Exception Type - 0E(#PF - Page-Fault)  CPU Apic ID - 0 !!!!\n",
+            None,
+            Reason.CRASHED,
+        ),
         (Family.LINUX, "[    1.0] Kernel panic - not syncing: VFS\n", None, Reason.PANICKED),
         (Family.PLAIN, "Kernel panic - not syncing: said by nobody\n", None, None),
         (Family.PLAIN, "grub rescue> ", None, Reason.NOT_STARTED),
@@ -109,12 +131,29 @@ def test_lines_are_read_as_a_stream():
         ),
     ],
 )
-def test_signs_of_an_end(family: Family, text: str, status: int | None, reason: Reason | None):
-    console, signs = Console(), Signs(family)
-    signs.watch(console)
+def test_words_of_an_end(family: Family, text: str, status: int | None, reason: Reason | None):
+    console, endings = Console(), Endings(family)
+    endings.watch(console)
     console.feed(f"\n{text}".encode())
-    assert signs.status == status
-    assert (signs.ending and signs.ending.reason) == reason
+    assert endings.status == status
+    assert (endings.ending and endings.ending.reason) == reason
+
+
+def test_what_the_console_told_explains_what_the_hypervisor_noticed():
+    def explained(family: Family, said: str, noticed: Reason, status: int | None = None) -> Ending:
+        console, endings = Console(), Endings(family)
+        endings.watch(console)
+        console.feed(said.encode())
+        return endings.explained(Ending(noticed, status))
+
+    crash = Ending(Reason.CRASHED, None, "FATAL TRAP: page fault at 0x0")
+    assert explained(Family.RUMPRUN, "half a lineFATAL TRAP: page fault at 0x0\nhalted\n", Reason.HALTED) == crash
+    told = explained(Family.RUMPRUN, '\n=== main() of "h" returned 0 ===\n', Reason.HALTED)
+    assert told == Ending(Reason.HALTED, 0)
+    assert not explained(Family.RUMPRUN, "booting\n", Reason.HALTED).good
+    assert explained(Family.PLAIN, "booting\n", Reason.HALTED).good
+    assert explained(Family.LINUX, "Kernel panic - not syncing: x\n", Reason.RESET).reason is Reason.PANICKED
+    assert explained(Family.SOLO5, "Solo5: solo5_exit(2) called\n", Reason.EXITED).status == 2
 
 
 def test_good_and_bad_endings():
@@ -296,12 +335,14 @@ def test_a_child_that_ends_takes_its_watcher_along():
 # --- real machines ---
 
 
-def start(directory: Path, text: str, ending: str, **more) -> Guest:
+def start(
+    directory: Path, text: str, ending: str, *, first: bytes = b"", family: Family = Family.PLAIN, **more
+) -> Guest:
     require(qemu.PROGRAM)
     image = directory / "disk,1.raw"
-    image.write_bytes(bootsector(text, ending).ljust(1 << 20, b"\0"))
+    image.write_bytes(bootsector(text, ending, first=first).ljust(1 << 20, b"\0"))
     request = Request(name="test", disk=Disk(path=str(image)), accel="tcg", **more)
-    return Guest(qemu.BACKEND.start(qemu.BACKEND.plan(request), lambda event: None))
+    return Guest(qemu.BACKEND.start(qemu.BACKEND.plan(request), lambda event: None), family=family)
 
 
 @pytest.mark.boot
@@ -319,6 +360,33 @@ def test_endings(tmp_path: Path, ending: str, expected: str):
     with start(tmp_path, "hello\n", ending) as guest:
         assert str(guest.wait(30)) == expected
         assert guest.console.text == "hello\n"
+
+
+@pytest.mark.boot
+def test_a_crash_that_halts_is_no_success(tmp_path: Path):
+    text = "FATAL TRAP: page fault at 0x0\nhalted\n"
+    with start(tmp_path, text, "halt", family=Family.RUMPRUN) as guest:
+        ending = guest.wait(30)
+    assert (str(ending), ending.good) == ("the guest crashed (FATAL TRAP: page fault at 0x0)", False)
+    with start(tmp_path, "nothing of an end\n", "halt", family=Family.RUMPRUN) as guest:
+        assert not guest.wait(30).good
+
+
+READ_AND_WAIT = bytes.fromhex(
+    "31ff 8edf bf3000"  # ds = 0; di = 48 times
+    "b83f02 bb0000 b90100 ba8000 be0020 8ec6 cd13 4f 75ea"  # 63 sectors to 0x20000 each
+    "fb b90f00 f4 e2fd"  # 15 ticks of the timer, 0.8 s
+)
+
+
+@pytest.mark.boot
+def test_a_silent_guest_that_resets_was_started_all_the_same(tmp_path: Path):
+    """As a Linux does that is told nothing of the serial port."""
+    with start(tmp_path, "", "triple", first=READ_AND_WAIT) as guest:
+        ending = guest.wait(30)
+    assert ending.reason is Reason.RESET
+    assert "console=ttyS0" in ending.detail
+    assert not ending.good
 
 
 @pytest.mark.boot

@@ -138,6 +138,8 @@ class Reason(StrEnum):
     POWERED_OFF = "powered off"
     RESET = "reset the machine"
     PANICKED = "panicked"
+    CRASHED = "crashed"
+    """By a fault of the processor, or before its program could start."""
     HALTED = "halted"
     NOT_STARTED = "was not started"
     TIMED_OUT = "did not end in time"
@@ -172,6 +174,10 @@ class Running(Protocol):
 
     output: int
     """A file descriptor to read its console from; it ends when the guest (or its hypervisor) does."""
+
+    @property
+    def booted(self) -> bool:
+        """Whether it read more from its disks than a firmware that looks for something to boot."""
 
     def send(self, data: bytes) -> int:
         """Type *data* on its console as far as it takes it now; return how many bytes that were."""

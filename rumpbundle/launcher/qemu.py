@@ -44,6 +44,11 @@ SOLO5_EXIT = 41
 _LAYERED = ("qcow2", "vmdk")
 """Drivers that open a further file, if the image names one and nobody says that there is none."""
 
+HERMIT_EXIT = {1: 0, 0: 1}
+"""The status behind what Hermit writes, by the crate qemu-exit, where its console does not tell it."""
+LOOKED = 1 << 20
+"""Bytes a firmware may read while it looks for something to boot: OVMF reads tables, FATs and directories."""
+
 ASLEEP_AFTER = 0.5
 """Seconds of silence after which we look whether the CPUs sleep for good."""
 
@@ -274,6 +279,10 @@ class RunningQemu:
             raise
         self.output = self._child.output
 
+    @property
+    def booted(self) -> bool:
+        return self._control.read > LOOKED
+
     def send(self, data: bytes) -> int:
         # Ctrl-A is special to the multiplexer of console and monitor; doubled it reaches the guest.
         before, control_a, _ = data.partition(b"\x01")
@@ -293,6 +302,9 @@ class RunningQemu:
             if told is not None and (status == 0 or told.reason is not Reason.POWERED_OFF):
                 return told
             return self._exited(status)
+        if not self.booted:
+            self._control.count()
+            self._control.listen()
         if quiet >= ASLEEP_AFTER and self._control.asleep():
             return Ending(Reason.HALTED, None, "its processors sleep with interrupts off")
         return None
@@ -306,6 +318,8 @@ class RunningQemu:
         value = status >> 1
         if self._family is Family.SOLO5 and value == SOLO5_EXIT:
             return Ending(Reason.EXITED)
+        if self._family == "hermit":
+            return Ending(Reason.EXITED, HERMIT_EXIT.get(value, value))
         return Ending(Reason.EXITED, 0 if value == CUSTOMARY_SUCCESS else value, "isa-debug-exit")
 
     def stop(self) -> None:

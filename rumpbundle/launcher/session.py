@@ -18,7 +18,7 @@ from rumpbundle.host import environment
 from rumpbundle.kernels.unikernel import Family
 from rumpbundle.launcher.backend import Ending, Reason, Running
 from rumpbundle.launcher.console import Console
-from rumpbundle.launcher.signs import Signs
+from rumpbundle.launcher.endings import Endings
 
 if TYPE_CHECKING:
     import re
@@ -51,8 +51,8 @@ class Guest:
         self._running = running
         self._sinks = sinks
         self._cleanup = cleanup
-        self._signs = Signs(family)
-        self._signs.watch(self.console)
+        self._endings = Endings(family)
+        self._endings.watch(self.console)
         self._ending: Ending | None = None
         self._failure: BaseException | None = None
         self._stop_for = Reason.STOPPED
@@ -187,10 +187,10 @@ class Guest:
             elif ending := self._running.poll(now - spoke):
                 self._drain(output)
                 return self._explained(ending)
-            if self._signs.ending is not None:
+            if self._endings.ending is not None:
                 announced = now if announced is None else announced
                 if now - max(spoke, announced) >= GRACE or now - announced >= PATIENCE:
-                    return self._signs.ending
+                    return self._endings.ending
         poller.unregister(output)
         while True:
             if ending := self._running.poll(environment.monotonic() - spoke):
@@ -211,11 +211,9 @@ class Guest:
 
     def _explained(self, ending: Ending) -> Ending:
         """Return *ending* with what the console told about it."""
-        told = self._signs.ending
-        if told is not None and told.reason is Reason.PANICKED:
-            return told
         if ending.reason is Reason.RESET and not self.console.text.strip():
+            if self._running.booted:
+                silent = "without a word on its serial port, where Linux speaks only with console=ttyS0"
+                return Ending(Reason.RESET, None, silent)
             return Ending(Reason.NOT_STARTED, None, "its firmware found nothing to boot, or it reset without a word")
-        if ending.status is None and self._signs.status is not None:
-            return Ending(ending.reason, self._signs.status, ending.detail)
-        return ending
+        return self._endings.explained(ending)

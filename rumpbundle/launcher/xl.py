@@ -56,6 +56,9 @@ class XlPlan(Plan):
 class RunningXl:
     """A domain of ours: its console, and how it ended."""
 
+    booted = True
+    """Xen starts the kernel of most domains itself."""
+
     def __init__(self, plan: XlPlan, report: Report) -> None:
         self._report = report
         self._looked = 0.0

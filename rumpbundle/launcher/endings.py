@@ -1,0 +1,114 @@
+"""How guests end: what each family says on its console when it exits, crashes, panics or halts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from rumpbundle.dataclass import dataclass
+from rumpbundle.kernels.unikernel import Family
+from rumpbundle.launcher.backend import Ending, Reason
+from rumpbundle.launcher.console import Console
+
+_PROMPT = r"\ngrub(?: rescue)?> "
+"""GRUB has nothing it can start, and waits."""
+_GAVE_UP = r"rumpbundle: (?:the kernel did not start|this kernel cannot start).*\n"
+"""What our grub.cfg says before it halts (rumpbundle.grub)."""
+_UEFI_EXCEPTION = r"!!!! X64 Exception Type - .*\n"
+"""What UEFI says of an application that crashed, before it stops (edk2, ArchExceptionHandler.c)."""
+
+# Each begins with a literal: the search then runs at the speed of memory. A crash may stand behind half a line.
+_SAID: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    # docs/facts/guests.md#rumprun-console: it never powers off. PANIC and halted: platform/hw/kernel.c.
+    Family.RUMPRUN: {
+        "status": (r"\n=== main\(\) of \".*\" returned -?\d+ ===", r"\n=== (?:ERROR: )?_exit\(-?\d+\) called ==="),
+        "panic": (r"\npanic: .*\n", r"PANIC: .*\n"),
+        "crash": (r"FATAL TRAP.*\n", r"=== bootstrap failed.*\n"),
+        "halt": (r"\nhalted(?: \(well, spinning \.\.\.\))?\n",),
+    },
+    # docs/facts/guests.md#solo5; ABORT is what traps and failed assertions print (bindings/abort.c).
+    Family.SOLO5: {
+        "status": (r"solo5_exit\(-?\d+\) called",),
+        "crash": (r"solo5_abort\(\) called\n", r"Solo5: ABORT: .*\n"),
+        "halt": (r"Solo5: Halted\n",),
+    },
+    # lib/ukboot/boot.c, lib/ukdebug/crash.c and what stood in their place before
+    Family.UNIKRAFT: {
+        "status": (r"main returned -?\d+, halting system",),
+        "crash": (r"Unhandled (?:page fault|[Tt]rap|[Ee]xception).*\n", r"Unikraft Crash - .*\n"),
+        "panic": (r"Assertion failure: .*\n",),
+    },
+    # kernel/panic.c, kernel/reboot.c
+    Family.LINUX: {
+        "panic": (r"Kernel panic - not syncing: .*\n",),
+        "halt": (r"reboot: (?:System halted|Power off not available: System halted instead)\n",),
+    },
+    # panic() of xen/drivers/char/console.c, xen/common/shutdown.c, and the Linux in its first domain
+    Family.XEN: {
+        "panic": (r"Panic on CPU \d+:\n", r"Kernel panic - not syncing: .*\n"),
+        "crash": (r"Hardware Dom0 crashed: .*\n", r"Domain 0 crashed: .*\n"),
+    },
+    # docs/facts/guests.md#hermitos; the panics: src/lib.rs of the kernel
+    "hermit": {
+        "status": (r"hutting down with code -?\d+",),
+        "panic": (r"\[PANIC\] .*\n",),
+    },
+    Family.PLAIN: {},
+}
+
+_TELLS_ITS_STATUS = (Family.RUMPRUN, "hermit")
+"""Families that say a status before they halt when all is well, so that halting without a word is none."""
+
+
+@dataclass
+class Endings:
+    """Reads a console for the ending it announces."""
+
+    family: Family
+    status: int | None = None
+    """The exit status the guest told, the first that is not 0 if it told several."""
+    ending: Ending | None = None
+    """How it ended, if it said so (and may sit there halted for ever)."""
+
+    def watch(self, console: Console) -> None:
+        """Look for the family's words in all that comes."""
+        console.watch(_PROMPT, self._not_started)
+        console.watch(_GAVE_UP, self._not_started)
+        console.watch(_UEFI_EXCEPTION, self._crash)
+        for kind, patterns in _SAID[self.family].items():
+            for pattern in patterns:
+                console.watch(pattern, getattr(self, f"_{kind}"))
+
+    def explained(self, ending: Ending) -> Ending:
+        """Return *ending*, which the backend noticed, with what the console told about it."""
+        told = self.ending
+        if told is not None and told.reason in (Reason.PANICKED, Reason.CRASHED):
+            return told
+        if self.status is not None:
+            return Ending(ending.reason, self.status, ending.detail)
+        if ending.reason is Reason.HALTED and self.family in _TELLS_ITS_STATUS:
+            return Ending(Reason.CRASHED, None, "it halted, and told no exit status before")
+        return ending
+
+    def _not_started(self, match: re.Match[str]) -> None:
+        said = match[0].strip()
+        self.ending = self.ending or Ending(
+            Reason.NOT_STARTED, None, "GRUB waits at its prompt" if said.startswith("grub") else said
+        )
+
+    def _status(self, match: re.Match[str]) -> None:
+        self.status = self.status or int(re.findall(r"-?\d+", match[0])[-1])
+
+    def _panic(self, match: re.Match[str]) -> None:
+        self._died(Reason.PANICKED, match)
+
+    def _crash(self, match: re.Match[str]) -> None:
+        self._died(Reason.CRASHED, match)
+
+    def _died(self, reason: Reason, match: re.Match[str]) -> None:
+        # The first word of a death counts; that the guest halts, or told success before, is no answer to it.
+        if self.ending is None or self.ending.reason is Reason.HALTED:
+            self.ending = Ending(reason, None, match[0].strip())
+
+    def _halt(self, match: re.Match[str]) -> None:
+        self.ending = self.ending or self.explained(Ending(Reason.HALTED))
