@@ -12,16 +12,18 @@ import json
 import os
 import shlex
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from support import kernels, xenhost
-from support.tools import require
+from support import linux as linux_guest
 
 import rumpbundle
 from rumpbundle.api import ModuleFile
 from rumpbundle.config import Config, Program
-from rumpbundle.disk.tree import Directory
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.tree import Directory, File
 from rumpbundle.formats.xen import Options
 from rumpbundle.guests import Writable
 from rumpbundle.kernels.unikernel import Firmware
@@ -260,44 +262,48 @@ xl destroy renamed
 """
 """A domain that the launcher names and keeps after its end, to ask why."""
 
-LINUX_INIT = """#!/bin/busybox sh
-/bin/busybox mkdir /proc
-/bin/busybox mount -t proc none /proc
-echo "linux was told: $(/bin/busybox cat /proc/cmdline)"
-echo "second initrd: $(/bin/busybox cat /second)"
-/bin/busybox poweroff -f
+LINUX_SAYS = """
+echo "linux was told: $(cat /proc/cmdline)"
+echo "second initrd: $(cat /second)"
+mkdir /data
+mount -t ext4 /dev/xvda /data
+echo "the volume holds: $(sha256sum </data/file)"
+echo kept >/data/new
+umount /data && mount -t ext4 /dev/xvda /data && echo "what was written: $(cat /data/new)"
+umount /data
 """
 
 
-def linux(tmp_path):
-    """Return a kit of Debian's kernel, to be started as PVH, with two initrds of odd lengths."""
-    busybox = xenhost.Entry("bin/busybox", 0o100755, Path(require("busybox")).read_bytes())
-    console = xenhost.Entry("dev/console", 0o020600, device=(5, 1))
-    initrds = (
-        gzip.compress(xenhost.cpio([busybox, console, xenhost.Entry("init", 0o100755, LINUX_INIT.encode())]), 1),
-        gzip.compress(xenhost.cpio([xenhost.Entry("second", 0o100644, b"here")]), 1),
-    )
+def linux(tmp_path, disk):
+    """Return a kit of Debian's kernel, to be started as PVH, with two initrds of odd lengths; it reads *disk* too."""
+    first = linux_guest.initrd(tmp_path / "first", LINUX_SAYS, ("xen_blkfront", "ext4", "crc32c_generic"))
+    second = xenhost.cpio([xenhost.Entry("second", 0o100644, b"here")])
     modules = []
-    for number, data in enumerate(initrds):
+    for number, data in enumerate((first.read_bytes(), second)):
         path = tmp_path / f"initrd{number}"
-        path.write_bytes(data)
+        path.write_bytes(gzip.compress(data, 1))
         modules.append(ModuleFile(path))
     options = {"type": "pvh", "memory": 128}
-    return kit(
-        *(tmp_path, "linux", xenhost.vmlinuz()), modules=tuple(modules), cmdline="console=hvc0 quiet", options=options
+    guest = kit(
+        *(tmp_path, "linux", linux_guest.kernel()),
+        modules=tuple(modules),
+        cmdline="console=hvc0 quiet",
+        options=options,
     )
+    cfg = guest.files["xl.cfg"].read_text() + f"disk = ['{disk},raw,xvda,rw']\n"
+    return replace(guest, files=guest.files | {"xl.cfg": cfg.encode()})
 
 
 def test_kits_start_by_the_commands_we_print(tmp_path):
     module = tmp_path / "initrd.img"
     module.write_bytes(MODULE)
     config = Config(rc=(Program(bin="httpd", argv=("it's", "$x", "`y`", "é", "z" * 3900)),))
-    volume = Writable(tree=Directory(""), mount="/data", size=1 << 20)
+    volume = Writable(Directory.of("", [File("file", Content.of_bytes(MODULE))]), "/data", 8 << 20)
     guests = [
         kit(tmp_path, "rumprun", "xen-pv-rumprun", config=config, volumes=(volume,)),
         kit(tmp_path, "absolute", "xen-pv", cmdline=TRICKY, options={"host_directory": "/job/absolute"}),
         kit(tmp_path, "module", "xen-pvh", modules=(ModuleFile(module),)),
-        linux(tmp_path),
+        linux(tmp_path, "/job/rumprun/xvda.raw"),
         kit(tmp_path, "again", "xen-pv", cmdline="exit=1", options={"host_directory": "/job/again"}),
     ]
     crashing = kit(tmp_path, "crashing", "xen-pv", cmdline="exit=3")
@@ -323,6 +329,8 @@ def test_kits_start_by_the_commands_we_print(tmp_path):
     said = results.files["linux.console"]
     assert b"linux was told: console=hvc0 quiet" in said
     assert b"second initrd: here" in said
+    assert f"the volume holds: {sha256(MODULE).hexdigest()}".encode() in said, said.decode("utf-8", "replace")
+    assert b"what was written: kept" in said
     assert results.files["xen/console/guest-again.log"].count(b"end of report") > 1, "a reboot does not restart it"
     assert understood(results, "comma")["disks"][0]["pdev_path"] == "/a"
     assert b"4711" not in results.files["typo.json"]
