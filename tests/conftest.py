@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -17,12 +19,20 @@ settings.register_profile("long", max_examples=100_000, deadline=None)
 settings.load_profile("suite")
 
 
+CACHE = Path(__file__).parents[1] / ".cache" / "xdg"
+"""What the suite uses in the place of the developer's own ~/.cache."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write golden/*.txt anew instead of comparing")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let programs be interrupted, and make GRUB's boot images, should this be their first use on this machine."""
+    """Let programs be interrupted, keep out of the user's cache, and make GRUB's boot images if there are none.
+
+    xdist's workers and all programs inherit the environment, and find the images that the first process made.
+    """
+    os.environ["XDG_CACHE_HOME"] = str(CACHE)
     # Whoever starts the suite in the background (nohup, a CI runner) has SIGINT ignored, and ignoring is inherited:
     # the programs that tests interrupt would never hear of it.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

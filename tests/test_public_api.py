@@ -13,10 +13,10 @@ from rumpbundle.errors import KernelError, UsageError
 
 
 def test_the_exported_names_are_these():
-    assert set(rumpbundle.__all__) >= {
-        "Artifact", "ModuleFile", "Plan", "Recipe", "Result", "RumpbundleError", "Unikernel", "bundle", "plan",
-        "write",
-    }  # fmt: skip
+    assert sorted(rumpbundle.__all__) == [
+        "Artifact", "Guest", "ModuleFile", "Plan", "Recipe", "Result", "RumpbundleError", "Unikernel", "bundle",
+        "launch", "plan", "run", "write",
+    ]  # fmt: skip
     for name in rumpbundle.__all__:
         assert getattr(rumpbundle, name).__doc__, name
     assert set(rumpbundle.__all__) <= set(dir(rumpbundle))
