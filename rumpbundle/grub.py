@@ -65,7 +65,7 @@ def boot_images(report: Report = silent) -> BootImages:
     """
     if (_PACKAGED / "version").exists():
         return _load(_PACKAGED)
-    recipe = json.dumps(["lz4, 3 ms", _host_grub(), _BIOS_MODULES, _EFI_MODULES, list(_PREFIX.values())])
+    recipe = json.dumps(["lz4, 3 ms, VBE", _host_grub(), _BIOS_MODULES, _EFI_MODULES, list(_PREFIX.values())])
     directory = environment.cache_directory() / f"grub-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     try:
         return _load(directory)

@@ -230,6 +230,7 @@ def test_the_quick_iteration(app: Path):
     )
     assert done.returncode == 0, done.stderr
     assert "end of report" in done.stdout
+    assert done.stdout.startswith("\ntestkernel"), "something speaks before the kernel does"
     assert done.stderr.splitlines()[-1] == "note: the guest exited with status 0 (isa-debug-exit)"
     assert (app.parent / "log").read_text() == done.stdout
     assert sorted(os.listdir(app.parent)) == ["app.bin", "log"]
