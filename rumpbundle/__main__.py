@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import signal
 import sys
 
 # A process this short makes no garbage worth looking for: looking costs a tenth of a small bundle's time, and doubles
@@ -11,6 +10,7 @@ import sys
 gc.disable()
 
 from rumpbundle import cli  # noqa: E402
+from rumpbundle.host import signals  # noqa: E402
 
 
 def main() -> int:
@@ -18,8 +18,7 @@ def main() -> int:
     status = cli.main()
     # What is done is done. Python gives its handlers up before it ends, and a Ctrl-C then would kill it with another
     # status than that of the work.
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)
+    signals.ignore()
     return status
 
 

@@ -250,17 +250,18 @@ def write(
     subformat: str = "",
     options: Any = None,
     force: bool = False,
+    sync: bool = True,
     jobs: int | None = None,
     report: Report = silent,
 ) -> tuple[Artifact, tuple[str, ...]]:
-    """Write *plan* as *format* to *output*: whole, or not at all.
+    """Write *plan* as *format* to *output*: whole, or not at all; with *sync* also if the power fails right after.
 
     Returns the artifact and, for kits, the command lines that use it.
     """
     job = job_for(plan, format, output, subformat=subformat, options=options, jobs=jobs, report=report)
     report(Started(format.name, job.layout.payload))
     try:
-        _fill(job, format, force=force)
+        _fill(job, format, force=force, sync=sync)
     except HostError as error:
         error.where = error.where or str(output)
         raise
@@ -324,17 +325,17 @@ def check_targets(plan: Plan, format: Format, report: Report = silent, *, option
         report(Warned(text))
 
 
-def _fill(job: Job, format: Format, *, force: bool) -> None:
+def _fill(job: Job, format: Format, *, force: bool, sync: bool) -> None:
     """Let *format* write *job*'s output where nobody sees it, and give it its name at the end."""
     match format.product:
         case OneFile(write):
-            with staged_file(job.output, force=force) as staged:
+            with staged_file(job.output, force=force, sync=sync) as staged:
                 write(job, staged)
         case Beside(write_kit):
-            with staged_kit(job.output, format.files(job.output)[1:], force=force) as directory:
+            with staged_kit(job.output, format.files(job.output)[1:], force=force, sync=sync) as directory:
                 write_kit(job, directory)
         case Folder(write_kit, holds):
-            with staged_directory(job.output, holds, force=force) as directory:
+            with staged_directory(job.output, holds, force=force, sync=sync) as directory:
                 write_kit(job, directory)
 
 
@@ -345,7 +346,8 @@ def check_no_inputs(recipe: Recipe, outputs: Iterable[Path]) -> None:
 
 def _origins(recipe: Recipe) -> Iterator[overlap.Inode | None]:
     """Yield the inodes of all that *recipe* is made of."""
-    yield from map(overlap.inode, (recipe.app, *(module.path for module in recipe.modules), *recipe.inputs))
+    files = (path for path in (recipe.app, *(module.path for module in recipe.modules)) if not os.path.isdir(path))
+    yield from map(overlap.inode, (*files, *recipe.inputs))
     trees = [*(each.tree for each in recipe.data), *(each.tree for each in recipe.volumes)]
     for top in trees if recipe.esp is None else [*trees, recipe.esp]:
         yield from tree.origins(top)
@@ -359,6 +361,7 @@ def bundle(
     subformat: str = "",
     options: Any = None,
     force: bool = False,
+    sync: bool = True,
     jobs: int | None = None,
     report: Report = silent,
     **recipe: Any,
@@ -379,7 +382,7 @@ def bundle(
     check_free(path, force=force)
     planned = plan(Recipe(app=app, **recipe), formats=[chosen], report=report)
     artifact, commands = write(
-        planned, chosen, path, subformat=subformat, options=options, force=force, jobs=jobs, report=report
+        planned, chosen, path, subformat=subformat, options=options, force=force, sync=sync, jobs=jobs, report=report
     )
     return Result(artifacts=(artifact,), digest=planned.bundle.identity.digest, commands=commands)
 

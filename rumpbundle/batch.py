@@ -71,7 +71,13 @@ def targets(app: str | os.PathLike[str], names: Sequence[str], directory: Path) 
 
 
 def build(
-    plan: Plan, targets: Sequence[Target], *, force: bool = False, jobs: int | None = None, report: Report = silent
+    plan: Plan,
+    targets: Sequence[Target],
+    *,
+    force: bool = False,
+    sync: bool = True,
+    jobs: int | None = None,
+    report: Report = silent,
 ) -> tuple[Outcome, ...]:
     """Write *plan* in every format of *targets* and return what became of each, in their order.
 
@@ -88,6 +94,7 @@ def build(
                 target.output,
                 subformat=target.subformat,
                 force=force,
+                sync=sync,
                 jobs=jobs,
                 report=once,
             )
@@ -127,7 +134,9 @@ class _Once:
         self._report(event)
 
 
-def write_checksums(artifacts: Sequence[Artifact], directory: Path, *, force: bool = False) -> Path:
+def write_checksums(
+    artifacts: Sequence[Artifact], directory: Path, *, force: bool = False, sync: bool = True
+) -> Path:
     """Write ``SHA256SUMS`` of all files of *artifacts*, which are in *directory*, as ``sha256sum -c`` reads it.
 
     Raises:
@@ -143,7 +152,7 @@ def write_checksums(artifacts: Sequence[Artifact], directory: Path, *, force: bo
             raise
     lines = [_line(os.path.relpath(file, directory), digest) for file, digest in zip(files, digests, strict=True)]
     path = directory / SUMS
-    with staged_file(path, force=force) as staged, disk_errors():
+    with staged_file(path, force=force, sync=sync) as staged, disk_errors():
         write_all(staged.fd, b"".join(lines), 0)
     return path
 

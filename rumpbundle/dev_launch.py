@@ -34,7 +34,7 @@ from rumpbundle.errors import GuestError, Interrupted, UsageError
 from rumpbundle.events import Note, Report, Warned, silent
 from rumpbundle.formats import Folder, Format
 from rumpbundle.guests import Data, Writable
-from rumpbundle.host import programs
+from rumpbundle.host import programs, signals
 from rumpbundle.kernels.unikernel import Family, Firmware
 from rumpbundle.launcher import backend, registry
 from rumpbundle.launcher.backend import Disk, Ending, Forward, Plan, Reason, Request
@@ -105,7 +105,7 @@ def launch(
         planned = api.plan(recipe, formats=[format], bus=_bus(options), report=report)
         if isinstance(format.product, Folder):
             kit = _temporary_directory(stack) / "kit"
-            api.write(planned, format, kit, report=report)
+            api.write(planned, format, kit, sync=False, report=report)
             request = _request_for(planned, options, kit=str(kit))
         else:
             # A file without a name: it vanishes with the last process that has it open, however that ends.
@@ -352,8 +352,17 @@ def _started(
     request: Request, options: Options, sinks: tuple[Sink, ...], report: Report, stack: contextlib.ExitStack
 ) -> Guest:
     plan = _planned(request, options, report)
-    running = registry.find(options.backend).start(plan, report)
-    # Imported while the hypervisor starts, which takes longer.
-    from rumpbundle.launcher.session import Guest
+    guest = None
+    try:
+        # A guest that nobody holds yet would outlive an interruption.
+        with signals.held():
+            running = registry.find(options.backend).start(plan, report)
+            # Imported while the hypervisor starts, which takes longer.
+            from rumpbundle.launcher.session import Guest
 
-    return Guest(running, family=request.family, sinks=sinks, cleanup=stack.pop_all().close)
+            guest = Guest(running, family=request.family, sinks=sinks, cleanup=stack.pop_all().close)
+    except BaseException:
+        if guest is not None:
+            guest.kill()
+        raise
+    return guest

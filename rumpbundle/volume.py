@@ -64,7 +64,7 @@ def check_label(label: str, kind: FileSystem) -> None:
     (ext2_label if kind == "ext2" else iso9660_label)(label)
 
 
-def save(volume: Volume, output: Path, *, force: bool = False, report: Report = silent) -> None:
+def save(volume: Volume, output: Path, *, force: bool = False, sync: bool = True, report: Report = silent) -> None:
     """Write *volume* as a disk of its own to *output*: whole, or not at all.
 
     Raises:
@@ -73,6 +73,6 @@ def save(volume: Volume, output: Path, *, force: bool = False, report: Report = 
     """
     payload = sum(source.length for source in volume.content.sources if not isinstance(source, Zeros))
     report(Started(output.name, payload))
-    with staged_file(output, force=force) as staged:
+    with staged_file(output, force=force, sync=sync) as staged:
         write_content(volume.content, staged.fd, report, output.name)
     report(Finished(output.name))

@@ -111,7 +111,8 @@ def test_an_existing_output_stays(app, capsys):
 
 def test_the_kernel_cannot_be_its_own_output(app, capsys):
     status, err = refused(capsys, "iso", app, "-o", app, "--force")
-    assert (status, err) == (2, ["error: app.bin: is an input and cannot be the output too"])
+    problem = "error: app.bin: is an input and cannot be the output too"
+    assert (status, err) == (2, [problem, "hint: give another name with -o"])
 
 
 @pytest.mark.parametrize(

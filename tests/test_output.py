@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from rumpbundle.errors import HostError, InputError, UsageError
+from rumpbundle.host import leftovers, naming
 from rumpbundle.host.staging import staged_directory, staged_file, staged_kit
 
 
@@ -152,3 +158,208 @@ def test_the_files_of_a_kit_appear_together(tmp_path):
     path.unlink()
     with pytest.raises(UsageError, match=r"a\.json: already exists"), staged_kit(path, (beside,)):
         pass
+
+
+@pytest.fixture(params=["exchanged", "moved"])
+def exchange(request, monkeypatch):
+    """Try both ways to replace a directory: in one step, and where the kernel cannot do that."""
+    if request.param == "moved":
+        monkeypatch.setattr(naming, "_rename", lambda old, new, how: False)
+    return request.param
+
+
+def kit(directory: Path, text: str, *, force: bool = True) -> None:
+    with staged_kit(directory / "a.gz", (directory / "a.json",), force=force) as new:
+        (new / "a.gz").write_text(f"{text} disk")
+        (new / "a.json").write_text(f"{text} request")
+
+
+def contents(directory: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in directory.iterdir() if path.is_file()}
+
+
+OLD = {"a.gz": "old disk", "a.json": "old request"}
+NEW = {"a.gz": "new disk", "a.json": "new request"}
+
+
+@pytest.mark.parametrize("call", ["link", "rename", "fsync", "mkdir"])
+@pytest.mark.parametrize("force", [True, False])
+def test_a_failure_at_any_call_leaves_all_old_or_all_new(tmp_path, exchange, monkeypatch, call, force):
+    """Every call that names or syncs fails once: what is left is the old files, or the new ones, and nothing else."""
+    seen = 0
+    for number in range(40):
+        if force:
+            kit(tmp_path, "old")
+        before = contents(tmp_path)
+        count = 0
+        real = getattr(os, call)
+
+        def failing(*arguments, number=number, real=real, **options):
+            nonlocal count
+            count += 1
+            if count == number + 1:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(os, call, failing)
+        try:
+            kit(tmp_path, "new", force=force)
+            done = True
+        except HostError:
+            done = False
+        monkeypatch.setattr(os, call, real)
+        assert contents(tmp_path) == (NEW if done else before), (call, number)
+        assert len(os.listdir(tmp_path)) == len(contents(tmp_path))
+        for path in tmp_path.iterdir():
+            path.unlink()
+        seen += count > number
+        if count <= number:
+            break
+    assert seen or call in ("link", "mkdir", "rename")
+
+
+@pytest.mark.parametrize("last", range(12))
+@pytest.mark.parametrize("had", [OLD, {}])
+def test_the_next_run_puts_right_what_a_kill_has_left(tmp_path, exchange, last, had):
+    """A process is killed at its *last*-th naming: old or new come back, and the leftovers go."""
+    for name, text in had.items():
+        (tmp_path / name).write_text(text)
+    child = os.fork()
+    if not child:
+        calls = 0
+
+        def counting(real):
+            def call(*arguments, **options):
+                nonlocal calls
+                if calls == last:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                calls += 1
+                return real(*arguments, **options)
+
+            return call
+
+        for name in ("link", "rename", "unlink"):
+            setattr(os, name, counting(getattr(os, name)))
+        naming._rename = counting(naming._rename)
+        try:
+            kit(tmp_path, "new", force=bool(had))
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    leftovers.put_right(tmp_path)
+    assert contents(tmp_path) in (had, NEW)
+    assert len(os.listdir(tmp_path)) == len(contents(tmp_path))
+
+
+def test_what_somebody_still_works_on_stays(tmp_path):
+    with staged_kit(tmp_path / "a.gz", ()) as new:
+        (new / "a.gz").write_text("x")
+        before = os.listdir(tmp_path)
+        leftovers.put_right(tmp_path)
+        script = (
+            f"from rumpbundle.host import leftovers, staging; leftovers.put_right(staging.Path({str(tmp_path)!r}))"
+        )
+        root = str(Path(__file__).parents[1])
+        subprocess.run([sys.executable, "-c", script], check=True, env=os.environ | {"PYTHONPATH": root})
+        assert os.listdir(tmp_path) == before
+    assert os.listdir(tmp_path) == ["a.gz"]
+
+
+def test_leftovers_of_other_machines_and_users_stay(tmp_path, monkeypatch):
+    host, boot = leftovers._place()
+    ours, earlier = f".a.{host}-{boot}.1-0.part", f".a.{host}-0badb007.1-0.part"
+    foreign = [".a.elsewhere-0badb007.1-0.part", ".a.part", "a.part", ".a.x.part", f".a.{host}-{boot}.1-0.partial"]
+    for name in (ours, earlier, *foreign):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    leftovers.put_right(tmp_path)
+    assert len(os.listdir(tmp_path)) == 7
+    monkeypatch.undo()
+    leftovers.put_right(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted(foreign)
+
+
+def test_a_journal_leads_nowhere_else(tmp_path):
+    """What stands in a journal is not believed: no name in it leads out of the directory."""
+    host, boot = leftovers._place()
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    directory = tmp_path / "in"
+    left = directory / f".a.{host}-{boot}.1-0.part"
+    (left / "old").mkdir(parents=True)
+    for text in (json.dumps({"../victim": leftovers.mark(victim)}), "[]", "{", '{"a": 1}', '{"": null}', "\xff"):
+        left.mkdir(exist_ok=True)
+        (left / leftovers.JOURNAL).write_text(text, "utf-8")
+        leftovers.put_right(directory)
+        assert victim.read_text() == "precious"
+        assert os.listdir(directory) == []
+
+
+def test_a_signal_between_the_names_waits(tmp_path, exchange, monkeypatch):
+    """Ctrl-C while files get their names: all are there, and then it is heard."""
+    kit(tmp_path, "old")
+    rename = os.rename
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        rename(*arguments)
+
+    monkeypatch.setattr(os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        kit(tmp_path, "new")
+    monkeypatch.undo()
+    assert contents(tmp_path) == NEW
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_a_directory_that_appears_meanwhile_is_not_overwritten(tmp_path, exchange):
+    with pytest.raises(UsageError, match="it appeared meanwhile"), staged_directory(tmp_path / "kit"):
+        (tmp_path / "kit").mkdir()
+
+    def overtaken():
+        with staged_kit(tmp_path / "a", (tmp_path / "b",)) as new:
+            (new / "a").write_text("ours")
+            (new / "b").write_text("ours")
+            (tmp_path / "b").write_text("theirs")
+
+    with pytest.raises(UsageError, match="it appeared meanwhile"):
+        overtaken()
+    assert contents(tmp_path) == {"b": "theirs"}
+    assert sorted(os.listdir(tmp_path)) == ["b", "kit"]
+
+
+def test_a_long_name_in_wide_characters(tmp_path):
+    path = tmp_path / ("\N{PARTY POPPER}" * 62)
+    with staged_file(path, force=True) as staged:
+        os.write(staged.fd, b"1")
+    with staged_kit(path, (), force=True) as new:
+        (new / path.name).write_text("2")
+    assert contents(tmp_path) == {path.name: "2"}
+
+
+def test_the_umask_is_not_touched(tmp_path, staging, monkeypatch):
+    """It belongs to the whole process: other threads would make files with the wrong mode meanwhile."""
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("os.umask was called"))
+    with staged_file(tmp_path / "out"):
+        pass
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, staging, monkeypatch, sync):
+    told = []
+    for call in ("fdatasync", "fsync", "link", "replace", "rename"):
+        real = getattr(os, call)
+        monkeypatch.setattr(os, call, lambda *a, call=call, real=real, **o: (told.append(call), real(*a, **o))[1])
+    with staged_file(tmp_path / "out", force=True, sync=sync):
+        pass
+    with staged_directory(tmp_path / "kit", sync=sync) as new:
+        (new / "file").touch()
+    with staged_kit(tmp_path / "a", (tmp_path / "b",), force=True, sync=sync) as new:
+        (new / "a").touch()
+        (new / "b").touch()
+    if sync:
+        assert told[0] == "fdatasync"
+        assert told.count("fdatasync") == 4
+    else:
+        assert {"fdatasync", "fsync"} & set(told) <= {"fsync"}  # a kit's journal
+        assert "fdatasync" not in told

@@ -49,9 +49,10 @@ def refused(capsys, problem: str = "is an input and cannot be the output too") -
 @pytest.mark.parametrize("victim", ["app.bin", "cfg.json", "initrd", "data/below/file", "volume/below/file"])
 def test_an_input_by_another_name(inputs, capsys, format, victim):
     os.link(victim, "other")
-    if formats.find(format).suffix.endswith("/"):
+    product = formats.find(format).product
+    if isinstance(product, formats.Folder):
         os.mkdir("kit")
-        os.rename("other", "kit/" + formats.find(format).holds[0])
+        os.rename("other", f"kit/{product.holds[0]}")
         assert bundled(format, "kit", "--force") == 2
     else:
         assert bundled(format, "other", "--force") == 2

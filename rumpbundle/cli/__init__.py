@@ -5,12 +5,11 @@ One module a command, loaded when it is used; a format is a command of its own.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import Any
 
 import click
@@ -18,6 +17,7 @@ import click
 from rumpbundle import __version__
 from rumpbundle import formats as registry  # rumpbundle.cli.formats is a command
 from rumpbundle.errors import Interrupted, RumpbundleError, UsageError, nearest, one_line
+from rumpbundle.host import signals
 
 _COMMANDS = ("boot", "build", "cat", "check", "component", "config", "formats", "inspect", "ls", "run", "volume")
 """Commands that are no formats: modules of this package with a ``command``."""
@@ -67,7 +67,7 @@ def cli() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    signals.handle()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         status = cli.main(_with_boot_command(arguments), prog_name="rumpbundle", standalone_mode=False)
@@ -115,14 +115,11 @@ def _advice(name: str, known: list[str]) -> str | None:
     return nearest(name, known, "rumpbundle --help")
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 def _fail(message: str, hint: str | None, status: int) -> int:
-    click.echo(f"error: {one_line(message)}", err=True)
-    if hint:
-        click.echo(f"hint: {one_line(hint)}", err=True)
+    with contextlib.suppress(OSError):  # whoever closed the terminal hears nothing
+        click.echo(f"error: {one_line(message)}", err=True)
+        if hint:
+            click.echo(f"hint: {one_line(hint)}", err=True)
     return status
 
 

@@ -43,6 +43,7 @@ def command(app: str, names: tuple[str, ...], directory: Path, checksums: bool, 
     """
     recipe = recipe_from(app, arguments)
     force, dry_run, as_json = (arguments.pop(name) for name in ("force", "dry_run", "as_json"))
+    sync = not arguments.pop("no_sync")
     terminal = Terminal(quiet=arguments.pop("quiet"), verbose=arguments.pop("verbose"))
     wanted = targets(app, [name for group in names for name in group.split(",")], directory)
     sums_path = [directory / SUMS] if checksums else []
@@ -52,12 +53,12 @@ def command(app: str, names: tuple[str, ...], directory: Path, checksums: bool, 
         if dry_run:
             return _rehearse(planned, wanted, terminal, as_json=as_json)
         made = _make(directory)
-        outcomes = build(planned, wanted, force=force, report=terminal)
+        outcomes = build(planned, wanted, force=force, sync=sync, report=terminal)
         digest = planned.bundle.identity.digest if any(outcome.artifact for outcome in outcomes) else None
     if made and digest is None:
         directory.rmdir()
     artifacts = [outcome.artifact for outcome in outcomes if outcome.artifact is not None]
-    sums = write_checksums(artifacts, directory, force=force) if checksums and artifacts else None
+    sums = write_checksums(artifacts, directory, force=force, sync=sync) if checksums and artifacts else None
     _show(outcomes, digest, sums, as_json=as_json)
     return max((outcome.error.exit_code for outcome in outcomes if outcome.error is not None), default=0)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from rumpbundle.cli.recipe_options import report_options
+from rumpbundle.cli.recipe_options import NO_SYNC, report_options
 from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.values import Output
 from rumpbundle.component import MACHINES, Component, collect, save, split_source
@@ -35,12 +35,13 @@ from rumpbundle.host.staging import check_free
     help="Allow /etc/hosts and the other files of librumprunfs_base: bake without that library.",
 )
 @click.option("--force", is_flag=True, help="Overwrite an existing output.")
+@NO_SYNC
 @click.option("--dry-run", is_flag=True, help="Print what the guest would see and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result.")
 @report_options
 def command(
     directories: tuple[str, ...], output: Path, machine: str, follow: bool, replace_base: bool, force: bool,
-    dry_run: bool, as_json: bool, quiet: bool, verbose: bool,
+    no_sync: bool, dry_run: bool, as_json: bool, quiet: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Make DIR and all below it an object file that rumprun-bake links into a unikernel.
 
@@ -56,7 +57,7 @@ def command(
         sources = [inode(split_source(text)[0]) for text in directories]
         check_apart([output], [*sources, *(each for _, content in component.files for each in content.origins())])
         if not dry_run:
-            save(component, machine, output, force=force)
+            save(component, machine, output, force=force, sync=not no_sync)
     if as_json:
         click.echo(json.dumps(_described(component, machine, output), indent=1))
     elif dry_run:

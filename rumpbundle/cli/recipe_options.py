@@ -19,6 +19,7 @@ from rumpbundle.cli.values import Module, Output, Size
 from rumpbundle.disk import tree
 from rumpbundle.errors import one_line
 from rumpbundle.formats import Folder, Format, Job
+from rumpbundle.host import signals
 from rumpbundle.host.staging import check_free
 from rumpbundle.units import shown_size
 
@@ -52,8 +53,15 @@ _REPORT_OPTIONS = (
     click.option("-v", "--verbose", is_flag=True, help="Show the external commands, ready to paste."),
 )
 
+NO_SYNC = click.option(
+    "--no-sync",
+    is_flag=True,
+    help="Do not wait for the disk before the output takes its name: for what need not outlive a power cut.",
+)
+
 _OUTPUT_OPTIONS = (
     click.option("--force", is_flag=True, help="Overwrite an existing output."),
+    NO_SYNC,
     click.option("--dry-run", is_flag=True, help="Print the plan and write nothing."),
     click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result."),
 )
@@ -82,7 +90,7 @@ def report_options(function: F) -> F:
 
 
 def output_options(function: F) -> F:
-    """Add ``--force``, ``--dry-run`` and ``--json``."""
+    """Add ``--force``, ``--no-sync``, ``--dry-run`` and ``--json``."""
     return options(_OUTPUT_OPTIONS)(function)
 
 
@@ -106,6 +114,7 @@ def format_command(format: Format) -> click.Command:
     def run(app: str, output: Path | None, subformat: str, print_commands: bool, **arguments: Any) -> None:
         recipe = recipe_from(app, arguments)
         force, dry_run, as_json = (arguments.pop(name) for name in ("force", "dry_run", "as_json"))
+        sync = not arguments.pop("no_sync")
         terminal = Terminal(quiet=arguments.pop("quiet"), verbose=arguments.pop("verbose"))
         own = format.options(**arguments) if format.options is not None else None
         path = default_output(app, format) if output is None else output
@@ -119,10 +128,12 @@ def format_command(format: Format) -> click.Command:
                 click.echo(json.dumps(described(job, format), indent=1) if as_json else plan_text(job, format))
                 return
             artifact, commands = write(
-                planned, format, path, subformat=subformat, options=own, force=force, report=terminal
+                planned, format, path, subformat=subformat, options=own, force=force, sync=sync, report=terminal
             )
             result = Result(artifacts=(artifact,), digest=planned.bundle.identity.digest, commands=commands)
-        show(result, as_json=as_json, print_commands=print_commands)
+        with signals.held() as late:
+            late.done = True
+            show(result, as_json=as_json, print_commands=print_commands)
 
     run = options(_RECIPE_OPTIONS, _OUTPUT_OPTIONS, _REPORT_OPTIONS)(run)
     for added in reversed(_own_options(format)):

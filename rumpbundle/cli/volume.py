@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from rumpbundle import volume
-from rumpbundle.cli.recipe_options import report_options
+from rumpbundle.cli.recipe_options import NO_SYNC, report_options
 from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.values import Output, Size
 from rumpbundle.disk import tree
@@ -45,11 +45,12 @@ from rumpbundle.manifest import HEAD_ROOM
 @click.option("--size", type=Size(), metavar="SIZE", help="ext2: how large it is, instead of --free.")
 @click.option("--label", metavar="LABEL", help="Its label, exactly: config-2, cidata.  [default: DIR's name]")
 @click.option("--force", is_flag=True, help="Overwrite an existing output.")
+@NO_SYNC
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result.")
 @report_options
 def command(
     directory: str, output: Path, kind: volume.FileSystem, free: int | None, size: int | None, label: str | None,
-    force: bool, as_json: bool, quiet: bool, verbose: bool,
+    force: bool, no_sync: bool, as_json: bool, quiet: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Make DIR and all below it a file system in the file OUT, to be attached as a disk of its own.
 
@@ -72,7 +73,7 @@ def command(
             shown["uuid"] = uuid
         else:
             made = volume.iso9660(root, label=label, epoch=environment.epoch())
-        volume.save(made, output, force=force, report=terminal)
+        volume.save(made, output, force=force, sync=not no_sync, report=terminal)
     click.echo(json.dumps(shown | {"size": made.content.size}, indent=1) if as_json else output)
 
 

@@ -100,13 +100,13 @@ def write_object(component: Component, machine: str) -> Content:
     return relocatable(target, sections, symbols)
 
 
-def save(component: Component, machine: str, output: Path, *, force: bool = False) -> None:
+def save(component: Component, machine: str, output: Path, *, force: bool = False, sync: bool = True) -> None:
     """Write the object file for *machine* to *output*: whole, or not at all.
 
     Raises:
         RumpbundleError: see :func:`rumpbundle.host.staging.staged_file`; an input changed; the disk is full.
     """
-    with staged_file(output, force=force) as staged:
+    with staged_file(output, force=force, sync=sync) as staged:
         write_content(write_object(component, machine), staged.fd)
 
 

@@ -11,14 +11,13 @@ import os
 import shlex
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 from rumpbundle.errors import MissingToolError, ToolError
 from rumpbundle.events import Ran, Report, Waiting, silent
-from rumpbundle.host import environment
+from rumpbundle.host import environment, signals
 
 PACKAGES: Mapping[str, str] = {
     "qemu-img": "qemu-utils",
@@ -76,53 +75,28 @@ def run(
         MissingToolError: the program is not installed.
         ToolError: it failed; the message holds the last line it wrote to standard error.
     """
-    command = [find(argv[0]), *argv[1:]]
     report(Ran(tuple(argv)))
-    process = None
+    process, lifeline = None, -1
     try:
-        with _undisturbed():
-            process = subprocess.Popen(
-                command,
+        with signals.held():
+            process, lifeline = _start(
+                argv,
                 stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
                 env=fixed_environment(env),
                 cwd=cwd,
                 pass_fds=pass_fds,
-                # A Ctrl-C is ours to handle: the program must not die of it before we have cleaned up after it.
-                start_new_session=True,
             )
         out, err = _communicate(process, stdin, lambda: report(Waiting(argv[0])))
     except BaseException:
         if process is not None:
-            process.kill()
+            _kill(process)
             process.wait()
         raise
+    finally:
+        _call_off(lifeline)
     if process.returncode:
         raise _failure(argv[0], process.returncode, err)
     return out
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Let the handlers of the signals that stop us wait until the block is done.
-
-    What one raises inside of Popen would leave a child that nobody knows. They are not blocked, for the child would
-    inherit that.
-    """
-    arrived: list[int] = []
-    is_main = threading.current_thread() is threading.main_thread()
-    ours = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM) if is_main}
-    handlers = {each: handler for each, handler in ours.items() if callable(handler)}
-    try:
-        for each in handlers:
-            signal.signal(each, lambda number, _: arrived.append(number))
-        yield
-    finally:
-        for each, handler in handlers.items():
-            signal.signal(each, handler)
-        for number in arrived:
-            signal.raise_signal(number)
 
 
 _TICK = 0.1
@@ -138,17 +112,69 @@ def _communicate(
             return process.communicate(stdin, timeout=_TICK)
         except subprocess.TimeoutExpired:
             stdin = None  # taken in by the first call
+            signals.check()
             waiting()
 
 
 _UNTIL_WE_ARE_GONE = """\
-(read -r _ <"$1" || kill -s "$2" $$) >/dev/null 2>&1 &
+(read -r _ <"$1" || kill -s "$2" -- -$$) >/dev/null 2>&1 &
 shift 2
 exec "$@"
 """
 """A shell that becomes the program, after leaving a watcher behind: its ``read`` ends without a line when the
-other end of the pipe vanishes with us, however we die. (``PR_SET_PDEATHSIG`` is Linux only, is tied to the thread
-that started the child, and has to be set between fork and exec.)"""
+other end of the pipe vanishes with us, however we die; then it ends all of the program's process group, itself too.
+(``PR_SET_PDEATHSIG`` is Linux only, is tied to the thread that started the child, has to be set between fork and
+exec, and does not reach the children of a wrapper.)"""
+
+
+def _start(
+    argv: Sequence[str],
+    *,
+    stdin: int,
+    env: Mapping[str, str],
+    pass_fds: Sequence[int],
+    watcher: str = "KILL",
+    **more: Any,
+) -> tuple[subprocess.Popen[bytes], int]:
+    """Start ``argv[0]`` in a process group of its own, which gets the signal *watcher* when we are gone.
+
+    Returns it and the descriptor that :func:`_call_off` takes at its end.
+    """
+    command = [find(argv[0]), *argv[1:]]
+    watched, lifeline = os.pipe()
+    try:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", _UNTIL_WE_ARE_GONE, "sh", f"/dev/fd/{watched}", watcher, *command],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=env,
+            pass_fds=(*pass_fds, watched),
+            # A Ctrl-C is ours to handle: the program must not die of it before we have cleaned up after it.
+            start_new_session=True,
+            **more,
+        )
+    except BaseException:
+        os.close(lifeline)
+        raise
+    finally:
+        os.close(watched)
+    return process, lifeline
+
+
+def _call_off(lifeline: int) -> None:
+    """Tell the watcher that its program has ended. (Its group's number is not given away while it is in it.)"""
+    if lifeline >= 0:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(lifeline, b"\n")
+        os.close(lifeline)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End *process*, which is not reaped yet, and all it has started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
 
 _GENTLE = 2.0
 """Seconds a program has to end on SIGTERM, where that is asked for."""
@@ -200,6 +226,7 @@ class Child:
         files = f"/proc/{self._process.pid}/fd"
         deadline = time.monotonic() + seconds
         while os.path.isdir("/proc/self/fd") and self.poll() is None and time.monotonic() < deadline:
+            signals.check()
             with contextlib.suppress(OSError):
                 for name in os.listdir(files):
                     with contextlib.suppress(OSError):
@@ -220,10 +247,9 @@ class Child:
         return self._process.poll() is not None
 
     def _reap(self) -> None:
-        # It is dead but its number is not free yet: the last moment to call off the watcher.
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._lifeline, b"\n")
-        os.close(self._lifeline)
+        # It is dead but its number is not free yet: the last moment to end what it left behind.
+        _kill(self._process)
+        _call_off(self._lifeline)
         self._lifeline = -1
         self._process.wait()
 
@@ -235,7 +261,6 @@ class Child:
             while self.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.01)
         if self.poll() is None:
-            self._process.kill()
             self._reap()
         for pipe in (self._stdin, self._stdout, self._stderr):
             with contextlib.suppress(OSError):
@@ -256,26 +281,24 @@ def spawn(
     Raises:
         MissingToolError: the program is not installed.
     """
-    command = [find(argv[0]), *argv[1:]]
     report(Ran(tuple(argv)))
-    watched, lifeline = os.pipe()
+    child = None
     try:
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", _UNTIL_WE_ARE_GONE, "sh", f"/dev/fd/{watched}", "TERM" if gently else "KILL", *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            env=fixed_environment(),
-            pass_fds=(*pass_fds, watched),
-            start_new_session=True,
-        )
+        with signals.held():
+            process, lifeline = _start(
+                argv,
+                stdin=subprocess.PIPE,
+                env=fixed_environment(),
+                pass_fds=pass_fds,
+                watcher="TERM" if gently else "KILL",
+                bufsize=0,
+            )
+            child = Child(argv[0], process, lifeline, gently)
     except BaseException:
-        os.close(lifeline)
+        if child is not None:
+            child.end()
         raise
-    finally:
-        os.close(watched)
-    return Child(argv[0], process, lifeline, gently)
+    return child
 
 
 @contextlib.contextmanager

@@ -1,8 +1,10 @@
-"""Outputs that appear whole under their name or not at all.
+"""Outputs that appear whole under their name or not at all, and last when they have it.
 
 A file is written without a name (``O_TMPFILE``) where the file system can do that, so that not even a
-crash or SIGKILL leaves anything behind; elsewhere under a temporary name in the same directory. It gets
-its name in one step at the end. A directory is filled under a temporary name and renamed.
+crash or SIGKILL leaves anything behind; elsewhere under a temporary name in the same directory. A kit is made in a
+directory of such a name. Before a name is given the content is on the disk (unless *sync* says no), and the signals
+that stop us wait while it is: what could be killed in between is put right by the next run
+(:mod:`rumpbundle.host.leftovers`).
 """
 
 from __future__ import annotations
@@ -10,15 +12,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
-import signal
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import HostError, InputError, UsageError
+from rumpbundle.host import leftovers, naming, signals
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,14 @@ class StagedFile:
 def check_free(path: Path, *, force: bool) -> None:
     """Raise unless *path* may be written: it is new or *force* is given, in a directory that exists.
 
+    What killed runs have left in that directory is put right first.
+
     Raises:
         UsageError: it exists and *force* is not given, or it is a device, FIFO or socket.
         InputError: its directory does not exist.
         HostError: its directory is not writable.
     """
+    leftovers.put_right(path.parent)
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise UsageError(
@@ -58,61 +61,83 @@ def check_free(path: Path, *, force: bool) -> None:
 
 
 @contextlib.contextmanager
-def staged_file(path: Path, *, force: bool = False) -> Iterator[StagedFile]:
+def staged_file(path: Path, *, force: bool = False, sync: bool = True) -> Iterator[StagedFile]:
     """Give a new file that becomes *path* when the block ends well, and vanishes when it does not."""
     check_free(path, force=force)
+    _check_no_directory(path)
+    fd, name = -1, None
+    try:
+        with _writing(path), signals.held():
+            fd, name = _open_staging(path)
+        yield StagedFile(fd, name if name is not None else f"/proc/{os.getpid()}/fd/{fd}")
+        with _writing(path):
+            if sync:
+                naming.sync_file(fd)
+            with signals.held() as hold:
+                _publish(fd, name, path, force=force, sync=sync)
+                name = None
+                hold.done = True
+    finally:
+        with signals.held():
+            if name is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(name)
+            if fd >= 0:
+                os.close(fd)
+
+
+def _check_no_directory(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         raise UsageError("is a directory, expected a file name", where=path)
-    fd, name = _open_staging(path)
-    try:
-        yield StagedFile(fd, name if name is not None else f"/proc/{os.getpid()}/fd/{fd}")
-        try:
-            _publish(fd, name, path, force=force)
-        except FileExistsError:
-            raise UsageError("already exists (it appeared meanwhile)", where=path) from None
-        except OSError as error:
-            raise HostError(f"cannot write: {os.strerror(error.errno or 0)}", where=path) from None
-        name = None
-    finally:
-        os.close(fd)
-        if name is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
 
 
-def _open_staging(path: Path) -> tuple[int, str | None]:
-    mode = 0o666
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what goes wrong inside the block while *path* is made or gets its name into an error that says so."""
     try:
-        flag = getattr(os, "O_TMPFILE", 0)
-        if flag and os.path.exists("/proc/self/fd"):
-            with contextlib.suppress(OSError):
-                return os.open(path.parent, os.O_RDWR | os.O_CLOEXEC | flag, mode), None
-        fd, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
+        yield
+    except FileExistsError:
+        raise UsageError("already exists (it appeared meanwhile)", where=path) from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise HostError("no space left on the output's file system", where=path) from None
         raise HostError(f"cannot write: {os.strerror(error.errno or 0)}", where=path) from None
-    umask = os.umask(0)
-    os.umask(umask)
-    os.fchmod(fd, mode & ~umask)
+
+
+def _open_staging(path: Path) -> tuple[int, str | None]:
+    flag = getattr(os, "O_TMPFILE", 0)
+    if flag and os.path.exists("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            return os.open(path.parent, os.O_RDWR | os.O_CLOEXEC | flag, 0o666), None
+    name, fd = leftovers.make(path, leftovers.make_file)
     return fd, name
 
 
-def _publish(fd: int, name: str | None, path: Path, *, force: bool) -> None:
-    if name is None:
-        if not force:
-            _link(fd, path)
-            return
+def _publish(fd: int, name: str | None, path: Path, *, force: bool, sync: bool) -> None:
+    """Give the file *fd*, which has no *name* or a temporary one, the name *path*."""
+    if name is None and not force:
+        _link(fd, path)
+    elif name is None:
         # A file without a name cannot replace another in one step: it needs a short-lived name for that.
         with _scratch_directory(path) as directory:
             linked = directory / "new"
             _link(fd, linked)
+            if sync:
+                os.fsync(fd)  # btrfs keeps no record of a file that has no name
             os.replace(linked, path)
     elif force:
         os.replace(name, path)
     else:
-        os.link(name, path)
-        os.unlink(name)
+        naming.rename_new(Path(name), path)
+    if not sync:
+        return
+    try:
+        os.fsync(fd)
+        naming.sync_directory(path.parent)
+    except BaseException:
+        if not force:
+            os.unlink(path)
+        raise
 
 
 def _link(fd: int, path: str | Path) -> None:
@@ -122,7 +147,9 @@ def _link(fd: int, path: str | Path) -> None:
 
 
 @contextlib.contextmanager
-def staged_directory(path: Path, holds: tuple[str, ...] = ("*",), *, force: bool = False) -> Iterator[Path]:
+def staged_directory(
+    path: Path, holds: tuple[str, ...] = ("*",), *, force: bool = False, sync: bool = True
+) -> Iterator[Path]:
     """Give a new directory that becomes *path* when the block ends well, and vanishes when it does not.
 
     With *force* an existing file or directory of that name is replaced, its old content removed last; but not a
@@ -130,18 +157,39 @@ def staged_directory(path: Path, holds: tuple[str, ...] = ("*",), *, force: bool
     """
     check_free(path, force=force)
     _check_ours(path, holds)
-    with _scratch_directory(path) as staging:
-        new = staging / "new"
-        new.mkdir()
+    with _scratch_directory(path) as scratch:
+        new = scratch / "new" / path.name
+        with _writing(path):
+            new.mkdir(parents=True)
         yield new
-        if force and os.path.lexists(path):
-            os.rename(path, staging / "old")
-        try:
-            os.rename(new, path)
-        except OSError as error:
-            if os.path.lexists(staging / "old"):
-                os.rename(staging / "old", path)
-            raise HostError(f"cannot write: {os.strerror(error.errno or 0)}", where=path) from None
+        with _writing(path):
+            if sync:
+                naming.sync_below(scratch)
+            with signals.held() as hold:
+                # Looked at again: what was put into it meanwhile is not ours to remove.
+                _check_ours(path, holds)
+                _publish_directory(scratch, path, force=force, sync=sync)
+                hold.done = True
+
+
+def _publish_directory(scratch: Path, path: Path, *, force: bool, sync: bool) -> None:
+    """Move the directory in ``new`` of *scratch* to *path*, or leave all as it is."""
+    new = scratch / "new" / path.name
+    if force and os.path.lexists(path):
+        if not naming.exchange(new, path):
+            _publish_files(scratch, [path], force=True, sync=sync)
+            return
+    else:
+        naming.rename_new(new, path)
+    try:
+        if sync:
+            naming.sync_directory(path.parent)
+    except BaseException:
+        if os.path.lexists(new):
+            naming.exchange(new, path)
+        else:
+            os.rename(path, new)
+        raise
 
 
 def _check_ours(path: Path, holds: tuple[str, ...]) -> None:
@@ -158,7 +206,7 @@ def _check_ours(path: Path, holds: tuple[str, ...]) -> None:
 
 
 @contextlib.contextmanager
-def staged_kit(path: Path, beside: tuple[Path, ...], *, force: bool = False) -> Iterator[Path]:
+def staged_kit(path: Path, beside: tuple[Path, ...], *, force: bool = False, sync: bool = True) -> Iterator[Path]:
     """Give a directory in which the block makes files named like *path* and *beside*; then they move there.
 
     All of them get their place at the end of the block, or none does.
@@ -166,52 +214,67 @@ def staged_kit(path: Path, beside: tuple[Path, ...], *, force: bool = False) -> 
     paths = (path, *beside)
     for each in paths:
         check_free(each, force=force)
-        if each.is_dir() and not each.is_symlink():
-            raise UsageError("is a directory, expected a file name", where=each)
-    with _scratch_directory(path) as staging:
-        new = staging / "new"
-        new.mkdir()
+        _check_no_directory(each)
+    with _scratch_directory(path) as scratch:
+        new = scratch / "new"
+        with _writing(path):
+            new.mkdir()
         yield new
-        try:
-            for each in paths:
-                os.replace(new / each.name, each)
-        except OSError as error:
-            for each in paths:
-                if not os.path.lexists(new / each.name):
-                    each.unlink(missing_ok=True)
-            raise HostError(f"cannot write: {os.strerror(error.errno or 0)}", where=path) from None
+        with _writing(path):
+            if sync:
+                naming.sync_below(new)
+            with signals.held() as hold:
+                _publish_files(scratch, paths, force=force, sync=sync)
+                hold.done = True
+
+
+def _publish_files(scratch: Path, paths: Sequence[Path], *, force: bool, sync: bool) -> None:
+    """Move the files in ``new`` of *scratch* to *paths*: all, or none (:mod:`rumpbundle.host.leftovers`)."""
+    old = scratch / "old"
+    old.mkdir()
+    for each in paths:
+        os.stat(scratch / "new" / each.name)
+        if force and os.path.lexists(each):
+            with contextlib.suppress(OSError):  # a file system without hard links, or one nobody may link: see below
+                os.link(each, old / each.name, follow_symlinks=False)
+    leftovers.write_journal(scratch, [each.name for each in paths])
+    if sync:
+        for directory in (old, scratch, scratch.parent):
+            naming.sync_directory(directory)
+    try:
+        for each in paths:
+            if force and os.path.lexists(each) and not os.path.lexists(old / each.name):
+                os.rename(each, old / each.name)
+        for each in paths:
+            if force:
+                os.rename(scratch / "new" / each.name, each)
+            else:
+                naming.rename_new(scratch / "new" / each.name, each)
+        if sync:
+            naming.sync_directory(scratch.parent)
+    except BaseException:
+        leftovers.undo(scratch, complete=True)
+        raise
 
 
 @contextlib.contextmanager
 def _scratch_directory(path: Path) -> Iterator[Path]:
     """Give a new directory beside *path* that is gone at the end, whenever a signal comes.
 
+    It stays only if what its journal tells cannot be undone now: then the old files are in it.
+
     Raises:
         HostError: it cannot be made.
     """
-    directory = None
+    name, fd = "", -1
     try:
-        with _signals_held():
-            directory = tempfile.mkdtemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
-        yield Path(directory)
-    except OSError as error:
-        if directory is not None:
-            raise
-        raise HostError(f"cannot write: {os.strerror(error.errno or 0)}", where=path) from None
+        with _writing(path), signals.held():
+            name, fd = leftovers.make(path, leftovers.make_directory)
+        yield Path(name)
     finally:
-        with _signals_held():
-            if directory is not None:
-                shutil.rmtree(directory, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Let the signals that stop us wait until the block is done, where there are such signals."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with signals.held():
+            if name:
+                with contextlib.suppress(OSError):
+                    leftovers.discard(Path(name))
+            if fd >= 0:
+                os.close(fd)
