@@ -52,7 +52,7 @@ def layers(image: Image) -> dict:
     """What an image holds, whatever it is packed in."""
     return {
         "tables": [(t.kind, t.id, t.flaws, [(s.number, s.type, s.name) for s in t.slots]) for t in image.tables],
-        "volumes": [(v.kind, v.label, v.where, v.entries, v.boot_entries, v.flaw) for v in image.volumes],
+        "volumes": [(v.kind, v.label, v.where, v.entries, v.boot_entries, v.flaws) for v in image.volumes],
         "texts": (image.boot_configs, image.guest_configs),
         "manifest": image.manifest,
     }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from rumpbundle.cli.long_json import print_json
 from rumpbundle.cli.sections import Section, show
 from rumpbundle.errors import UsageError
 from rumpbundle.host.overlap import check_apart, inode
@@ -48,7 +48,7 @@ def command(file: str, as_json: bool, svg: Path | None, everything: bool, force:
             out.write(drawn(found).encode())
     if as_json:
         described = _kernel_json(found) if isinstance(found, Unikernel) else _image_json(found)
-        click.echo(json.dumps(described, indent=1))
+        print_json(described)
     elif isinstance(found, Unikernel):
         show(list(_kernel(found)))
     else:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
+from rumpbundle.cli.long_json import print_json
 from rumpbundle.errors import one_line
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.filesystem import Entry
-from rumpbundle.images.volumes import Volume, mode_text, select, volumes
+from rumpbundle.images.volumes import Volume, mode_text, remarks, select, volumes
 
 
 @click.command("ls", short_help="the files in a finished image of any format")
@@ -24,13 +24,15 @@ def command(image: str, path: str, as_json: bool) -> None:
     fat:/EFI/BOOT.
     """
     with open_disk(image) as disk:
-        listed = select(volumes(disk), path)
+        found = volumes(disk)
+        listed = select(found, path)
         if as_json:
-            click.echo(json.dumps([_described(*each) for each in listed], indent=1))
-            return
+            print_json([_described(*each) for each in listed])
         for volume, entry in listed:
             target = f" -> {entry.target}" if entry.kind == "symlink" else ""
             click.echo(f"{mode_text(entry)} {entry.size:>12} {one_line(f'{volume.name}:{entry.path}{target}')}")
+        for remark in remarks(found):
+            click.echo(f"note: {one_line(remark)}", err=True)
 
 
 def _described(volume: Volume, entry: Entry) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def _disk_in(medium: Medium) -> Disk:
 
 
 def file_system(medium: Medium) -> FileSystem | None:
-    """Return the file system on *medium*, or None if there is none we know.
+    """Return the file system on *medium*, also one that is only known by name, or None if there is none.
 
     Raises:
         ImageError: there is one, and its first structures are damaged.
@@ -102,7 +102,9 @@ def file_system(medium: Medium) -> FileSystem | None:
         from rumpbundle.images.filesystems.fat import Fat
 
         return Fat(medium)
-    return None
+    from rumpbundle.images.filesystems.unread import unread
+
+    return unread(medium)
 
 
 __all__ = ["Disk", "file_system", "open_disk"]

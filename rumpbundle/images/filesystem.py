@@ -1,25 +1,25 @@
 """What every reader of a file system gives: its entries, and where their bytes stand.
 
-An image is hostile: a reader visits a directory once, nests at most ``MAX_DEPTH`` deep, lists at most ``MAX_ENTRIES``
-entries, and reads at most ``MAX_DIRECTORIES`` bytes of directories, ``MAX_DIRECTORY`` of one.
+An image is hostile: a reader visits a directory once, nests at most ``MAX_DEPTH`` deep, checks what it is told
+against the medium, and pays for every step from the listing's :class:`~rumpbundle.images.budget.Budget`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar
 from typing import Literal as OneOf
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK
 from rumpbundle.errors import ImageError
+from rumpbundle.images.budget import Budget
 from rumpbundle.images.disk import Fact
 from rumpbundle.images.medium import Medium
 
-MAX_ENTRIES = 200_000
 MAX_DEPTH = 128
 MAX_DIRECTORY = 16 << 20
-MAX_DIRECTORIES = 128 << 20
+"""Bytes of one directory."""
 MAX_PATH = 1 << 16
 """Characters of one path; names of 255 bytes 128 deep stay below it."""
 
@@ -30,6 +30,9 @@ class Span:
 
     offset: int | None
     length: int
+
+
+Spans = tuple[Span, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +47,24 @@ class Entry:
     """The twelve permission bits; 0 where the file system has none."""
     target: str = ""
     """Of a symbolic link."""
-    spans: tuple[Span, ...] = ()
-    """Where a file's bytes stand, in order."""
+    place: Spans | Callable[[], Spans] = ()
+    """Its spans, or what finds them: to list a file takes no look at its block map."""
+    packed: bool = False
+    """Whether the spans hold its bytes compressed."""
+    unreadable: str = ""
+    """Why its bytes cannot be read, though it is there: ``is encrypted``."""
+
+    @property
+    def spans(self) -> Spans:
+        """Where a file's bytes stand, in order.
+
+        Raises:
+            ImageError: what says so is damaged.
+        """
+        if callable(self.place):
+            object.__setattr__(self, "place", self.place())
+        assert isinstance(self.place, tuple)
+        return self.place
 
 
 class FileSystem:
@@ -60,7 +79,9 @@ class FileSystem:
         self.label = label
         self.directories: list[Span] = []
         """Where the directories stand that have been read so far."""
-        self._charged = 0
+        self.budget = Budget()
+        self._entered = 0
+        """Bytes of all directories so far."""
 
     @property
     def facts(self) -> Mapping[str, Fact]:
@@ -68,41 +89,80 @@ class FileSystem:
         return {}
 
     @property
-    def structures(self) -> tuple[Span, ...]:
+    def remarks(self) -> tuple[str, ...]:
+        """What whoever reads its files should know: that a journal waits, that another file system names more."""
+        return ()
+
+    @property
+    def structures(self) -> Spans:
         """Where its own structures stand, as far as they are known without reading all of it."""
         return ()
 
-    def entries(self) -> Iterator[Entry]:
-        """Yield everything in it, parents before children.
+    def entries(self, within: str = "/", budget: Budget | None = None) -> Iterator[Entry]:
+        """Yield everything in it, parents before children; of directories that *within* is not in, only themselves.
 
         Raises:
-            ImageError: it is damaged, or over the limits above.
+            ImageError: it is damaged, or lists more than the *budget* allows.
         """
-        self._charged = 0
+        self.budget = budget or Budget()
         self.directories = []
-        return limited(self._entries())
+        self._entered = 0
+        wanted = within.rstrip("/")
+        root = self._root()
+        seen = {root}
+        stack = [("", root, 0)]
+        while stack:
+            path, directory, depth = stack.pop()
+            if depth > MAX_DEPTH:
+                raise ImageError(f"{self.kind}: directories are nested deeper than {MAX_DEPTH}")
+            below = []
+            for entry, inside in self._directory(path, directory):
+                if len(entry.path) > MAX_PATH:
+                    raise ImageError("a path in the file system is endless")
+                self.budget.entry(entry.path, entry.target)
+                yield entry
+                if inside is None or not _on_the_way(entry.path, wanted):
+                    continue
+                if inside in seen:
+                    raise ImageError(f"{self.kind}: directory {entry.path} is in two places, or in itself")
+                seen.add(inside)
+                below.append((entry.path, inside, depth + 1))
+            stack += reversed(below)
 
-    def _enter(self, spans: tuple[Span, ...], path: str) -> None:
+    def _root(self) -> int:
+        """Return the number of the root directory: an inode, a cluster, a block."""
+        raise NotImplementedError
+
+    def _directory(self, path: str, number: int) -> Iterator[tuple[Entry, int | None]]:
+        """Yield what is in the directory *number*, called *path*; of directories to enter, their number, too."""
+        raise NotImplementedError
+
+    def _enter(self, spans: Spans, path: str) -> None:
         """Note that the directory *path* stands at *spans*.
 
         Raises:
-            ImageError: its bytes, or those of all directories so far, are over the limits.
+            ImageError: there are more bytes of directories than the medium or the budget has.
         """
-        length = sum(span.length for span in spans)
-        self._charged += length
-        if length > MAX_DIRECTORY or self._charged > MAX_DIRECTORIES:
-            raise ImageError(f"directory {path or '/'} has {length} bytes, more than is sensible")
+        length = sum(span.length for span in spans if span.offset is not None)
+        self._entered += length
+        if length > MAX_DIRECTORY:
+            raise ImageError(f"{self.kind}: directory {path or '/'} has {length} bytes, more than is sensible")
+        if self._entered > self.medium.size:
+            raise ImageError(f"{self.kind}: directory {path or '/'} shares its bytes with others")
+        self.budget.directory(length)
         self.directories.extend(spans)
-
-    def _entries(self) -> Iterator[Entry]:
-        raise NotImplementedError
 
     def chunks(self, entry: Entry) -> Iterator[bytes]:
         """Yield the bytes of a file, at most ``CHUNK`` at a time.
 
         Raises:
-            ImageError: its spans leave the medium.
+            ImageError: its spans leave the medium, or cannot be made sense of.
         """
+        if entry.unreadable:
+            raise ImageError(f"{entry.path} {entry.unreadable}")
+        if entry.packed:
+            yield from self._unpacked(entry)
+            return
         left = entry.size
         for span in entry.spans:
             length = min(span.length, left)
@@ -113,17 +173,17 @@ class FileSystem:
         if left:
             raise ImageError(f"{entry.path}: {left} of its {entry.size} bytes have no place")
 
+    def _unpacked(self, entry: Entry) -> Iterator[bytes]:
+        """Yield the bytes of a file that stands compressed."""
+        raise NotImplementedError
+
     def find(self, path: str) -> Entry | None:
         """Return the entry at the absolute *path*, or None."""
         wanted = "/" + path.strip("/")
-        return next((entry for entry in self.entries() if entry.path == wanted), None)
+        return next((entry for entry in self.entries(wanted) if entry.path == wanted), None)
 
 
-def limited(entries: Iterator[Entry]) -> Iterator[Entry]:
-    """Yield *entries*; raise :class:`ImageError` past ``MAX_ENTRIES`` or for an endless path."""
-    for count, entry in enumerate(entries):
-        if count >= MAX_ENTRIES:
-            raise ImageError(f"the file system has more than {MAX_ENTRIES} entries")
-        if len(entry.path) > MAX_PATH:
-            raise ImageError("a path in the file system is endless")
-        yield entry
+def _on_the_way(path: str, wanted: str) -> bool:
+    """Return whether *path* is above, at or below *wanted*."""
+    short, long = (path, wanted) if len(path) < len(wanted) else (wanted, path)
+    return long == short or long.startswith(f"{short}/")

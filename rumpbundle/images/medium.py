@@ -85,7 +85,7 @@ def check_bounds(medium: Medium, offset: int, length: int) -> None:
 
 
 class Tables:
-    """Reads single numbers of big tables through a small cache of pages, so a giant table costs no memory."""
+    """Reads numbers and records of big tables through a small cache of pages, so a giant table costs no memory."""
 
     PAGE = 4096
     KEPT = 256
@@ -96,12 +96,17 @@ class Tables:
 
     def number(self, offset: int, width: int, order: str) -> int:
         """Return the number of *width* bytes at *offset*; *order* is ``little`` or ``big``."""
-        check_bounds(self._medium, offset, width)
-        data = b""
-        while len(data) < width:
-            page, at = divmod(offset + len(data), self.PAGE)
-            data += self._page(page)[at : at + width - len(data)]
-        return int.from_bytes(data, "big" if order == "big" else "little")
+        return int.from_bytes(self.record(offset, width), "big" if order == "big" else "little")
+
+    def record(self, offset: int, length: int) -> bytes:
+        """Return *length* bytes at *offset*: a record of a table."""
+        check_bounds(self._medium, offset, length)
+        index, at = divmod(offset, self.PAGE)
+        data = self._page(index)[at : at + length]
+        while len(data) < length:
+            index += 1
+            data += self._page(index)[: length - len(data)]
+        return data
 
     def _page(self, index: int) -> bytes:
         page = self._pages.get(index)

@@ -61,6 +61,11 @@ class Slot:
     def meaning(self) -> str:
         return TYPES.get(self.type, "")
 
+    @property
+    def is_container(self) -> bool:
+        """Whether it holds no file system, but other partitions or the whole disk."""
+        return self.type in ("05", "0f", "85", "ee")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:

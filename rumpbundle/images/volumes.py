@@ -7,8 +7,11 @@ from collections.abc import Iterator
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ImageError, InputError
+from rumpbundle.images.budget import Budget
 from rumpbundle.images.detect import file_system
 from rumpbundle.images.filesystem import Entry, FileSystem
+from rumpbundle.images.filesystems.iso9660 import Iso9660
+from rumpbundle.images.filesystems.unread import Unread
 from rumpbundle.images.medium import Medium, Window
 from rumpbundle.images.partitions import Table, tables
 
@@ -17,23 +20,27 @@ MOST = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Volume:
-    """A file system and what we call it: its kind, numbered from the second of a kind on (``ext2-2``)."""
-
-    name: str
-    offset: int
-    """Of its first byte on the disk."""
-    files: FileSystem
-
-
-@dataclass(frozen=True, slots=True)
 class Place:
     """Where a file system may begin: *size* bytes at *offset* of a disk."""
 
     where: str
-    """``whole disk`` or ``partition 2``."""
+    """``whole disk``, ``partition 2``, ``boot entry (uefi)``."""
     offset: int
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A file system and what we call it: its kind, numbered from the second of a kind on (``ext2-2``)."""
+
+    name: str
+    place: Place
+    files: FileSystem
+
+    @property
+    def offset(self) -> int:
+        """Of its first byte on the disk."""
+        return self.place.offset
 
 
 def places(disk: Medium, found: tuple[Table, ...]) -> tuple[Place, ...]:
@@ -43,27 +50,69 @@ def places(disk: Medium, found: tuple[Table, ...]) -> tuple[Place, ...]:
         by_offset |= {
             slot.offset: Place(f"partition {slot.number}", slot.offset, min(slot.size, disk.size - slot.offset))
             for slot in table.slots
-            if 0 < slot.offset < disk.size
+            if 0 < slot.offset < disk.size and not slot.is_container
         }
     return tuple(by_offset[offset] for offset in sorted(by_offset))[:MOST]
 
 
+def mounted(disk: Medium, found: tuple[Table, ...]) -> Iterator[Volume]:
+    """Yield what stands on *disk* with the tables *found*, each once: as a whole, in partitions, where CDs boot.
+
+    What cannot be read is there, too, as an :class:`Unread` that says why.
+    """
+    seen: set[int] = set()
+    counts: dict[str, int] = {}
+    waiting = list(places(disk, found))
+    while waiting and len(seen) < MOST:
+        place = waiting.pop(0)
+        if place.offset in seen:
+            continue
+        files = _file_system(Window(disk, place.offset, place.size, place.where))
+        if files is None or (isinstance(files, Unread) and not place.offset and any(table.slots for table in found)):
+            continue  # what a partitioned disk once was as a whole is of no interest
+        seen.add(place.offset)
+        kind = "fat" if files.kind.startswith("fat") else files.kind
+        counts[kind] = count = counts.get(kind, 0) + 1
+        yield Volume(kind if count == 1 else f"{kind}-{count}", place, files)
+        waiting += _boot_places(disk, files, place.offset)
+
+
+def _file_system(medium: Window) -> FileSystem | None:
+    try:
+        return file_system(medium)
+    except ImageError as error:
+        return Unread(medium, "damaged", error.problem)
+
+
+def _boot_places(disk: Medium, files: FileSystem, offset: int) -> Iterator[Place]:
+    """Yield where the boot catalog of *files*, at *offset*, says that something starts: on a CD, often only there."""
+    if not isinstance(files, Iso9660):
+        return
+    try:
+        entries = files.boot_entries
+    except ImageError:
+        return
+    for entry in entries:
+        start = offset + entry.offset
+        if start < disk.size:
+            # The size is often 1 or 4 sectors for what is a whole floppy; a file system knows its own.
+            yield Place(f"boot entry ({entry.platform})", start, disk.size - start)
+
+
 def volumes(disk: Medium) -> tuple[Volume, ...]:
-    """Return the file systems on *disk* that we can read, in the order of the disk.
+    """Return the file systems on *disk*, in the order of the disk, also those that cannot be read.
 
     Raises:
-        ImageError: there is none, or one is damaged at its root.
+        ImageError: there is none that can be read.
     """
-    found: list[Volume] = []
-    for place in places(disk, tables(disk, thorough=False)):
-        files = file_system(Window(disk, place.offset, place.size, place.where))
-        if files is not None:
-            kind = "fat" if files.kind.startswith("fat") else files.kind
-            before = sum(volume.name.partition("-")[0] == kind for volume in found)
-            found.append(Volume(kind + (f"-{before + 1}" if before else ""), place.offset, files))
-    if not found:
-        raise ImageError("holds no file system we can read")
-    return tuple(found)
+    found = tuple(mounted(disk, tables(disk, thorough=False)))
+    if any(not isinstance(volume.files, Unread) for volume in found):
+        return found
+    for volume in found:
+        assert isinstance(volume.files, Unread)
+        where = "" if volume.place.where == "whole disk" else f"{volume.place.where} "
+        raise ImageError(f"{where}{volume.files.problem}")
+    raise ImageError("holds no file system we can read")
 
 
 def select(found: tuple[Volume, ...], path: str) -> Iterator[tuple[Volume, Entry]]:
@@ -71,18 +120,37 @@ def select(found: tuple[Volume, ...], path: str) -> Iterator[tuple[Volume, Entry
 
     Raises:
         InputError: there is nothing of that name.
+        ImageError: a file system is damaged, or the one that *path* names cannot be read.
     """
     name, colon, inside = path.partition(":")
     named = [volume for volume in found if colon and volume.name == name]
     wanted = "/" + (inside if named else path).strip("/")
     any_found = wanted == "/"
+    budget = Budget()
     for volume in named or found:
-        for entry in volume.files.entries():
+        if isinstance(volume.files, Unread) and not named:
+            continue
+        for entry in volume.files.entries(wanted, budget):
             if wanted == "/" or entry.path == wanted or entry.path.startswith(f"{wanted}/"):
                 any_found = True
                 yield volume, entry
     if not any_found:
-        raise InputError("no such file in the image", where=path, hint="rumpbundle ls IMAGE lists them")
+        raise InputError("no such file in the image", where=path, hint=_where_else(found))
+
+
+def remarks(found: tuple[Volume, ...]) -> Iterator[str]:
+    """Yield what whoever lists the files of *found* should know: what is not listed, and why."""
+    for volume in found:
+        where = volume.name if volume.place.where == "whole disk" else f"{volume.name}, {volume.place.where}"
+        if isinstance(volume.files, Unread):
+            yield f"{volume.place.where} {volume.files.problem}"
+        for remark in volume.files.remarks:
+            yield f"{where}: {remark}"
+
+
+def _where_else(found: tuple[Volume, ...]) -> str:
+    hidden = [f"{v.place.where} {v.files.problem}" for v in found if isinstance(v.files, Unread)]
+    return f"rumpbundle ls IMAGE lists them; {hidden[0]}" if hidden else "rumpbundle ls IMAGE lists them"
 
 
 def cat(disk: Medium, path: str) -> Iterator[bytes]:

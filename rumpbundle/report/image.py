@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from dataclasses import replace
 from typing import Any
 from typing import Literal as OneOf
 
@@ -15,19 +15,23 @@ from rumpbundle.disk.content import InputFile
 from rumpbundle.disk.gpt import BACKUP_BYTES, HEAD_BYTES
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
+from rumpbundle.images.budget import Budget
 from rumpbundle.images.containers.archive import Member, is_tar, members
-from rumpbundle.images.detect import file_system, open_disk
+from rumpbundle.images.detect import open_disk
 from rumpbundle.images.disk import Disk, Fact
-from rumpbundle.images.filesystem import MAX_ENTRIES, Entry, FileSystem, Span
+from rumpbundle.images.filesystem import Entry, FileSystem, Span
 from rumpbundle.images.filesystems.iso9660 import BootEntry, Iso9660
-from rumpbundle.images.medium import FdMedium, Window
+from rumpbundle.images.medium import FdMedium
 from rumpbundle.images.partitions import Table, tables
-from rumpbundle.images.volumes import MOST, Place, places
+from rumpbundle.images.volumes import Place, mounted
 from rumpbundle.manifest import MAX_MANIFEST
 from rumpbundle.manifest import PATH as MANIFEST
 
 MAX_TEXT = 256 << 10
 """Bytes shown of a configuration."""
+
+_MAX_DAMAGED = 8
+"""Files without a sound place after which a listing ends."""
 
 _BOOT_CONFIGS = (
     "/boot/grub/grub.cfg", "/boot/grub2/grub.cfg", "/grub/grub.cfg", "/efi/boot/grub.cfg", "/boot/grub/menu.lst",
@@ -62,9 +66,20 @@ class Volume:
     facts: Mapping[str, Fact]
     entries: tuple[Entry, ...]
     boot_entries: tuple[BootEntry, ...] = ()
-    regions: tuple[Region, ...] = ()
-    """What it holds, by place on the disk: structures and files."""
-    flaw: str = ""
+    structures: tuple[Span, ...] = ()
+    """Where what belongs to no file stands in it, by place."""
+    flaws: tuple[str, ...] = ()
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """What it holds, by place on the disk: structures and files."""
+        starts = {self.offset + entry.offset for entry in self.boot_entries}
+        own = (
+            Region(offset=self.offset + start, length=length, label=f"{self.kind} structures", kind="structure")
+            for start, length in _joined(self.structures)
+        )
+        files = (region for entry in self.entries for region in _regions(entry, self.offset, starts))
+        return _inside([*own, *files], self.offset + self.size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,10 +142,10 @@ def look_into(path: str | os.PathLike[str]) -> Image:
         flaws: list[str] = []
         found = tables(disk)
         flaws += [f"{table.kind.upper()}: {flaw}" for table in found for flaw in table.flaws]
-        mounted = list(_volumes(disk, found, flaws))
-        volumes = tuple(volume for volume, _ in mounted)
-        flaws += [f"{volume.kind}, {volume.where}: {volume.flaw}" for volume in volumes if volume.flaw]
-        manifest, digest = _manifest(mounted, flaws)
+        described = list(_volumes(disk, found))
+        volumes = tuple(volume for volume, _ in described)
+        flaws += [f"{volume.kind}, {volume.where}: {flaw}" for volume in volumes for flaw in volume.flaws]
+        manifest, digest = _manifest(described, flaws)
         name = os.path.basename(os.path.normpath(os.fspath(path)))
         return Image(
             name=name,
@@ -141,8 +156,8 @@ def look_into(path: str | os.PathLike[str]) -> Image:
             disk_size=disk.size,
             tables=found,
             volumes=volumes,
-            boot_configs=tuple(_texts(mounted, _BOOT_CONFIGS)),
-            guest_configs=tuple(_texts(mounted, (*_GUEST_CONFIGS, *_config_modules(manifest)))),
+            boot_configs=tuple(_texts(described, _BOOT_CONFIGS)),
+            guest_configs=tuple(_texts(described, (*_GUEST_CONFIGS, *_config_modules(manifest)))),
             manifest=manifest,
             digest=digest,
             flaws=tuple(flaws),
@@ -169,81 +184,71 @@ def _members(path: str | os.PathLike[str]) -> tuple[Member, ...]:
         os.close(fd)
 
 
-def _volumes(disk: Disk, found: tuple[Table, ...], flaws: list[str]) -> Iterator[tuple[Volume, FileSystem]]:
-    """Yield every file system once: of the whole disk, of partitions, of boot entries that are no partition."""
-    seen: set[int] = set()
-    waiting = list(places(disk, found))
-    left = MAX_ENTRIES
-    while waiting and len(seen) < MOST:
-        place = waiting.pop(0)
-        if place.offset in seen:
-            continue
-        try:
-            volume = file_system(Window(disk, place.offset, place.size, place.where))
-        except ImageError as error:
-            flaws.append(f"{place.where}: {error.problem}")
-            continue
-        if volume is None:
-            continue
-        seen.add(place.offset)
-        described = _described(volume, place, left)
-        left -= len(described.entries)
-        yield described, volume
-        for entry in described.boot_entries:
-            offset = place.offset + entry.offset
-            if offset < disk.size:
-                size = min(entry.size or disk.size, disk.size - offset)
-                waiting.append(Place(f"boot entry ({entry.platform})", offset, size))
+def _volumes(disk: Disk, found: tuple[Table, ...]) -> Iterator[tuple[Volume, FileSystem]]:
+    """Yield every file system, described; one budget serves all."""
+    budget = Budget()
+    for volume in mounted(disk, found):
+        yield _described(volume.files, volume.place, budget), volume.files
 
 
-def _described(volume: FileSystem, place: Place, most: int) -> Volume:
-    """Return what *volume* is and holds, at most *most* entries of it."""
-    offset = place.offset
+def _described(volume: FileSystem, place: Place, budget: Budget) -> Volume:
+    """Return what *volume* is and holds, as far as the *budget* goes."""
     entries: list[Entry] = []
     boot: tuple[BootEntry, ...] = ()
-    facts: Mapping[str, Fact] = {}
-    structures: list[Span] = []
-    flaw = ""
+    structures: tuple[Span, ...] = ()
+    flaws = list(volume.remarks)
     try:
+        structures = volume.structures
         if isinstance(volume, Iso9660):
             boot = volume.boot_entries
-        facts = dict(volume.facts)
-        structures.extend(volume.structures)
-        entries.extend(islice(volume.entries(), most))
-        flaw = "not all its files are listed" if len(entries) == most else ""
     except ImageError as error:
-        flaw = error.problem
-    starts = {offset + entry.offset for entry in boot}
-    own = [
-        Region(offset=offset + start, length=length, label=f"{volume.kind} structures", kind="structure")
-        for start, length in _joined([*structures, *volume.directories])
-    ]
-    files = [
-        Region(
-            offset=offset + span.offset,
-            length=min(span.length, entry.size),
-            label=entry.path,
-            kind="boot" if offset + span.offset in starts else _kind(entry.path),
-        )
-        for entry in entries
-        for span in entry.spans
-        if span.offset is not None
-    ]
+        flaws.append(error.problem)
+    try:
+        entries += _placed(volume.entries("/", budget), flaws)
+    except ImageError as error:
+        flaws.append(error.problem)
     return Volume(
         where=place.where,
-        offset=offset,
+        offset=place.offset,
         kind=volume.kind,
         label=volume.label,
         size=volume.size,
-        facts=facts,
+        facts=dict(volume.facts),
         entries=tuple(entries),
         boot_entries=boot,
-        regions=_inside([*own, *files], offset + volume.size),
-        flaw=flaw,
+        structures=(*structures, *volume.directories),
+        flaws=tuple(flaws),
     )
 
 
-def _joined(spans: list[Span]) -> Iterator[tuple[int, int]]:
+def _placed(entries: Iterator[Entry], flaws: list[str]) -> Iterator[Entry]:
+    """Yield *entries*, those whose place is damaged without one; what is wrong with them is added to *flaws*."""
+    damaged = 0
+    for entry in entries:
+        try:
+            _ = entry.spans
+        except ImageError as error:
+            flaws.append(f"{entry.path}: {error.problem}")
+            damaged += 1
+            yield replace(entry, place=())
+            if damaged >= _MAX_DAMAGED:
+                return
+        else:
+            yield entry
+
+
+def _regions(entry: Entry, offset: int, starts: set[int]) -> Iterator[Region]:
+    """Yield where the bytes of *entry* stand, in a volume at *offset*; firmware starts what stands at *starts*."""
+    left = entry.size
+    for span in entry.spans:
+        if span.offset is not None:
+            start = offset + span.offset
+            kind = "boot" if start in starts else _kind(entry.path)
+            yield Region(offset=start, length=min(span.length, left), label=entry.path, kind=kind)
+        left -= span.length
+
+
+def _joined(spans: tuple[Span, ...]) -> Iterator[tuple[int, int]]:
     """Yield offset and length of what *spans* cover, neighbours as one."""
     start = end = 0
     for low, length in sorted((span.offset, span.length) for span in spans if span.offset is not None):

@@ -1,0 +1,58 @@
+"""What listing the files of an image may cost: one budget for all its file systems.
+
+An image is hostile, and small ones can claim a lot: a kilobyte that all directories and block pointers lead to is a
+million files. What a file system claims is checked against the medium first (two directories do not share their
+bytes, a chain is no longer than there are clusters); a budget bounds the rest, so that no image takes more than some
+seconds and some hundred megabytes.
+"""
+
+from __future__ import annotations
+
+from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.layout import MIB
+from rumpbundle.errors import ImageError
+
+MAX_ENTRIES = 1 << 18
+"""Files, directories and links of a listing."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """What is left of each; spending more than that is an :class:`ImageError`."""
+
+    entries: int = MAX_ENTRIES
+    names: int = 32 * MIB
+    """Bytes of memory that paths and link targets take."""
+    directories: int = 128 * MIB
+    """Bytes of directories, and of what continues their records elsewhere."""
+    pointers: int = 1 << 23
+    """Numbers of block maps, extent trees and cluster chains."""
+    spans: int = 1 << 18
+    """Pieces that files are in."""
+
+    def entry(self, path: str, target: str) -> None:
+        """Pay for one entry of a listing."""
+        self.entries -= 1
+        if self.entries < 0:
+            raise ImageError(f"there are more than {MAX_ENTRIES} files and directories")
+        self.names -= (len(path) if path.isascii() else 4 * len(path)) + 4 * len(target)
+        if self.names < 0:
+            raise ImageError("the names of all files together are longer than is sensible")
+
+    def directory(self, size: int) -> None:
+        """Pay for *size* bytes of directories."""
+        self.directories -= size
+        if self.directories < 0:
+            raise ImageError("there are more bytes of directories than is sensible")
+
+    def point(self, count: int) -> None:
+        """Pay for following *count* numbers that say where a file goes on."""
+        self.pointers -= count
+        if self.pointers < 0:
+            raise ImageError("finding all pieces of its files takes more steps than is sensible")
+
+    def span(self) -> None:
+        """Pay for one more piece of a file."""
+        self.spans -= 1
+        if self.spans < 0:
+            raise ImageError("its files are in more pieces than is sensible")
