@@ -13,6 +13,7 @@ from typing import Literal as OneOf
 
 from rumpbundle.disk.flat import disk_errors, write_all, write_flat
 from rumpbundle.disk.layout import MIB
+from rumpbundle.errors import UsageError
 from rumpbundle.formats._cloud import CloudOptions, drivers, proven_firmware, shell_path, write_json
 from rumpbundle.formats._contract import Beside, Format, Job, Subformat
 from rumpbundle.formats._naming import TextRule, image_name, parse_tags
@@ -34,18 +35,19 @@ _TAG_KEY = TextRule(
     words="1 to 512 printable characters without < > % & \\ ? /",
     pattern=r"[^<>%&\\?/]{1,512}",
 )
+_BUNDLE = "rumpbundle"
+"""The tag that holds the bundle's digest."""
 _TAG = TextRule(what="an Azure tag value", words="at most 256 printable characters", pattern=r".{0,256}")
 
 
 def _write_kit(job: Job, directory: Path) -> None:
-    body = _body(job)
     disk, request = (directory / path.name for path in FORMAT.files(job.output))
     with disk_errors(), disk.open("xb") as out:
         write_flat(job.layout, out.fileno(), job.report, "azure")
         footer = vhd.footer(job.layout.size, job.layout.identity.uuid("vhd-fixed").bytes, job.epoch)
         write_all(out.fileno(), footer.pack(), job.layout.size)
     with disk_errors():
-        write_json(request, body)
+        write_json(request, _request(job))
 
 
 def _generation(job: Job) -> OneOf["V1", "V2"]:
@@ -72,13 +74,20 @@ def _body(job: Job) -> dict[str, Any]:
             },
         },
     }
-    if tags := parse_tags(options.tag, _TAG_KEY, _TAG, 50):
-        body["tags"] = tags
-    return body
+    tags = parse_tags(options.tag, _TAG_KEY, _TAG, 49)  # of the 50 Azure takes, one is ours
+    if _BUNDLE in tags:
+        raise UsageError("is the tag with the bundle's digest", where=f"--tag {_BUNDLE}")
+    return body | {"tags": tags}
+
+
+def _request(job: Job) -> dict[str, Any]:
+    """Return the body with the bundle's digest, which tells whether disk and request belong together."""
+    body = _body(job)
+    return body | {"tags": body["tags"] | {_BUNDLE: job.bundle.identity.digest}}
 
 
 def _commands(job: Job) -> tuple[str, ...]:
-    body = _body(job)
+    body = _request(job)
     name = image_name(job.bundle, _NAME)
     disk, _ = FORMAT.files(job.output)
     generation = body["properties"]["hyperVGeneration"]
@@ -86,8 +95,7 @@ def _commands(job: Job) -> tuple[str, ...]:
     create = ["az", "disk", "create", "--resource-group=GROUP", f"--name={name}", f"--location={LOCATION}"]
     create += ["--os-type=Linux", f"--hyper-v-generation={generation}", "--architecture=x64", "--sku=Standard_LRS"]
     create += ["--upload-type=Upload", f"--upload-size-bytes={size}"]
-    if "tags" in body:
-        create += ["--tags", *(f"{key}={value}" for key, value in body["tags"].items())]
+    create += ["--tags", *(f"{key}={value}" for key, value in body["tags"].items())]
     grant = ["az", "disk", "grant-access", "--resource-group=GROUP", f"--name={name}", "--access-level=Write"]
     grant += ["--duration-in-seconds=86400", "--query=accessSas", "--output=tsv"]
     revoke = ["az", "disk", "revoke-access", "--resource-group=GROUP", f"--name={name}"]

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from rumpbundle.disk.flat import disk_errors
 from rumpbundle.disk.layout import GIB, LayoutReader
+from rumpbundle.errors import UsageError
 from rumpbundle.events import Advanced
 from rumpbundle.formats._cloud import (
     DescribedOptions,
@@ -51,6 +52,8 @@ _LABEL = TextRule(
     words="at most 63 lower-case letters, digits, _ and -",
     pattern="[a-z0-9_-]{0,63}",
 )
+_BUNDLE = "rumpbundle"
+"""The label that holds what a label can of the bundle's digest, where the user describes the image."""
 _DESCRIPTION = TextRule(
     what="a GCE image description", words="at most 2048 printable characters", pattern=r".{0,2048}"
 )
@@ -103,9 +106,13 @@ def _body(job: Job) -> dict[str, Any]:
         },
         "guestOsFeatures": [{"type": feature} for feature in _features(job)],
     }
-    if labels := parse_tags(options.tag, _LABEL_KEY, _LABEL, 64):
-        body["labels"] = labels
-    return body
+    labels = parse_tags(options.tag, _LABEL_KEY, _LABEL, 63)  # of the 64 GCE takes, one is ours
+    if options.description:
+        # Without it in the description nothing else tells whether archive and request belong together.
+        if _BUNDLE in labels:
+            raise UsageError("is the label with the bundle's digest", where=f"--tag {_BUNDLE}")
+        labels[_BUNDLE] = job.bundle.identity.digest[:63]
+    return body | ({"labels": labels} if labels else {})
 
 
 def _features(job: Job) -> Iterator[str]:

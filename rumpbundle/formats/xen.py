@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import Content
-from rumpbundle.disk.flat import disk_errors, write_content, write_flat
+from rumpbundle.disk.flat import disk_errors, write_all, write_content, write_flat
 from rumpbundle.errors import UsageError
 from rumpbundle.formats._cloud import shell_path
 from rumpbundle.formats._contract import Folder, Format, Job, option
@@ -52,7 +52,6 @@ def _write_kit(job: Job, directory: Path) -> None:
         files |= {"kernel": job.bundle.kernel.content, "initrd": domain.ramdisk_of(job.bundle)}
     if job.bundle.config:
         files["cfg.json"] = Content.of_bytes(job.bundle.config)
-    files["xl.cfg"] = Content.of_bytes(text)
     with disk_errors():
         for name, content in files.items():
             if content.size:
@@ -61,6 +60,9 @@ def _write_kit(job: Job, directory: Path) -> None:
         if any(posixpath.basename(disk.path) == "disk.raw" for disk in wanted.disks):
             with (directory / "disk.raw").open("xb") as out:
                 write_flat(job.layout, out.fileno(), job.report, "xen")
+        with (directory / "xl.cfg").open("xb") as out:
+            # Told last: now all is hashed.
+            write_all(out.fileno(), text + f"# Bundle {job.bundle.identity.digest}\n".encode(), 0)
 
 
 def _domain(job: Job) -> xl.Domain:
