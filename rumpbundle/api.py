@@ -23,7 +23,7 @@ from rumpbundle import formats, grub, guests, hybrid
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk import tree
 from rumpbundle.disk.content import Content, InputFile
-from rumpbundle.disk.layout import DiskLayout
+from rumpbundle.disk.layout import DiskLayout, round_up
 from rumpbundle.disk.tree import Directory
 from rumpbundle.errors import GuestError, HostError, KernelError, UsageError
 from rumpbundle.events import Finished, Note, Report, Started, Warned, silent
@@ -31,7 +31,7 @@ from rumpbundle.formats import Beside, Folder, Format, Job, OneFile
 from rumpbundle.host import environment, overlap
 from rumpbundle.host.staging import check_free, staged_directory, staged_file, staged_kit
 from rumpbundle.kernels.unikernel import Firmware, Protocol, Unikernel
-from rumpbundle.manifest import Bundle, Console, Module, stem
+from rumpbundle.manifest import SLOT, Asked, Bundle, Console, Module, stem
 
 if TYPE_CHECKING:
     from rumpbundle.config import Config
@@ -69,6 +69,8 @@ class Recipe:
     name: str | None = None
     size: int = 0
     """The least size of the disk, in bytes."""
+    config_room: int = 0
+    """Bytes to keep in the image for another configuration, besides the few KiB there always are."""
     strict: bool = False
     """Whether what is known not to work where the format is for is an error, not a warning."""
     epoch: int | None = None
@@ -91,7 +93,7 @@ class Result:
 
     artifacts: tuple[Artifact, ...]
     digest: str
-    """SHA-256 of the image's ``/rumpbundle.json``: equal for equal bundles, whatever the format."""
+    """BLAKE3 of the image's ``/rumpbundle.json``: equal for equal bundles, whatever the format."""
     commands: tuple[str, ...] = ()
     """For kits: lines for a POSIX shell that use the files. They were not run."""
 
@@ -147,6 +149,7 @@ def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", repor
         has_esp_files=recipe.esp is not None,
         bus=bus or _bus(kernel, formats),
         epoch=epoch,
+        room=round_up(recipe.config_room, SLOT),
     )
     delivery = guests.deliver(request)
     for note in delivery.notes:
@@ -168,11 +171,30 @@ def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", repor
         config=b"" if firmware else delivery.config,
         epoch=epoch,
         grub=images.facts if images else {},
+        asked=_asked(recipe, request, delivery),
     )
     changed = [f"{label} ({of})" for of, label in hybrid.labels(bundle).items() if label != name.upper()]
     if recipe.name is not None and changed:
         report(Note(f"the name {name} becomes these labels: {', '.join(changed)}"))
     return Plan(recipe=recipe, bundle=bundle, disk=hybrid.plan(bundle, images), delivery=delivery)
+
+
+def _asked(recipe: Recipe, request: guests.Request, delivery: guests.Delivery) -> Asked:
+    config = None
+    if recipe.config is not None:
+        from rumpbundle.config import builtins
+
+        config = builtins(recipe.config)
+    return Asked(
+        cmdline=recipe.cmdline,
+        argv0=recipe.argv0,
+        protocol=recipe.protocol,
+        config=config,
+        modules=len(request.modules),
+        mounts=delivery.mounts,
+        size=recipe.size,
+        room=request.room,
+    )
 
 
 def _machine_name(recipe: Recipe, kernel: Unikernel) -> str:

@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.digest import hexdigest
 from rumpbundle.errors import HostError, InputError, MissingToolError
 from rumpbundle.events import Note, Report, silent
 from rumpbundle.host import environment, programs
@@ -54,7 +55,7 @@ class BootImages:
     def facts(self) -> Mapping[str, str]:
         """Version and digests, for the manifest."""
         named = zip(("mbr", "bios", "efi"), (self.mbr, self.bios, self.efi), strict=True)
-        return {"version": self.version} | {name: hashlib.sha256(data).hexdigest() for name, data in named}
+        return {"version": self.version} | {name: hexdigest(data) for name, data in named}
 
 
 def boot_images(report: Report = silent) -> BootImages:

@@ -19,18 +19,20 @@ from rumpbundle import efistarter, grub
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk import gpt
 from rumpbundle.disk.content import Content, Late, Literal
-from rumpbundle.disk.layout import MIB, SECTOR, DiskLayout, Extent, Partition, content_extents, round_up
-from rumpbundle.disk.tree import Directory, File, Node
+from rumpbundle.disk.layout import MIB, SECTOR, DiskLayout, Extent, Named, Partition, content_extents, round_up
+from rumpbundle.disk.tree import Directory, File, Node, walk
 from rumpbundle.errors import InputError
 from rumpbundle.filesystems.fat import MAX_LABEL, FatVolume
 from rumpbundle.filesystems.iso9660 import BLOCK, SYSTEM_AREA, Volume, volume_id
 from rumpbundle.grub import BootImages
 from rumpbundle.kernels.unikernel import Firmware, Protocol
-from rumpbundle.manifest import MAX_MANIFEST, PATH, Bundle
+from rumpbundle.manifest import MAX_MANIFEST, PATH, SLOT, Bundle
 
 _MARKERS = "/boot/rumpbundle"
 _MARKER_PENDING = "PENDING_PENDING_"
 """Stands for the marker file's name, 16 hex digits of the bundle's digest, until that is known."""
+_MENU_SLOT = 8192
+"""Bytes of grub.cfg, which its end is padded to, so that another command line moves nothing."""
 _GRAIN = 32768
 """Partitions begin and end on multiples of this: the first begins at sector 64, and ``sgdisk -v`` finds it
 troublesome if one ends on less than what all of them begin on."""
@@ -82,10 +84,15 @@ def plan(bundle: Bundle, images: BootImages | None) -> DiskLayout:
     catalog = _boot_catalog(bios_offset // BLOCK, esp_offset // BLOCK, esp_size // SECTOR) if images else None
     extents += _iso_metadata(bundle, volume, iso_end, catalog)
 
+    named = [Named(volume.offset_of(content), content) for content in _listed(bundle) if content.size]
+    if parts.esp is not None:
+        files = [(path, node.content) for path, node in walk(bundle.esp) if isinstance(node, File)]
+        named += [Named(esp_offset + fat.offset_of(path), content) for path, content in files if content.size]
     volumes = []
     for number, payload in enumerate(bundle.volumes, 1):
         start = round_up(end, MIB)
         end = start + round_up(payload.content.size, MIB)
+        named.append(Named(start, payload.content))
         extents += content_extents(payload.content, start, f"volume {payload.label}")
         name = payload.label or f"volume {number}"
         volumes.append(_partition(name, start, end - start, gpt.LINUX_GUID, gpt.LINUX_MBR))
@@ -108,7 +115,15 @@ def plan(bundle: Bundle, images: BootImages | None) -> DiskLayout:
         identity=bundle.identity,
         body_end=end,
         tail=tail,
+        named=tuple(sorted(named, key=lambda one: one.offset)),
     )
+
+
+def _listed(bundle: Bundle) -> list[Content]:
+    """Return the contents on the ISO that the manifest names, each once."""
+    found = [bundle.kernel.content, *(module.content for module in bundle.modules)]
+    found += [node.content for _, node in walk(bundle.root) if isinstance(node, File)]
+    return list({id(content): content for content in found}.values())
 
 
 def _partition(name: str, offset: int, length: int, guid: str, mbr: int) -> Partition:
@@ -131,7 +146,8 @@ def _parts(bundle: Bundle, images: BootImages | None) -> _Parts:
     """Return the trees of both file systems."""
     kernel = File(bundle.kernel.name, bundle.kernel.content)
     modules = [
-        Directory.of(str(number), [File(module.name, module.content)]) for number, module in enumerate(bundle.modules)
+        Directory.of(str(number), [File(module.name, module.content, room=module.room)])
+        for number, module in enumerate(bundle.modules)
     ]
     size = len(bundle.manifest(hashed=False))
     if size > MAX_MANIFEST:
@@ -139,7 +155,8 @@ def _parts(bundle: Bundle, images: BootImages | None) -> _Parts:
             f"so many files: their list takes {size} bytes, more than the {MAX_MANIFEST >> 20} MiB there are for it",
             hint="put them into an archive, or on a disk of their own: rumpbundle volume",
         )
-    manifest = File(PATH.removeprefix("/"), Content((Late(size, lambda: bundle.manifest_bytes),)))
+    listed = Content((Late(size, lambda: bundle.manifest_bytes),))
+    manifest = File(PATH.removeprefix("/"), listed, room=bundle.manifest_slot)
     config = File("grub.cfg", _config_content(bundle))
     in_grub: list[Node] = [config]
     top: list[Node] = [manifest]
@@ -148,9 +165,9 @@ def _parts(bundle: Bundle, images: BootImages | None) -> _Parts:
         from rumpbundle.xen import pvgrub
 
         if pvgrub.starts(bundle):
-            in_grub = [File(pvgrub.MENU, Content.of_bytes(_pvgrub_menu(bundle)))]
+            in_grub = [File(pvgrub.MENU, Content.of_bytes(_pvgrub_menu(bundle)), room=SLOT)]
             if bundle.config:
-                top.append(File(pvgrub.CONFIG, Content.of_bytes(bundle.config)))
+                top.append(File(pvgrub.CONFIG, Content.of_bytes(bundle.config), room=SLOT + bundle.asked.room))
     boot: list[Node] = [Directory.of("kernel", [kernel])]
     if modules:
         boot.append(Directory.of("modules", list(modules)))
@@ -172,12 +189,9 @@ def _parts(bundle: Bundle, images: BootImages | None) -> _Parts:
             efi_boot = [File("BOOTX64.EFI", Content.of_bytes(images.efi)), config]
         elif bundle.cmdline:
             # Firmware gives no arguments, so it starts what gives them.
-            efi_boot = [
-                File(
-                    "BOOTX64.EFI",
-                    Content.of_bytes(efistarter.starter(f"\\EFI\\rumpbundle\\{kernel.name}", bundle.cmdline)),
-                )
-            ]
+            starter = efistarter.starter(f"\\EFI\\rumpbundle\\{kernel.name}", bundle.cmdline)
+            size = max(_MENU_SLOT + bundle.asked.room, round_up(len(starter), SLOT))
+            efi_boot = [File("BOOTX64.EFI", Content.of_bytes(starter.ljust(size, b"\xff")))]
             inside.append(Directory.of("rumpbundle", [kernel]))
             on_esp.append((kernel.content, f"/EFI/rumpbundle/{kernel.name}"))
         else:
@@ -243,9 +257,17 @@ def menu(bundle: Bundle, marker_name: str) -> grub.Menu:
 
 def _config_content(bundle: Bundle) -> Content:
     def text(marker_name: str) -> bytes:
-        return grub.config(menu(bundle, marker_name)).encode("utf-8", "surrogateescape")
+        written = grub.config(menu(bundle, marker_name)).encode("utf-8", "surrogateescape")
+        size = max(_MENU_SLOT + bundle.asked.room, round_up(len(written), SLOT))
+        return written + _comment(size - len(written))
 
     return Content((Late(len(text(_MARKER_PENDING)), lambda: text(marker(bundle))),))
+
+
+def _comment(size: int) -> bytes:
+    """Return *size* bytes of comment lines; GRUB stands still over a line of 8 KiB."""
+    lines = (b"#" * 63 + b"\n") * (size // 64 + 1)
+    return lines[len(lines) - size :]
 
 
 def _iso_metadata(bundle: Bundle, volume: Volume, iso_end: int, catalog: bytes | None) -> list[Extent]:

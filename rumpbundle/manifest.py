@@ -1,17 +1,17 @@
 """A bundle: a kernel, what it is told, and the files it gets. Everything an image's content follows from.
 
 The bundle is immutable and knows nothing of disks. Its :meth:`Bundle.manifest` is the ``/rumpbundle.json`` of
-the image; the SHA-256 of exactly these bytes is the bundle's digest, the seed of every id in every format, so
-anyone can recompute it from a finished image.
+the image; the BLAKE3 of exactly these bytes is the bundle's digest, the seed of every id in every format, so
+anyone can recompute it from a finished image (``rumpbundle cat IMAGE /rumpbundle.json | b3sum``). The manifest says
+enough to plan the same disk again from the image alone.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import field
 from functools import cached_property
@@ -22,20 +22,29 @@ from typing import Literal as OneOf
 from rumpbundle import __version__
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import Content
+from rumpbundle.disk.digest import hexdigest
 from rumpbundle.disk.identity import Identity
+from rumpbundle.disk.layout import round_up
 from rumpbundle.disk.tree import Directory, File, Symlink, walk
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
 
 Console = OneOf["both", "serial", "vga"]
 
+SCHEMA = 1
+"""The number of the manifest's schema (docs/manifest.schema.json); images made before 0.1.0 have none."""
+LAYOUT = 1
+"""The number of the disk layout: another one is another place for something."""
+PATH = "/rumpbundle.json"
+"""Where the manifest stands in an image."""
+SLOT = 4096
+"""What a configuration decides stands in slots of whole multiples of this many bytes, so that another one fits."""
+
 HEAD_ROOM = 16 << 20
 """Bytes left free in a writable volume whose size the user does not give."""
-PATH = "/rumpbundle.json"
-"""Where it stands in an image."""
 MAX_MANIFEST = 64 << 20
 """Bytes of a manifest that are written, and read: those of some 400,000 files."""
 PENDING = "0" * 64
-"""Stands for a SHA-256 that is not computed yet: same length, so the manifest's size is known at once."""
+"""Stands for a BLAKE3 that is not computed yet: same length, so the manifest's size is known at once."""
 
 
 def _json(text: str) -> str:
@@ -52,6 +61,8 @@ class Module:
     name: str
     content: Content
     text: str = ""
+    room: int = 0
+    """Bytes kept for it in the image, at least, if another configuration decides its content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +74,35 @@ class Volume:
     content: Content
     device: str = ""
     """The name of the disk it is, where a guest wants it as one of its own (Xen's xvda); empty for a partition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """A directory of the user's, and where the image keeps it."""
+
+    mount: str
+    """Where the guest sees it."""
+    place: str
+    """``root`` (of the ISO), ``module 1``, ``volume 0``, or the path of a file-system image on the ISO."""
+    writable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the user asked for, apart from what was compiled from it."""
+
+    cmdline: str | None = None
+    argv0: bool = True
+    protocol: str = "auto"
+    config: Mapping[str, Any] | None = None
+    """The user's own configuration, in our clean JSON."""
+    modules: int = 0
+    """How many of the bundle's first modules are the user's own."""
+    mounts: tuple[Mounted, ...] = ()
+    size: int = 0
+    """The least size of the disk in bytes."""
+    room: int = 0
+    """Bytes kept for another configuration, besides what there always is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +132,10 @@ class Bundle:
     """The guest's configuration where it is handed over beside the image (xenstore); empty if the image holds it."""
     epoch: int
     grub: Mapping[str, str]
-    """GRUB's version and the SHA-256 of the boot images used."""
+    """GRUB's version and the BLAKE3 of the boot images used."""
+    asked: Asked = field(default_factory=Asked)
+    version: str = __version__
+    """The rumpbundle that made it."""
 
     @property
     def named_by_default(self) -> bool:
@@ -103,25 +146,13 @@ class Bundle:
         """Return ``/rumpbundle.json``; without *hashed*, with zeros for the hashes: same length, nothing read."""
 
         def described(content: Content) -> str:
-            return f'"size": {content.size}, "sha256": "{content.sha256() if hashed else PENDING}"'
+            kind = "blocks_blake3" if content.sparse else "blake3"
+            return f'"size": {content.size}, "{kind}": "{content.digest() if hashed else PENDING}"'
 
         kernel = self.kernel
-        head = {
-            "rumpbundle": __version__,
-            "name": self.name,
-            "family": str(kernel.family),
-            "firmware": [str(firmware) for firmware in self.firmware],
-            "boot": {str(firmware): str(protocol) for firmware, protocol in sorted(self.boot.items())},
-            "cmdline": self.cmdline,
-            "console": self.console,
-            "table": self.table,
-            **({"bus": self.bus} if self.bus else {}),
-            **({"devices": [str(d) for d in kernel.devices]} if kernel.family is Family.SOLO5 else {}),
-            "epoch": self.epoch,
-            "grub": dict(sorted(self.grub.items())),
-        }
         # One line an entry: people can read it, and 50,000 files take a tenth of a second.
-        lines = [f" {_json(key)}: {json.dumps(value)}" for key, value in head.items()]
+        lines = [f" {_json(key)}: {json.dumps(value)}" for key, value in self._head()]
+        lines.append(self._asked_line)
         if self.config:
             lines.append(f' "config": {{{described(Content.of_bytes(self.config))}}}')
         repairs = json.dumps(list(kernel.repairs))
@@ -158,6 +189,47 @@ class Bundle:
             lines.append(f' "{key}": [' + (f"\n{inner}\n ]" if inner else "]"))
         return ("{\n" + ",\n".join(lines) + "\n}\n").encode("ascii")
 
+    def _head(self) -> Iterator[tuple[str, Any]]:
+        kernel = self.kernel
+        yield "rumpbundle", self.version
+        yield "schema", SCHEMA
+        yield "layout", LAYOUT
+        yield "name", self.name
+        yield "family", str(kernel.family)
+        yield "machine", kernel.machine
+        yield "firmware", [str(firmware) for firmware in self.firmware]
+        yield "boot", {str(firmware): str(protocol) for firmware, protocol in sorted(self.boot.items())}
+        yield "cmdline", self.cmdline
+        yield "console", self.console
+        yield "table", self.table
+        if self.bus:
+            yield "bus", self.bus
+        if kernel.family is Family.SOLO5:
+            yield "devices", [str(device) for device in kernel.devices]
+        yield "epoch", self.epoch
+        yield "size", self.asked.size
+        if self.asked.room:
+            yield "room", self.asked.room
+        yield "grub", dict(sorted(self.grub.items()))
+
+    @cached_property
+    def _asked_line(self) -> str:
+        asked = self.asked
+        said: dict[str, Any] = {"cmdline": asked.cmdline, "argv0": asked.argv0, "protocol": asked.protocol}
+        said |= {"config": asked.config, "modules": asked.modules}
+        said["mounts"] = [{"mount": m.mount, "place": m.place, "writable": m.writable} for m in asked.mounts]
+        return f' "asked": {json.dumps(said)}'
+
+    @cached_property
+    def manifest_slot(self) -> int:
+        """Bytes the image keeps for the manifest: what it has without the configuration, and room for that."""
+        size = len(self.manifest(hashed=False))
+        decided = [module.content.size for module in self.modules if module.room]
+        decided += [node.content.size for node in self.root.children if isinstance(node, File) and node.room]
+        decided += [len(self.config)] if self.config else []
+        fixed = size - len(self._asked_line) - len(json.dumps(self.cmdline)) - sum(len(str(each)) for each in decided)
+        return max(round_up(fixed, SLOT) + SLOT + 2 * self.asked.room, round_up(size, SLOT))
+
     @cached_property
     def manifest_bytes(self) -> bytes:
         """The final manifest; computing it reads whatever payload was not hashed before."""
@@ -171,8 +243,8 @@ class Bundle:
 
     @cached_property
     def identity(self) -> Identity:
-        """The ids of this bundle, all derived from the SHA-256 of its manifest."""
-        return Identity(lambda: hashlib.sha256(self.manifest_bytes).hexdigest())
+        """The ids of this bundle, all derived from the BLAKE3 of its manifest."""
+        return Identity(lambda: hexdigest(self.manifest_bytes))
 
 
 def said(data: bytes) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from pathlib import Path
 from typing import Literal as OneOf
 
@@ -12,6 +13,7 @@ from rumpbundle.disk.tree import Directory
 from rumpbundle.events import Finished, Report, Started, silent
 from rumpbundle.filesystems.ext2 import Volume as Ext2
 from rumpbundle.filesystems.ext2 import check_label as ext2_label
+from rumpbundle.filesystems.ext2.records import SuperBlock
 from rumpbundle.filesystems.iso9660 import SYSTEM_AREA
 from rumpbundle.filesystems.iso9660 import Volume as Iso
 from rumpbundle.filesystems.iso9660 import check_label as iso9660_label
@@ -31,6 +33,12 @@ def ext2(
     """
     volume = Ext2(root, label=label, epoch=epoch, size=size, free=free)
     return Volume(label, "ext2", volume.content()), volume.uuid
+
+
+def uuid_of(content: Content) -> str:
+    """Return the UUID of the ext2 file system *content*."""
+    superblock = SuperBlock.unpack(content.part(1024, 1024 + SuperBlock.SIZE).read())
+    return str(uuid.UUID(bytes=superblock.uuid))
 
 
 def iso9660(root: Directory, *, label: str, epoch: int) -> Volume:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from xml.etree import ElementTree
 
 import pytest
+from blake3 import blake3
 from support import images, kernels, synthetic
 from support.tools import output_of
 
@@ -98,7 +98,7 @@ def test_an_image_of_ours_in_every_layer(raw, data):
     assert "hello" in image.guest_configs[0].text
     entry = next(entry for entry in iso.entries if entry.path == "/rumpbundle.json")
     at = entry.spans[0].offset
-    assert image.digest == hashlib.sha256(raw.read_bytes()[at : at + entry.size]).hexdigest()
+    assert image.digest == blake3(raw.read_bytes()[at : at + entry.size]).hexdigest()
 
 
 def test_an_image_that_is_not_ours(tmp_path):
@@ -118,7 +118,7 @@ def test_a_kernel(app, capfd):
     said = json.loads(capfd.readouterr().out)
     assert (said["kind"], said["family"], said["target"]) == ("kernel", "rumprun", "hw_virtio")
     assert said["boot"] == {"bios": "multiboot", "uefi": "multiboot"}
-    assert said["sha256"] == hashlib.sha256(app.read_bytes()).hexdigest()
+    assert said["blake3"] == blake3(app.read_bytes()).hexdigest()
     assert main(["inspect", str(app)]) == 0
     assert "  drivers    virtio-blk, virtio-net" in capfd.readouterr().out.splitlines()
 

@@ -77,7 +77,7 @@ def _kernel(kernel: Unikernel) -> Iterator[Section]:
         ("PVH entry", "" if kernel.pvh_entry is None else f"{kernel.pvh_entry:#x}"),
         ("cmdline", "" if kernel.cmdline_limit is None else f"at most {kernel.cmdline_limit} bytes"),
         ("repaired", "; ".join(kernel.repairs)),
-        ("sha256", kernel.content.sha256()),
+        ("blake3", kernel.content.digest()),
     ]
     yield Section(title=kernel.name, rows=tuple((name, value) for name, value in facts if value))
     if kernel.headers:
@@ -107,7 +107,7 @@ def _kernel_json(kernel: Unikernel) -> dict[str, Any]:
         "kind": "kernel",
         "name": kernel.name,
         "size": kernel.content.size,
-        "sha256": kernel.content.sha256(),
+        "blake3": kernel.content.digest(),
         "executable": kernel.executable,
         "machine": kernel.machine,
         "compression": kernel.compression,

@@ -8,7 +8,7 @@ msgspec takes 40 ms to import, so this package is imported only where a configur
 
 from __future__ import annotations
 
-from rumpbundle.config.model import Block, Config, Network, Program, clean_text, schema, schema_text
+from rumpbundle.config.model import Block, Config, Network, Program, builtins, clean_text, schema, schema_text
 from rumpbundle.config.options import combined, network, variable
 from rumpbundle.config.reading import parse
 
@@ -17,6 +17,7 @@ __all__ = [
     "Config",
     "Network",
     "Program",
+    "builtins",
     "clean_text",
     "combined",
     "network",

@@ -157,3 +157,9 @@ def schema_text() -> str:
 def clean_text(config: Config) -> str:
     """Return *config* as clean JSON."""
     return msgspec.json.format(msgspec.json.encode(config), indent=2).decode() + "\n"
+
+
+def builtins(config: Config) -> dict[str, Any]:
+    """Return *config* as clean JSON's own types."""
+    made: dict[str, Any] = msgspec.to_builtins(config)
+    return made

@@ -7,7 +7,6 @@ A *source* has a ``length`` in bytes and can be read at any offset. Sources are 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 import threading
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import field
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.digest import BlockHash, WholeHash
 from rumpbundle.errors import HostError, InputError, Interrupted
 
 CHUNK = 1 << 20
@@ -49,9 +49,7 @@ class InputFile:
     corrupt image.
     """
 
-    __slots__ = ("_sha256", "fingerprint", "path", "size")
-    _hashing = threading.Lock()
-    """Shared by all files: one thread hashes at a time, and 50,000 locks would cost as much as the files."""
+    __slots__ = ("fingerprint", "path", "size")
 
     def __init__(self, path: str | os.PathLike[str], status: os.stat_result | None = None) -> None:
         """Look at *path*; *status* spares the look to a caller that has just ``lstat``-ed it.
@@ -70,7 +68,6 @@ class InputFile:
             raise InputError(f"{_KINDS.get(kind, 'is no file')}, expected a regular file", where=self.path)
         self.size = status.st_size
         self.fingerprint = _fingerprint(status)
-        self._sha256: str | None = None
 
     def __repr__(self) -> str:
         return f"InputFile({self.path!r}, size={self.size})"
@@ -132,47 +129,6 @@ class InputFile:
             offset += len(part)
             length -= len(part)
         return b"".join(parts)
-
-    def sha256(self, stop: threading.Event | None = None) -> str:
-        """Return the hex SHA-256 of the whole file; computed once.
-
-        Raises:
-            Interrupted: *stop* was set meanwhile: hashing a big file must not outlive a Ctrl-C.
-            InputError: the file changed or cannot be read.
-        """
-        if self._sha256 is not None:
-            return self._sha256
-        with self._hashing:
-            if self._sha256 is None:
-                fd = self.open()
-                try:
-                    digest = hashlib.sha256()
-                    buffer = memoryview(bytearray(min(CHUNK, max(self.size, 1))))
-                    left = self.size
-                    while left:
-                        if stop is not None and stop.is_set():
-                            raise Interrupted
-                        count = os.readv(fd, [buffer[: min(left, CHUNK)]])
-                        if not count:
-                            raise InputError("changed while it was read (it is shorter now)", where=self.path)
-                        digest.update(buffer[:count])
-                        left -= count
-                    self.check(fd)
-                except OSError as error:
-                    raise _cannot_read(self.path, error) from None
-                finally:
-                    os.close(fd)
-                self._sha256 = digest.hexdigest()
-            return self._sha256
-
-    def remember_sha256(self, hexdigest: str) -> None:
-        """Keep a digest a caller computed while copying the whole file, so it is not read twice."""
-        self._sha256 = hexdigest
-
-    @property
-    def hashed(self) -> bool:
-        """Whether :meth:`sha256` costs nothing any more."""
-        return self._sha256 is not None
 
 
 def _cannot_read(path: str, error: Exception) -> InputError | HostError:
@@ -267,12 +223,16 @@ class Content:
     """The bytes of one file inside an image: sources, and gaps between them, laid end to end."""
 
     sources: tuple[Source, ...]
+    sparse: bool = False
+    """Whether it is mostly zeros, and so hashed by its blocks (:class:`~rumpbundle.disk.digest.BlockHash`)."""
     size: int = field(init=False, compare=False)
     """Bytes in all."""
+    _digest: str | None = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         sources = self.sources
         object.__setattr__(self, "size", sources[0].length if len(sources) == 1 else sum(s.length for s in sources))
+        object.__setattr__(self, "_digest", None)
 
     @classmethod
     def of_bytes(cls, data: bytes) -> Content:
@@ -284,17 +244,23 @@ class Content:
 
     @classmethod
     def spread(cls, pieces: Iterable[tuple[int, Source]], size: int) -> Content:
-        """Return *size* bytes with each source of *pieces* at its offset, and zeros between them."""
+        """Return *size* bytes, sparse, with each source of *pieces* at its offset, and zeros between them.
+
+        Raises:
+            ValueError: two of them overlap, or one leaves the *size* bytes.
+        """
         sources: list[Source] = []
         position = 0
         for offset, source in sorted(pieces, key=lambda piece: piece[0]):
+            if offset < position or offset + source.length > size:
+                raise ValueError(f"a piece at {offset} of {source.length} bytes overlaps another or leaves {size}")
             if offset > position:
                 sources.append(Zeros(offset - position))
             sources.append(source)
             position = offset + source.length
         if position < size:
             sources.append(Zeros(size - position))
-        return cls(tuple(sources))
+        return cls(tuple(sources), sparse=True)
 
     def origins(self) -> Iterator[tuple[int, int]]:
         """Yield device and inode number of the files it is made of."""
@@ -303,22 +269,45 @@ class Content:
     def chunks(self) -> Iterator[bytes]:
         """Yield all bytes in order, at most ``CHUNK`` at a time."""
         for source in self.sources:
-            for offset in range(0, source.length, CHUNK):
-                yield source.read(offset, min(CHUNK, source.length - offset))
+            yield from _chunks(source)
 
     def read(self) -> bytes:
         """Return all bytes: for content known to be small."""
         return b"".join(self.chunks())
 
-    def sha256(self) -> str:
-        """Return the hex SHA-256 of all bytes; for a whole input file it is computed once."""
-        match self.sources:
-            case (FileSlice(file=file, start=0, length=length),) if length == file.size:
-                return file.sha256()
-        digest = hashlib.sha256()
-        for chunk in self.chunks():
-            digest.update(chunk)
-        return digest.hexdigest()
+    @property
+    def hashed(self) -> bool:
+        """Whether :meth:`digest` costs nothing."""
+        return self._digest is not None
+
+    def remember(self, digest: str) -> None:
+        """Keep a digest that a writer computed from these bytes as they stand in its output."""
+        object.__setattr__(self, "_digest", digest)
+
+    def hasher(self) -> WholeHash | BlockHash:
+        """Return what :meth:`digest` is computed with."""
+        return BlockHash() if self.sparse else WholeHash()
+
+    def digest(self, stop: threading.Event | None = None) -> str:
+        """Return the hex BLAKE3 of all bytes, by blocks if it is sparse; computed once.
+
+        Raises:
+            Interrupted: *stop* was set meanwhile: hashing a big file must not outlive a Ctrl-C.
+            InputError: a file changed or cannot be read.
+        """
+        if self._digest is None:
+            hasher = self.hasher()
+            for source in self.sources:
+                if isinstance(source, Zeros):
+                    hasher.add_zeros(source.length)
+                    continue
+                for chunk in _chunks(source):
+                    if stop is not None and stop.is_set():
+                        raise Interrupted
+                    hasher.add(chunk)
+            self.remember(hasher.hexdigest())
+        assert self._digest is not None
+        return self._digest
 
     def patched(self, offset: int, data: bytes) -> Content:
         """Return this content with *data* in the place of as many bytes at *offset*."""
@@ -344,3 +333,18 @@ class Content:
                 yield Zeros(high - low)
             else:
                 yield Literal(source.read(low, high - low))
+
+
+def _chunks(source: Source) -> Iterator[bytes]:
+    """Yield the bytes of *source* in order, at most ``CHUNK`` at a time; a file is opened once."""
+    if not isinstance(source, FileSlice) or source.length <= CHUNK:
+        for offset in range(0, source.length, CHUNK):
+            yield source.read(offset, min(CHUNK, source.length - offset))
+        return
+    fd = source.file.open()
+    try:
+        for offset in range(0, source.length, CHUNK):
+            yield source.file.read_from(fd, source.start + offset, min(CHUNK, source.length - offset))
+        source.file.check(fd)
+    finally:
+        os.close(fd)

@@ -4,95 +4,98 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from rumpbundle.disk.content import CHUNK, Content, FileSlice, InputFile, Late, Literal
-from rumpbundle.disk.layout import DiskLayout, Extent, content_extents, round_up
-from rumpbundle.errors import HostError, InputError, RumpbundleError
+from rumpbundle.disk.content import CHUNK, Content, FileSlice, Late, Literal
+from rumpbundle.disk.digest import hexdigest
+from rumpbundle.disk.hashing import Locate, trailing
+from rumpbundle.disk.layout import DiskLayout, Extent, Named, content_extents, round_up
+from rumpbundle.errors import HostError, InputError
 from rumpbundle.events import Advanced, Report, silent
 
 SMALL = 256 << 10
 """Files up to this size are read once, hashed and written from the same buffer."""
-_COPY_STEP = 64 << 20
+_COPY_STEP = 8 << 20
+"""Bytes copied at once: few enough that the hashing, which follows, ends soon after."""
 
 
 def write_flat(layout: DiskLayout, fd: int, report: Report = silent, label: str = "disk") -> None:
-    """Write *layout* into the empty file *fd* from its position 0; the file gets exactly its size.
+    """Write *layout* into the empty file *fd*, open for reading too, from its position 0; it gets exactly its size.
 
-    Payload is copied inside the kernel while another thread hashes it; what depends on the hashes comes
-    last. Raises :class:`InputError` if an input changes meanwhile, :class:`HostError` if the disk is full.
+    Payload is copied inside the kernel while another thread hashes it as it stands in the file; what depends on the
+    hashes comes last.
+
+    Raises:
+        InputError: an input changed meanwhile.
+        HostError: the disk is full.
     """
     extents = layout.extents
     with disk_errors():
         os.ftruncate(fd, layout.size)
-        with hashing(file for file in layout.files if file.size > SMALL):
-            write_extents((e for e in extents if not isinstance(e.source, Late)), fd, report, label)
+        write_extents((e for e in extents if not isinstance(e.source, Late)), fd, report, label, layout.named)
         for extent in extents:
             if isinstance(extent.source, Late):
                 write_all(fd, extent.source.read(0, extent.length), extent.offset)
                 report(Advanced(label, extent.length))
 
 
-def write_content(content: Content, fd: int, report: Report = silent, label: str = "file", *, align: int = 1) -> None:
+def write_content(
+    content: Content, fd: int, report: Report = silent, label: str = "file", *, align: int = 1, named: bool = False
+) -> None:
     """Write *content* into the empty file *fd* from its position 0; its size becomes a multiple of *align*.
 
-    Its zeros, those at its end too, take no room. Raises as :func:`write_flat`.
+    Its zeros, those at its end too, take no room. If a manifest has it *named*, it is hashed as it
+    stands in *fd*, which is then open for reading too. Raises as :func:`write_flat`.
     """
     with disk_errors():
         os.ftruncate(fd, round_up(content.size, align))
-        write_extents(content_extents(content, 0, label), fd, report, label)
+        write_extents(content_extents(content, 0, label), fd, report, label, (Named(0, content),) if named else ())
 
 
-@contextlib.contextmanager
-def hashing(files: Iterable[InputFile]) -> Iterator[None]:
-    """Hash *files* in another thread while the block runs; it ends when all are hashed, or at once if it fails."""
-    pending = [file for file in files if not file.hashed]
-    if not pending:
-        yield
-        return
-    stop = threading.Event()
+def write_extents(
+    extents: Iterable[Extent],
+    fd: int,
+    report: Report = silent,
+    label: str = "disk",
+    named: Sequence[Named] = (),
+    locate: Locate = lambda offset: (offset, 1 << 62),
+) -> None:
+    """Write *extents*, sorted and none of them :class:`Late`, at their offsets of *fd*, and hash what is *named*.
 
-    def work() -> None:
-        # What fails here fails again, and is told, when the hash is asked for.
-        with contextlib.suppress(RumpbundleError):
-            for file in pending:
-                file.sha256(stop)
-
-    # A bare thread: concurrent.futures imports logging, which a small bundle need not wait for.
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-        while thread.is_alive():
-            # Not without end: a signal that comes just before the wait would only be handled after it.
-            thread.join(0.1)
-    except BaseException:
-        stop.set()
-        raise
-    finally:
-        thread.join()
-
-
-def write_extents(extents: Iterable[Extent], fd: int, report: Report = silent, label: str = "disk") -> None:
-    """Write *extents*, sorted and none of them :class:`Late`, at their offsets of *fd*."""
+    The extents' offsets are the file's, those of *named* the disk's, which *locate* finds in the file.
+    """
+    small = {id(one.content.sources[0]): one.content for one in named if _is_small_file(one.content)}
+    large = [one for one in named if one.content.size > SMALL]
     batch = _Batch(fd)
-    for extent in extents:
-        source = extent.source
-        assert not isinstance(source, Late)
-        if isinstance(source, Literal):
-            batch.add(extent.offset, source.data)
-        elif source.file.size <= SMALL:
-            batch.add(extent.offset, _read_small(source))
-        else:
-            # What is gathered must not bridge this extent: the zeros between would be written over it.
-            batch.flush()
-            _copy(source, fd, extent.offset, report, label)
-            continue
-        report(Advanced(label, extent.length))
-    batch.flush()
+    with trailing(large, fd, locate) as arrived:
+        for extent in extents:
+            source = extent.source
+            assert not isinstance(source, Late)
+            if isinstance(source, Literal):
+                batch.add(extent.offset, source.data)
+            elif source.file.size <= SMALL:
+                data = source.read(0, source.length)
+                batch.add(extent.offset, data)
+                content = small.get(id(source))
+                if content is not None and not content.hashed:
+                    content.remember(hexdigest(data))
+            else:
+                # What is gathered must not bridge this extent: the zeros between would be written over it.
+                batch.flush()
+                _copy(source, fd, extent.offset, report, label, arrived)
+                continue
+            report(Advanced(label, extent.length))
+        batch.flush()
+
+
+def _is_small_file(content: Content) -> bool:
+    return (
+        0 < content.size <= SMALL
+        and not content.sparse
+        and len(content.sources) == 1
+        and isinstance(content.sources[0], FileSlice)
+    )
 
 
 @contextlib.contextmanager
@@ -145,14 +148,9 @@ def write_all(fd: int, data: bytes | bytearray, offset: int) -> None:
         offset += count
 
 
-def _read_small(source: FileSlice) -> bytes:
-    data = source.read(0, source.length)
-    if not source.file.hashed and source.length == source.file.size:
-        source.file.remember_sha256(hashlib.sha256(data).hexdigest())
-    return data
-
-
-def _copy(source: FileSlice, fd: int, offset: int, report: Report, label: str) -> None:
+def _copy(
+    source: FileSlice, fd: int, offset: int, report: Report, label: str, arrived: Callable[[int], None]
+) -> None:
     """Copy a slice of a file to *offset* of *fd*: shared or moved by the kernel where it can be."""
     file = source.file
     src = file.open()
@@ -169,6 +167,7 @@ def _copy(source: FileSlice, fd: int, offset: int, report: Report, label: str) -
                 if not count:
                     raise InputError("changed while it was read (it is shorter now)", where=file.path)
                 position += count
+                arrived(position - source.start + offset)
                 report(Advanced(label, count))
         file.check(src)
     finally:
@@ -198,4 +197,4 @@ def _copy_range(src: int, dst: int, count: int, src_offset: int, dst_offset: int
     return len(data)
 
 
-__all__ = ["disk_error", "disk_errors", "hashing", "write_all", "write_content", "write_extents", "write_flat"]
+__all__ = ["disk_error", "disk_errors", "write_all", "write_content", "write_extents", "write_flat"]

@@ -75,6 +75,11 @@ class GptEntry(Record, order="<", size=128):
     name: Annotated[bytes, "72s"] = b""
 
 
+_ACTIVE = MbrEntry(status=0x80, first_chs=bytes(3), type=0, last_chs=bytes(3), first_lba=0, sectors=1)
+"""Strict BIOSes boot no disk without an active entry (facts/peers.md §1.2); the protective one must not be it (UEFI
+2.10 §5.2.3). Of type 0 it is no partition to anybody else; GNU xorriso writes the same."""
+
+
 def gpt_table(boot_code: bytes) -> TableWriter:
     """Return the writer of a GPT whose protective MBR starts with *boot_code* (at most 440 bytes)."""
 
@@ -97,7 +102,7 @@ def gpt_table(boot_code: bytes) -> TableWriter:
                 sectors=min(last, 0xFFFFFFFF),
             )
             header, entries = _gpt(disk, my_lba=1, entries_lba=2)
-            return _mbr(disk, boot_code, [protective]) + header + entries
+            return _mbr(disk, boot_code, [protective, _ACTIVE]) + header + entries
 
         def backup() -> bytes:
             header, entries = _gpt(disk, my_lba=last, entries_lba=last - ENTRIES_BYTES // SECTOR)

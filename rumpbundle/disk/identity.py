@@ -7,14 +7,15 @@ digest, a purpose and nothing else: equal bundles get equal ids, different bundl
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Callable
 from functools import cached_property
 
+from blake3 import blake3
+
 
 class Identity:
-    """The ids of one bundle. *digest* gives its hex SHA-256; asking may wait for the payload's hashing."""
+    """The ids of one bundle. *digest* gives its hex BLAKE3; asking may wait for the payload's hashing."""
 
     def __init__(self, digest: Callable[[], str]) -> None:
         self._digest = digest
@@ -25,7 +26,7 @@ class Identity:
 
     def octets(self, purpose: str, count: int) -> bytes:
         """Return *count* (at most 32) bytes for *purpose*."""
-        return hashlib.sha256(f"rumpbundle {purpose}\0{self.digest}".encode()).digest()[:count]
+        return blake3(f"rumpbundle {purpose}\0{self.digest}".encode()).digest()[:count]
 
     def uuid(self, purpose: str) -> uuid.UUID:
         """Return a version-4-shaped UUID for *purpose*."""

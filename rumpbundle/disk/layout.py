@@ -79,6 +79,14 @@ class Partition:
         return (self.offset + self.length) // SECTOR - 1
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A content the bundle's manifest names, and the byte of the disk at which it stands, whole and in one piece."""
+
+    offset: int
+    content: Content
+
+
 Table = OneOf["gpt", "mbr"]
 TableWriter = Callable[["DiskLayout"], tuple[Extent, ...]]
 
@@ -101,6 +109,8 @@ class DiskLayout:
     body_end: int
     tail: int = 0
     """Bytes the table needs at the end of the disk (the backup GPT)."""
+    named: tuple[Named, ...] = ()
+    """What the manifest names, in the order of the disk: writers hash it as they copy it."""
     extents: tuple[Extent, ...] = field(init=False)
     """All extents, body and table, sorted by offset."""
 
@@ -149,9 +159,13 @@ class DiskLayout:
 
 
 class LayoutReader:
-    """Reads a layout as the disk it describes. Use it as a context manager: it keeps one file open."""
+    """Reads a layout as the disk it describes. Use it as a context manager: it keeps one file open.
 
-    def __init__(self, layout: DiskLayout) -> None:
+    With *written*, an open file that holds this disk already, its bytes are read from there and not from the inputs.
+    """
+
+    def __init__(self, layout: DiskLayout, written: int | None = None) -> None:
+        self._written = written
         self.size = layout.size
         self._layout = layout
         self._extents = layout.extents
@@ -185,6 +199,8 @@ class LayoutReader:
 
     def read(self, offset: int, length: int) -> bytes:
         """Return *length* bytes at *offset*; past the end of the disk there are zeros."""
+        if self._written is not None:
+            return os.pread(self._written, length, offset).ljust(length, b"\0")
         end = offset + length
         index = max(bisect_right(self._offsets, offset) - 1, 0)
         parts: list[bytes] = []
@@ -308,6 +324,7 @@ __all__ = [
     "DiskLayout",
     "Extent",
     "LayoutReader",
+    "Named",
     "Partition",
     "content_extents",
     "held",

@@ -23,11 +23,15 @@ MAX_DEPTH = 128
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A regular file. Two files with the same *content* object are hard links of each other."""
+    """A regular file. Two files with the same *content* object are hard links of each other.
+
+    *room* is how many bytes an ISO 9660 volume keeps for it at least, so that another content of its fits there.
+    """
 
     name: str
     content: Content
     mode: int = 0o644
+    room: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from dataclasses import field
 from typing import Any
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.content import Content
+from rumpbundle.disk.content import Content, Literal
 from rumpbundle.disk.layout import Extent, content_extents
 from rumpbundle.disk.tree import Directory, File, Node, Symlink
 from rumpbundle.errors import InputError
@@ -124,6 +124,8 @@ class Volume:
         self.metadata_end = block * BLOCK
         self.files: list[tuple[int, Content, str]] = []
         """``(offset, content, path)`` of every distinct content, in order of offset."""
+        self._rooms: list[tuple[int, int, str]] = []
+        """``(offset, length, path)`` of what is kept free behind a file."""
         self._block_of: dict[int, int] = {id(content): 0 for content in elsewhere}
         block = self._place_files(self._root, block, "")
         self.end = block * BLOCK
@@ -219,7 +221,9 @@ class Volume:
                 self._block_of[id(node.content)] = block if size else 0
                 if size:
                     self.files.append((block * BLOCK, node.content, f"{path}/{node.name}"))
-                    block += _blocks(size)
+                    if node.room > size:
+                        self._rooms.append((block * BLOCK + size, node.room - size, f"{path}/{node.name}"))
+                    block += _blocks(max(size, node.room))
                     if block > MAX_BLOCKS:
                         raise InputError("more data than ISO 9660's 32-bit block numbers reach (8 TiB)")
         by_name = {entry.node.name: entry.directory for entry in directory.entries if entry.directory}
@@ -250,9 +254,12 @@ class Volume:
 
     def extents(self, offset: int = 0) -> list[Extent]:
         """Return the extents of all files placed here, with the volume's first byte at *offset* of the disk."""
-        return [
+        found = [
             extent for start, content, path in self.files for extent in content_extents(content, offset + start, path)
         ]
+        # Not zeros: formats that leave zeros out would keep no place for them.
+        found += [Extent(offset + at, Literal(_FILLER * count), f"room of {path}") for at, count, path in self._rooms]
+        return found
 
     def metadata(self, *, size: int | None = None, boot_catalog: bytes | None = None) -> bytes:
         """Return the bytes from the system area's end (offset 32768) to ``metadata_end``.
@@ -383,6 +390,7 @@ class Volume:
         return bytes(out)
 
 
+_FILLER = b"\xff"
 _TERMINATOR = b"\xffCD001\x01"
 
 

@@ -17,7 +17,8 @@ from functools import cache
 from pathlib import Path
 
 from rumpbundle.disk.content import FileSlice, InputFile
-from rumpbundle.disk.flat import disk_errors, hashing, write_all, write_extents
+from rumpbundle.disk.flat import disk_errors, write_all, write_extents
+from rumpbundle.disk.hashing import hashing
 from rumpbundle.disk.layout import MIB, SECTOR, DiskLayout, Extent, held
 from rumpbundle.errors import HostError, ToolError
 from rumpbundle.events import Advanced
@@ -73,7 +74,7 @@ def convert(job: Job, out: StagedFile, label: str, driver: str, options: str = "
         InputError: an input file is gone or changed.
     """
     words = ["-o", options] if options else []
-    with hashing(job.layout.files), _source(job.layout, job.output.parent) as (path, fds):
+    with hashing(job.layout.named), _source(job.layout, job.output.parent) as (path, fds):
         require()
         try:
             # Absolute, for qemu-img takes what stands before the first colon of any other name for a protocol.

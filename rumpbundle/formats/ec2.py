@@ -39,7 +39,7 @@ def _write_kit(job: Job, directory: Path) -> None:
     register_image = requests.register_image()
     files: dict[str, dict[str, Any]] = {}
     with disk_errors():
-        with (directory / "volume.raw").open("xb") as out:
+        with (directory / "volume.raw").open("x+b") as out:
             write_flat(job.layout, out.fileno(), job.report, "ec2")
         job.report(Started(_HASHING, job.layout.payload))
         plan = plan_snapshot(

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from rumpbundle.disk.content import Content
-from rumpbundle.disk.flat import disk_errors, hashing, write_all, write_extents
+from rumpbundle.disk.flat import disk_errors, write_all, write_extents
 from rumpbundle.disk.layout import MIB, Extent, LayoutReader, content_extents, held, round_up
 from rumpbundle.formats._contract import Format, Job, OneFile, Subformat
 from rumpbundle.formats._late import fill_late
@@ -28,15 +28,22 @@ def _write(job: Job, out: StagedFile) -> None:
     layout = job.layout
     blocks = -(-layout.size // vdi.BLOCK)
     data_offset = round_up(vdi.Header.blocks_offset + 4 * blocks, vdi.BLOCK)
-    with disk_errors(), hashing(layout.files):
+    with disk_errors():
         with LayoutReader(held(layout)) as reader:
             used = tuple(reader.used(vdi.BLOCK))
         os.ftruncate(out.fd, data_offset + len(used) * vdi.BLOCK)
-        write_extents(_moved(held(layout).extents, used, data_offset), out.fd, job.report, "vdi")
         table = bytearray(vdi.FREE.to_bytes(4, "little")) * blocks
         for place, index in enumerate(used):
             table[4 * index : 4 * index + 4] = place.to_bytes(4, "little")
         write_all(out.fd, table, vdi.Header.blocks_offset)
+        places = {index: data_offset + place * vdi.BLOCK for place, index in enumerate(used)}
+
+        def locate(offset: int) -> tuple[int | None, int]:
+            index, within = divmod(offset, vdi.BLOCK)
+            return places[index] + within if index in places else None, vdi.BLOCK - within
+
+        moved = _moved(held(layout).extents, used, data_offset)
+        write_extents(moved, out.fd, job.report, "vdi", layout.named, locate)
     header = vdi.Header(
         data_offset=data_offset,
         disk_size=layout.size,

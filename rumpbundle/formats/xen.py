@@ -55,10 +55,10 @@ def _write_kit(job: Job, directory: Path) -> None:
     with disk_errors():
         for name, content in files.items():
             if content.size:
-                with (directory / name).open("xb") as out:
-                    write_content(content, out.fileno(), job.report, "xen")
+                with (directory / name).open("x+b") as out:
+                    write_content(content, out.fileno(), job.report, "xen", named=True)
         if any(posixpath.basename(disk.path) == "disk.raw" for disk in wanted.disks):
-            with (directory / "disk.raw").open("xb") as out:
+            with (directory / "disk.raw").open("x+b") as out:
                 write_flat(job.layout, out.fileno(), job.report, "xen")
         with (directory / "xl.cfg").open("xb") as out:
             # Told last: now all is hashed.

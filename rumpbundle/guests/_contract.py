@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from typing import Literal as OneOf
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.content import Content
 from rumpbundle.disk.tree import Directory
 from rumpbundle.errors import ConfigError, InputError, UsageError
 from rumpbundle.kernels.unikernel import Firmware, Protocol, Unikernel
-from rumpbundle.manifest import HEAD_ROOM, Module, Volume
+from rumpbundle.manifest import HEAD_ROOM, Module, Mounted, Volume
 
 if TYPE_CHECKING:
     from rumpbundle.config import Config
@@ -27,6 +28,8 @@ class Data:
 
     tree: Directory
     mount: str
+    made: Content | None = None
+    """What was made of the tree, where that is at hand (in an image that is planned anew) and the tree is not."""
 
     def __post_init__(self) -> None:
         check_mount(self.mount)
@@ -35,6 +38,8 @@ class Data:
         """Return it as an ISO 9660 file system, under a label that is not in *labels*."""
         from rumpbundle import volume  # most bundles have none, and need no writer of file systems
 
+        if self.made is not None:
+            return Volume(volume.label_for(self.mount, labels), "iso9660", self.made)
         return volume.iso9660(self.tree, label=volume.label_for(self.mount, labels), epoch=epoch)
 
     def as_initrd(self, labels: set[str], epoch: int) -> Module:
@@ -43,6 +48,8 @@ class Data:
         from rumpbundle.filesystems import cpio
 
         name = f"{volume.label_for(self.mount, labels)}.cpio"
+        if self.made is not None:
+            return Module(name, self.made)
         return Module(name, cpio.archive(self.tree, mount=self.mount, epoch=epoch))
 
 
@@ -57,6 +64,8 @@ class Writable:
     mount: str
     size: int | None = None
     free: int = HEAD_ROOM
+    made: Content | None = None
+    """The finished file system, as :attr:`Data.made`."""
 
     def __post_init__(self) -> None:
         check_mount(self.mount)
@@ -66,6 +75,8 @@ class Writable:
         from rumpbundle import volume
 
         label = volume.label_for(self.mount, labels)
+        if self.made is not None:
+            return Volume(label, "ext2", self.made), volume.uuid_of(self.made)
         try:
             return volume.ext2(self.tree, label=label, epoch=epoch, size=self.size, free=self.free)
         except InputError as error:
@@ -91,6 +102,8 @@ class Request:
     bus: str = ""
     """Where the guest will find the disk the image is (:mod:`rumpbundle.knowledge`'s name); empty if nobody knows."""
     epoch: int
+    room: int = 0
+    """Bytes to keep for another configuration than this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +119,8 @@ class Delivery:
     table: OneOf["gpt", "mbr"] = "gpt"
     bus: str = ""
     """Where the guest looks for the disk the image is (:mod:`rumpbundle.knowledge`'s name); empty if it does not."""
+    mounts: tuple[Mounted, ...] = ()
+    """Where the image keeps each directory of the user's."""
     config: bytes = b""
     """The configuration in the guest's own format, for launchers that hand it over themselves (xenstore)."""
     notes: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rumpbundle.errors import ConfigError, UsageError
 from rumpbundle.guests._contract import Delivery, Request, arguments_of, command_line, refuse
+from rumpbundle.manifest import Mounted, Volume
 
 if TYPE_CHECKING:
     from rumpbundle.config import Config, Network
@@ -41,16 +42,21 @@ def deliver(request: Request) -> Delivery:
         raise UsageError(f"this kernel cuts its command line off after {limit} bytes", where="--cmdline")
     modules = list(request.modules)
     notes = []
+    mounts = []
     labels: set[str] = set()
     for data in request.data:
+        mounts.append(Mounted(data.mount, f"module {len(modules)}"))
         modules.append(data.as_initrd(labels, request.epoch))
         notes.append(f"{data.mount} is part of the initial file system, in memory; see docs/guests.md, Linux")
-    volumes = []
+    volumes: list[Volume] = []
     for writable in request.volumes:
         made, uuid = writable.as_ext2(labels, request.epoch)
+        mounts.append(Mounted(writable.mount, f"volume {len(volumes)}", writable=True))
         volumes.append(made)
         notes.append(f"mount the volume with: mount LABEL={made.label} {writable.mount} (UUID={uuid}, ext2)")
-    return Delivery(cmdline=line, modules=tuple(modules), volumes=tuple(volumes), notes=tuple(notes))
+    return Delivery(
+        cmdline=line, modules=tuple(modules), volumes=tuple(volumes), mounts=tuple(mounts), notes=tuple(notes)
+    )
 
 
 def _with_config(text: str, config: Config) -> str:

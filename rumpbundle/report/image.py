@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from typing import Literal as OneOf
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import InputFile
+from rumpbundle.disk.digest import hexdigest
 from rumpbundle.disk.gpt import BACKUP_BYTES, HEAD_BYTES
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
@@ -109,7 +109,7 @@ class Image:
     manifest: Mapping[str, Any] | None
     """``/rumpbundle.json``, if the image is ours."""
     digest: str
-    """The SHA-256 of exactly those bytes, which names the bundle; empty without a manifest."""
+    """The BLAKE3 of exactly those bytes, which names the bundle; empty without a manifest."""
     flaws: tuple[str, ...]
 
     @property
@@ -289,7 +289,7 @@ def _manifest(mounted: list[tuple[Volume, FileSystem]], flaws: list[str]) -> tup
             flaws.append(f"{MANIFEST} is no readable JSON")
             continue
         if isinstance(value, dict):
-            return value, hashlib.sha256(data).hexdigest()
+            return value, hexdigest(data)
     return None, ""
 
 

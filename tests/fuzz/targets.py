@@ -101,7 +101,7 @@ def kernels(data: bytes) -> None:
         found = examine("app.bin", View(len(kernel), read), Content.of_bytes(kernel))
         for firmware in Firmware:
             found.protocol_for(firmware)
-        found.content.sha256()
+        found.content.digest()
 
 
 # -- configurations ----------------------------------------------------------------------------------------

@@ -58,9 +58,13 @@ def of_disk(disk: DiskLayout) -> Iterator[str]:
             if "/" not in extent.label or extent.label.endswith("/"):
                 yield f"\n{extent.label}:"
                 yield from dump(reader.read(extent.offset, extent.length), extent.offset)
-            elif extent.label.endswith((".json", "grub.cfg")):
+            elif extent.label.endswith((".json", "grub.cfg")) and not extent.label.startswith("room of"):
                 yield f"\n{extent.label}:"
-                yield reader.read(extent.offset, extent.length).decode().rstrip("\n")
+                yield re.sub(
+                    r"#+\n(#{63}\n)+$",
+                    "(comment lines to the end)",
+                    reader.read(extent.offset, extent.length).decode(),
+                ).rstrip("\n")
 
 
 class Sectors:

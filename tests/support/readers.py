@@ -130,7 +130,7 @@ def expected_sha256(layout: DiskLayout) -> str:
 
 def write_raw(layout: DiskLayout, path: Path) -> Path:
     """Write *layout* as a sparse raw file."""
-    with path.open("wb") as file:
+    with path.open("w+b") as file:
         file.truncate(layout.size)
         write_extents(settled(layout), file.fileno())
     return path

@@ -11,12 +11,13 @@ import os
 from typing import TYPE_CHECKING
 
 from rumpbundle.disk.content import Content
+from rumpbundle.disk.layout import round_up
 from rumpbundle.disk.tree import Directory, File
 from rumpbundle.errors import ConfigError, UsageError
 from rumpbundle.guests._contract import Delivery, Request, command_line, plain_word
 from rumpbundle.guests.rumprun import disks
 from rumpbundle.guests.rumprun.dialect import ROOT_CONFIG, dialect, first_program, is_xen
-from rumpbundle.manifest import Module
+from rumpbundle.manifest import SLOT, Module
 
 if TYPE_CHECKING:
     from rumpbundle.config import Config
@@ -39,13 +40,13 @@ def deliver(request: Request) -> Delivery:
     """
     if request.cmdline is not None or request.modules:
         return _by_hand(request)
-    if request.config is None and not request.data and not request.volumes:
+    if request.config is None and not request.data and not request.volumes and request.room <= MODULE_LIMIT:
         # The common case, for which importing the configuration's types would take longer than all the rest.
         return _delivered(request, first_program(_name(request)), disks.Places())
     config = _with_a_program(request)
     complete, places = disks.place(request, config, on_file=False)
     text = dialect(complete, request.kernel)
-    on_file = len(text) > MODULE_LIMIT and not is_xen(request.kernel)
+    on_file = max(len(text), request.room) > MODULE_LIMIT and not is_xen(request.kernel)
     if on_file:
         complete, places = disks.place(request, config, on_file=True)
         text = dialect(complete, request.kernel)
@@ -60,12 +61,13 @@ def _delivered(request: Request, text: bytes, places: disks.Places, *, on_file: 
     if len(text) > FILE_LIMIT:
         raise ConfigError(f"rumprun reads at most {FILE_LIMIT} bytes of configuration, this takes {len(text)}")
     if is_xen(request.kernel):
-        return Delivery(volumes=places.volumes, config=text, notes=places.notes)
+        return Delivery(volumes=places.volumes, mounts=places.mounts, config=text, notes=places.notes)
     if on_file:
-        root.append(File(FILE_NAME, Content.of_bytes(text)))
+        room = round_up(max(len(text), request.room), SLOT)
+        root.append(File(FILE_NAME, Content.of_bytes(text), room=room))
         line = f"{ROOT_CONFIG}/{FILE_NAME}"
     else:
-        modules = (Module("config.json", Content.of_bytes(text)),)
+        modules = (Module("config.json", Content.of_bytes(text), room=SLOT),)
     return Delivery(
         cmdline=command_line(request, line),
         modules=modules,
@@ -74,6 +76,7 @@ def _delivered(request: Request, text: bytes, places: disks.Places, *, on_file: 
         # It cannot read GPT (docs/facts/guests.md#rumprun-disks); without a partition for it GPT is better.
         table="mbr" if places.volumes else "gpt",
         bus=places.bus,
+        mounts=places.mounts,
         config=text,
         notes=places.notes,
     )

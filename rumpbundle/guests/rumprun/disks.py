@@ -23,7 +23,7 @@ from rumpbundle.disk.tree import Directory, File, Node
 from rumpbundle.errors import ConfigError, UsageError
 from rumpbundle.guests._contract import Data, Request, Writable
 from rumpbundle.guests.rumprun.dialect import DISK_DRIVERS, is_xen, lacks
-from rumpbundle.manifest import Volume
+from rumpbundle.manifest import Mounted, Volume
 
 if TYPE_CHECKING:
     from rumpbundle.config import Config
@@ -40,6 +40,7 @@ class Places:
     volumes: tuple[Volume, ...] = ()
     bus: str = ""
     """Where the disk they are on must be."""
+    mounts: tuple[Mounted, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -71,13 +72,15 @@ def _on_xen(request: Request, config: Config) -> tuple[Config, Places]:
     if len(mounted) > len(names):
         raise UsageError(f"a Xen domain has {len(names)} disks for --data and --volume, not {len(mounted)}")
     volumes: list[Volume] = []
+    mounts = []
     labels: set[str] = set()
     for device, each in zip(names, mounted, strict=False):
         epoch = request.epoch
         made = each.as_iso9660(labels, epoch) if isinstance(each, Data) else each.as_ext2(labels, epoch)[0]
+        mounts.append(Mounted(each.mount, f"volume {len(volumes)}", writable=isinstance(each, Writable)))
         volumes.append(replace(made, device=device))
         config = _with_mount(config, "etfs", device, each.mount)
-    return config, Places(volumes=tuple(volumes))
+    return config, Places(volumes=tuple(volumes), mounts=tuple(mounts))
 
 
 def _on_hw(request: Request, config: Config, *, on_file: bool) -> tuple[Config, Places]:
@@ -88,11 +91,13 @@ def _on_hw(request: Request, config: Config, *, on_file: bool) -> tuple[Config, 
         _refuse_mounted_root(config, f"/dev/{disk}a")
     root: tuple[Node, ...] = ()
     volumes: list[Volume] = []
+    mounts: list[Mounted] = []
     notes: list[str] = []
     labels: set[str] = set()
     for where, data in zip(places, request.data, strict=False):
         if where == "a":
             root = data.tree.children
+            mounts.append(Mounted(data.mount, "root"))
             config = _with_mount(config, "dev", f"/dev/{disk}a", data.mount)
             notes.append(f"{data.mount} shows the whole image, /boot and rumpbundle.json beside your files")
             continue
@@ -100,18 +105,22 @@ def _on_hw(request: Request, config: Config, *, on_file: bool) -> tuple[Config, 
         if where == "image":
             name = f"{made.label}.iso"
             root = (Directory.of(IMAGES, [File(name, made.content)]),)
+            mounts.append(Mounted(data.mount, f"/{IMAGES}/{name}"))
             config = _with_mount(config, "vnd", f"{IMAGES}/{name}", data.mount)
         else:
+            mounts.append(Mounted(data.mount, f"volume {len(volumes)}"))
             volumes.append(made)
             config = _with_mount(config, "dev", f"/dev/{disk}e", data.mount)
     for writable in request.volumes:
+        mounts.append(Mounted(writable.mount, f"volume {len(volumes)}", writable=True))
         volumes.append(writable.as_ext2(labels, request.epoch)[0])
         config = _with_mount(config, "dev", f"/dev/{disk}e", writable.mount)
     if not request.data and not request.volumes:
         return config, Places()  # its configuration it finds on any disk
     buses = [bus for bus in DISK_DRIVERS[disk[:2]] if not lacks(request.kernel, bus)]
     notes.append(f"the guest looks for its files on /dev/{disk}: attach the image as {' or '.join(buses)}")
-    return config, Places(root=root, volumes=tuple(volumes), bus=buses[0], notes=tuple(notes))
+    places_found = Places(root=root, volumes=tuple(volumes), bus=buses[0], mounts=tuple(mounts), notes=tuple(notes))
+    return config, places_found
 
 
 def _refuse_too_many(request: Request, places: int) -> None:
