@@ -38,6 +38,22 @@ _PACKAGED = Path(__file__).parent / "bootimages"
 _FILES = ("mbr.img", "bios.img", "efi.img")
 
 
+MBR_ADDRESS = slice(0x1B0, 0x1B8)
+"""Of the boot sector's code, which ends with it: where the BIOS image is."""
+BOOT_INFO = slice(8, 64)
+"""Of the BIOS image: the boot-info table."""
+NEXT_SECTOR = slice(2548, 2556)
+"""Of the BIOS image: where what follows its first five sectors is."""
+
+
+def blanked(image: bytes, *places: slice) -> bytes:
+    """Return *image* without what an image's layout writes into it at *places*."""
+    made = bytearray(image)
+    for place in places:
+        made[place] = bytes(place.stop - place.start)
+    return bytes(made)
+
+
 @dataclass(frozen=True)
 class BootImages:
     """What firmware starts; bytes that every bundle shares."""
@@ -53,9 +69,10 @@ class BootImages:
 
     @cached_property
     def facts(self) -> Mapping[str, str]:
-        """Version and digests, for the manifest."""
-        named = zip(("mbr", "bios", "efi"), (self.mbr, self.bios, self.efi), strict=True)
-        return {"version": self.version} | {name: hexdigest(data) for name, data in named}
+        """Version and digests, for the manifest: of what every image holds alike, so that an image can be checked."""
+        mbr = blanked(self.mbr[: MBR_ADDRESS.stop], MBR_ADDRESS)
+        bios = blanked(self.bios, BOOT_INFO, NEXT_SECTOR)
+        return {"version": self.version, "mbr": hexdigest(mbr), "bios": hexdigest(bios), "efi": hexdigest(self.efi)}
 
 
 def boot_images(report: Report = silent) -> BootImages:

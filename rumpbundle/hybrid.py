@@ -295,15 +295,15 @@ def _with_boot_info(image: bytes, block: int) -> bytes:
     2548 the address, in 512-byte sectors, of what follows the first five sectors: for boot_hybrid.img.
     """
     patched = bytearray(image.ljust(round_up(len(image), 4), b"\0"))
-    patched[2548:2556] = struct.pack("<Q", block * 4 + 5)
+    patched[grub.NEXT_SECTOR] = struct.pack("<Q", block * 4 + 5)
     checksum = sum(struct.unpack(f"<{len(patched) // 4 - 16}I", patched[64:])) & 0xFFFFFFFF
-    patched[8:64] = struct.pack("<IIII40x", SYSTEM_AREA // BLOCK, block, len(image), checksum)
+    patched[grub.BOOT_INFO] = struct.pack("<IIII40x", SYSTEM_AREA // BLOCK, block, len(image), checksum)
     return bytes(patched[: len(image)])
 
 
 def _boot_code(images: BootImages, bios_offset: int) -> bytes:
     code = bytearray(images.mbr[: gpt.BOOT_CODE_BYTES])
-    code[0x1B0:0x1B8] = struct.pack("<Q", bios_offset // SECTOR + 4)
+    code[grub.MBR_ADDRESS] = struct.pack("<Q", bios_offset // SECTOR + 4)
     return bytes(code)
 
 

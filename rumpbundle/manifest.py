@@ -149,6 +149,9 @@ class Bundle:
             kind = "blocks_blake3" if content.sparse else "blake3"
             return f'"size": {content.size}, "{kind}": "{content.digest() if hashed else PENDING}"'
 
+        def kept(room: int) -> str:
+            return f'"room": {room}, ' if room else ""
+
         kernel = self.kernel
         # One line an entry: people can read it, and 50,000 files take a tenth of a second.
         lines = [f" {_json(key)}: {json.dumps(value)}" for key, value in self._head()]
@@ -161,10 +164,13 @@ class Bundle:
         )
         entries = {
             "modules": [
-                f'"name": {_json(m.name)}, "text": {_json(m.text)}, {described(m.content)}' for m in self.modules
+                f'"name": {_json(m.name)}, "text": {_json(m.text)}, {kept(m.room)}{described(m.content)}'
+                for m in self.modules
             ],
             "volumes": [
-                f'"label": {_json(v.label)}, "filesystem": {_json(v.filesystem)}, {described(v.content)}'
+                f'"label": {_json(v.label)}, "filesystem": {_json(v.filesystem)}, '
+                + (f'"device": {_json(v.device)}, ' if v.device else "")
+                + described(v.content)
                 for v in self.volumes
             ],
             "files": [],
@@ -178,7 +184,7 @@ class Bundle:
             line = f'"path": {_json(path)}, '
             match node:
                 case File():
-                    line += f'"mode": "{node.mode:04o}", {described(node.content)}'
+                    line += f'"mode": "{node.mode:04o}", {kept(node.room)}{described(node.content)}'
                 case Symlink():
                     line += f'"target": {_json(node.target)}'
                 case Directory():

@@ -70,7 +70,7 @@ def source(tmp_path):
         "a" * 140, "a" * 141, "a" * 200 + "b",
     ]  # fmt: skip
     for number, name in enumerate(names):
-        (top / name).write_bytes(random.Random(number).randbytes(number * 700))
+        (top / name).write_bytes(random.Random(number).randbytes(number * 700 + 1))
     (top.joinpath(os.fsdecode(b"latin1-\xe4\xff"))).write_bytes(b"not UTF-8")
     deep = top
     for level in range(20):
@@ -78,6 +78,7 @@ def source(tmp_path):
         deep.mkdir(mode=0o750)
     (deep / "bottom").write_text("deep")
     (top / "empty directory").mkdir()
+    (top / "empty").write_bytes(b"")
     (top / "setuid").write_text("x")
     (top / "setuid").chmod(0o4755)
     (top / "secret").write_text("x")

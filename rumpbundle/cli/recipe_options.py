@@ -35,6 +35,8 @@ _RECIPE_OPTIONS = (
     click.option("--esp", metavar="DIR",
                  help="Files beside an EFI application: what is in DIR goes to the root of its EFI partition."),
     click.option("--size", type=Size(), default=0, metavar="SIZE", help="The least size of the disk: 512M, 2G."),
+    click.option("--config-room", type=Size(), default=0, metavar="SIZE",
+                 help="Room to keep for a later `reconfig`, besides the 4 KiB there always are."),
     click.option("--firmware", type=click.Choice(["both", "bios", "uefi"]), default="both", show_default=True,
                  help="Which firmware the image can boot from."),
     click.option("--protocol", default="auto", show_default=True,
@@ -97,7 +99,7 @@ def output_options(function: F) -> F:
 def recipe_from(app: str, arguments: dict[str, Any]) -> Recipe:
     """Take the options that :func:`recipe_options` added out of *arguments* and return their recipe."""
     taken = {name: arguments.pop(name) for name in
-             ("cmdline", "size", "firmware", "protocol", "strict", "console", "name")}  # fmt: skip
+             ("cmdline", "size", "config_room", "firmware", "protocol", "strict", "console", "name")}  # fmt: skip
     return Recipe(
         app=app,
         argv0=not arguments.pop("no_argv0"),

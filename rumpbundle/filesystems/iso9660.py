@@ -406,7 +406,7 @@ def _order(entry: _Entry) -> bytes:
 
 def _count_links(directory: Directory, counts: dict[int, int]) -> None:
     for node in directory.children:
-        if isinstance(node, File):
+        if isinstance(node, File) and node.content.size:  # what is empty shares nothing
             counts[id(node.content)] = counts.get(id(node.content), 0) + 1
         elif isinstance(node, Directory):
             _count_links(node, counts)
