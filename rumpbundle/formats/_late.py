@@ -21,7 +21,7 @@ def fill_late(layout: DiskLayout, disk: Disk, fd: int) -> None:
         data = extent.source.settle().data
         done = 0
         while done < len(data):
-            position, run = disk.locate(extent.offset + done)
+            position, run, _ = disk.locate(extent.offset + done)
             if position is None:
                 raise ImageError(f"byte {extent.offset + done} of the disk ({extent.label}) has no place")
             write_all(fd, data[done : done + run], position)

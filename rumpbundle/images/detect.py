@@ -1,40 +1,64 @@
-"""What an image file is, by its first bytes: the container around a disk, the file system on one."""
+"""What an image file is: the container around a disk, the file system on one."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
+import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 
+from rumpbundle.dataclass import dataclass
+from rumpbundle.disk import signatures
 from rumpbundle.disk.content import InputFile
+from rumpbundle.disk.layout import SECTOR
+from rumpbundle.disk.signatures import Kind
 from rumpbundle.errors import ImageError
-from rumpbundle.images.containers.archive import Inflated, disk_member, is_tar
+from rumpbundle.events import Report, silent
 from rumpbundle.images.disk import Disk, RawDisk
 from rumpbundle.images.filesystem import FileSystem
 from rumpbundle.images.medium import FdMedium, Medium
 
 
+class NoImageError(ImageError):
+    """A file that is no disk image at all, or of a kind that is not read."""
+
+
+_READERS = {
+    "a qcow2 image": ("qcow2", "Qcow2"),
+    "a VMDK image": ("vmdk", "open_single"),
+    "a VDI image": ("vdi", "Vdi"),
+    "a VHDX image": ("vhdx", "Vhdx"),
+    "a VHD image": ("vhd", "open_vhd"),
+}
+"""Module and function of each container's reader; what else is a disk is one as it stands."""
+_DESCRIPTOR = "a VMDK descriptor"
+
+
 @contextlib.contextmanager
-def open_disk(path: str | os.PathLike[str]) -> Iterator[Disk]:
+def open_disk(path: str | os.PathLike[str], report: Report = silent) -> Iterator[Disk]:
     """Give the disk inside the finished image at *path*, whatever its format.
 
-    The result has ``size`` (bytes), ``read(offset, length)``, ``container`` (the format's name) and ``facts`` (what
-    the container says about itself). What is no known container is a raw disk.
+    The result has ``size`` (bytes), ``read(offset, length)``, ``runs()`` (where its bytes are), ``container`` (the
+    format's name), ``facts`` (what the container says about itself) and ``around`` (what the container stands in).
+    What is compressed is unpacked into an unnamed temporary file, as far as it is read; *report* hears of it.
 
     Raises:
         InputError: it cannot be read.
+        NoImageError: it is something else, or a kind that is not read.
         ImageError: it is damaged; also while the disk is read.
     """
     file = InputFile(disk_file(path))
-    fd = file.open()
-    try:
-        yield _disk_in(FdMedium(fd))
-    except ImageError as error:
-        if error.where is None:
-            raise ImageError(error.problem, where=file.path, hint=error.hint) from None
-        raise
-    finally:
-        os.close(fd)
+    with contextlib.ExitStack() as stack:
+        fd = file.open()
+        stack.callback(os.close, fd)
+        try:
+            yield _Opening(file.path, stack, report).disk(FdMedium(fd, file))
+        except ImageError as error:
+            if error.where is None:
+                raise type(error)(error.problem, where=file.path, hint=error.hint) from None
+            raise
 
 
 def disk_file(path: str | os.PathLike[str]) -> str:
@@ -51,36 +75,104 @@ def disk_file(path: str | os.PathLike[str]) -> str:
     raise ImageError("is a directory without a disk of ours", where=path, hint=hint)
 
 
-def _disk_in(medium: Medium) -> Disk:
-    head = medium.read(0, min(medium.size, 512))
-    tail = medium.read(max(medium.size // 512 * 512 - 512, 0), min(medium.size, 8))
-    if head.startswith(b"KDMV"):
-        from rumpbundle.images.containers.vmdk import open_vmdk
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """The way from the file at *path* in to the disk: through a compression, then through an archive, no deeper."""
 
-        return open_vmdk(medium)
-    if head.startswith(b"QFI\xfb"):
-        from rumpbundle.images.containers.qcow2 import Qcow2
+    path: str
+    stack: contextlib.ExitStack
+    report: Report
+    around: tuple[str, ...] = ()
 
-        return Qcow2(medium)
-    if head.startswith(b"vhdxfile"):
-        from rumpbundle.images.containers.vhdx import Vhdx
+    def disk(self, medium: Medium, *, tail: bool = True) -> Disk:
+        """Return the disk in *medium*; only with *tail* its last bytes are looked at, too."""
+        kind = _kind(medium, tail)
+        if kind is None or (kind.role == "disk" and kind.name not in (*_READERS, _DESCRIPTOR)):
+            disk = self._raw(medium, kind)
+        elif kind.role == "disk":
+            disk = self._container(medium, kind)
+        elif kind.role == "compressed" and not self.around:
+            return self._compressed(medium, kind.name.removesuffix("-compressed"))
+        elif kind.role == "archive" and "tar" not in self.around:
+            return self._archive(medium)
+        else:
+            raise self._refused(kind)
+        disk.around = self.around
+        return disk
 
-        return Vhdx(medium)
-    if head[64:68] == b"\x7f\x10\xda\xbe":
-        from rumpbundle.images.containers.vdi import Vdi
+    def _container(self, medium: Medium, kind: Kind) -> Disk:
+        if kind.name == _DESCRIPTOR:
+            from rumpbundle.images.containers.vmdk_split import Directory, open_split
 
-        return Vdi(medium)
-    if b"conectix" in (head[:8], tail):
-        from rumpbundle.images.containers.vhd import open_vhd
+            beside = None
+            if not self.around:
+                beside = Directory(os.path.dirname(self.path))
+                self.stack.callback(beside.close)
+            return open_split(medium, beside)
+        module, function = _READERS[kind.name]
+        disk = getattr(importlib.import_module(f"rumpbundle.images.containers.{module}"), function)(medium)
+        assert isinstance(disk, Disk)
+        return disk
 
-        return open_vhd(medium)
-    if is_tar(head):
-        from rumpbundle.images.containers.vmdk import open_vmdk
+    def _compressed(self, medium: Medium, compression: str) -> Disk:
+        from rumpbundle.images.compression import Unpacked
+        from rumpbundle.images.containers.tar import BLOCK, is_tar
 
-        return open_vmdk(disk_member(medium, ".vmdk"))  # not whatever it may be: archives nest endlessly
-    if head.startswith(b"\x1f\x8b"):
-        return RawDisk(disk_member(Inflated(medium), "disk.raw"))
-    return RawDisk(medium)
+        file = self.stack.enter_context(tempfile.TemporaryFile(prefix="rumpbundle-"))  # noqa: SIM115 (it does)
+        inside = Unpacked(medium, compression, file.fileno(), self.report, os.path.basename(self.path))
+        inside.reach(BLOCK)
+        within = replace(self, around=(compression,))
+        if is_tar(inside.read(0, min(inside.size, BLOCK))):
+            return within._archive(inside)
+        inside.finish()  # an archive tells the sizes of its members, anything else has to be known whole
+        return within.disk(inside)
+
+    def _archive(self, medium: Medium) -> Disk:
+        from rumpbundle.images.containers.archive import GOOGLE, choose
+
+        member = choose(medium)
+        within = replace(self, around=(*self.around, "tar"))
+        # The end of Google's disk is far away in a compressed archive, and there can be no footer.
+        return within.disk(member.within(medium), tail=member.name != GOOGLE)
+
+    def _raw(self, medium: Medium, kind: Kind | None) -> Disk:
+        if not medium.size:
+            raise NoImageError(f"is empty{self._after}")
+        if kind is None:
+            if signatures.is_text(medium.read(0, min(medium.size, 4096))):
+                raise NoImageError(f"is a text file{self._after}, no disk image")
+            if medium.size < SECTOR:
+                raise NoImageError(f"is no disk image{self._after}: it has {medium.size} bytes")
+        return RawDisk(medium)
+
+    def _refused(self, kind: Kind) -> NoImageError:
+        what = "which is not read" if kind.role != "file" else "no disk image"
+        return NoImageError(f"is {kind.name}{self._after}, {what}", hint=kind.hint or None)
+
+    @property
+    def _after(self) -> str:
+        """What was done to come here, for messages."""
+        if not self.around:
+            return ""
+        from rumpbundle.images.compression import UNPACKERS
+
+        words = {"tar": "in the archive"} | {name: f"after {program}" for name, program in UNPACKERS.items()}
+        return f" ({', '.join(words[each] for each in self.around)})"
+
+
+def _kind(medium: Medium, tail: bool) -> Kind | None:
+    """Return what *medium* is, as far as its first bytes tell, and with *tail* its last."""
+    from rumpbundle.images.containers.tar import BLOCK, is_tar
+
+    kind = signatures.find(medium.size, medium.read, tail=tail)
+    if kind is not None:
+        return kind
+    head = medium.read(0, min(medium.size, BLOCK))
+    if signatures.has_partitions(head):
+        return None
+    if is_tar(head):  # of the seventh edition's kind, which has no magic
+        return next(each for each in signatures.KINDS if each.role == "archive")
+    return signatures.find(medium.size, medium.read, signatures.KERNELS, tail=False)
 
 
 def file_system(medium: Medium) -> FileSystem | None:
@@ -107,4 +199,4 @@ def file_system(medium: Medium) -> FileSystem | None:
     return unread(medium)
 
 
-__all__ = ["Disk", "file_system", "open_disk"]
+__all__ = ["Disk", "NoImageError", "file_system", "open_disk"]

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, NamedTuple
 
-from rumpbundle.disk.content import InputFile
-from rumpbundle.images.medium import Medium, check_bounds
+from rumpbundle.disk.content import InputFile, Zeros
+from rumpbundle.disk.layout import SECTOR
+from rumpbundle.images.medium import Medium, Run, check_bounds, joined, moved
 
 Fact = str | int
+
+
+class Where(NamedTuple):
+    """Where a byte of a disk is in the container's file, and for how many bytes from it that holds."""
+
+    position: int | None
+    """None: nowhere, it is zero."""
+    length: int
+    packed: bool = False
+    """What stands at *position* is compressed."""
 
 
 class Disk:
@@ -17,8 +28,12 @@ class Disk:
     *size* is the disk's, in bytes. A container needs :meth:`locate`; one that compresses overrides :meth:`read_unit`.
     """
 
+    sector_size: int = SECTOR
+    """Bytes of a logical sector, in which the disk's partition tables count."""
     others: tuple[InputFile, ...] = ()
     """The files besides the image itself in which the disk stands."""
+    around: tuple[str, ...] = ()
+    """What the container stands in, from the outside: ``gzip``, ``xz``, ``bzip2`` or ``zstd``, then ``tar``."""
 
     container: ClassVar[str]
     """The format's name, as ``rumpbundle formats`` has it, or ``vmdk (stream)`` and the like."""
@@ -34,17 +49,41 @@ class Disk:
         """What the container says about itself, for people: ids, versions, creators."""
         return {}
 
-    def locate(self, offset: int) -> tuple[int | None, int]:
-        """Return where byte *offset* of the disk is in the file (None: nowhere, it is zero) and how many follow it.
+    def locate(self, offset: int) -> Where:
+        """Return where byte *offset* of the disk is.
 
         Raises:
             ImageError: a table is damaged.
         """
         raise NotImplementedError
 
+    def runs(self, offset: int = 0, length: int | None = None) -> Iterator[Run]:
+        """Yield what *length* bytes from *offset* on are made of: see :class:`~rumpbundle.images.medium.Medium`."""
+        length = self.size - offset if length is None else length
+        check_bounds(self, offset, length)
+        return joined(self._runs(offset, offset + length))
+
+    def _runs(self, offset: int, end: int) -> Iterator[Run]:
+        while offset < end:
+            position, length, packed = self.locate(offset)
+            # One question to the medium for all that follow each other in it.
+            while position is not None and not packed and offset + length < end:
+                following = self.locate(offset + length)
+                if following.packed or following.position != position + length:
+                    break
+                length += following.length
+            length = min(length, end - offset)
+            if packed:
+                yield Run(offset, length, None)
+            elif position is None:
+                yield Run(offset, length, Zeros(length))
+            else:
+                yield from moved(self.medium.runs(position, length), offset - position)
+            offset += length
+
     def read_unit(self, offset: int, length: int) -> bytes:
         """Return up to *length* and at least one of the bytes at *offset*, in the way that costs one access."""
-        position, run = self.locate(offset)
+        position, run, _ = self.locate(offset)
         count = min(run, length)
         return bytes(count) if position is None else self.medium.read(position, count)
 
@@ -74,5 +113,5 @@ class RawDisk(Disk):
         super().__init__(medium, medium.size - start if size is None else size)
         self._start = start
 
-    def locate(self, offset: int) -> tuple[int | None, int]:
-        return self._start + offset, self.size - offset
+    def locate(self, offset: int) -> Where:
+        return Where(self._start + offset, self.size - offset)

@@ -6,11 +6,29 @@ what lies outside it *before* it allocates.
 
 from __future__ import annotations
 
+import errno
 import os
+from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Literal as OneOf
 from typing import Protocol
 
+from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.content import FileSlice, InputFile, Zeros
 from rumpbundle.errors import HostError, ImageError
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """*length* bytes of a medium from *offset*, and what they are: a part of a file as it stands there, or zeros.
+
+    A *source* of None says that they stand nowhere as they are (compressed, say): who wants them reads the medium.
+    """
+
+    offset: int
+    length: int
+    source: FileSlice | Zeros | None
 
 
 class Medium(Protocol):
@@ -18,6 +36,16 @@ class Medium(Protocol):
 
     @property
     def size(self) -> int: ...
+
+    def runs(self, offset: int = 0, length: int | None = None) -> Iterator[Run]:
+        """Yield what *length* bytes from *offset* on (all, if not given) are made of, in order and without a gap.
+
+        Holes of a file are zeros here. So where runs begin and end depends on the host; the bytes do not.
+
+        Raises:
+            ImageError: a table is damaged; perhaps only after some runs.
+        """
+        ...
 
     def read(self, offset: int, length: int) -> bytes:
         """Return exactly *length* bytes at *offset*.
@@ -29,11 +57,37 @@ class Medium(Protocol):
 
 
 class FdMedium:
-    """An open file that the caller keeps open, as large as it is now."""
+    """An open file that the caller keeps open, as large as it is now; *file* is what it was opened from."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, file: InputFile | None = None) -> None:
         self._fd = fd
+        self._file = file
         self.size = os.fstat(fd).st_size
+
+    def runs(self, offset: int = 0, length: int | None = None) -> Iterator[Run]:
+        length = self.size - offset if length is None else length
+        check_bounds(self, offset, length)
+        if self._file is None:
+            yield from [Run(offset, length, None)] if length else []
+            return
+        end = offset + length
+        while offset < end:
+            data = min(self._next(offset, "SEEK_DATA", offset), end)
+            if data > offset:
+                yield Run(offset, data - offset, Zeros(data - offset))
+            offset = min(self._next(data, "SEEK_HOLE", end), end)
+            if offset > data:
+                yield Run(data, offset - data, FileSlice(self._file, data, offset - data))
+
+    def _next(self, offset: int, what: str, otherwise: int) -> int:
+        """Return where the next data or hole from *offset* on begins; *otherwise* where the host cannot say."""
+        whence = getattr(os, what, None)
+        if whence is None or offset >= self.size:
+            return otherwise
+        try:
+            return os.lseek(self._fd, offset, whence)
+        except OSError as error:
+            return self.size if error.errno == errno.ENXIO else otherwise
 
     def read(self, offset: int, length: int) -> bytes:
         check_bounds(self, offset, length)
@@ -65,6 +119,106 @@ class Window:
     def read(self, offset: int, length: int) -> bytes:
         check_bounds(self, offset, length)
         return self._medium.read(self._start + offset, length)
+
+    def runs(self, offset: int = 0, length: int | None = None) -> Iterator[Run]:
+        length = self.size - offset if length is None else length
+        check_bounds(self, offset, length)
+        return moved(self._medium.runs(self._start + offset, length), -self._start)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """*length* bytes at *offset* of a patchwork: those of *medium* from *start*."""
+
+    offset: int
+    length: int
+    medium: Medium
+    start: int
+
+
+class Patchwork:
+    """*size* bytes laid out of pieces, in order and apart from each other; what none covers is zero."""
+
+    def __init__(self, size: int, pieces: Iterable[Piece]) -> None:
+        """Raises :class:`ImageError` if they are not in order, or one is not all there."""
+        self.size = size
+        self._pieces = tuple(pieces)
+        self._ends = [piece.offset + piece.length for piece in self._pieces]
+        before = 0
+        for piece, end in zip(self._pieces, self._ends, strict=True):
+            if piece.offset < before or end > size:
+                raise ImageError(f"a part at {piece.offset} of {piece.length} bytes is out of place")
+            check_bounds(piece.medium, piece.start, piece.length)
+            before = end
+
+    def _within(self, offset: int, end: int) -> Iterator[tuple[int, int, Piece | None]]:
+        """Yield start and end of each stretch of *offset*..*end*, and the piece it is of, if it is of one."""
+        index = bisect_right(self._ends, offset)
+        while offset < end:
+            piece = self._pieces[index] if index < len(self._pieces) else None
+            if piece is None or piece.offset > offset:
+                stop = end if piece is None else min(piece.offset, end)
+                yield offset, stop, None
+            else:
+                stop = min(self._ends[index], end)
+                yield offset, stop, piece
+                index += 1
+            offset = stop
+
+    def read(self, offset: int, length: int) -> bytes:
+        check_bounds(self, offset, length)
+        return b"".join(
+            bytes(end - start)
+            if piece is None
+            else piece.medium.read(piece.start + start - piece.offset, end - start)
+            for start, end, piece in self._within(offset, offset + length)
+        )
+
+    def runs(self, offset: int = 0, length: int | None = None) -> Iterator[Run]:
+        length = self.size - offset if length is None else length
+        check_bounds(self, offset, length)
+        for start, end, piece in self._within(offset, offset + length):
+            if piece is None:
+                yield Run(start, end - start, Zeros(end - start))
+            else:
+                by = piece.offset - piece.start
+                yield from moved(piece.medium.runs(start - by, end - start), by)
+
+
+def moved(runs: Iterable[Run], by: int) -> Iterator[Run]:
+    """Yield *runs* with *by* added to their offsets."""
+    return (Run(run.offset + by, run.length, run.source) for run in runs)
+
+
+def joined(runs: Iterable[Run]) -> Iterator[Run]:
+    """Yield *runs* with neighbours that continue each other made one."""
+    last: Run | None = None
+    for run in runs:
+        if last is None:
+            last = run
+            continue
+        source = _followed(last.source, run.source)
+        if source is False:
+            yield last
+            last = run
+        else:
+            last = Run(last.offset, last.length + run.length, source)
+    if last is not None:
+        yield last
+
+
+def _followed(
+    one: FileSlice | Zeros | None, two: FileSlice | Zeros | None
+) -> FileSlice | Zeros | OneOf[False] | None:
+    """Return *one* with *two* behind it as one source; False if *two* does not continue it."""
+    match one, two:
+        case None, None:
+            return None
+        case Zeros(), Zeros():
+            return Zeros(one.length + two.length)
+        case FileSlice(), FileSlice() if one.file is two.file and one.start + one.length == two.start:
+            return FileSlice(one.file, one.start, one.length + two.length)
+    return False
 
 
 def place_of(medium: Medium) -> tuple[int, int] | None:
@@ -107,6 +261,30 @@ class Tables:
             index += 1
             data += self._page(index)[: length - len(data)]
         return data
+
+    def same(self, offset: int, most: int, number: bytes) -> int:
+        """Return how many times in a row, *most* at most, *number* stands from *offset* on."""
+        position, end = offset, offset + min(most, (self._medium.size - offset) // len(number)) * len(number)
+        if any(number):
+            return (self._alike(position, end, number) - offset) // len(number)
+        for run in self._medium.runs(offset, max(end - offset, 0)):
+            if run.offset > position:
+                break
+            # A hole in the table: terabytes of nothing.
+            hole = isinstance(run.source, Zeros)
+            position = run.offset + run.length if hole else self._alike(position, run.offset + run.length, b"\0")
+        return (position - offset) // len(number)
+
+    def _alike(self, position: int, end: int, number: bytes) -> int:
+        """Return the first byte from *position* on, or *end*, where *number* ceases to stand again and again."""
+        while position < end:
+            page, at = divmod(position, self.PAGE)
+            data = self._page(page)[at : at + end - position]
+            if data != (number * (len(data) // len(number) + 1))[: len(data)]:
+                width = len(number)
+                return position + next(k for k in range(0, len(data), width) if data[k : k + width] != number)
+            position += len(data)
+        return end
 
     def _page(self, index: int) -> bytes:
         page = self._pages.get(index)

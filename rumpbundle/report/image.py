@@ -16,7 +16,7 @@ from rumpbundle.disk.gpt import BACKUP_BYTES, HEAD_BYTES
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
 from rumpbundle.images.budget import Budget
-from rumpbundle.images.containers.archive import Member, is_tar, members
+from rumpbundle.images.containers.tar import Member, is_tar, members
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.disk import Disk, Fact
 from rumpbundle.images.filesystem import Entry, FileSystem, Span
@@ -151,7 +151,7 @@ def look_into(path: str | os.PathLike[str]) -> Image:
             name=name,
             file_size=_file_size(path),
             container=disk.container,
-            facts=dict(disk.facts),
+            facts=({"inside": " in ".join(reversed(disk.around))} if disk.around else {}) | dict(disk.facts),
             members=_members(path),
             disk_size=disk.size,
             tables=found,

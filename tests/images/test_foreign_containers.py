@@ -59,9 +59,7 @@ def test_what_qemu_img_wrote(raw, tmp_path, name):
     ("argv", "message"),
     [
         (("create", "-f", "qcow2", "-b", "raw", "-F", "raw", "image"), "backing file"),
-        (("create", "-f", "qcow2", "-o", "compression_type=zstd", "image", "1M"), "uses features 0x8"),
         (("create", "-f", "qcow2", "-o", "data_file=data", "image", "1M"), "keeps its data in another file"),
-        (("create", "-f", "qcow2", "-o", "extended_l2=on", "image", "1M"), "uses features 0x10"),
     ],
 )
 def test_what_we_do_not_read_says_so(tmp_path, monkeypatch, argv, message):
@@ -92,21 +90,23 @@ def originals(tmp_path_factory):
         ("vmdk stream", 65536, b"\x01", "is not grain 0"),
         ("vmdk stream", 65536 + 12, b"\xff\xff", "does not decompress"),
         ("vdi", 0x46, b"\x02", "no VDI of version 1"),
-        ("vdi", 0x4C, b"\x04", "type 4"),
+        ("vdi", 0x4C, b"\x04", "a differencing disk"),
+        ("vdi", 0x4C, b"\x03", "an undo disk"),
         ("vdi", 0x178, struct.pack("<I", 1000), "blocks of 1000 bytes"),
         ("vdi", 0x180, b"\x01", "a map of 1 blocks"),
         ("vhd dynamic", 512 + 40, b"x", "header is damaged"),
-        ("vhd dynamic", -500, b"x", "footer is damaged"),
+        ("vhd dynamic", -500, b"x", ""),
         ("vhd fixed", -500, b"x", "footer is damaged"),
         ("vhdx", 0x10004, b"x", ""),
-        ("vhdx", 0x30000, b"x", "region table is damaged"),
-        ("vhdx", 0x30010, b"x", "lacks an entry"),
+        ("vhdx", 0x30000, b"x", ""),
+        ("vhdx", 0x30010, b"x", ""),
         ("vhdx", 0x300000, b"x", "metadata table is damaged"),
         ("vhdx", 0x300020, b"x", "lacks the metadata item"),
         ("vhdx", 0x310000, b"\x01", "blocks of"),
         ("vhdx", 0x310004, b"\x02", "differs from a parent"),
         ("qcow2", 4, struct.pack(">I", 4), "version 2 or 3"),
-        ("qcow2", 79, b"\x02", "marked as corrupt"),
+        ("qcow2", 79, b"\x02", ""),
+        ("qcow2", 79, b"\x20", "uses features 0x20"),
         ("qcow2", 20, struct.pack(">I", 30), r"clusters of 2\^30"),
         ("qcow2", 36, struct.pack(">I", 0), "a table of 0 entries"),
     ],
@@ -116,7 +116,7 @@ def test_a_wrong_field_is_named(originals, tmp_path, name, offset, value, messag
     at = offset % len(image)
     image[at : at + len(value)] = value
     (tmp_path / "image").write_bytes(image)
-    if not message:  # the other header is good
+    if not message:  # there is a copy, or the rest is good
         with open_disk(tmp_path / "image") as disk:
             assert disk.read(0, disk.size)[:70_000] == disks.noise(70_000)
         return

@@ -12,7 +12,7 @@ import rumpbundle
 from rumpbundle import formats
 from rumpbundle.cli import main
 from rumpbundle.disk.layout import MIB
-from rumpbundle.images.containers.archive import Inflated
+from rumpbundle.images.compression import Unpacked
 from rumpbundle.images.detect import open_disk
 
 KERNEL = "/boot/kernel/app.bin"
@@ -64,8 +64,8 @@ def test_every_format_shows_the_same_files(images, capsysbinary, name):
 def test_a_compressed_disk_is_inflated_no_further_than_needed(images, capsysbinary, monkeypatch):
     """Google's archive holds a whole GiB, at whose end there is only the backup GPT."""
     furthest = []
-    read = Inflated.read
-    monkeypatch.setattr(Inflated, "read", lambda self, at, n: furthest.append(at + n) or read(self, at, n))
+    read = Unpacked.read
+    monkeypatch.setattr(Unpacked, "read", lambda self, at, n: furthest.append(at + n) or read(self, at, n))
     assert run(capsysbinary, "ls", str(images / "app.gce.tar.gz"))[0] == 0
     assert max(furthest) < 32 * MIB
 
@@ -112,8 +112,8 @@ def test_a_path_may_name_its_file_system(images, capsysbinary):
         (("ls", "app.iso", "fat:/boot"), "error: fat:/boot: no such file in the image"),
         (("cat", "app.iso", "/boot"), "error: /boot: is a directory, no file"),
         (("cat", "app.iso", "/"), "error: /: is a directory, no file"),
-        (("ls", "app.bin"), "error: app.bin: holds no file system we can read"),
-        (("cat", "app.bin", "/x"), "error: app.bin: holds no file system we can read"),
+        (("ls", "app.bin"), "error: app.bin: is an ELF program or kernel, no disk image"),
+        (("cat", "app.bin", "/x"), "error: app.bin: is an ELF program or kernel, no disk image"),
         (("ls", "nope"), "error: nope: no such file"),
         (("ls", "data"), "error: data: is a directory without a disk of ours"),
     ],

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from rumpbundle.errors import ImageError
-from rumpbundle.images.disk import Disk, Fact
+from rumpbundle.images.disk import Disk, Fact, Where
 from rumpbundle.images.medium import Medium, Tables
 from rumpbundle.images.records import vdi
+
+_CHILDREN = {vdi.UNDO: "an undo disk", vdi.DIFFERENCING: "a differencing disk"}
 
 
 class Vdi(Disk):
@@ -22,11 +24,18 @@ class Vdi(Disk):
         self.header = header = vdi.Header.unpack(medium.read(0, min(medium.size, vdi.Header.SIZE)))
         if header.signature != vdi.SIGNATURE or header.version >> 16 != 1:
             raise ImageError("is no VDI of version 1")
+        if header.type in _CHILDREN:
+            raise ImageError(
+                f"VDI: {_CHILDREN[header.type]}, which holds only what differs from a parent",
+                hint="VBoxManage clonemedium makes one disk of both",
+            )
         if header.type not in (vdi.DYNAMIC, vdi.FIXED):
             raise ImageError(f"VDI header: type {header.type}, expected a dynamic or fixed disk without a parent")
         size = header.block_size
         if not 4096 <= size <= 1 << 28 or size & (size - 1) or header.block_extra:
             raise ImageError(f"VDI header: blocks of {size} bytes and {header.block_extra} extra")
+        if not header.disk_size:
+            raise ImageError("VDI header: the disk has no bytes")
         if header.blocks * size < header.disk_size or header.blocks_offset + 4 * header.blocks > medium.size:
             raise ImageError(f"VDI header: a map of {header.blocks} blocks for a disk of {header.disk_size} bytes")
         super().__init__(medium, header.disk_size)
@@ -37,10 +46,13 @@ class Vdi(Disk):
         kind = "dynamic" if self.header.type == vdi.DYNAMIC else "fixed"
         return {"type": kind, "uuid": str(uuid.UUID(bytes_le=self.header.uuid_create))}
 
-    def locate(self, offset: int) -> tuple[int | None, int]:
-        index, at = divmod(offset, self.header.block_size)
-        entry = self._tables.number(self.header.blocks_offset + 4 * index, 4, "little")
-        run = min(self.header.block_size - at, self.size - offset)
+    def locate(self, offset: int) -> Where:
+        size = self.header.block_size
+        index, at = divmod(offset, size)
+        place = self.header.blocks_offset + 4 * index
+        entry = self._tables.number(place, 4, "little")
+        left = self.size - offset
         if entry >= vdi.ZERO:
-            return None, run
-        return self.header.data_offset + entry * self.header.block_size + at, run
+            free = self._tables.same(place, -(-(at + left) // size), entry.to_bytes(4, "little"))
+            return Where(None, min(free * size - at, left))
+        return Where(self.header.data_offset + entry * size + at, min(size - at, left))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from functools import partial
 
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
-from rumpbundle.images.disk import Disk, Fact, RawDisk
+from rumpbundle.images.disk import Disk, Fact, RawDisk, Where
 from rumpbundle.images.medium import Medium, Tables
 from rumpbundle.images.records import vhd
+
+_FREE = b"\xff" * 4
 
 
 class DynamicVhd(Disk):
@@ -37,11 +40,16 @@ class DynamicVhd(Disk):
     def facts(self) -> Mapping[str, Fact]:
         return _facts(self.footer, "dynamic")
 
-    def locate(self, offset: int) -> tuple[int | None, int]:
-        index, at = divmod(offset, self.header.block_size)
-        sector = self._tables.number(self.header.table_offset + 4 * index, 4, "big")
-        run = min(self.header.block_size - at, self.size - offset)
-        return None if sector == vhd.UNUSED else sector * SECTOR + self._bitmap + at, run
+    def locate(self, offset: int) -> Where:
+        size = self.header.block_size
+        index, at = divmod(offset, size)
+        place = self.header.table_offset + 4 * index
+        sector = self._tables.number(place, 4, "big")
+        left = self.size - offset
+        if sector == vhd.UNUSED:
+            unused = self._tables.same(place, -(-(at + left) // size), _FREE)
+            return Where(None, min(unused * size - at, left))
+        return Where(sector * SECTOR + self._bitmap + at, min(size - at, left))
 
 
 class FixedVhd(RawDisk):
@@ -50,7 +58,7 @@ class FixedVhd(RawDisk):
     container = "vhd (fixed)"
 
     def __init__(self, medium: Medium, footer: vhd.Footer) -> None:
-        if footer.current_size > medium.size - SECTOR:
+        if footer.current_size > (medium.size - 1) // SECTOR * SECTOR:
             raise ImageError(f"VHD: the footer speaks of {footer.current_size} bytes, there are fewer")
         super().__init__(medium, footer.current_size)
         self.footer = footer
@@ -65,16 +73,42 @@ def _facts(footer: vhd.Footer, kind: str) -> Mapping[str, Fact]:
     return {"type": kind, "creator": creator, "uuid": str(uuid.UUID(bytes=footer.unique_id))}
 
 
+def _places(size: int) -> tuple[int, ...]:
+    """Return where a footer may stand in a file of *size* bytes: at its end, else, of a dynamic disk, in front.
+
+    Virtual PC before 2004 wrote footers of 511 bytes (Microsoft's specification, "Hard Disk Footer Format").
+    """
+    return tuple(
+        {at: None for at in (size - SECTOR, size - SECTOR + 1, size // SECTOR * SECTOR - SECTOR, 0) if at >= 0}
+    )
+
+
+def has_footer(medium: Medium) -> bool:
+    """Return whether *medium* ends with a VHD's footer."""
+    return any(_footer(medium, at) is not None for at in _places(medium.size) if at)
+
+
+def _footer(medium: Medium, at: int) -> vhd.Footer | None:
+    if medium.size < at + vhd.Footer.SIZE - 1:
+        return None
+    data = medium.read(at, min(vhd.Footer.SIZE, medium.size - at))
+    return vhd.Footer.unpack(data.ljust(vhd.Footer.SIZE, b"\0")) if data.startswith(vhd.Footer.cookie) else None
+
+
 def open_vhd(medium: Medium) -> Disk:
     """Read the VHD in *medium*. Its footer counts; where that is lost, the copy at the front (as VirtualBox does)."""
-    for offset in (max(medium.size // SECTOR * SECTOR - SECTOR, 0), 0):
-        footer = vhd.Footer.unpack(medium.read(offset, SECTOR))
-        if footer.cookie == vhd.Footer.cookie:
-            break
-    else:
+    found = [footer for footer in map(partial(_footer, medium), _places(medium.size)) if footer is not None]
+    if not found:
         raise ImageError("is no VHD")
-    if footer.sealed() != footer:
+    footer = next((each for each in found if each.sealed() == each), None)
+    if footer is None:
         raise ImageError("VHD: the footer is damaged")
+    if not footer.current_size:
+        raise ImageError("VHD: the disk has no bytes")
+    if footer.disk_type == vhd.DIFFERENCING:
+        raise ImageError(
+            "VHD: holds only what differs from a parent disk", hint="Merge-VHD or vhd-util coalesce makes one of both"
+        )
     if footer.disk_type == vhd.FIXED:
         return FixedVhd(medium, footer)
     if footer.disk_type == vhd.DYNAMIC:

@@ -1,15 +1,15 @@
-"""Read VMDK: one sparse extent with its descriptor inside, plain or stream-optimised."""
+"""Read VMDK: one sparse extent, plain or stream-optimised; :mod:`.vmdk_split` reads those of several files."""
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Mapping
 from typing import ClassVar
 
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
-from rumpbundle.images.disk import Disk, Fact
+from rumpbundle.images.containers.vmdk_descriptor import MISLEADS, parse
+from rumpbundle.images.disk import Disk, Fact, Where
 from rumpbundle.images.medium import Medium, Tables
 from rumpbundle.images.records import vmdk
 
@@ -17,13 +17,16 @@ _MAX_GRAIN = 2048  # sectors; a damaged header must not make us allocate
 _MAX_DESCRIPTOR = 64 << 10
 _READ_BY_QEMU = 20 * SECTOR
 """Bytes of a descriptor QEMU reads, whatever the header says (block/vmdk.c, ``DESC_SIZE``)."""
-_NO_PARENT = 0xFFFFFFFF
-_PARENT = re.compile(r'^\s*parentFileNameHint\s*=\s*"?([^"\n]+)|^\s*parentCID\s*=\s*"?([0-9a-f]+)', re.I | re.M)
-_EXTENT = re.compile(r'^\s*(?:RW|RDONLY|NOACCESS)\s+\d+\s+(\w+)(?:\s+"([^"\n]*)")?', re.I | re.M)
+_MAX_DIRECTORY = 128 << 20
+"""Bytes of a grain directory: 62 TiB, VMware's largest disk, in grains of 4 KiB."""
+_TABLE_SECTORS = 4 * vmdk.TABLE_ENTRIES // SECTOR
+_TABLES_AT_ONCE = 64
+_MAX_PADDING = 128 << 10
+"""Bytes that may follow the footer of a stream: some writers fill their last block."""
 
 
 class SparseVmdk(Disk):
-    """monolithicSparse: a directory of tables of grains."""
+    """monolithicSparse: a directory of tables of grains, in most files with a second copy."""
 
     container: ClassVar[str] = "vmdk"
     qemu = "vmdk"
@@ -31,12 +34,10 @@ class SparseVmdk(Disk):
     def __init__(self, medium: Medium) -> None:
         self.header = header = vmdk.SparseHeader.unpack(medium.read(0, min(medium.size, SECTOR)))
         if header.gd_offset == vmdk.GD_AT_END:
-            # Footer marker, footer, end-of-stream marker: the last three sectors.
-            at = medium.size // SECTOR * SECTOR - 2 * SECTOR
-            header = vmdk.SparseHeader.unpack(medium.read(max(at, 0), SECTOR))
+            header = _footer(medium)
         if not self.header.capacity or not header.capacity:
             # QEMU takes such a header for the envelope of a list of files (block/vmdk.c, ``vmdk_open_vmdk4``).
-            raise ImageError("VMDK header: a disk of no size", hint="the file is damaged, or made to mislead")
+            raise ImageError("VMDK header: a disk of no size", hint=MISLEADS)
         if header.magic != vmdk.MAGIC or header.newlines != vmdk.SparseHeader.newlines:
             raise ImageError("is no sparse VMDK, or was transferred as text or cut off")
         if header.version not in (1, 2, 3):
@@ -47,16 +48,18 @@ class SparseVmdk(Disk):
         if header.capacity > 1 << 54:
             raise ImageError("VMDK header: the disk is larger than any")
         super().__init__(medium, header.capacity * SECTOR)
-        self._directory = header
         self._grain = grain * SECTOR
+        self._span = self._grain * vmdk.TABLE_ENTRIES
         self._tables = Tables(medium)
-        self._check_directory()
-        _check_alone(self.descriptor)
-
-    def _check_directory(self) -> None:
-        tables = -(-self.size // (self._grain * vmdk.TABLE_ENTRIES))
-        if self._directory.gd_offset * SECTOR + 4 * tables > self.medium.size:
+        self._directories = [header.gd_offset * SECTOR]
+        if header.flags & vmdk.FLAG_REDUNDANT_TABLE and header.rgd_offset and not header.flags & vmdk.FLAG_COMPRESSED:
+            self._directories.append(header.rgd_offset * SECTOR)
+        length = 4 * -(-self.size // self._span)
+        if length > _MAX_DIRECTORY or max(self._directories) + length > medium.size:
             raise ImageError("VMDK header: the grain directory lies behind the end of the file")
+        inside = parse(self.descriptor)
+        inside.check_parent()
+        inside.check_alone()
 
     @property
     def descriptor(self) -> str:
@@ -64,47 +67,84 @@ class SparseVmdk(Disk):
         offset, size = self.header.descriptor_offset * SECTOR, self.header.descriptor_size * SECTOR
         if not offset:
             return ""
-        size = min(max(size, _READ_BY_QEMU), _MAX_DESCRIPTOR, self.medium.size - offset)
-        return self.medium.read(offset, size).split(b"\0")[0].decode("utf-8", "replace")
+        size = min(max(size, _READ_BY_QEMU), _MAX_DESCRIPTOR, max(self.medium.size - offset, 0))
+        data = self.medium.read(offset, size).split(b"\0")[0]
+        return data.decode("utf-8", "surrogateescape")
 
     @property
     def facts(self) -> Mapping[str, Fact]:
-        pairs = re.findall(r'^\s*([A-Za-z.]+)\s*=\s*"?([^"\n]*)"?', self.descriptor, re.MULTILINE)
-        wanted = {"createType", "CID", "ddb.adapterType", "ddb.uuid.image", "ddb.virtualHWVersion"}
-        return {"version": self.header.version} | {key: value for key, value in pairs if key in wanted}
+        facts: dict[str, Fact] = {"version": self.header.version}
+        if self.header.unclean_shutdown:
+            facts["unclean"] = "yes"
+        return facts | dict(parse(self.descriptor).facts)
 
-    def _grain_sector(self, index: int) -> int:
-        """Return the sector where grain *index* stands, 0 or 1 for none; -1 if not even its table is there."""
-        entry, slot = divmod(index, vmdk.TABLE_ENTRIES)
-        table = self._tables.number(self._directory.gd_offset * SECTOR + 4 * entry, 4, "little")
-        if not table:
-            return -1
-        return self._tables.number(table * SECTOR + 4 * slot, 4, "little")
+    def _both(self, at: int, entries: list[int]) -> int:
+        """Return what both copies of a table, at *entries* in the file, say at their byte *at*."""
+        found = {self._tables.number(entry + at, 4, "little") for entry in entries}
+        if len(found) > 1:
+            raise ImageError("VMDK: a grain table and its copy differ", hint="one of them is damaged")
+        return found.pop()
 
-    def locate(self, offset: int) -> tuple[int | None, int]:
-        index, at = divmod(offset, self._grain)
-        sector = self._grain_sector(index)
+    def locate(self, offset: int) -> Where:
         left = self.size - offset
-        if sector == -1:
-            span = self._grain * vmdk.TABLE_ENTRIES
-            return None, min(span - offset % span, left)
+        index, inside = divmod(offset, self._span)
+        tables = [self._tables.number(each + 4 * index, 4, "little") * SECTOR for each in self._directories]
+        if not all(tables):
+            if any(tables):
+                raise ImageError("VMDK: the grain directory and its copy differ", hint="one of them is damaged")
+            most = -(-(inside + left) // self._span)
+            absent = min(self._tables.same(each + 4 * index, most, bytes(4)) for each in self._directories)
+            return Where(None, min(absent * self._span - inside, left))
+        slot, at = divmod(inside, self._grain)
+        sector = self._both(4 * slot, tables)
         # 1 means "zeros, whatever a parent says" (VMware's and QEMU's use of a flag the technote leaves out).
-        return None if sector < 2 else sector * SECTOR + at, min(self._grain - at, left)
+        if sector < 2:
+            absent = max(self._absent(index, slot, tables), 1)
+            return Where(None, min(absent * self._grain - at, left))
+        return Where(sector * SECTOR + at, min(self._grain - at, left))
+
+    def _absent(self, index: int, slot: int, tables: list[int]) -> int:
+        """Return how many grains from *slot* of table *index* on are zero, as far as tables follow each other."""
+        most = vmdk.TABLE_ENTRIES - slot
+        absent = min(self._tables.same(each + 4 * slot, most, bytes(4)) for each in tables)
+        if absent < most:
+            return absent
+        count = min(-(-self.size // self._span) - index, _TABLES_AT_ONCE)
+        for number in range(1, count):
+            following = [self._tables.number(each + 4 * (index + number), 4, "little") for each in self._directories]
+            if following != [each // SECTOR + number * _TABLE_SECTORS for each in tables]:
+                count = number
+                break
+        most = count * vmdk.TABLE_ENTRIES - slot
+        return min(self._tables.same(each + 4 * slot, most, bytes(4)) for each in tables)
+
+
+def _footer(medium: Medium) -> vmdk.SparseHeader:
+    """Return the header at the end of a stream, before its end-of-stream marker and perhaps some padding."""
+    end = medium.size // SECTOR * SECTOR
+    start = max(end - 3 * SECTOR - _MAX_PADDING, 0)
+    tail = medium.read(start, end - start).rstrip(b"\0")
+    at = len(tail) // SECTOR * SECTOR
+    return vmdk.SparseHeader.unpack(tail[at:].ljust(SECTOR, b"\0"))
 
 
 class StreamVmdk(SparseVmdk):
-    """streamOptimized: each grain is compressed."""
+    """streamOptimized: each grain is compressed, and as a rule announced by a marker."""
 
     container: ClassVar[str] = "vmdk (stream)"
 
     def __init__(self, medium: Medium) -> None:
         super().__init__(medium)
         self._last: tuple[int, bytes] = (-1, b"")
-        if self._directory.compression != vmdk.COMPRESS_DEFLATE:
-            raise ImageError(f"VMDK header: unknown compression {self._directory.compression}")
+        if self.header.compression != vmdk.COMPRESS_DEFLATE:
+            raise ImageError(f"VMDK header: unknown compression {self.header.compression}")
+
+    def locate(self, offset: int) -> Where:
+        position, run, _ = super().locate(offset)
+        return Where(position, run, position is not None)
 
     def read_unit(self, offset: int, length: int) -> bytes:
-        position, run = self.locate(offset)
+        position, run, _ = self.locate(offset)
         count = min(run, length)
         if position is None:
             return bytes(count)
@@ -114,35 +154,36 @@ class StreamVmdk(SparseVmdk):
         return self._last[1][at : at + count]
 
     def _inflated(self, index: int, position: int) -> bytes:
-        head = vmdk.GrainHeader.unpack(self.medium.read(position, vmdk.GrainHeader.SIZE))
-        if head.lba * SECTOR != index * self._grain or head.size > 2 * self._grain:
-            raise ImageError(f"VMDK: what stands at {position} is not grain {index}")
-        data = self.medium.read(position + vmdk.GrainHeader.SIZE, head.size)
         try:
-            grain = zlib.decompressobj().decompress(data, self._grain)
+            grain = zlib.decompressobj().decompress(self._packed(index, position), self._grain)
         except zlib.error as error:
             raise ImageError(f"VMDK: grain {index} does not decompress: {error}") from None
         if len(grain) < min(self._grain, self.size - index * self._grain):
             raise ImageError(f"VMDK: grain {index} is too short")
         return grain
 
-
-def _check_alone(descriptor: str) -> None:
-    """Raise :class:`ImageError` if the *descriptor* inside an extent says that the disk is not all in it."""
-    parents = _PARENT.findall(descriptor)
-    if any(name or int(cid, 16) != _NO_PARENT for name, cid in parents):
-        named = "".join(f", {name}" for name, _ in parents if name)
-        raise ImageError(f"VMDK: differs from a parent disk{named}", hint="merge it into its parent first")
-    extents = _EXTENT.findall(descriptor)
-    for kind, name in extents:
-        if len(extents) > 1 or kind.upper() != "SPARSE" or re.search(r"[/\\]", name):
-            raise ImageError(
-                f"VMDK: its descriptor names another file ({kind} {name})",
-                hint="the file is damaged, or made to mislead",
-            )
+    def _packed(self, index: int, position: int) -> bytes:
+        if not self.header.flags & vmdk.FLAG_MARKERS:
+            return self.medium.read(position, min(2 * self._grain, max(self.medium.size - position, 0)))
+        head = vmdk.GrainHeader.unpack(self.medium.read(position, vmdk.GrainHeader.SIZE))
+        if head.lba * SECTOR != index * self._grain or head.size > 2 * self._grain:
+            raise ImageError(f"VMDK: what stands at {position} is not grain {index}")
+        return self.medium.read(position + vmdk.GrainHeader.SIZE, head.size)
 
 
-def open_vmdk(medium: Medium) -> Disk:
-    """Read the VMDK in *medium*."""
+def open_vmdk(medium: Medium) -> SparseVmdk:
+    """Read the sparse VMDK in *medium*."""
     header = vmdk.SparseHeader.unpack(medium.read(0, min(medium.size, SECTOR)))
     return (StreamVmdk if header.flags & vmdk.FLAG_COMPRESSED else SparseVmdk)(medium)
+
+
+def open_single(medium: Medium) -> Disk:
+    """Read the VMDK in *medium*, which has to be a whole disk.
+
+    Raises:
+        ImageError: it is damaged, or one part of a disk that is split.
+    """
+    disk = open_vmdk(medium)
+    if type(disk) is SparseVmdk and not disk.descriptor.strip():
+        raise ImageError("is one part of a split VMDK", hint="name the small .vmdk file that lists the parts")
+    return disk

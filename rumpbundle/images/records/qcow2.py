@@ -11,6 +11,10 @@ INCOMPATIBLE_DIRTY = 1 << 0
 INCOMPATIBLE_CORRUPT = 1 << 1
 INCOMPATIBLE_DATA_FILE = 1 << 2
 INCOMPATIBLE_COMPRESSION = 1 << 3
+INCOMPATIBLE_L2 = 1 << 4
+"""Level 2 entries of 16 bytes, each with a bitmap of 32 subclusters."""
+EXTENSION_DATA_FILE = 0x44415441
+"""The header extension that names the file with the data."""
 
 OFFSET_MASK = 0x00FF_FFFF_FFFF_FE00
 """Where a table or cluster stands in the file, in a table entry."""

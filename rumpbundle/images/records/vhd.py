@@ -11,7 +11,7 @@ from rumpbundle.disk.binary import Record
 
 EPOCH_2000 = 946684800
 """The VHD epoch, 2000-01-01T00:00:00Z, in seconds since 1970."""
-FIXED, DYNAMIC = 2, 3
+FIXED, DYNAMIC, DIFFERENCING = 2, 3, 4
 NO_OFFSET = 0xFFFFFFFFFFFFFFFF
 UNUSED = 0xFFFFFFFF
 """A block without a place, in the block allocation table."""

@@ -1,0 +1,151 @@
+"""What a file is, by its first (or last) bytes: a row a kind, with what to do where it cannot be used.
+
+Readers of images and of kernels look here, so that both call the same file by the same name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal as OneOf
+
+from rumpbundle.dataclass import dataclass
+
+HEAD_BYTES = 0x8006
+"""The first bytes of a file, all that rows with a place in front ask for."""
+TAIL_BYTES = 512
+
+Role = OneOf["disk", "archive", "compressed", "unread", "file"]
+"""``disk``: an image we read. ``archive``, ``compressed``: it may hold one. ``unread``: an image that we do not read.
+``file``: something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of file: *name* stands after "is", *hint* says what to do with it."""
+
+    name: str
+    role: Role
+    magic: bytes
+    offset: int = 0
+    """Where *magic* stands; negative: from the end."""
+    hint: str = ""
+
+
+_QEMU = "qemu-img convert -O qcow2 makes an image of it that is read"
+_UNPACK = "unpack it and name what is inside"
+
+KINDS: tuple[Kind, ...] = (
+    Kind("a qcow2 image", "disk", b"QFI\xfb"),
+    Kind("a VMDK image", "disk", b"KDMV"),
+    Kind("a VMDK descriptor", "disk", b"# Disk DescriptorFile"),
+    Kind("a VDI image", "disk", b"\x7f\x10\xda\xbe", 0x40),
+    Kind("a VHDX image", "disk", b"vhdxfile"),
+    Kind("a VHD image", "disk", b"conectix"),
+    Kind("a VHD image", "disk", b"conectix", -512),
+    Kind("a VHD image", "disk", b"conectix", -511),
+    Kind("a disk image with a GPT", "disk", b"EFI PART", 512),
+    Kind("a disk image with a GPT of 4096-byte sectors", "disk", b"EFI PART", 4096),
+    Kind("an ISO image", "disk", b"CD001", 0x8001),
+    Kind("an ext2, ext3 or ext4 file system", "disk", b"\x53\xef", 0x438),
+    Kind("a squashfs file system", "disk", b"hsqs"),
+    # Images that others read.
+    Kind("a VMDK of ESX's old sparse kind (COWD)", "unread", b"COWD", 0, "vmkfstools -i makes a flat VMDK of it"),
+    Kind(
+        "a VMDK of ESXi's SESPARSE kind",
+        "unread",
+        b"\xbe\xba\xfe\xca\0\0\0\0",
+        0,
+        "vmkfstools -i makes a flat VMDK of it",
+    ),
+    Kind("a LUKS-encrypted disk", "unread", b"LUKS\xba\xbe", 0, "cryptsetup open decrypts it"),
+    Kind("a BitLocker-encrypted disk", "unread", b"-FVE-FS-", 3, "decrypt it first"),
+    Kind("a QED image", "unread", b"QED\0", 0, _QEMU),
+    Kind("a Parallels image", "unread", b"WithoutFreeSpace", 0, _QEMU),
+    Kind("a Parallels image", "unread", b"WithouFreSpacExt", 0, _QEMU),
+    Kind("a cloop image", "unread", b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop", 0, _QEMU),
+    Kind("a Bochs image", "unread", b"Bochs Virtual HD Image", 0, _QEMU),
+    Kind("a DMG image", "unread", b"koly", -512, _QEMU),
+    Kind("an encrypted DMG image", "unread", b"encrcdsa", 0, "hdiutil convert decrypts it"),
+    Kind("a WIM archive, which holds files and no disk", "unread", b"MSWIM\0\0\0"),
+    Kind("an EWF (E01) forensic image", "unread", b"EVF\x09\x0d\x0a\xff\0", 0, "ewfexport makes a raw disk of it"),
+    Kind("an EWF (Ex01) forensic image", "unread", b"EVF2\r\n\x81\0", 0, "ewfexport makes a raw disk of it"),
+    Kind("an AFF forensic image", "unread", b"AFF10\r\n\0", 0, "affconvert makes a raw disk of it"),
+    Kind("an Android sparse image", "unread", b"\x3a\xff\x26\xed", 0, "simg2img makes a raw disk of it"),
+    Kind("a partclone image", "unread", b"partclone-image", 0, "partclone.restore writes the file system in it"),
+    Kind("a Proxmox backup", "unread", b"VMA\0", 0, "vma extract unpacks its disks"),
+    Kind("a QEMU snapshot or saved machine", "unread", b"QEVM"),
+    Kind("a CHD image", "unread", b"MComprHD", 0, "chdman extracthd makes a raw disk of it"),
+    # What may hold an image.
+    Kind("a tar archive", "archive", b"ustar", 257, _UNPACK),
+    Kind("gzip-compressed", "compressed", b"\x1f\x8b", 0, "unpack it with gunzip"),
+    Kind("xz-compressed", "compressed", b"\xfd7zXZ\0", 0, "unpack it with unxz"),
+    Kind("zstd-compressed", "compressed", b"\x28\xb5\x2f\xfd", 0, "unpack it with unzstd"),
+    Kind("bzip2-compressed", "compressed", b"BZh", 0, "unpack it with bunzip2"),
+    Kind("lz4-compressed", "unread", b"\x04\x22\x4d\x18", 0, "unpack it with unlz4"),
+    Kind("lzop-compressed", "unread", b"\x89LZO", 0, "unpack it with lzop -d"),
+    Kind("lzip-compressed", "unread", b"LZIP", 0, "unpack it with lzip -d"),
+    Kind("compressed with compress", "unread", b"\x1f\x9d", 0, "unpack it with uncompress"),
+    Kind("lzma-compressed", "unread", b"\x5d\0\0", 0, "unpack it with unlzma"),
+    Kind("a zip archive", "unread", b"PK\x03\x04", 0, _UNPACK),
+    Kind("a zip archive", "unread", b"PK\x05\x06", 0, _UNPACK),
+    Kind("a 7z archive", "unread", b"7z\xbc\xaf\x27\x1c", 0, _UNPACK),
+    Kind("a RAR archive", "unread", b"Rar!\x1a\x07", 0, _UNPACK),
+    Kind("a cabinet archive", "unread", b"MSCF\0\0\0\0", 0, _UNPACK),
+    # What holds none.
+    Kind("an archive of object files or a Debian package", "file", b"!<arch>\n"),
+    Kind("an RPM package", "file", b"\xed\xab\xee\xdb"),
+    Kind("a cpio archive, perhaps an initrd", "file", b"070701"),
+    Kind("a cpio archive, perhaps an initrd", "file", b"070702"),
+    Kind("a Mach-O program, for macOS", "file", b"\xfe\xed\xfa\xce"),
+    Kind("a Mach-O program, for macOS", "file", b"\xce\xfa\xed\xfe"),
+    Kind("a Mach-O program, for macOS", "file", b"\xfe\xed\xfa\xcf"),
+    Kind("a Mach-O program, for macOS", "file", b"\xcf\xfa\xed\xfe"),
+    Kind("a universal Mach-O program or a Java class", "file", b"\xca\xfe\xba\xbe"),
+    Kind("a WebAssembly module", "file", b"\0asm"),
+    Kind("a Linux kernel for aarch64", "file", b"ARM\x64", 0x38),
+    Kind("a Linux kernel for riscv", "file", b"RSC\x05", 0x38),
+    Kind("a U-Boot image", "file", b"\x27\x05\x19\x56"),
+    Kind("a device tree or FIT image", "file", b"\xd0\x0d\xfe\xed"),
+    Kind("an Android boot image", "file", b"ANDROID!"),
+    Kind("a script", "file", b"#!"),
+    Kind("an SQLite database", "file", b"SQLite format 3\0"),
+    Kind("a PDF document", "file", b"%PDF-"),
+    Kind("a PNG picture", "file", b"\x89PNG"),
+)
+"""The first that fits counts."""
+
+KERNELS: tuple[Kind, ...] = (
+    Kind("a Linux kernel", "file", b"HdrS", 0x202),
+    Kind("an ELF program or kernel", "file", b"\x7fELF"),
+    Kind("a DOS or Windows program, or an EFI application", "file", b"MZ"),
+)
+"""What readers of kernels know better than by a few bytes."""
+
+_TEXT = bytes({7, 8, 9, 10, 12, 13, 27} | set(range(0x20, 0x7F)) | set(range(0x80, 0x100)))
+
+
+def find(
+    size: int, read: Callable[[int, int], bytes], kinds: tuple[Kind, ...] = KINDS, *, tail: bool = True
+) -> Kind | None:
+    """Return the first of *kinds* that fits the file of *size* bytes that *read* reads; its end only with *tail*."""
+    head = read(0, min(size, HEAD_BYTES))
+    length = min(size, TAIL_BYTES) if tail else 0
+    end = read(size - length, length) if length else b""
+    for kind in kinds:
+        data, at = (head, kind.offset) if kind.offset >= 0 else (end, len(end) + kind.offset)
+        if at >= 0 and data.startswith(kind.magic, at):
+            return kind
+    return None
+
+
+def is_text(start: bytes) -> bool:
+    """Return whether *start*, the first bytes of a file, are those of a text."""
+    return bool(start) and not start.translate(None, _TEXT)
+
+
+def has_partitions(head: bytes) -> bool:
+    """Return whether *head* begins with an MBR: flags are set or clear, and some entry has a type and a size."""
+    if head[510:512] != b"\x55\xaa":
+        return False
+    entries = [head[at : at + 16] for at in range(446, 510, 16)]
+    return all(each[0] in (0, 0x80) for each in entries) and any(each[4] and any(each[12:]) for each in entries)
