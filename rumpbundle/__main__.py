@@ -10,11 +10,12 @@ import sys
 gc.disable()
 
 from rumpbundle import cli  # noqa: E402
-from rumpbundle.host import signals  # noqa: E402
+from rumpbundle.host import environment, signals  # noqa: E402
 
 
 def main() -> int:
     """Run the command line as a process of its own and return its exit status."""
+    environment.start_in_utf8()
     status = cli.main()
     # What is done is done. Python gives its handlers up before it ends, and a Ctrl-C then would kill it with another
     # status than that of the work.

@@ -27,8 +27,14 @@ from typing import ClassVar
 
 def one_line(text: str) -> str:
     """Return *text* with everything unprintable escaped, so that it stays one line on a terminal."""
-    text = os.fsencode(text).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    """Return the code of *character*; one that stands for a byte of a name that is not UTF-8 (PEP 383) as that."""
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str | None:

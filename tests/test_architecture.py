@@ -13,7 +13,7 @@ PACKAGE = Path(rumpbundle.__file__).parent
 
 LAYERS = (
     {"dataclass"},
-    {"errors", "events", "units"},
+    {"errors", "events", "shell", "units"},
     {"disk", "host", "config"},
     {"filesystems", "kernels", "images", "component"},
     {"knowledge", "manifest"},

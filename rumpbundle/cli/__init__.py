@@ -5,7 +5,6 @@ One module a command, loaded when it is used; a format is a command of its own.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import sys
@@ -16,11 +15,17 @@ import click
 
 from rumpbundle import __version__
 from rumpbundle import formats as registry  # rumpbundle.cli.formats is a command
-from rumpbundle.errors import Interrupted, RumpbundleError, UsageError, nearest, one_line
+from rumpbundle.cli import streams
+from rumpbundle.errors import HostError, Interrupted, RumpbundleError, UsageError, nearest
 from rumpbundle.host import signals
+from rumpbundle.shell import quoted
 
 _COMMANDS = ("boot", "build", "cat", "check", "component", "config", "formats", "inspect", "ls", "run", "volume")
 """Commands that are no formats: modules of this package with a ``command``."""
+
+
+_READER_GONE = 141
+"""What a shell says of a program that SIGPIPE ended: nobody reads our output any more."""
 
 
 class _Commands(click.Group):
@@ -68,14 +73,24 @@ def cli() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     signals.handle()
+    streams.prepare()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
+        return _status(arguments)
+    finally:
+        streams.settle()
+
+
+def _status(arguments: list[str]) -> int:
+    """Do what *arguments* say, tell the error if there is one, and return the exit status."""
+    try:
         status = cli.main(_with_boot_command(arguments), prog_name="rumpbundle", standalone_mode=False)
-        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
     except RumpbundleError as error:
         return _fail(str(error), error.hint, error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        for line in error.format_message().splitlines():
+            streams.tell(line)
         return 2
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
@@ -83,17 +98,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(_lower_first(error.format_message()), hint, 2)
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", None, Interrupted.exit_code)
-    except BrokenPipeError:
-        # Whoever read our output has gone; Python must not complain about it once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except (streams.ReaderGone, BrokenPipeError):
+        return _READER_GONE
+    except SystemExit as leaving:
+        # Click leaves like this after completing a word; and when it is the help that nobody reads.
+        return _READER_GONE if isinstance(leaving.__context__, OSError) else int(leaving.code or 0)
     except RecursionError:
         return _fail("the input is nested too deep", None, 2)
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        return _fail("no thread can be started: too many processes, or too little memory", None, HostError.exit_code)
     except MemoryError:
-        return _fail("not enough memory", None, 3)
+        return _fail("not enough memory", None, HostError.exit_code)
     except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), None, 3)
-    return status if isinstance(status, int) else 0
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}", None, HostError.exit_code)
 
 
 def _with_boot_command(arguments: list[str]) -> list[str]:
@@ -108,18 +128,15 @@ def _with_boot_command(arguments: list[str]) -> list[str]:
 
 def _advice(name: str, known: list[str]) -> str | None:
     """Return what to do instead of giving *name* as the command."""
-    import shlex
-
     if os.path.isfile(name):
-        return f"what to make of it comes first, as in: rumpbundle iso {shlex.quote(name)}"
+        return f"what to make of it comes first, as in: rumpbundle iso {quoted(name)}"
     return nearest(name, known, "rumpbundle --help")
 
 
 def _fail(message: str, hint: str | None, status: int) -> int:
-    with contextlib.suppress(OSError):  # whoever closed the terminal hears nothing
-        click.echo(f"error: {one_line(message)}", err=True)
-        if hint:
-            click.echo(f"hint: {one_line(hint)}", err=True)
+    streams.tell(f"error: {message}")
+    if hint:
+        streams.tell(f"hint: {hint}")
     return status
 
 

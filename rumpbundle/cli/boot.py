@@ -11,6 +11,7 @@ from rumpbundle.api import check_no_inputs
 from rumpbundle.cli.recipe_options import recipe_from, recipe_options, report_options
 from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.session_options import BackendCommand, Session, boot_options, show
+from rumpbundle.cli.streams import say
 from rumpbundle.host.programs import shown
 from rumpbundle.kernels.unikernel import Firmware
 
@@ -32,7 +33,7 @@ def command(ctx: click.Context, /, app: str, **arguments: Any) -> None:
         if session.dry_run:
             plan = dev_launch.launch_plan(recipe, session.options, report=terminal)
             format = dev_launch.format_for(session.options)
-            click.echo(shown(["rumpbundle", format.name, *_bundling_words(ctx), app]))
+            say(shown(["rumpbundle", format.name, *_bundling_words(ctx), app]))
             show(plan)
             return
         session.follow(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ from rumpbundle.cli.recipe_options import (
     report_options,
 )
 from rumpbundle.cli.render import Terminal
-from rumpbundle.errors import InputError, RumpbundleError, one_line
+from rumpbundle.cli.streams import say, say_json, say_path, tell
+from rumpbundle.errors import InputError, RumpbundleError
 
 
 @click.command("build", cls=GuestCommand, short_help="several formats of one kernel in one pass")
@@ -75,9 +75,9 @@ def _rehearse(planned: Plan, wanted: Sequence[Target], terminal: Terminal, *, as
         else:
             plans.append((job, target.format))
     if as_json:
-        click.echo(json.dumps([described(*each) for each in plans], indent=1))
+        say_json([described(*each) for each in plans])
     elif plans:
-        click.echo("\n\n".join(plan_text(*each) for each in plans))
+        say("\n\n".join(plan_text(*each) for each in plans))
     return status
 
 
@@ -110,16 +110,16 @@ def _show(outcomes: tuple[Outcome, ...], digest: str | None, sums: Path | None, 
             "failed": failed,
             "digest": digest,
         }
-        click.echo(json.dumps(value | ({"checksums": str(sums)} if sums else {}), indent=1))
+        say_json(value | ({"checksums": str(sums)} if sums else {}))
         return
     for path in [*(artifact.path for artifact in made), *([sums] if sums else [])]:
-        click.echo(bytes(path))
+        say_path(path)
 
 
 def _show_error(target: Target, error: RumpbundleError) -> None:
-    click.echo(f"error: {_name(target)}: {one_line(str(error))}", err=True)
+    tell(f"error: {_name(target)}: {error}")
     if error.hint:
-        click.echo(f"hint: {one_line(error.hint)}", err=True)
+        tell(f"hint: {error.hint}")
 
 
 def _name(target: Target) -> str:

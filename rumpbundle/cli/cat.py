@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
+from rumpbundle.cli.streams import say_bytes
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.volumes import cat
 
@@ -19,8 +18,6 @@ def command(image: str, path: str) -> None:
     `rumpbundle ls IMAGE` lists what there is. A PATH is looked for in each of its file systems, or in one:
     fat:/EFI/BOOT/BOOTX64.EFI.
     """
-    out = sys.stdout.buffer
     with open_disk(image) as disk:
         for chunk in cat(disk, path):
-            out.write(chunk)
-    out.flush()
+            say_bytes(chunk)

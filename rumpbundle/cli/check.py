@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import textwrap
 
 import click
 
 from rumpbundle import knowledge
+from rumpbundle.cli.streams import say, say_json
 from rumpbundle.errors import GuestError, one_line
 from rumpbundle.kernels.unikernel import Protocol, Unikernel
 from rumpbundle.knowledge.check import Finding, Verdict
@@ -63,7 +63,10 @@ def command(app: str, target: str, firmware: str, protocol: str, drivers: tuple[
         protocol=None if protocol == "auto" else Protocol(protocol),
         drivers=drivers,
     )
-    click.echo(json.dumps(_described(verdict), indent=1) if as_json else _text(verdict))
+    if as_json:
+        say_json(_described(verdict))
+    else:
+        say(_text(verdict), styled=True)
     if verdict.noes:
         noes = ", ".join(finding.question for finding in verdict.noes)
         raise GuestError(f"not on {verdict.title}: {noes}", where=verdict.kernel)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from rumpbundle.cli.recipe_options import NO_SYNC, report_options
 from rumpbundle.cli.render import Terminal
+from rumpbundle.cli.streams import say, say_json, say_path
 from rumpbundle.cli.values import Output
 from rumpbundle.component import MACHINES, Component, collect, save, split_source
 from rumpbundle.errors import one_line
@@ -59,14 +59,14 @@ def command(
         if not dry_run:
             save(component, machine, output, force=force, sync=not no_sync)
     if as_json:
-        click.echo(json.dumps(_described(component, machine, output), indent=1))
+        say_json(_described(component, machine, output))
     elif dry_run:
         for path in component.directories:
-            click.echo(one_line(path) + "/")
+            say(f"{path}/")
         for path, content in component.files:
-            click.echo(f"{one_line(path)}  {content.size}")
+            say(f"{one_line(path)}  {content.size}")
     else:
-        click.echo(output)
+        say_path(output)
 
 
 def _described(component: Component, machine: str, output: Path) -> dict[str, object]:

@@ -6,6 +6,7 @@ import click
 
 from rumpbundle import config
 from rumpbundle.cli.guest import read_config
+from rumpbundle.cli.streams import say
 from rumpbundle.errors import UsageError
 
 
@@ -20,4 +21,4 @@ def command(file: str | None, schema: bool) -> None:
     if schema == (file is not None):
         raise UsageError("give a configuration, or --schema")
     text = config.schema_text() if file is None else config.clean_text(read_config(file))
-    click.echo(text, nl=False)
+    say(text.removesuffix("\n"))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
+from rumpbundle.cli.streams import say, say_json
 from rumpbundle.formats import formats
 from rumpbundle.host import environment
 
@@ -28,9 +27,9 @@ def command(as_json: bool) -> None:
             }
         )
     if as_json:
-        click.echo(json.dumps(rows, indent=1))
+        say_json(rows)
         return
     for row in rows:
         lacks = f"  (missing here: {', '.join(row['missing'])})" if row["missing"] else ""
         variants = f" [{', '.join(row['subformats'])}]" if row["subformats"] else ""
-        click.echo(f"{row['name']:<6} {row['suffix']:<12} {row['summary']}{variants}{lacks}")
+        say(f"{row['name']:<6} {row['suffix']:<12} {row['summary']}{variants}{lacks}")

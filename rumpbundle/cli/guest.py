@@ -13,6 +13,7 @@ from rumpbundle import guests
 from rumpbundle.cli.values import Mount, Mounted
 from rumpbundle.disk import tree
 from rumpbundle.disk.content import InputFile
+from rumpbundle.errors import InputError
 from rumpbundle.manifest import stem
 
 if TYPE_CHECKING:
@@ -79,6 +80,10 @@ def read_config(path: str) -> Config:
     from rumpbundle.config.jsontext import MAX_BYTES
 
     if path == "-":
-        return parse(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input")
+        try:
+            text = sys.stdin.buffer.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise InputError(f"cannot be read: {os.strerror(error.errno or 0)}", where="standard input") from None
+        return parse(text, "standard input")
     file = InputFile(path)
     return parse(file.read(0, min(file.size, MAX_BYTES + 1)), path)

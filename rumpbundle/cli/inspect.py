@@ -95,7 +95,7 @@ def _kernel(kernel: Unikernel) -> Iterator[Section]:
 
 
 def _range(load: range | None) -> str:
-    return "" if load is None else f"{load.start:#x}-{load.stop:#x} ({shown_size(len(load))})"
+    return "" if load is None else f"{load.start:#x}-{load.stop:#x} ({shown_size(load.stop - load.start)})"
 
 
 def _note(value: int | str) -> str:

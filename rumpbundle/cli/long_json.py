@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-import click
+from rumpbundle.cli.streams import writing
 
 _AT_ONCE = 1000
 """Pieces."""
@@ -20,9 +20,10 @@ def print_json(value: Any) -> None:
     an indent are encoded in C.
     """
     pieces = _pieces(value, "\n")
-    while text := "".join(islice(pieces, _AT_ONCE)):
-        click.echo(text, nl=False)
-    click.echo()
+    with writing() as out:
+        while text := "".join(islice(pieces, _AT_ONCE)):
+            out.write(text)
+        out.write("\n")
 
 
 def _pieces(value: Any, line: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from rumpbundle.cli.long_json import print_json
+from rumpbundle.cli.streams import say, tell
 from rumpbundle.errors import one_line
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.filesystem import Entry
@@ -28,11 +29,12 @@ def command(image: str, path: str, as_json: bool) -> None:
         listed = select(found, path)
         if as_json:
             print_json([_described(*each) for each in listed])
+            listed = iter(())
         for volume, entry in listed:
             target = f" -> {entry.target}" if entry.kind == "symlink" else ""
-            click.echo(f"{mode_text(entry)} {entry.size:>12} {one_line(f'{volume.name}:{entry.path}{target}')}")
+            say(one_line(f"{mode_text(entry)} {entry.size:>12} {volume.name}:{entry.path}{target}"))
         for remark in remarks(found):
-            click.echo(f"note: {one_line(remark)}", err=True)
+            tell(f"note: {remark}")
 
 
 def _described(volume: Volume, entry: Entry) -> dict[str, Any]:

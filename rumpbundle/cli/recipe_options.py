@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -15,6 +13,7 @@ from rumpbundle import hybrid
 from rumpbundle.api import Recipe, Result, check_no_inputs, default_output, job_for, plan, write
 from rumpbundle.cli.guest import GUEST_OPTIONS, GuestCommand, guest_from
 from rumpbundle.cli.render import Terminal
+from rumpbundle.cli.streams import say, say_json, say_path
 from rumpbundle.cli.values import Module, Output, Size
 from rumpbundle.disk import tree
 from rumpbundle.errors import one_line
@@ -127,7 +126,7 @@ def format_command(format: Format) -> click.Command:
             planned = plan(recipe, formats=[format], report=terminal)
             if dry_run:
                 job = job_for(planned, format, path, subformat=subformat, options=own, report=terminal)
-                click.echo(json.dumps(described(job, format), indent=1) if as_json else plan_text(job, format))
+                say_json(described(job, format)) if as_json else say(plan_text(job, format))
                 return
             artifact, commands = write(
                 planned, format, path, subformat=subformat, options=own, force=force, sync=sync, report=terminal
@@ -197,13 +196,12 @@ def show(result: Result, *, as_json: bool, print_commands: bool = False) -> None
         }
         if print_commands:
             value["commands"] = list(result.commands)
-        click.echo(json.dumps(value, indent=1))
+        say_json(value)
         return
     for path in result.paths:
-        # As bytes: a file name need not be text the terminal's encoding knows.
-        click.echo(os.fsencode(path))
+        say_path(path)
     for line in result.commands if print_commands else ():
-        click.echo(line)
+        say(line)
 
 
 def described(job: Job, format: Format) -> dict[str, Any]:

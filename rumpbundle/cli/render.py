@@ -7,9 +7,7 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import click
-
-from rumpbundle.errors import one_line
+from rumpbundle.cli.streams import tell
 from rumpbundle.events import Advanced, Event, Finished, Note, Ran, Started, Warned
 from rumpbundle.host.programs import shown
 from rumpbundle.units import shown_size
@@ -61,7 +59,7 @@ class Terminal:
                     pass
 
     def _line(self, text: str) -> None:
-        click.echo(one_line(text), err=True)
+        tell(text)
 
     def _start(self, label: str, total: int) -> None:
         if not sys.stderr.isatty():

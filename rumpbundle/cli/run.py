@@ -13,6 +13,7 @@ from rumpbundle.cli.guest import data_of, volumes_of
 from rumpbundle.cli.recipe_options import report_options
 from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.session_options import BackendCommand, Session, boot_options, show
+from rumpbundle.cli.streams import say
 from rumpbundle.cli.values import Mount, Mounted
 from rumpbundle.disk.tree import origins
 from rumpbundle.host.overlap import check_apart, inode
@@ -55,7 +56,7 @@ def command(ctx: click.Context, /, image: str, **arguments: Any) -> None:
         if session.dry_run:
             plan = dev_launch.run_plan(image, session.options, disks=disks, report=terminal)
             for line in _making((*data, *volumes), disks):
-                click.echo(line)
+                say(line)
             show(plan)
             return
         session.follow(

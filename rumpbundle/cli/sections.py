@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import click
-
+from rumpbundle.cli.streams import say, writing
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import one_line
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +31,7 @@ def show(sections: Sequence[Section]) -> None:
     if sys.stdout.isatty():
         _draw(sections)
     else:
-        click.echo("\n\n".join(map(plain, sections)))
+        say("\n\n".join(map(plain, sections)))
 
 
 def plain(section: Section) -> str:
@@ -47,24 +50,29 @@ def plain(section: Section) -> str:
 
 
 def _draw(sections: Sequence[Section]) -> None:
-    from rich import box
     from rich.console import Console
+    from rich.text import Text
+
+    with writing() as out:
+        console = Console(file=out, highlight=False)
+        for section in sections:
+            console.print(Text(one_line(section.title), style="bold"))
+            if section.rows:
+                console.print(_drawn(section))
+            for line in section.text:
+                console.print(Text(f"  {one_line(line)}", style="dim"))
+            console.print()
+
+
+def _drawn(section: Section) -> Table:
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
-    for section in sections:
-        console.print(Text(one_line(section.title), style="bold"))
-        if section.rows:
-            table = Table(
-                box=box.SIMPLE_HEAD if section.head else None, show_header=bool(section.head), pad_edge=True
-            )
-            for at in range(max(map(len, (*section.rows, section.head)))):
-                title = section.head[at] if at < len(section.head) else ""
-                table.add_column(title, justify="right" if at in section.right else "left", overflow="fold")
-            for row in section.rows:
-                table.add_row(*(Text(one_line(cell)) for cell in row))
-            console.print(table)
-        for line in section.text:
-            console.print(Text(f"  {one_line(line)}", style="dim"))
-        console.print()
+    table = Table(box=box.SIMPLE_HEAD if section.head else None, show_header=bool(section.head), pad_edge=True)
+    for at in range(max(map(len, (*section.rows, section.head)))):
+        title = section.head[at] if at < len(section.head) else ""
+        table.add_column(title, justify="right" if at in section.right else "left", overflow="fold")
+    for row in section.rows:
+        table.add_row(*(Text(one_line(cell)) for cell in row))
+    return table

@@ -13,9 +13,10 @@ import click
 
 from rumpbundle import dev_launch
 from rumpbundle.cli.render import Terminal
-from rumpbundle.cli.values import Size
+from rumpbundle.cli.streams import say, tell
+from rumpbundle.cli.values import Seconds, Size
 from rumpbundle.dev_launch import Options
-from rumpbundle.errors import GuestError, HostError, one_line
+from rumpbundle.errors import GuestError, HostError
 from rumpbundle.events import Note
 from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.launcher import registry
@@ -50,7 +51,7 @@ _BOOT_OPTIONS = (
                  help="Lead a port of 127.0.0.1 to one of the guest; repeatable."),
     click.option("--gdb", metavar="PORT", help="Wait for a debugger on this port of 127.0.0.1."),
     click.option("--expect", metavar="REGEX", help="Succeed when the console matches, fail if the guest ends first."),
-    click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+    click.option("--timeout", type=Seconds(), metavar="SECONDS",
                  help="Fail if that, or the guest's end, takes longer."),
     click.option("--log", type=click.Path(dir_okay=False), metavar="FILE", help="Write the console to FILE as well."),
     click.option("--dry-run", is_flag=True, help="Print the commands, ready to paste, and run nothing."),
@@ -110,7 +111,7 @@ class Session:
             except GuestError as error:
                 if not sys.stdout.isatty():
                     for line in error.console:
-                        click.echo(f"console: {one_line(line)}", err=True)
+                        tell(f"console: {line}")
                 raise
             terminal(Note(str(ending) if ending is not None else "the guest said what was expected"))
 
@@ -143,6 +144,6 @@ def _write(fd: int, data: bytes) -> None:
 def show(plan: Plan) -> None:
     """Print what would be run, ready to paste."""
     for path, content in plan.files.items():
-        click.echo(f"# {path}:\n{content.decode('utf-8', 'backslashreplace')}")
+        say(f"# {path}:\n{content.decode('utf-8', 'surrogateescape')}")
     for line in plan.commands:
-        click.echo(line)
+        say(line)

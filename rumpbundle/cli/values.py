@@ -28,6 +28,22 @@ class Size(click.ParamType[int]):
         return int(match[1]) * _UNITS[match[2].upper()]
 
 
+class Seconds(click.ParamType[float]):
+    """A length of time that is over some day."""
+
+    name = "seconds"
+    _most = 10**9
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds <= self._most:
+            self.fail(f"expected seconds, more than 0 and at most {self._most}, got {value!r}", param, ctx)
+        return seconds
+
+
 class Output(click.Path):
     """The name of what to write; not ``-``, which people mean as standard output."""
 

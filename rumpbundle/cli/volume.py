@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import click
 from rumpbundle import volume
 from rumpbundle.cli.recipe_options import NO_SYNC, report_options
 from rumpbundle.cli.render import Terminal
+from rumpbundle.cli.streams import say_json, say_path
 from rumpbundle.cli.values import Output, Size
 from rumpbundle.disk import tree
 from rumpbundle.errors import InputError, UsageError
@@ -74,7 +74,7 @@ def command(
         else:
             made = volume.iso9660(root, label=label, epoch=environment.epoch())
         volume.save(made, output, force=force, sync=not no_sync, report=terminal)
-    click.echo(json.dumps(shown | {"size": made.content.size}, indent=1) if as_json else output)
+    say_json(shown | {"size": made.content.size}) if as_json else say_path(output)
 
 
 def _checked(label: str, kind: volume.FileSystem) -> str:

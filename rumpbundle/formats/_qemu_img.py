@@ -54,7 +54,7 @@ def require() -> None:
 @cache
 def _version(path: str) -> tuple[int, int]:
     said = programs.run([path, "--version"]).decode("utf-8", "replace")
-    match = re.search(r"version (\d+)\.(\d+)", said)
+    match = re.search(r"version (\d{1,4})\.(\d{1,4})\b", said)
     if match is None:
         raise ToolError(f"qemu-img --version does not tell a version: {said[:80]!r}")
     return int(match[1]), int(match[2])

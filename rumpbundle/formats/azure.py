@@ -6,7 +6,6 @@ of the Disks API's ``Create Or Update``. Generation 1 boots it by BIOS from IDE,
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 from typing import Literal as OneOf
@@ -19,6 +18,7 @@ from rumpbundle.formats._contract import Beside, Format, Job, Subformat
 from rumpbundle.formats._naming import TextRule, image_name, parse_tags
 from rumpbundle.images.records import vhd
 from rumpbundle.kernels.unikernel import Firmware
+from rumpbundle.shell import joined, quoted
 
 LOCATION = "LOCATION"
 """Stands for the Azure region: the one placeholder of the request."""
@@ -106,10 +106,10 @@ def _commands(job: Job) -> tuple[str, ...]:
     log = ["az", "vm", "boot-diagnostics", "get-boot-log", "--resource-group=GROUP", f"--name={name}"]
     return (
         f"# put your resource group for GROUP and your region for {LOCATION}",
-        shlex.join(create),
-        f'sas="$({shlex.join(grant)})"',
-        f'azcopy copy {shlex.quote(shell_path(disk))} "$sas" --blob-type PageBlob',
-        *map(shlex.join, (revoke, run, watch, log)),
+        joined(create),
+        f'sas="$({joined(grant)})"',
+        f'azcopy copy {quoted(shell_path(disk))} "$sas" --blob-type PageBlob',
+        *map(joined, (revoke, run, watch, log)),
     )
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from rumpbundle.formats._ebs import BLOCK, SnapshotPlan, base64, plan_snapshot
 from rumpbundle.formats._ec2_requests import BUCKET, KERNEL_ID, SNAPSHOT_ID, Options, Requests, placeholders
 from rumpbundle.formats.vmdk import check_stream, write_stream
 from rumpbundle.manifest import Bundle
+from rumpbundle.shell import joined
 from rumpbundle.xen import pvgrub
 
 LARGEST = 64 << 40
@@ -153,22 +153,22 @@ def _commands(job: Job) -> tuple[str, ...]:
     console = ["aws", "ec2", "get-console-output", "--latest", "--instance-id=INSTANCE_ID", "--output=text"]
     return (
         "# either straight into a snapshot (EBS direct APIs), which prints its id:",
-        shlex.join(coldsnap),
+        joined(coldsnap),
         f"# or through S3; put your bucket for {BUCKET} and the id import-snapshot prints for IMPORT_TASK_ID:",
-        shlex.join(s3),
+        joined(s3),
         _call("import-snapshot", requests.import_snapshot()),
-        shlex.join(wait),
-        shlex.join(show),
+        joined(wait),
+        joined(show),
         f"# then make an image and run it; put the snapshot's id for {SNAPSHOT_ID}:",
-        *([f"# and the id this prints last for {KERNEL_ID}:", shlex.join(aki)] if pvgrub.starts(job.bundle) else []),
+        *([f"# and the id this prints last for {KERNEL_ID}:", joined(aki)] if pvgrub.starts(job.bundle) else []),
         _call("register-image", requests.register_image()),
-        shlex.join(run),
-        shlex.join(console),
+        joined(run),
+        joined(console),
     )
 
 
 def _call(command: str, request: Any) -> str:
-    return shlex.join(["aws", "ec2", command, "--cli-input-json", json.dumps(request)])
+    return joined(["aws", "ec2", command, "--cli-input-json", json.dumps(request)])
 
 
 FORMAT = Format(

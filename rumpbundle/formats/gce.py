@@ -7,7 +7,6 @@ of the Compute API's ``images.insert``. Booted from a virtio-scsi (or NVMe) disk
 from __future__ import annotations
 
 import os
-import shlex
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +28,7 @@ from rumpbundle.formats._cloud import (
 from rumpbundle.formats._contract import Beside, Format, Job, Subformat
 from rumpbundle.formats._naming import TextRule, image_name, parse_tags
 from rumpbundle.kernels.unikernel import Family, Firmware
+from rumpbundle.shell import joined
 
 BUCKET = "BUCKET"
 """Stands for the Cloud Storage bucket the user uploads to: the one placeholder."""
@@ -142,7 +142,7 @@ def _commands(job: Job) -> tuple[str, ...]:
     output = ["gcloud", "compute", "instances", "get-serial-port-output", body["name"], "--zone=ZONE"]
     return (
         f"# put your bucket for {BUCKET} and your zone for ZONE",
-        *map(shlex.join, (["gcloud", "storage", "cp", shell_path(archive), target], create, run, output)),
+        *map(joined, (["gcloud", "storage", "cp", shell_path(archive), target], create, run, output)),
     )
 
 

@@ -8,7 +8,6 @@ A kernel that Xen starts itself stands there as it is: ``kernel`` (PV or PVH), `
 from __future__ import annotations
 
 import posixpath
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from rumpbundle.errors import UsageError
 from rumpbundle.formats._cloud import shell_path
 from rumpbundle.formats._contract import Folder, Format, Job, option
 from rumpbundle.formats._naming import TextRule, image_name
+from rumpbundle.shell import quoted
 from rumpbundle.xen import domain, xl
 
 _NAME = TextRule(
@@ -109,7 +109,7 @@ def _text(job: Job, wanted: xl.Domain) -> Iterator[str]:
 def _commands(job: Job) -> tuple[str, ...]:
     place = job.options.host_directory or shell_path(job.output)
     config = "cfg.json" if job.bundle.config else None
-    return (f"cd {shlex.quote(place)}", *xl.script(_domain(job).name, "xl.cfg", config))
+    return (f"cd {quoted(place)}", *xl.script(_domain(job).name, "xl.cfg", config))
 
 
 FORMAT = Format(

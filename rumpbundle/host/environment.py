@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -59,3 +60,16 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
         return ""
+
+
+def start_in_utf8() -> None:
+    """Start anew in Python's UTF-8 mode where the locale has another encoding.
+
+    Names and words are bytes, the same ones in an image whatever the locale calls them. What is printed stays in the
+    terminal's encoding.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or sys.flags.ignore_environment or not sys.executable:
+        return
+    encoding = sys.stdout.encoding if sys.stdout is not None else "ascii"
+    changed = os.environ | {"PYTHONUTF8": "1", "PYTHONIOENCODING": f"{encoding}:backslashreplace"}
+    os.execve(sys.executable, sys.orig_argv, changed)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import signal
 import subprocess
 import time
@@ -18,6 +17,7 @@ from typing import Any, Self
 from rumpbundle.errors import MissingToolError, ToolError
 from rumpbundle.events import Ran, Report, Waiting, silent
 from rumpbundle.host import environment, signals
+from rumpbundle.shell import joined
 
 PACKAGES: Mapping[str, str] = {
     "qemu-img": "qemu-utils",
@@ -57,7 +57,7 @@ def fixed_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def shown(argv: Sequence[str]) -> str:
     """Return *argv* as a command line that can be pasted into a POSIX shell."""
-    return shlex.join(argv)
+    return joined(argv)
 
 
 def run(

@@ -56,6 +56,8 @@ def check_free(path: Path, *, force: bool) -> None:
             raise InputError("is not a directory", where=parent)
         if not os.access(parent, os.W_OK | os.X_OK):
             raise HostError("the directory is not writable", where=parent)
+    except PermissionError as error:
+        raise HostError(f"cannot be looked at: {os.strerror(error.errno or 0)}", where=path) from None
     except (ValueError, OSError) as error:
         raise InputError("is no usable file name", where=path) from error
 

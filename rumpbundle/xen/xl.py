@@ -9,10 +9,10 @@ domain. References: xl.cfg(5), xl-disk-configuration(5), xl(1) of Xen 4.17; ``do
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 from enum import StrEnum
 
+from rumpbundle import shell
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ConfigError, InputError, UsageError, nearest
 from rumpbundle.kernels.unikernel import Firmware
@@ -214,6 +214,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
         key = key.strip()
         if "\n" in argument or "\r" in argument:
             raise UsageError(f"{argument!r} is more than one line")
+        _check_text(argument, "--set")
         if key == "name":
             raise UsageError("the domain's name is given with --name", where=argument)
         if key not in KEYS:
@@ -265,9 +266,9 @@ def script(name: str, cfg: str, config: str | None, arguments: Sequence[str] = (
 
     The console is attached before the domain runs: what a domain says is lost when it ends with nobody listening.
     """
-    lines = [shlex.join(create(cfg, arguments))]
+    lines = [shell.joined(create(cfg, arguments))]
     if config is not None:
         # The substitution drops newlines at the end, which JSON does not mind.
-        value = rf'''"$(sed 's/\\/\\\\/g' {shlex.quote(config)})"'''
-        lines.append(f'xenstore-write "/local/domain/$({shlex.join(domain_id(name))})/rumprun/cfg" {value}')
-    return (*lines, f"(sleep 1; {shlex.join(('xl', 'unpause', name))}) & {shlex.join(('xl', 'console', name))}")
+        value = rf'''"$(sed 's/\\/\\\\/g' {shell.quoted(config)})"'''
+        lines.append(f'xenstore-write "/local/domain/$({shell.joined(domain_id(name))})/rumprun/cfg" {value}')
+    return (*lines, f"(sleep 1; {shell.joined(('xl', 'unpause', name))}) & {shell.joined(('xl', 'console', name))}")
