@@ -26,6 +26,7 @@ from rumpbundle.disk.digest import hexdigest
 from rumpbundle.disk.identity import Identity
 from rumpbundle.disk.layout import round_up
 from rumpbundle.disk.tree import Directory, File, Symlink, walk
+from rumpbundle.kernels.footprint import footprint
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
 
 Console = OneOf["both", "serial", "vga"]
@@ -141,6 +142,13 @@ class Bundle:
     def named_by_default(self) -> bool:
         """Whether the name is the kernel's own, so that nobody chose it."""
         return self.name == stem(self.kernel.name)
+
+    @property
+    def footprint(self) -> int:
+        """Bytes of memory that its kernel and modules take once they are loaded."""
+        modules = ((module.content.size, module.content.part(0, 6).read()) for module in self.modules)
+        unpacks = self.kernel.family is Family.LINUX
+        return footprint(self.kernel.load, self.kernel.content.size, modules, unpacks=unpacks)
 
     def manifest(self, *, hashed: bool = True) -> bytes:
         """Return ``/rumpbundle.json``; without *hashed*, with zeros for the hashes: same length, nothing read."""

@@ -85,7 +85,8 @@ def _first(known: Iterable[str], drivers: frozenset[str]) -> str:
 
 def _memory(bundle: Bundle, *, efi: bool) -> int:
     """Return MiB: what the launcher gives the guest, and what EFI firmware itself wants."""
-    return max(knowledge.guest(bundle.kernel.family, bundle.kernel.target).launch.memory, 256 if efi else 64)
+    guest = knowledge.guest(bundle.kernel.family, bundle.kernel.target)
+    return max(guest.memory_for("uefi" if efi else "bios", bundle.footprint), 256 if efi else 64)
 
 
 def _file_name(name: str) -> str:

@@ -130,12 +130,24 @@ class Guest:
     clock: Ability
     launch: LaunchHints
 
+    def memory_for(self, firmware: str, footprint: int = 0) -> int:
+        """Return the memory in MiB to give it: what it is known to need, and room beside its *footprint* in bytes.
+
+        *firmware* is ``bios``, ``uefi``, or empty for none.
+        """
+        room = (_ROOM_BESIDE_UEFI if firmware == "uefi" else _ROOM) + -(-footprint >> 20)
+        return max(self.launch.memory, self.memory.get(firmware, 0), room)
+
     def boot_rule(self, firmware: str, protocol: str) -> BootRule | None:
         """Return the rule for this start, or None: nothing speaks against it."""
         for rule in self.boot:
             if rule.firmware in ("", firmware) and rule.protocol in ("", protocol):
                 return rule
         return None
+
+
+_ROOM, _ROOM_BESIDE_UEFI = 32, 128
+"""MiB beside a kernel and its modules, for the guest to work in and for the firmware."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from rumpbundle import knowledge
 from rumpbundle.disk.content import Content, Source, Zeros
-from rumpbundle.disk.layout import MIB, round_up
 from rumpbundle.errors import KernelError, UsageError
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
 from rumpbundle.manifest import Bundle, Volume
@@ -118,9 +117,7 @@ def domain_of(
     return xl.Domain(
         name=name,
         kind=kind,
-        # The files stand in its memory as they are, and again where the kernel unpacks them.
-        memory=memory
-        or max(_memory(bundle), round_up(2 * (bundle.kernel.content.size + size) + 32 * MIB, MIB) // MIB),
+        memory=memory or _memory(bundle),
         kernel=path("kernel"),
         ramdisk=path("initrd") if size else None,
         cmdline=bundle.cmdline,
@@ -130,6 +127,6 @@ def domain_of(
 
 
 def _memory(bundle: Bundle, firmware: Firmware | None = None) -> int:
-    """Return what the guest is known to need, in MiB."""
+    """Return the memory to give it, in MiB."""
     guest = knowledge.guest(str(bundle.kernel.family), bundle.kernel.target)
-    return max(guest.launch.memory, guest.memory.get(str(firmware), 0))
+    return guest.memory_for("" if firmware is None else str(firmware), bundle.footprint)

@@ -171,7 +171,7 @@ def test_names(tmp_path):
 
 def test_memory_has_room_for_the_files(tmp_path):
     _, cfg, _ = kit(tmp_path, "xen-pvh", modules=(module(tmp_path, bytes(100 << 20)),))
-    assert "memory = 233\n" in cfg
+    assert "memory = 234\n" in cfg
 
 
 def test_only_the_xen_format_takes_a_xen_kernel(tmp_path):
