@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -27,20 +26,18 @@ from typing import TYPE_CHECKING, Any
 
 from rumpbundle import api, formats, knowledge
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.content import InputFile
-from rumpbundle.disk.flat import disk_errors, write_flat
+from rumpbundle.disk.flat import write_flat
 from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import GuestError, Interrupted, UsageError
 from rumpbundle.events import Note, Report, Warned, silent
 from rumpbundle.formats import Folder, Format
 from rumpbundle.guests import Data, Writable
 from rumpbundle.host import programs, signals
-from rumpbundle.kernels.unikernel import Family, Firmware
-from rumpbundle.launcher import backend, registry
+from rumpbundle.kernels.unikernel import Firmware
+from rumpbundle.launcher import backend, registry, requests
 from rumpbundle.launcher.backend import Disk, Ending, Forward, Plan, Reason, Request
 
 if TYPE_CHECKING:
-    from rumpbundle.launcher.image import Image
     from rumpbundle.launcher.session import Guest, Sink
 
 
@@ -106,12 +103,12 @@ def launch(
         if isinstance(format.product, Folder):
             kit = _temporary_directory(stack) / "kit"
             api.write(planned, format, kit, sync=False, report=report)
-            request = _request_for(planned, options, kit=str(kit))
+            request = _bundled(planned, options, kit=str(kit))
         else:
             # A file without a name: it vanishes with the last process that has it open, however that ends.
             fd = stack.enter_context(tempfile.TemporaryFile(prefix="rumpbundle-")).fileno()
             write_flat(planned.disk_for(format), fd, report, "disk")
-            request = _request_for(planned, options, disk=Disk(path=f"/dev/fd/{fd}", fd=fd, persist=True))
+            request = _bundled(planned, options, disk=Disk(path=f"/dev/fd/{fd}", fd=fd, persist=True))
         return _started(request, options, sinks, report, stack)
 
 
@@ -121,8 +118,8 @@ def launch_plan(recipe: api.Recipe, options: Options, *, report: Report = silent
     planned = api.plan(recipe, formats=[format], bus=_bus(options), report=report)
     image = str(api.default_output(recipe.app, format))
     if isinstance(format.product, Folder):
-        return _planned(_request_for(planned, options, kit=image), options, report)
-    return _planned(_request_for(planned, options, disk=Disk(path=image, persist=True)), options, report)
+        return _planned(_bundled(planned, options, kit=image), options, report)
+    return _planned(_bundled(planned, options, disk=Disk(path=image, persist=True)), options, report)
 
 
 def run(
@@ -146,7 +143,7 @@ def run(
     options = options or Options.of(**more)
     with contextlib.ExitStack() as stack:
         named = options.backend in registry.KITS
-        request = _request_of_copy(image, options, stack) if named else _request_of(image, options, stack)
+        request = _finished(image, options, stack, copied=named)
         if disks:
             from rumpbundle.launcher.attached import attached
 
@@ -164,7 +161,7 @@ def run_plan(
 ) -> Plan:
     """Return what :func:`run` would do, with names for the *disks*. Nothing is started."""
     with contextlib.ExitStack() as stack:
-        request = _request_of(image, options, stack)
+        request = _finished(image, options, stack)
         if request.disk is not None and request.disk.nameless:
             raise UsageError("has to be unpacked first; then boot the disk.raw in it", where=image)
         if disks:
@@ -248,88 +245,29 @@ def _temporary_directory(stack: contextlib.ExitStack) -> Path:
     return Path(directory)
 
 
-def _request_for(planned: api.Plan, options: Options, *, disk: Disk | None = None, kit: str | None = None) -> Request:
+def _bundled(planned: api.Plan, options: Options, *, disk: Disk | None = None, kit: str | None = None) -> Request:
     """Return the request to boot what was bundled, from *disk* or as *kit*."""
-    bundle = planned.bundle
-    preferred = Firmware.BIOS if Firmware.BIOS in bundle.boot else Firmware.UEFI
-    return Request(
-        name=_hypervisor_name(bundle.name),
-        family=bundle.kernel.family,
-        target=bundle.kernel.target,
-        drivers=bundle.kernel.drivers,
-        devices=bundle.kernel.devices if bundle.kernel.family is Family.SOLO5 else None,
-        bundle=bundle,
-        config=planned.delivery.config if kit is None else bundle.config,
-        kit=kit,
-        disk=disk,
-        firmware=options.firmware or preferred,
-        **_chosen(options),
-    )
+    config = planned.delivery.config if kit is None else planned.bundle.config
+    return _as_wanted(requests.of_bundle(planned.bundle, config, disk=disk, kit=kit), options)
 
 
-def _request_of(path: str | os.PathLike[str], options: Options, stack: contextlib.ExitStack) -> Request:
-    """Return the request to boot the finished image at *path*; what it needs lives as long as *stack*."""
-    from rumpbundle.launcher.image import opened
+def _finished(
+    path: str | os.PathLike[str], options: Options, stack: contextlib.ExitStack, *, copied: bool = False
+) -> Request:
+    """Return the request to boot the finished image or kit at *path*, or (if *copied*) to boot a copy.
 
-    if options.backend in registry.KITS and _is_kit(path):
-        return _request_of_kit(path, options)
-    return _request_of_image(path, stack.enter_context(opened(path, persist=options.persist)), options)
-
-
-def _request_of_copy(path: str | os.PathLike[str], options: Options, stack: contextlib.ExitStack) -> Request:
-    """Return the request to boot a copy of the image at *path*, so that its own bytes are not changed.
-
-    For a hypervisor that cannot forget by itself what a guest writes.
+    No copy is made if the guest may write to it.
     """
-    from rumpbundle.launcher.image import unpacked
-
-    if options.persist:
-        return _request_of(path, options, stack)
-    directory = _temporary_directory(stack)
-    with disk_errors():
-        if _is_kit(path):
-            copy = shutil.copytree(path, directory / "kit")
-            return replace(_request_of_kit(path, options), kit=str(copy))
-        return _request_of_image(path, unpacked(path, str(directory / "disk.raw")), options)
+    copy = _temporary_directory(stack) if copied and not options.persist else None
+    if options.backend in registry.KITS and requests.is_kit(path):
+        return _as_wanted(requests.of_kit(path, copy=copy), options)
+    return _as_wanted(requests.of_image(path, stack, persist=options.persist, copy=copy), options)
 
 
-def _request_of_image(path: str | os.PathLike[str], image: Image, options: Options) -> Request:
-    family, boot = image.manifest.get("family"), image.manifest.get("boot")
-    bios = not isinstance(boot, dict) or not boot or Firmware.BIOS in boot
-    return Request(
-        name=_hypervisor_name(os.path.basename(os.fspath(path))),
-        family=Family(family) if family in set(Family) else Family.PLAIN,
-        drivers=image.drivers,
-        devices=image.devices,
-        disk=image.disk,
-        firmware=options.firmware or (Firmware.BIOS if bios else Firmware.UEFI),
-        **_chosen(options),
-    )
-
-
-def _is_kit(path: str | os.PathLike[str]) -> bool:
-    return (Path(path) / "xl.cfg").is_file()
-
-
-def _request_of_kit(path: str | os.PathLike[str], options: Options) -> Request:
-    from rumpbundle.xen.xl import CONFIG_MAX
-
-    kit = Path(path)
-    config = b""
-    if (kit / "cfg.json").exists():
-        file = InputFile(kit / "cfg.json")
-        config = file.read(0, min(file.size, CONFIG_MAX + 1))
-    name = os.path.basename(os.path.abspath(path)).removesuffix(".xen")
-    return Request(name=_hypervisor_name(name), config=config, kit=str(kit), **_chosen(options))
-
-
-def _chosen(options: Options) -> dict[str, Any]:
-    """Return the options a request takes over as they are."""
-    return {name: getattr(options, name) for name in ("memory", "accel", "bus", "publish", "gdb", "args")}
-
-
-def _hypervisor_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name) or "app"
+def _as_wanted(request: Request, options: Options) -> Request:
+    """Return *request* with what the user chose."""
+    chosen = {name: getattr(options, name) for name in ("memory", "accel", "bus", "publish", "gdb", "args")}
+    return replace(request, firmware=options.firmware or request.firmware, **chosen)
 
 
 def _planned(request: Request, options: Options, report: Report) -> Plan:

@@ -146,9 +146,7 @@ class Bundle:
     @property
     def footprint(self) -> int:
         """Bytes of memory that its kernel and modules take once they are loaded."""
-        modules = ((module.content.size, module.content.part(0, 6).read()) for module in self.modules)
-        unpacks = self.kernel.family is Family.LINUX
-        return footprint(self.kernel.load, self.kernel.content.size, modules, unpacks=unpacks)
+        return footprint(self.kernel, ((m.content.size, m.content.part(0, 6).read()) for m in self.modules))
 
     def manifest(self, *, hashed: bool = True) -> bytes:
         """Return ``/rumpbundle.json``; without *hashed*, with zeros for the hashes: same length, nothing read."""

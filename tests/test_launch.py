@@ -128,6 +128,19 @@ def test_following(tmp_path: Path):
             follow(guest)
 
 
+@pytest.mark.boot
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+def test_the_guest_has_memory_for_its_modules(app: Path, firmware: str):
+    """300 MB, with the 128 MB the kernel itself would get: GRUB says "out of memory"."""
+    module = app.parent / "module"
+    with module.open("wb") as file:
+        file.truncate(300_000_000)
+    modules = (rumpbundle.ModuleFile(module),)
+    (image,) = rumpbundle.bundle(app, "raw", output=app.parent / "app.raw", modules=modules).paths
+    with rumpbundle.run(image, accel="tcg", firmware=firmware) as guest:
+        assert guest.wait(100).good
+
+
 FORMATS = {
     "iso": Disk(path="app.iso"),
     "raw": Disk(path="app.raw"),

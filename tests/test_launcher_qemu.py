@@ -155,6 +155,10 @@ def test_every_bus_can_be_asked_for(bus: str):
 
 def test_memory_is_what_the_guest_needs_or_the_user_says():
     assert qemu.machine_for(replace(REQUEST, family=Family.LINUX)).memory == 256 << 20
+    large = replace(REQUEST, footprint=200 << 20)
+    assert qemu.machine_for(large).memory == 232 << 20
+    assert qemu.machine_for(replace(large, firmware=Firmware.UEFI)).memory == 437 << 20
+    assert qemu.machine_for(replace(large, footprint=1 << 20)).memory == 128 << 20
     assert "-m 12M" in " ".join(command(qemu.machine_for(replace(REQUEST, memory=12 << 20))))
     assert "-m 1000B" in " ".join(command(qemu.machine_for(replace(REQUEST, memory=1000))))
 

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rumpbundle.kernels.kinds import Family
+from rumpbundle.kernels.unikernel import Unikernel
+
 _FAR = 2 << 30
 """A kernel that loads above is linked to virtual addresses; a PC has no memory there to give it."""
 _PLAIN_CPIO = b"0707"
 """How an initial file system of Linux begins if it is not compressed (Linux, initramfs buffer format)."""
 _PACKED = 4
-"""How much larger what a compressed module holds may be; xz makes a fifth of program code at best."""
+"""How many times its size a compressed module may hold; xz makes a fifth of program code at best."""
 
 
-def footprint(load: range | None, kernel_size: int, modules: Iterable[tuple[int, bytes]], *, unpacks: bool) -> int:
-    """Return the bytes of memory it takes to load a kernel and its modules.
+def footprint(kernel: Unikernel, modules: Iterable[tuple[int, bytes]]) -> int:
+    """Return the bytes of memory it takes to load *kernel*, its ``.bss`` included, and its modules.
 
-    *load* is where the kernel is loaded to, its ``.bss`` included; *modules* are size and first bytes of each. A module
-    stands there as it is, and again where the guest copies it to; *unpacks* says that this guest unpacks it as well.
+    *modules* are size and first bytes of each. A module stands in memory as it is, and again where the guest copies
+    it to; a Linux unpacks it as well.
     """
-    if load is None:
-        kernel = 2 * kernel_size
-    else:
-        kernel = load.stop if load.stop <= _FAR else len(load)
+    load = kernel.load
+    total = 2 * kernel.content.size if load is None else load.stop if load.stop <= _FAR else len(load)
     for size, head in modules:
-        kernel += size * (1 + (_PACKED if unpacks and not head.startswith(_PLAIN_CPIO) else 1))
-    return kernel
+        packed = kernel.family is Family.LINUX and not head.startswith(_PLAIN_CPIO)
+        total += size * (1 + (_PACKED if packed else 1))
+    return total

@@ -135,8 +135,12 @@ class Guest:
 
         *firmware* is ``bios``, ``uefi``, or empty for none.
         """
-        room = (_ROOM_BESIDE_UEFI if firmware == "uefi" else _ROOM) + -(-footprint >> 20)
-        return max(self.launch.memory, self.memory.get(firmware, 0), room)
+        known = max(self.launch.memory, self.memory.get(firmware, 0))
+        taken = -(-footprint >> 20)
+        if taken < _SMALL:
+            return known
+        # Under UEFI, GRUB takes a quarter of the memory for itself (grub-core/kern/efi/mm.c).
+        return max(known, (taken + 128) * 4 // 3 if firmware == "uefi" else taken + 32)
 
     def boot_rule(self, firmware: str, protocol: str) -> BootRule | None:
         """Return the rule for this start, or None: nothing speaks against it."""
@@ -146,8 +150,8 @@ class Guest:
         return None
 
 
-_ROOM, _ROOM_BESIDE_UEFI = 32, 128
-"""MiB beside a kernel and its modules, for the guest to work in and for the firmware."""
+_SMALL = 16
+"""MiB that fit beside what a guest is known to need."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import UsageError
 from rumpbundle.events import Report
 from rumpbundle.kernels.unikernel import Device, Family, Firmware
-
-if TYPE_CHECKING:
-    from rumpbundle.manifest import Bundle
 
 BUSES = ("virtio", "ide", "sata", "scsi", "nvme", "usb", "cd")
 """How the disk may be attached."""
@@ -94,8 +91,8 @@ class Request:
     """Drivers known to be in the kernel (:attr:`rumpbundle.kernels.unikernel.Unikernel.drivers`)."""
     devices: tuple[Device, ...] | None = None
     """The virtio devices a Solo5 unikernel's manifest asks for, in its order; None for other guests."""
-    bundle: Bundle | None = None
-    """What was bundled; None for a finished image."""
+    footprint: int = 0
+    """Bytes of memory its kernel and modules take, as far as that is known."""
     config: bytes = b""
     """The configuration in the guest's own format, for a backend that hands it over itself."""
     kit: str | None = None

@@ -30,7 +30,8 @@ class _Bhyve:
         if bus not in _DISKS:
             raise UsageError(f"bhyve has no bus {bus}", where="--bus", hint=f"known: {', '.join(_DISKS)}")
         firmware = request.firmware or Firmware.BIOS
-        memory = request.memory or knowledge.guest(str(request.family), request.target).launch.memory * MIB
+        guest = knowledge.guest(str(request.family), request.target)
+        memory = request.memory or guest.memory_for(str(request.firmware or Firmware.BIOS), request.footprint) * MIB
         argv = ["bhyve", "-A", "-H", "-P", "-m", f"{-(-memory // MIB)}M", "-s", "0,hostbridge", "-s", "31,lpc"]
         argv += ["-l", "com1,stdio", "-l", f"bootrom,{_ROM_DIRECTORY}/{ROMS[firmware]}"]
         argv += ["-s", f"2,{_DISKS[bus]},{_backing(request.disk, bus)}"]

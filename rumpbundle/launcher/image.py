@@ -9,25 +9,47 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.content import CHUNK
+from rumpbundle.disk.content import CHUNK, Content, Zeros
 from rumpbundle.disk.flat import disk_errors, write_all
-from rumpbundle.errors import InputError, RumpbundleError, UsageError
+from rumpbundle.errors import InputError, KernelError, RumpbundleError, UsageError
 from rumpbundle.images import detect
 from rumpbundle.images import disk as images
 from rumpbundle.images.detect import file_system
+from rumpbundle.images.filesystem import Entry, FileSystem, Span
 from rumpbundle.images.medium import Medium
 from rumpbundle.images.node import node_of
-from rumpbundle.kernels.unikernel import Device
+from rumpbundle.kernels.footprint import footprint
+from rumpbundle.kernels.unikernel import Device, Family, Firmware, Unikernel, examine
+from rumpbundle.kernels.view import View
 from rumpbundle.launcher.backend import Disk
 from rumpbundle.manifest import MAX_MANIFEST, PATH, said
 
+_KERNEL = "/boot/kernel/"
+_LOADED = (_KERNEL, "/boot/modules/")
+"""Where :mod:`rumpbundle.hybrid` puts what a boot loader loads."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """A finished image: the disk in it and, if we made it, its manifest."""
+    """A finished image: the disk in it and, if we made it, its manifest and its kernel."""
 
     disk: Disk
     manifest: Mapping[str, Any]
+    kernel: Unikernel | None = None
+    modules: tuple[tuple[int, bytes], ...] = ()
+    """Size and first bytes of its boot modules."""
+
+    @property
+    def family(self) -> Family:
+        found = self.manifest.get("family")
+        return Family(found) if found in set(Family) else Family.PLAIN
+
+    @property
+    def firmware(self) -> Firmware:
+        """What to boot it from: BIOS, unless it says that it cannot."""
+        boot = self.manifest.get("boot")
+        bios = not isinstance(boot, dict) or not boot or Firmware.BIOS in boot
+        return Firmware.BIOS if bios else Firmware.UEFI
 
     @property
     def drivers(self) -> frozenset[str]:
@@ -44,6 +66,11 @@ class Image:
         words = [each.partition(" ") for each in found if isinstance(each, str)]
         return tuple(Device(name, kind) for kind, _, name in words if kind in ("block", "net"))
 
+    @property
+    def footprint(self) -> int:
+        """Bytes of memory that its kernel and modules take once they are loaded; 0 if they are not known."""
+        return 0 if self.kernel is None else footprint(self.kernel, self.modules)
+
 
 @contextlib.contextmanager
 def opened(path: str | os.PathLike[str], *, persist: bool) -> Iterator[Image]:
@@ -57,21 +84,21 @@ def opened(path: str | os.PathLike[str], *, persist: bool) -> Iterator[Image]:
     path = detect.disk_file(path)
     with detect.open_disk(path) as disk, contextlib.ExitStack() as stack:
         node = node_of(disk)
-        manifest = _manifest(disk)
+        found = _contents(disk)
         if persist and (node is None or node.offset or disk.container == "vmdk (stream)"):
             raise UsageError(
                 "is packed, and cannot be written to", where=path, hint="leave out --persist, or unpack the disk"
             )
         if node is None:
-            yield Image(_unpacked(disk, stack), manifest)
+            yield Image(disk=_unpacked(disk, stack), **found)
             return
         fd = node.fd
         if persist:
             fd = _writable(path, fd)
             stack.callback(os.close, fd)
         yield Image(
-            Disk(path=path, format=node.driver, offset=node.offset, length=node.length, persist=persist, fd=fd),
-            manifest,
+            disk=Disk(path=path, format=node.driver, offset=node.offset, length=node.length, persist=persist, fd=fd),
+            **found,
         )
 
 
@@ -106,7 +133,7 @@ def unpacked(path: str | os.PathLike[str], to: str) -> Image:
     with detect.open_disk(path) as disk, open(to, "xb") as file:
         node_of(disk)
         _copy(disk, file.fileno())
-        return Image(Disk(path=to, persist=True), _manifest(disk))
+        return Image(disk=Disk(path=to, persist=True), **_contents(disk))
 
 
 def _copy(disk: images.Disk, fd: int) -> None:
@@ -121,11 +148,44 @@ def _copy(disk: images.Disk, fd: int) -> None:
             offset += len(data)
 
 
-def _manifest(disk: Medium) -> Mapping[str, Any]:
-    """Return the manifest on *disk*, empty if it has none we can read."""
+def _contents(disk: Medium) -> dict[str, Any]:
+    """Return what is known of the guest on *disk*, as fields of :class:`Image`: little, if we did not make it."""
+    manifest: Mapping[str, Any] = {}
+    loaded: list[Entry] = []
     with contextlib.suppress(RumpbundleError, ValueError, RecursionError):
         files = file_system(disk)
-        entry = None if files is None else files.find(PATH)
-        if files is not None and entry is not None and entry.size <= MAX_MANIFEST:
-            return said(b"".join(files.chunks(entry)))
-    return {}
+        for entry in () if files is None else files.entries():
+            assert files is not None
+            if entry.path == PATH and entry.size <= MAX_MANIFEST:
+                manifest = said(b"".join(files.chunks(entry)))
+            elif entry.kind == "file" and entry.path.startswith(_LOADED):
+                loaded.append(entry)
+            if manifest and len(loaded) > len(manifest.get("modules", ())):
+                break
+        if files is not None and manifest:
+            return {"manifest": manifest} | _loaded(files, loaded)
+    return {"manifest": manifest}
+
+
+def _loaded(files: FileSystem, loaded: list[Entry]) -> dict[str, Any]:
+    """Return the kernel and the modules among the files a boot loader loads."""
+    kernel = None
+    modules = []
+    for entry in loaded:
+        view = _view(files, entry)
+        if not entry.path.startswith(_KERNEL):
+            modules.append((entry.size, view.read(0, 6)))
+            continue
+        with contextlib.suppress(KernelError):
+            # Nobody reads its bytes any more, only how many they are.
+            kernel = examine(os.path.basename(entry.path), view, Content((Zeros(entry.size),)))
+    return {"kernel": kernel, "modules": tuple(modules)}
+
+
+def _view(files: FileSystem, entry: Entry) -> View:
+    """Return the bytes of a file; none of one that does not stand in one piece, as the kernels we place do."""
+    (span, *others) = entry.spans or (Span(None, 0),)
+    start = span.offset
+    if start is None or others or span.length < entry.size:
+        return View.of_bytes(b"")
+    return View(entry.size, lambda offset, length: files.medium.read(start + offset, length))

@@ -191,7 +191,7 @@ def machine_for(request: Request, *, uefi: tuple[str, str] | None = None) -> Mac
     return Machine(
         type=type_,
         accel=request.accel,
-        memory=request.memory or max(guest.launch.memory, guest.memory.get(str(firmware), 0)) * MIB,
+        memory=request.memory or guest.memory_for(str(firmware), request.footprint) * MIB,
         display=guest.launch.display or "none",
         uefi=uefi if firmware is Firmware.UEFI else None,
         settings=() if guest.launch.s3 or firmware is Firmware.BIOS else (facts.machines[type_].s3_off,),

@@ -29,7 +29,9 @@ class _VirtualBox:
             raise UsageError("VirtualBox takes raw, VDI, VMDK and VHD disks here", where="--boot vbox")
         if request.gdb is not None:
             raise UsageError("VirtualBox has no gdb server", where="--gdb", hint="--boot qemu has one")
-        hints = knowledge.guest(str(request.family), request.target).launch
+        guest = knowledge.guest(str(request.family), request.target)
+        hints = guest.launch
+        memory = request.memory or guest.memory_for(str(request.firmware or Firmware.BIOS), request.footprint) * MIB
         bus = request.bus or next((_BUSES[name] for name in hints.buses if name in _BUSES), "sata")
         if bus not in _CONTROLLERS:
             raise UsageError(f"VirtualBox has no bus {bus}", where="--bus", hint=f"known: {', '.join(_CONTROLLERS)}")
@@ -49,7 +51,7 @@ class _VirtualBox:
                 kept = [] if each.persist else ["--mtype", "immutable"]
                 attach.append([*place, "--type", "hdd", *kept, "--medium", each.path])
             detach.append([*place, "--medium", "none"])
-        machine = ["VBoxManage", "modifyvm", name, "--memory", str(-(-(request.memory or hints.memory * MIB) // MIB))]
+        machine = ["VBoxManage", "modifyvm", name, "--memory", str(-(-memory // MIB))]
         machine += ["--firmware", "efi" if request.firmware is Firmware.UEFI else "bios", "--ioapic", "on"]
         machine += ["--boot1", "disk", "--boot2", "none", "--boot3", "none", "--boot4", "none"]
         machine += ["--nic1", "nat", "--nictype1", card]

@@ -211,7 +211,7 @@ def _of_disk(request: Request, name: str) -> list[str]:
     assert request.disk is not None
     firmware = request.firmware or Firmware.BIOS
     guest = knowledge.guest(str(request.family), request.target)
-    needed = max(guest.launch.memory, guest.memory.get(str(firmware), 0))
+    needed = guest.memory_for(str(firmware), request.footprint)
     domain = toolstack.Domain(
         name=name,
         kind=toolstack.Kind.HVM,

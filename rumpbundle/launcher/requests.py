@@ -1,0 +1,86 @@
+"""Requests, by what is given to boot: a bundle, a finished image, a kit. What the user chose is added later."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from pathlib import Path
+
+from rumpbundle.disk.content import InputFile
+from rumpbundle.disk.flat import disk_errors
+from rumpbundle.kernels.unikernel import Family, Firmware
+from rumpbundle.launcher.backend import Disk, Request
+from rumpbundle.manifest import Bundle
+
+
+def of_bundle(bundle: Bundle, config: bytes, *, disk: Disk | None = None, kit: str | None = None) -> Request:
+    """Return the request to boot what was bundled, from *disk* or as *kit*; *config* is handed over beside it."""
+    kernel = bundle.kernel
+    return Request(
+        name=_hypervisor_name(bundle.name),
+        family=kernel.family,
+        target=kernel.target,
+        drivers=kernel.drivers,
+        devices=kernel.devices if kernel.family is Family.SOLO5 else None,
+        footprint=bundle.footprint,
+        config=config,
+        kit=kit,
+        disk=disk,
+        firmware=Firmware.BIOS if Firmware.BIOS in bundle.boot else Firmware.UEFI,
+    )
+
+
+def of_image(
+    path: str | os.PathLike[str], stack: contextlib.ExitStack, *, persist: bool = False, copy: Path | None = None
+) -> Request:
+    """Return the request to boot the finished image at *path*, which stays open as long as *stack*.
+
+    With *copy*, a directory, a copy there boots: for a hypervisor that cannot forget by itself what a guest writes.
+
+    Raises:
+        RumpbundleError: see :func:`rumpbundle.launcher.image.opened`.
+    """
+    from rumpbundle.launcher.image import opened, unpacked
+
+    if copy is None:
+        image = stack.enter_context(opened(path, persist=persist))
+    else:
+        with disk_errors():
+            image = unpacked(path, str(copy / "disk.raw"))
+    kernel = image.kernel
+    return Request(
+        name=_hypervisor_name(os.path.basename(os.fspath(path))),
+        family=image.family,
+        target="" if kernel is None else kernel.target,
+        drivers=image.drivers,
+        devices=image.devices,
+        footprint=image.footprint,
+        disk=image.disk,
+        firmware=image.firmware,
+    )
+
+
+def is_kit(path: str | os.PathLike[str]) -> bool:
+    return (Path(path) / "xl.cfg").is_file()
+
+
+def of_kit(path: str | os.PathLike[str], *, copy: Path | None = None) -> Request:
+    """Return the request to boot the kit at *path*, or a copy of it in the directory *copy*."""
+    from rumpbundle.xen.xl import CONFIG_MAX
+
+    kit = Path(path)
+    name = os.path.basename(os.path.abspath(path)).removesuffix(".xen")
+    if copy is not None:
+        with disk_errors():
+            kit = shutil.copytree(path, copy / "kit")
+    config = b""
+    if (kit / "cfg.json").exists():
+        file = InputFile(kit / "cfg.json")
+        config = file.read(0, min(file.size, CONFIG_MAX + 1))
+    return Request(name=_hypervisor_name(name), config=config, kit=str(kit))
+
+
+def _hypervisor_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name) or "app"
