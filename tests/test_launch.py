@@ -292,6 +292,46 @@ def test_expectations_decide_the_exit_status(tmp_path: Path):
     ]
 
 
+@pytest.mark.boot
+def test_what_we_say_begins_a_line(tmp_path: Path):
+    image = disk(tmp_path, "half a line", "success")
+    words = [*COMMAND, "run", str(image), "--accel", "tcg"]  # qemu, without --boot
+    both = subprocess.run(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=60
+    )
+    assert both.stdout == b"half a line\nnote: the guest exited with status 0 (isa-debug-exit)\n"
+    apart = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
+    assert apart.stdout == b"half a line"
+
+
+@pytest.mark.boot
+def test_qemu_is_what_boots_unless_another_is_named(app: Path):
+    done = rumpbundle_("boot", "./app.bin", "--accel", "tcg", cwd=app.parent)
+    assert done.returncode == 0, done.stderr
+    assert "end of report" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"hello\n", "is a text file, no disk image"),
+        (b"#!/bin/sh\necho hello\n", "is a script, no disk image"),
+        (b"%PDF-1.7\n\0\1\2", "is a PDF document, no disk image"),
+        (b"", "is empty, no disk image"),
+    ],
+)
+def test_what_is_no_image_is_named(tmp_path: Path, data: bytes, problem: str):
+    (tmp_path / "file").write_bytes(data)
+    done = rumpbundle_("run", "file", "--accel", "tcg", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[0] == f"error: file: {problem}"
+
+
+def test_a_kernel_is_no_image(app: Path):
+    done = rumpbundle_("run", "app.bin", "--accel", "tcg", cwd=app.parent)
+    assert done.stderr == "error: app.bin: is a kernel, no disk image\nhint: rumpbundle --boot qemu app.bin\n"
+
+
 def test_bad_options(tmp_path: Path):
     image = disk(tmp_path, "", "hang")
     for words, message in (

@@ -41,7 +41,7 @@ class BackendCommand(click.Command):
 
 
 _BOOT_OPTIONS = (
-    click.option("--boot", "backend_name", metavar="BACKEND", required=True,
+    click.option("--boot", "backend_name", metavar="BACKEND", default="qemu", show_default=True,
                  help=f"What runs the guest: {', '.join(registry.NAMES)}."),
     click.option("--memory", type=Size(), metavar="SIZE", help="The guest's memory: 64M.  [default: what it needs]"),
     click.option("--accel", type=click.Choice(ACCELERATORS), default="auto", show_default=True,
@@ -95,7 +95,8 @@ class Session:
     def follow(self, start: Callable[[tuple[Sink, ...]], Guest], terminal: Terminal) -> None:
         """Start a guest and follow it to the end that is wanted."""
         with contextlib.ExitStack() as stack:
-            sinks: tuple[Sink, ...] = (_to_stdout,)
+            output = _Output()
+            sinks: tuple[Sink, ...] = (output,)
             for log in self.log:
                 sinks = (_log_file(log, stack), *sinks)
             guest = stack.enter_context(start(sinks))
@@ -107,7 +108,10 @@ class Session:
 
             try:
                 with typed(sys.stdin.fileno(), guest.send, leave) if _has_stdin() else contextlib.nullcontext():
-                    ending = dev_launch.follow(guest, expect=self._expect, timeout=self._timeout)
+                    try:
+                        ending = dev_launch.follow(guest, expect=self._expect, timeout=self._timeout)
+                    finally:
+                        output.end_line()
             except GuestError as error:
                 if not sys.stdout.isatty():
                     for line in error.console:
@@ -123,8 +127,24 @@ def _has_stdin() -> bool:
         return False
 
 
-def _to_stdout(data: bytes) -> None:
-    _write(1, data)
+class _Output:
+    """Writes the console to standard output, as it comes."""
+
+    def __init__(self) -> None:
+        self._is_half = False
+
+    def __call__(self, data: bytes) -> None:
+        self._is_half = not data.endswith(b"\n")
+        view = memoryview(data)
+        while view:
+            view = view[os.write(1, view) :]
+
+    def end_line(self) -> None:
+        """Begin a new line, if the guest left one unfinished and what we say goes to the same place."""
+        with contextlib.suppress(OSError):
+            if self._is_half and os.path.sameopenfile(1, 2):
+                self._is_half = False
+                os.write(2, b"\n")
 
 
 def _log_file(path: Path, stack: contextlib.ExitStack) -> Sink:

@@ -12,12 +12,14 @@ from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK, Content, Zeros
 from rumpbundle.disk.flat import disk_errors, write_all
 from rumpbundle.errors import InputError, KernelError, RumpbundleError, UsageError
+from rumpbundle.host.programs import shown
 from rumpbundle.images import detect
 from rumpbundle.images import disk as images
 from rumpbundle.images.detect import file_system
 from rumpbundle.images.filesystem import Entry, FileSystem, Span
 from rumpbundle.images.medium import Medium
 from rumpbundle.images.node import node_of
+from rumpbundle.kernels import foreign
 from rumpbundle.kernels.footprint import footprint
 from rumpbundle.kernels.unikernel import Device, Family, Firmware, Unikernel, examine
 from rumpbundle.kernels.view import View
@@ -85,6 +87,8 @@ def opened(path: str | os.PathLike[str], *, persist: bool) -> Iterator[Image]:
     with detect.open_disk(path) as disk, contextlib.ExitStack() as stack:
         node = node_of(disk)
         found = _contents(disk)
+        if disk.container == "raw" and not found["manifest"]:
+            _check_is_disk(disk, path)
         if persist and (node is None or node.offset or disk.container == "vmdk (stream)"):
             raise UsageError(
                 "is packed, and cannot be written to", where=path, hint="leave out --persist, or unpack the disk"
@@ -100,6 +104,21 @@ def opened(path: str | os.PathLike[str], *, persist: bool) -> Iterator[Image]:
             disk=Disk(path=path, format=node.driver, offset=node.offset, length=node.length, persist=persist, fd=fd),
             **found,
         )
+
+
+def _check_is_disk(disk: images.Disk, path: str) -> None:
+    """Raise :class:`InputError` if the file at *path* is surely something else, which no firmware would start."""
+    view = View(disk.size, disk.read)
+    is_linux = view.read(0x202, 4) == b"HdrS"
+    if not is_linux and (view.read(510, 2) == b"\x55\xaa" or view.read(0x8001, 5) == b"CD001"):
+        return
+    with contextlib.suppress(KernelError):
+        examine(os.path.basename(path), view, Content((Zeros(disk.size),)))
+        raise InputError("is a kernel, no disk image", where=path, hint=f"rumpbundle --boot qemu {shown([path])}")
+    problem, _ = foreign.describe(view)
+    problem = problem or foreign.guess(view)
+    if problem and "zeros" not in problem and "disk image" not in problem:
+        raise InputError(f"{problem}, no disk image", where=path)
 
 
 def _writable(path: str, fd: int) -> int:
