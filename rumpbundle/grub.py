@@ -7,11 +7,13 @@ goes in. ``grub-mkimage`` is reproducible for one version (docs/facts/formats.md
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -19,9 +21,10 @@ from pathlib import Path
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.digest import hexdigest
-from rumpbundle.errors import HostError, InputError, MissingToolError
+from rumpbundle.errors import HostError, InputError, MissingToolError, RumpbundleError, ToolError
 from rumpbundle.events import Note, Report, silent
 from rumpbundle.host import environment, programs
+from rumpbundle.host.staging import staged_directory
 from rumpbundle.kernels.unikernel import Firmware, Protocol
 
 # -- boot images -----------------------------------------------------------------------------------------
@@ -36,6 +39,8 @@ _PREFIX = {Firmware.BIOS: "/boot/grub", Firmware.UEFI: "/EFI/BOOT"}
 _LIBRARY = Path("/usr/lib/grub")
 _PACKAGED = Path(__file__).parent / "bootimages"
 _FILES = ("mbr.img", "bios.img", "efi.img")
+_FACTS = "facts.json"
+"""Version and digests: what is in a directory of boot images, and that it is whole."""
 
 
 MBR_ADDRESS = slice(0x1B0, 0x1B8)
@@ -81,14 +86,17 @@ def boot_images(report: Report = silent) -> BootImages:
     Raises:
         MissingToolError: none of these is possible because GRUB is not installed.
     """
-    if (_PACKAGED / "version").exists():
+    if (_PACKAGED / _FACTS).exists():
         return _load(_PACKAGED)
     recipe = json.dumps(["lz4, 3 ms, VBE", _host_grub(), _BIOS_MODULES, _EFI_MODULES, list(_PREFIX.values())])
     directory = environment.cache_directory() / f"grub-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     try:
+        _check_ours(directory.parent, directory, *(directory / name for name in (*_FILES, _FACTS)))
         return _load(directory)
-    except (OSError, HostError):
-        report(Note("making GRUB's boot images once; they are kept in the user's cache"))
+    except (OSError, HostError) as error:
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        why = "once; they are kept in the user's cache" if missing else f"anew: {error}"
+        report(Note(f"making GRUB's boot images {why}"))
     with tempfile.TemporaryDirectory(prefix="rumpbundle-") as scratch:
         made = make_boot_images(Path(scratch), report)
         _keep(Path(scratch), directory)
@@ -117,8 +125,12 @@ def make_boot_images(directory: Path, report: Report = silent) -> BootImages:
     bios.write_bytes(grubcore.quickened(bios.read_bytes()))
     shutil.copyfile(_LIBRARY / "i386-pc" / "boot_hybrid.img", directory / "mbr.img")
     said = programs.run(["grub-mkimage", "--version"], report=report).decode("utf-8", "replace")
-    (directory / "version").write_text(said.split()[-1] if said.split() else "unknown", "utf-8")
-    return _load(directory)
+    version = said.split()[-1] if said.split() else "unknown"
+    images = BootImages(version, *((directory / name).read_bytes() for name in _FILES))
+    if len(images.mbr) != 512 or len(images.bios) < 4096 or images.efi[:2] != b"MZ":
+        raise ToolError("grub-mkimage made no boot images", hint="please report it with grub-mkimage --version")
+    (directory / _FACTS).write_text(json.dumps(images.facts), "ascii")
+    return images
 
 
 def _host_grub() -> list[tuple[str, int, int]]:
@@ -136,26 +148,45 @@ def _host_grub() -> list[tuple[str, int, int]]:
 
 
 def _load(directory: Path) -> BootImages:
-    mbr, bios, efi = ((directory / name).read_bytes() for name in _FILES)
-    images = BootImages((directory / "version").read_text("utf-8"), mbr, bios, efi)
-    if len(mbr) != 512 or len(bios) < 4096 or efi[:2] != b"MZ":
-        raise HostError("are no GRUB boot images", where=directory, hint="remove that directory")
+    """Return the boot images in *directory*.
+
+    Raises:
+        FileNotFoundError: there are none.
+        HostError: they are not as they were made.
+    """
+    try:
+        facts = json.loads((directory / _FACTS).read_bytes())
+        images = BootImages(str(facts["version"]), *((directory / name).read_bytes() for name in _FILES))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise HostError("does not tell what belongs there", where=directory / _FACTS) from None
+    for (name, digest), file in zip(list(images.facts.items())[1:], _FILES, strict=True):
+        if facts.get(name) != digest:
+            raise HostError("is not as it was made", where=directory / file)
     return images
+
+
+def _check_ours(*paths: Path) -> None:
+    """Raise :class:`HostError` if somebody else may change one of *paths*."""
+    for path in paths:
+        status = path.stat()
+        if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise HostError("others than this user can write to it", where=path)
 
 
 def _keep(made: Path, directory: Path) -> None:
     """Move the finished images into the cache in one step; a cache that cannot be written is no error."""
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        staging = tempfile.mkdtemp(prefix=".grub-", dir=directory.parent)
-        try:
-            for name in (*_FILES, "version"):
-                shutil.copyfile(made / name, os.path.join(staging, name))
-            os.rename(staging, directory)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-    except OSError:
-        return
+    cache = directory.parent
+    with contextlib.suppress(OSError, RumpbundleError):
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        cache.mkdir(mode=0o700, exist_ok=True)
+        # One of an earlier version may have got its mode from a umask that lets the group write.
+        cache.chmod(cache.stat().st_mode & 0o755)
+        _check_ours(cache)
+        with staged_directory(directory, force=True, sync=False) as new:
+            new.chmod(0o700)
+            for name in (*_FILES, _FACTS):
+                shutil.copyfile(made / name, new / name)
+                (new / name).chmod(0o600)
 
 
 # -- configuration ---------------------------------------------------------------------------------------

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shlex
+import shutil
 import stat
 
 import pytest
@@ -165,13 +168,63 @@ def test_boot_images_are_the_same_every_time(no_cache, tmp_path):
     assert grub.make_boot_images(tmp_path / "a").facts == grub.make_boot_images(tmp_path / "b").facts
 
 
-def test_a_damaged_cache_is_made_again(no_cache):
+def _flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda entry: _flip(entry / "efi.img"), "efi.img: is not as it was made"),
+        (lambda entry: (entry / "efi.img").write_bytes(b""), "efi.img: is not as it was made"),
+        (lambda entry: os.truncate(entry / "bios.img", 100_000), "bios.img: is not as it was made"),
+        (lambda entry: (entry / "bios.img").write_bytes(bytes(286_720)), "bios.img: is not as it was made"),
+        (lambda entry: (entry / "mbr.img").write_bytes(b"x" * 512), "mbr.img: is not as it was made"),
+        (lambda entry: (entry / "mbr.img").unlink(), "once"),
+        (lambda entry: (entry / "facts.json").unlink(), "once"),
+        (lambda entry: (entry / "facts.json").write_bytes(b"\xff"), "facts.json: does not tell"),
+        (lambda entry: (entry / "facts.json").write_bytes(b"[1]"), "facts.json: does not tell"),
+        (lambda entry: (entry / "facts.json").write_bytes(b'{"version": 1}'), "is not as it was made"),
+        (lambda entry: (entry / "facts.json").write_bytes(b"[" * 100_000), "facts.json: does not tell"),
+        (lambda entry: (entry / "bios.img").chmod(0o666), "bios.img: others than this user can write to it"),
+        (lambda entry: entry.chmod(0o777), "others than this user can write to it"),
+        (lambda entry: entry.parent.chmod(0o770), "others than this user can write to it"),
+        (lambda entry: (shutil.rmtree(entry), entry.write_text("foreign")), "once"),
+    ],
+)
+def test_a_damaged_cache_is_noticed_made_again_and_said(no_cache, spoil, why):
     require("grub-mkimage")
     first = grub.boot_images()
-    (directory,) = no_cache.iterdir()
-    (directory / "efi.img").write_bytes(b"")
+    (entry,) = no_cache.iterdir()
+    spoil(entry)
+    said = []
+    assert grub.boot_images(said.append) == first
+    assert why in said[0].text
+    said.clear()
+    assert grub.boot_images(said.append) == first
+    assert said == [], "it is whole again"
+    assert [path.name for path in no_cache.iterdir()] == [entry.name]
+
+
+def test_a_cache_that_others_own_is_not_used(no_cache, monkeypatch):
+    require("grub-mkimage")
+    first = grub.boot_images()
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    (entry,) = no_cache.iterdir()
+    (entry / "efi.img").write_bytes(b"MZ theirs")
     assert grub.boot_images() == first
-    assert grub.boot_images() == first
+    assert (entry / "efi.img").read_bytes() == b"MZ theirs"
+
+
+def test_damaged_images_of_the_package_are_an_error(no_cache, tmp_path, monkeypatch):
+    require("grub-mkimage")
+    grub.make_boot_images(tmp_path)
+    monkeypatch.setattr(grub, "_PACKAGED", tmp_path)
+    _flip(tmp_path / "bios.img")
+    with pytest.raises(HostError, match="is not as it was made"):
+        grub.boot_images()
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(no_cache, monkeypatch):
@@ -183,7 +236,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(no_cache, monkeypatch):
 def test_packaged_images_come_first_and_need_no_grub(tmp_path, monkeypatch):
     for name, data in (("mbr.img", IMAGES.mbr), ("bios.img", IMAGES.bios), ("efi.img", IMAGES.efi)):
         (tmp_path / name).write_bytes(data)
-    (tmp_path / "version").write_text("stub")
+    (tmp_path / "facts.json").write_text(json.dumps(IMAGES.facts))
     monkeypatch.setattr(grub, "_PACKAGED", tmp_path)
     monkeypatch.setattr(environment, "find_program", lambda name: None)
     assert grub.boot_images() == IMAGES

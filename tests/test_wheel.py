@@ -46,7 +46,7 @@ def test_it_bundles_where_no_grub_is_installed(build, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with zipfile.ZipFile(build("wheel")) as wheel:
         wheel.extractall("installed")
-    assert {"bios.img", "efi.img", "mbr.img", "version"} == {
+    assert {"bios.img", "efi.img", "mbr.img", "facts.json"} == {
         p.name for p in Path("installed/rumpbundle/bootimages").iterdir()
     }
     app = shutil.copy(kernels.build("multiboot"), "app.bin")
