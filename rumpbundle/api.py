@@ -132,6 +132,8 @@ def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", repor
     kernel = Unikernel.read(recipe.app, disk=not formats or any(format.needs_disk for format in formats))
     for repair in kernel.repairs:
         report(Note(f"{kernel.name}: repaired in the bundled copy: {repair}"))
+    for warning in kernel.warnings:
+        report(Warned(f"{kernel.name} {warning}"))
     name = _machine_name(recipe, kernel)
     firmware, boot = _boot(recipe, kernel, report) if kernel.protocols else ((), {})
     modules = tuple(_module(module) for module in recipe.modules)

@@ -507,3 +507,34 @@ def test_a_huge_file_costs_no_memory(tmp_path):
     )
     peak = int(output_of(sys.executable, "-c", code, str(path), timeout=60))
     assert peak < 48 << 10, f"{peak} KiB"
+
+
+def test_no_repair_but_where_it_is_needed_and_every_one_is_said(read):
+    header = multiboot1(7)
+    section = Section(".percpu", b"", synthetic.NOBITS, size=1 << 20)
+    data = synthetic.elf([Segment(header + b"\x90" * 64)], [section, Section(".symtab", b"sym", align=0)], bits=32)
+    kernel = read(data)
+    assert [text.partition(" ")[0] for text in kernel.repairs] == ["switched", "took", "aligned"]
+    bundled = kernel.content.read()
+    assert len(bundled) == len(data)
+    assert read(bundled).repairs == ()
+    assert multiboot1(3) in bundled
+
+
+def test_what_lies_behind_the_file_is_zeros_in_the_copy(read):
+    header = multiboot1(0x10003, 0x100010, 0x100000, 0x101000, 0x105000, 0x100040)
+    data = (bytes(16) + header).ljust(0x1000 - 5, b"\x90")
+    kernel = read(data)
+    assert kernel.content.read() == data + bytes(5)
+    assert kernel.repairs == ("added 5 zeros at the end: its Multiboot header loads so much more than the file has",)
+
+
+def test_a_kernel_that_writes_vga_text_says_so(read):
+    kernel = read(synthetic.elf([Segment(multiboot1() + b"\xbf\x00\x80\x0b\x00" + bytes(64))], bits=32))
+    assert len(kernel.warnings) == 1
+    assert kernel.warnings[0].startswith("writes to VGA text memory (0xb8000), which is not there under UEFI")
+
+
+def test_a_kernel_that_loads_high_says_what_memory_that_takes(read):
+    kernel = read(synthetic.elf([Segment(multiboot1() + bytes(64), paddr=0x80100000)], bits=32))
+    assert kernel.warnings[0].startswith("loads to 0x80100000, so the machine needs more than 2 GiB of memory")

@@ -14,7 +14,7 @@ MAGIC = b"\x7fELF"
 ET_REL, ET_EXEC, ET_DYN, ET_CORE = 1, 2, 3, 4
 PT_NULL, PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE = 0, 1, 2, 3, 4
 DT_SONAME = 14
-SHT_RELA, SHT_NOTE, SHT_REL = 4, 7, 9
+SHT_RELA, SHT_NOTE, SHT_NOBITS, SHT_REL = 4, 7, 8, 9
 
 MACHINES = {
     3: "i386",
@@ -32,7 +32,7 @@ MACHINES = {
 """``e_machine`` by the names people use."""
 
 MAX_HEADERS = 512
-"""Program or section headers looked at; kernels have 2 to 90. More are taken for damage."""
+"""Program headers looked at; kernels have 2 to 20. More are taken for damage."""
 MAX_DYNAMIC = 1 << 14
 """Bytes of the dynamic section looked at."""
 MAX_NAMES = 1 << 16
@@ -60,6 +60,9 @@ class Section:
     addr: int
     offset: int
     size: int
+    at: int = 0
+    """Offset of the section header itself in the file."""
+    align: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +100,11 @@ class Elf:
 
     @property
     def physical_entry(self) -> int | None:
-        """The entry point as a physical address: how a loader without paging calls it. None if no segment has it."""
-        for s in self.loads:
+        """The entry point as a physical address: how a loader without paging calls it. None if no segment has it.
+
+        The first program header that covers it counts, whatever its type, as for GRUB.
+        """
+        for s in self.segments:
             if s.vaddr <= self.entry < s.vaddr + s.memsz:
                 return self.entry - s.vaddr + s.paddr
         return None
@@ -110,10 +116,12 @@ class Elf:
         return any(end > start for (_, end), (start, _) in pairwise(ordered))
 
     @property
-    def empty_inside_others(self) -> tuple[Segment, ...]:
-        """The PT_LOADs that load nothing to an address another one covers."""
+    def empty_in_the_way(self) -> tuple[Segment, ...]:
+        """The PT_LOADs that load nothing, to an address another one covers or that no loader reaches."""
         return tuple(
-            s for s in self.loads if not s.memsz and any(o.paddr <= s.paddr < o.paddr + o.memsz for o in self.loads)
+            s
+            for s in self.loads
+            if not s.memsz and (s.paddr >= 1 << 32 or any(o.paddr <= s.paddr < o.paddr + o.memsz for o in self.loads))
         )
 
     def notes(self, view: View) -> Iterator[tuple[int, int]]:
@@ -139,10 +147,12 @@ def read(view: View) -> Elf | None:
     layout = order + ("HHIIIIIHHHHHH" if bits == 32 else "HHIQQQIHHHHHH")
     if len(head) < 16 + struct.calcsize(layout):
         return _broken("is truncated in the ELF header", bits)
-    (type_, machine, _, entry, phoff, shoff, _, _, phentsize, phnum, shentsize, shnum, shstrndx) = struct.unpack_from(
-        layout, head, 16
+    (type_, machine, version, entry, phoff, shoff, _, _, phentsize, phnum, shentsize, shnum, shstrndx) = (
+        struct.unpack_from(layout, head, 16)
     )
     segments, flaw = _segments(view, order, bits, phoff, phentsize, phnum)
+    if version != 1:
+        flaw = f"is a damaged ELF file: its version is {version}, not 1"
     return Elf(
         bits=bits,
         machine=MACHINES.get(machine, f"machine {machine}") + (" (big-endian)" if order == ">" else ""),
@@ -193,7 +203,8 @@ def _segments(
         else:
             type_, _, start, vaddr, paddr, filesz, memsz = fields[:7]
         segments.append(Segment(offset + index * stride, type_, start, vaddr, paddr, filesz, memsz))
-    needed = max((s.offset + s.filesz for s in segments if s.type == PT_LOAD), default=0)
+    # One that holds nothing may be anywhere: nobody reads it.
+    needed = max((s.offset + s.filesz for s in segments if s.type == PT_LOAD and s.filesz), default=0)
     if needed > view.size:
         return tuple(segments), f"is truncated: its segments reach to byte {needed}, the file has {view.size}"
     if any(s.filesz > s.memsz for s in segments if s.type == PT_LOAD):
@@ -206,7 +217,7 @@ def _sections(
 ) -> tuple[Section, ...]:
     """Read the section headers. They are not needed to boot, so damaged ones are as good as none."""
     layout = order + ("IIIIIIIIII" if bits == 32 else "IIQQQQIIQQ")
-    if not 0 < count <= MAX_HEADERS or stride < struct.calcsize(layout):
+    if not count or stride < struct.calcsize(layout):
         return ()
     table = view.read(offset, count * stride)
     if len(table) < count * stride:
@@ -214,9 +225,23 @@ def _sections(
     rows = [struct.unpack_from(layout, table, index * stride) for index in range(count)]
     names = view.read(rows[names_at][4], min(rows[names_at][5], MAX_NAMES)) if names_at < count else b""
     return tuple(
-        Section(names[name : name + 64].split(b"\0", 1)[0].decode("latin-1"), type_, addr, start, size)
-        for name, type_, _, addr, start, size, *_ in rows
+        Section(
+            names[name : name + 64].split(b"\0", 1)[0].decode("latin-1"),
+            type_,
+            addr,
+            start,
+            size,
+            at=offset + index * stride,
+            align=align,
+        )
+        for index, (name, type_, _, addr, start, size, _, _, align, _) in enumerate(rows)
     )
+
+
+def interpreter(view: View, elf: Elf) -> str:
+    """Return the path of the dynamic linker *elf* names, empty if it names none."""
+    named = next((s for s in elf.segments if s.type == PT_INTERP), None)
+    return view.read(named.offset, min(named.filesz, 256)).split(b"\0", 1)[0].decode("latin-1") if named else ""
 
 
 def _has_soname(view: View, order: str, bits: int, segments: tuple[Segment, ...]) -> bool:

@@ -29,6 +29,8 @@ class Origin:
         marks = _marks(file)
         family = _family(file, marks)
         drivers = _drivers(file, family)
+        if family is Family.PLAIN and (file.multiboot1 or file.multiboot2) and strings.writes_vga_text(file.view):
+            marks |= {strings.VGA_TEXT}
         return cls(family, _target(file, family, drivers), drivers, marks)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.kernels import elf, linux, multiboot, notes, pe
+from rumpbundle.kernels import elf, linux, multiboot, multiboot2, notes, pe
 from rumpbundle.kernels.view import View
 
 
@@ -23,6 +23,10 @@ class KernelFile:
     solo5: str
     """The Solo5 target it was built for, or empty."""
     devices: tuple[notes.Device, ...]
+    owners: frozenset[str]
+    """Who wrote notes into it."""
+    interpreter: str
+    """The dynamic linker it names, or empty."""
 
     @classmethod
     def read(cls, view: View) -> KernelFile:
@@ -34,11 +38,13 @@ class KernelFile:
             pe=pe.read(view) if found is None else None,
             setup=linux.read(view) if found is None else None,
             multiboot1=multiboot.read1(view, found),
-            multiboot2=multiboot.read2(view, found),
+            multiboot2=multiboot2.read2(view, found),
             is_vmlinux=found is not None and found.type == elf.ET_EXEC and any(n.owner == "Linux" for n in noted),
             xen=notes.xen(noted),
             solo5=notes.solo5_target(noted),
             devices=notes.solo5_devices(noted),
+            owners=frozenset(note.owner for note in noted),
+            interpreter=elf.interpreter(view, found) if found is not None else "",
         )
 
     @property

@@ -73,8 +73,29 @@ def loaded(file: KernelFile, protocols: tuple[Protocol, ...]) -> tuple[range | N
     return load, entry
 
 
-def troubles(origin: Origin) -> Iterator[Trouble]:
-    """Yield what was seen to fail (docs/facts/guests.md#other-kernels)."""
+_MUCH_MEMORY = 1 << 30
+"""A kernel that is loaded higher than this was meant to be loaded lower, most likely."""
+
+
+def warnings(file: KernelFile, origin: Origin, load: range | None) -> Iterator[str]:
+    """Yield what its owner should know of a kernel that boots, as phrases after its name."""
+    if load is not None and load.stop > _MUCH_MEMORY and (file.multiboot1 or file.multiboot2):
+        yield (
+            f"loads to {load.start:#x}, so the machine needs more than {load.stop >> 30} GiB of memory; if it was "
+            "only meant to run there, load it low: in the linker script, .text : AT(ADDR(.text) - OFFSET)"
+        )
+    if strings.VGA_TEXT in origin.marks:
+        yield (
+            "writes to VGA text memory (0xb8000), which is not there under UEFI, nor in a machine without a display "
+            "adapter: what it prints there nobody sees"
+        )
+
+
+def troubles(file: KernelFile, origin: Origin) -> Iterator[Trouble]:
+    """Yield what is known to fail: by the header, and what was seen (docs/facts/guests.md#other-kernels)."""
+    for protocol, header in ((Protocol.MULTIBOOT2, file.multiboot2), (Protocol.MULTIBOOT, file.multiboot1)):
+        for firmware, reason in header.not_under if header is not None else ():
+            yield Trouble(protocol, firmware, reason)
 
     def under_uefi(reason: str) -> Trouble:
         return Trouble(Protocol.MULTIBOOT, Firmware.UEFI, reason)

@@ -62,6 +62,8 @@ def _elf_kernel(file: KernelFile, found: Elf) -> tuple[str, str]:
             "is a Unikraft kernel without a Multiboot header, as Firecracker boots it (lxboot)",
             "build it for the qemu platform with Multiboot, or as an EFI stub",
         )
+    if system := _of_a_system(file, found):
+        return system
     if file.pvh_entry is not None:
         return (
             "is a kernel that can only be entered by PVH, which no boot loader on a disk does",
@@ -70,10 +72,31 @@ def _elf_kernel(file: KernelFile, found: Elf) -> tuple[str, str]:
     return "", ""
 
 
+_LOADERS = {"FreeBSD": "loader(8)", "NetBSD": "boot(8)", "OpenBSD": "boot(8)", "DragonFly": "loader(8)"}
+
+
+def _of_a_system(file: KernelFile, found: Elf) -> tuple[str, str] | None:
+    """Return what to say of the kernel of a BSD, which has a boot loader of its own; None if it is none."""
+    name = next((name for name in file.owners if name in _LOADERS), str(file.xen.get("guest_os", "")))
+    if file.interpreter == "/red/herring":
+        name = "FreeBSD"
+    # Their programs have the same notes; the kernel alone needs no dynamic linker and is linked to the upper half.
+    if name not in _LOADERS or (_interpreter(found) and name != "FreeBSD") or found.entry < _UPPER_HALF[found.bits]:
+        return None
+    elsewhere = "Xen (rumpbundle xen) and QEMU's -kernel start it too, by PVH; " if file.pvh_entry is not None else ""
+    return (
+        f"is the kernel of {name}, which only its own boot loader starts, {_LOADERS[name]}",
+        f"{elsewhere}for a disk take an image of {name} itself",
+    )
+
+
+_UPPER_HALF = {32: 0xC000_0000, 64: 0xFFFF_8000_0000_0000}
+
+
 def _by_header(file: KernelFile) -> tuple[str, str]:
     """Return what is wrong with the Multiboot header, if there is one."""
-    flaw = next((h.flaw for h in (file.multiboot2, file.multiboot1) if h is not None), "")
-    return flaw, "link the header nearer to the start of the file" if "looks only in" in flaw else ""
+    header = next((h for h in (file.multiboot2, file.multiboot1) if h is not None), None)
+    return (header.flaw, header.advice) if header is not None else ("", "")
 
 
 def of_other(file: KernelFile) -> tuple[str, str]:

@@ -3,41 +3,59 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from rumpbundle.disk.content import Content, Literal
-from rumpbundle.kernels import elf
+from rumpbundle.kernels import grubelf
+from rumpbundle.kernels.flaws import Padding, Repair
 from rumpbundle.kernels.kernelfile import KernelFile
+from rumpbundle.kernels.multiboot import Header
 
 
 def mended(file: KernelFile, content: Content, compression: str) -> tuple[Content, tuple[str, ...]]:
-    """Return the copy to bundle and what was done to it. Only what GRUB loads as ELF needs any of this.
+    """Return the copy to bundle and what was done to it.
 
-    - A PT_LOAD of memory size 0 inside another becomes PT_NULL: there is nothing in it to load, and GRUB stops at
-      it with ``overlap detected`` (docs/facts/guests.md#unikraft).
-    - A file without section headers gets a table of one null section: GRUB 2.12 wants one, 2.06 does not mind
-      (measured with Debian's; kern/elfXX.c). It is done for both, so that the bundled kernel is the same.
+    Besides what the headers and :mod:`rumpbundle.kernels.grubelf` want, a file without section headers gets a table
+    of one null section: GRUB 2.12 wants one, 2.06 does not mind (measured with Debian's; kern/elfXX.c). It is done
+    for both, so that the bundled kernel is the same.
     """
-    found = file.elf
-    headers = [h for h in (file.multiboot1, file.multiboot2) if h is not None]
-    if found is None or not any(not h.flaw and h.load is None for h in headers):
-        return content, ()
-    empty = found.empty_inside_others
-    if not empty and found.sections_announced:
+    headers = [h for h in (file.multiboot2, file.multiboot1) if h is not None and not h.flaw and file.pe is None]
+    repairs = [*_repairs(file, headers)]
+    paddings = [header.padding for header in headers if header.padding is not None]
+    padding = max(paddings, key=_length, default=None)
+    unsectioned = file.elf is not None and not file.elf.sections_announced and _by_elf(headers)
+    if not repairs and padding is None and not unsectioned:
         return content, ()
     if compression:
         content = Content.of_bytes(file.view.read(0, file.view.size))
-    repairs = []
-    for segment in empty:
-        content = content.patched(segment.at, elf.PT_NULL.to_bytes(4, "little"))
-        repairs.append(
-            f"switched off the empty program header at {segment.at:#x}, at which GRUB stops (overlap detected)"
-        )
-    if not found.sections_announced:
-        content = _with_sections(content, found.bits)
-        repairs.append("added a table of section headers, without which GRUB 2.12 stops (invalid e_shoff)")
+    said = [repair.reason for repair in repairs]
+    for repair in repairs:
+        content = content.patched(repair.at, repair.data)
+    if padding is not None:
+        content = Content((*content.sources, Literal(bytes(padding.length))))
+        said.append(padding.reason)
+    if unsectioned and file.elf is not None:
+        content = _with_sections(content, file.elf.bits)
+        said.append("added a table of section headers, without which GRUB 2.12 stops (invalid e_shoff)")
     if compression:
-        repairs.append("bundled unpacked")
-    return content, tuple(repairs)
+        said.append("bundled unpacked")
+    return content, tuple(said)
+
+
+def _length(padding: Padding) -> int:
+    return padding.length
+
+
+def _by_elf(headers: list[Header]) -> bool:
+    """Whether GRUB may load the file by its ELF headers."""
+    return any(header.load is None for header in headers)
+
+
+def _repairs(file: KernelFile, headers: list[Header]) -> Iterator[Repair]:
+    for header in headers:
+        yield from header.repairs
+    if file.elf is not None and _by_elf(headers):
+        yield from grubelf.repairs(file.elf, file.view)
 
 
 def _with_sections(content: Content, bits: int) -> Content:

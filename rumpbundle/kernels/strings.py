@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from rumpbundle.kernels.elf import Elf
@@ -23,6 +24,8 @@ INVADERS = b"  YOU  LOSE"
 SOLO5_SINGLE = b": not configured\n"
 """What Solo5's virtio binding says of every block and network device after the first of a kind, in the versions that
 drive but one each (bindings/virtio/pci.c until its pull request 581)."""
+VGA_TEXT = b"VGA text"
+"""Stands for the address of VGA text memory, 0xb8000, in a kernel's code; see :func:`writes_vga_text`."""
 MARKS = (RUMPRUN, RUMPRUN_HW, UNIKRAFT, XEN, GNU_MACH, INVADERS)
 """What tells families, and kernels with known troubles, apart."""
 
@@ -36,6 +39,22 @@ RUMPRUN_DRIVERS: Mapping[bytes, str] = {
     b"xenif\0": "xen-net",
 }
 UNIKRAFT_DRIVERS: Mapping[bytes, str] = {b"virtio-blk\0": "virtio-blk", b"virtio-net\0": "virtio-net"}
+
+
+_VGA_ADDRESS = re.compile(rb"\x00\x80\x0b[\x00\x80\xc0]", re.DOTALL)
+"""0xb8000 in the low half, or as kernels map it high (0xc00b8000, 0xffffffff800b8000)."""
+_COM1 = re.compile(rb"\xba[\xf8\xfd]\x03|\xf8\x03\0\0")
+"""COM1's port, 0x3f8, as an instruction loads it, or its status register's; or as a constant."""
+
+
+def writes_vga_text(view: View) -> bool:
+    """Whether a kernel's code holds the address of VGA text memory, and no port of a serial line to print on."""
+    found = False
+    for chunk in view.chunks(0, min(view.size, LIMIT), 3):
+        found = found or _VGA_ADDRESS.search(chunk) is not None
+        if _COM1.search(chunk):
+            return False
+    return found
 
 
 def search(view: View, elf: Elf | None, needles: Iterable[bytes]) -> frozenset[bytes]:

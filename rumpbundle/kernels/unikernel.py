@@ -58,6 +58,8 @@ class Unikernel:
     xen_notes: tuple[tuple[str, int | str], ...] = ()
     """Its Xen notes by name (``guest_os``, ``virt_base``, …); ``entry`` among them makes it a PV kernel."""
     troubles: tuple[Trouble, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """What its owner should know of it though it boots, as phrases after its name."""
     refusal: str = ""
     """Why no disk image can boot it, empty exactly if ``protocols`` is not."""
     advice: str = ""
@@ -159,7 +161,8 @@ def _judge(name: str, file: KernelFile, content: Content, compression: str) -> U
         undriven=undriven(file),
         pvh_entry=file.pvh_entry,
         xen_notes=tuple(sorted(file.xen.items())),
-        troubles=tuple(protocols.troubles(origin)),
+        troubles=tuple(protocols.troubles(file, origin)),
+        warnings=tuple(protocols.warnings(file, origin, load)) if usable else (),
         refusal=reason,
         advice=advice,
     )

@@ -73,7 +73,7 @@ def test_empty_segments_inside_others_are_found():
     found = read(
         synthetic.elf([Segment(bytes(64)), Segment(paddr=0x100010), Segment(paddr=0x100040), Segment(paddr=0x300000)])
     )
-    assert [s.paddr for s in found.empty_inside_others] == [0x100010]
+    assert [s.paddr for s in found.empty_in_the_way] == [0x100010]
 
 
 def test_damaged_section_headers_are_as_good_as_none():

@@ -5,8 +5,12 @@ import tarfile
 import zipfile
 
 import pytest
+from support import synthetic
+from support.synthetic import Segment
 
+from rumpbundle.errors import KernelError
 from rumpbundle.kernels import foreign
+from rumpbundle.kernels.unikernel import Unikernel
 from rumpbundle.kernels.view import View
 
 
@@ -74,3 +78,23 @@ def test_what_is_a_guess(data, problem):
     view = View.of_bytes(data)
     assert foreign.describe(view) == ("", "")
     assert foreign.guess(view) == problem
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("FreeBSD", [Segment(synthetic.note(b"Xen", 6, b"FreeBSD\0") + synthetic.note(b"Xen", 18, bytes(8)), 4)]),
+        ("FreeBSD", [Segment(b"/red/herring\0", synthetic.INTERP)]),
+        ("OpenBSD", [Segment(synthetic.note(b"OpenBSD", 1, bytes(4)), 4)]),
+        ("NetBSD", [Segment(synthetic.note(b"NetBSD", 1, bytes(4)), 4)]),
+    ],
+)
+def test_the_kernel_of_a_bsd_is_its_own_loaders(tmp_path, name, more):
+    path = tmp_path / "kernel"
+    high = Segment(b"\x90" * 64, vaddr=0xFFFFFFFF80200000, paddr=0x200000)
+    path.write_bytes(synthetic.elf([high, *more]))
+    with pytest.raises(
+        KernelError, match=f"is the kernel of {name}, which only its own boot loader starts"
+    ) as caught:
+        Unikernel.read(path)
+    assert f"an image of {name} itself" in caught.value.hint

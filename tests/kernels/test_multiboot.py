@@ -7,6 +7,8 @@ from support import synthetic
 from support.synthetic import Section, Segment, multiboot1, multiboot2, tag
 
 from rumpbundle.kernels import elf, multiboot
+from rumpbundle.kernels import multiboot2 as two
+from rumpbundle.kernels.kinds import Firmware
 from rumpbundle.kernels.view import View
 
 
@@ -17,7 +19,7 @@ def read1(data: bytes) -> multiboot.Header | None:
 
 def read2(data: bytes) -> multiboot.Header | None:
     view = View.of_bytes(data)
-    return multiboot.read2(view, elf.read(view))
+    return two.read2(view, elf.read(view))
 
 
 def kernel(header: bytes, **options) -> bytes:
@@ -26,6 +28,12 @@ def kernel(header: bytes, **options) -> bytes:
 
 def flat(header_at: int, header: bytes, size: int = 0x4000) -> bytes:
     return (bytes(header_at) + header).ljust(size, b"\0")
+
+
+UNPADDED = (
+    "its Multiboot 2 header has a tag of type 5 and 20 bytes at 0x70, behind which GRUB looks for the next at 0x88, "
+    "and finds none there"
+)
 
 
 @pytest.mark.parametrize("bits", [32, 64])
@@ -61,8 +69,8 @@ def test_multiboot1_by_addresses_without_an_end_loads_the_whole_file():
         (multiboot1() + bytes(8), "is truncated: GRUB wants at least 32 bytes"),
         (bytes(0x20) + multiboot1(0x10003), "is truncated in its Multiboot header"),
         (
-            flat(0x10, multiboot1(0x10003, 0x100010, 0x100000, 0x104001, 0, 0x100000)),
-            "is truncated: its Multiboot header loads up to byte 16385, the file has 16384",
+            flat(0x10, multiboot1(0x10003, 0x100010, 0x100000, 0x105000, 0, 0x100000)),
+            "is truncated: its Multiboot header loads up to byte 20480, the file has 16384",
         ),
         (
             flat(0x10, multiboot1(0x10003, 0x100020, 0x100000, 0, 0, 0x100000)),
@@ -146,13 +154,20 @@ def test_multiboot2_by_addresses():
         (flat(0x20, multiboot2(checksum=1)), "its Multiboot 2 header at 0x20 has a bad checksum"),
         (flat(0x20, multiboot2(architecture=4)), "its Multiboot 2 header is for mips"),
         (flat(0x20, multiboot2(architecture=9)), "its Multiboot 2 header is for architecture 9"),
-        (flat(0x20, multiboot2(end=False)), "its Multiboot 2 header has no end tag"),
-        (flat(0x20, multiboot2(tag(5, size=0))), "its Multiboot 2 header has a tag of 0 bytes that leaves it"),
+        (flat(0x20, multiboot2(end=False), 0x30), "its Multiboot 2 header has no end tag"),
         (
-            flat(0x20, multiboot2(tag(5, size=0x1000))),
-            "its Multiboot 2 header has a tag of 4096 bytes that leaves it",
+            flat(0x20, multiboot2(tag(5, size=0))),
+            "its Multiboot 2 header has a tag of size 0 at 0x30, over which GRUB stands still",
         ),
-        (flat(0x20, multiboot2(*[tag(4)] * 65)), "its Multiboot 2 header has more than 64 tags"),
+        (flat(0x20, multiboot2(tag(5, size=0x4000))), "its Multiboot 2 header has no end tag"),
+        (
+            kernel(multiboot2(tag(5, bytes(12))[:20], tag(6))),
+            UNPADDED,
+        ),
+        (
+            kernel(multiboot2(tag(4, struct.pack("<I", 1)))),
+            "its Multiboot 2 header requires a console, and takes none that GRUB can give",
+        ),
         (kernel(multiboot2(tag(77))), "its Multiboot 2 header requires tag 77, which GRUB does not know"),
         (
             kernel(multiboot2(tag(1, struct.pack("<I", 99)))),
@@ -193,3 +208,50 @@ def test_tables_beyond_the_search_window():
     found = read1(bytes(data + table))
     assert found is not None
     assert found.flaw.startswith("its ELF program headers end at 0x23")
+
+
+@pytest.mark.parametrize(
+    ("data", "problem", "advice"),
+    [
+        (
+            synthetic.elf([Segment(multiboot1() + bytes(64), paddr=0xC0100000)], bits=32),
+            "loads to 0xc0100000, where a PC has no memory (GRUB: out of memory)",
+            "AT(ADDR(.text) - 0xc0000000)",
+        ),
+        (
+            synthetic.elf([Segment(multiboot1() + bytes(64), paddr=0xFFFFFFFF80100000)], bits=64),
+            "above the 4 GiB a Multiboot loader reaches",
+            "AT(ADDR(.text) - 0xffffffff80000000)",
+        ),
+        (
+            flat(0x10, multiboot1(0x10003, 0xC0100010, 0xC0100000, 0xC0102000, 0, 0xC0100040)),
+            "loads to 0xc0100000",
+            "load it low",
+        ),
+        (
+            synthetic.elf([Segment(multiboot1() + bytes(64), vaddr=0xC0100000)], bits=32, entry=0x100010),
+            "its entry point 0x100010 is in none of its segments: it is where the entry is in memory",
+            "let ENTRY name the symbol at 0xc0100010; QEMU's -kernel starts the file as it is",
+        ),
+        (flat(0x22, multiboot1()), "not aligned to 4", ".balign 4"),
+    ],
+)
+def test_the_advice_names_what_to_change(data, problem, advice):
+    header = read1(data)
+    assert header is not None
+    assert problem in header.flaw
+    assert advice in header.advice
+
+
+def test_which_firmware_gives_what_a_header_asks_for():
+    console = kernel(multiboot2(tag(4, struct.pack("<I", 3))))
+    addresses = struct.pack("<IIII", 0x100040, 0x100000, 0, 0)
+    for_efi = flat(0x40, multiboot2(tag(2, addresses), tag(7), tag(9, struct.pack("<I", 0x100100))))
+    for data, firmware in ((console, Firmware.UEFI), (for_efi, Firmware.BIOS)):
+        header = read2(data)
+        assert header is not None
+        assert not header.flaw
+        assert [each for each, _ in header.not_under] == [firmware]
+    framebuffer = read2(kernel(multiboot2(tag(4, struct.pack("<I", 3)), tag(5, bytes(12), flags=1))))
+    assert framebuffer is not None
+    assert (framebuffer.not_under, framebuffer.framebuffer) == ((), True)

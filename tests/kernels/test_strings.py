@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from support import synthetic
 from support.synthetic import Section, Segment
 
@@ -39,3 +40,17 @@ def test_the_search_ends():
 
     assert not strings.search(View(1 << 40, zeros), None, [b"needle"])
     assert reads == strings.LIMIT
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (b"\xbf\x00\x80\x0b\x00", True),
+        (b"\xbf\x00\x80\x0b\xc0", True),
+        (b"\x48\xc7\xc7\x00\x80\x0b\x80", True),
+        (b"\xbf\x00\x80\x0b\x00 \xba\xf8\x03\x00\x00", False),  # it has a serial line to print on
+        (b"\xbf\x00\x80\x0a\x00", False),
+    ],
+)
+def test_what_writes_vga_text_is_known_by_its_address(code, expected):
+    assert strings.writes_vga_text(View.of_bytes(b"\x90" * 5000 + code)) is expected

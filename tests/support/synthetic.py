@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LOAD, DYNAMIC, INTERP, NOTE = 1, 2, 3, 4
-PROGBITS, STRTAB, SHT_NOTE, RELA = 1, 3, 7, 4
+PROGBITS, STRTAB, SHT_NOTE, RELA, NOBITS = 1, 3, 7, 4, 8
 I386, X86_64, AARCH64, RISCV = 3, 62, 183, 243
 EXEC, DYN, REL, CORE = 2, 3, 1, 4
 
@@ -22,6 +22,7 @@ class Segment:
     vaddr: int | None = None
     memsz: int | None = None
     filesz: int | None = None
+    offset: int | None = None
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class Section:
     data: bytes
     type: int = PROGBITS
     addr: int = 0
+    size: int | None = None
+    """What its header says, if not what there is."""
+    align: int = 16
 
 
 def elf(
@@ -55,10 +59,11 @@ def elf(
         filesz = len(segment.data) if segment.filesz is None else segment.filesz
         memsz = filesz if segment.memsz is None else segment.memsz
         vaddr = segment.paddr if segment.vaddr is None else segment.vaddr
+        at = len(body) if segment.offset is None else segment.offset
         if bits == 32:
-            row = struct.pack(order + "8I", segment.type, len(body), vaddr, segment.paddr, filesz, memsz, 5, 16)
+            row = struct.pack(order + "8I", segment.type, at, vaddr, segment.paddr, filesz, memsz, 5, 16)
         else:
-            row = struct.pack(order + "IIQQQQQQ", segment.type, 5, len(body), vaddr, segment.paddr, filesz, memsz, 16)
+            row = struct.pack(order + "IIQQQQQQ", segment.type, 5, at, vaddr, segment.paddr, filesz, memsz, 16)
         rows.append(row)
         body += segment.data
     body[header_size : header_size + segment_size * len(segments)] = b"".join(rows)
@@ -66,7 +71,8 @@ def elf(
     table = [bytes(section_size)] if sections is not None else []
     for section in sections or ():
         body += bytes(-len(body) % 16)
-        table.append(_section(bits, order, len(names), section.type, section.addr, len(body), len(section.data)))
+        size = len(section.data) if section.size is None else section.size
+        table.append(_section(bits, order, len(names), section.type, section.addr, len(body), size, section.align))
         names += section.name.encode() + b"\0"
         body += section.data
     if sections:
@@ -84,9 +90,9 @@ def elf(
     return bytes(body) + b"".join(table)
 
 
-def _section(bits: int, order: str, name: int, type: int, addr: int, offset: int, size: int) -> bytes:
+def _section(bits: int, order: str, name: int, type: int, addr: int, offset: int, size: int, align: int = 1) -> bytes:
     layout = "IIIIIIIIII" if bits == 32 else "IIQQQQIIQQ"
-    return struct.pack(order + layout, name, type, 0, addr, offset, size, 0, 0, 1, 0)
+    return struct.pack(order + layout, name, type, 0, addr, offset, size, 0, 0, align, 0)
 
 
 def multiboot1(flags: int = 3, *fields: int, checksum: int | None = None) -> bytes:
@@ -101,10 +107,12 @@ def tag(kind: int, body: bytes = b"", *, flags: int = 0, size: int | None = None
     return struct.pack("<HHI", kind, flags, size) + body + bytes(-len(body) % 8)
 
 
-def multiboot2(*tags: bytes, architecture: int = 0, end: bool = True, checksum: int | None = None) -> bytes:
+def multiboot2(
+    *tags: bytes, architecture: int = 0, end: bool = True, checksum: int | None = None, length: int | None = None
+) -> bytes:
     """Return a Multiboot 2 header."""
     body = b"".join(tags) + (tag(0) if end else b"")
-    length = 16 + len(body)
+    length = 16 + len(body) if length is None else length
     checksum = -(0xE85250D6 + architecture + length) & 0xFFFFFFFF if checksum is None else checksum
     return struct.pack("<IIII", 0xE85250D6, architecture, length, checksum) + body
 
