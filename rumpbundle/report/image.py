@@ -12,7 +12,7 @@ from typing import Literal as OneOf
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import InputFile
 from rumpbundle.disk.digest import hexdigest
-from rumpbundle.disk.gpt import BACKUP_BYTES, HEAD_BYTES
+from rumpbundle.disk.gpt import ENTRIES_BYTES
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
 from rumpbundle.images.budget import Budget
@@ -116,12 +116,13 @@ class Image:
     def table_regions(self) -> tuple[Region, ...]:
         """The partition tables and the partitions, by place."""
         regions = []
-        kinds = {table.kind for table in self.tables}
-        if "gpt" in kinds:
-            regions.append(Region(offset=0, length=HEAD_BYTES, label="MBR and GPT", kind="table"))
-            end = self.disk_size // SECTOR * SECTOR
-            regions.append(Region(offset=end - BACKUP_BYTES, length=BACKUP_BYTES, label="backup GPT", kind="table"))
-        elif kinds:
+        last = self.tables[-1] if self.tables else None
+        if last is not None and last.kind == "gpt":
+            head, tail = 2 * last.sector + ENTRIES_BYTES, last.sector + ENTRIES_BYTES
+            end = self.disk_size // last.sector * last.sector
+            regions.append(Region(offset=0, length=head, label="MBR and GPT", kind="table"))
+            regions.append(Region(offset=end - tail, length=tail, label="backup GPT", kind="table"))
+        elif last is not None:
             regions.append(Region(offset=0, length=SECTOR, label="MBR", kind="table"))
         for slot in self.tables[-1].slots if self.tables else ():
             name = slot.name or slot.meaning or f"type {slot.type}"

@@ -1,0 +1,26 @@
+"""Read partition tables: MBR with logical partitions, and GPT, with sectors of 512 or 4096 bytes."""
+
+from __future__ import annotations
+
+from rumpbundle.disk.layout import SECTOR
+from rumpbundle.images.medium import Medium
+from rumpbundle.images.partitions.gpt import read_gpt
+from rumpbundle.images.partitions.mbr import read_mbr
+from rumpbundle.images.partitions.table import TYPES, Slot, Table
+
+
+def tables(disk: Medium, *, thorough: bool = True) -> tuple[Table, ...]:
+    """Return the partition tables of *disk*: MBR and GPT where both are; none where there is neither.
+
+    Who is not *thorough* looks at the backup GPT only if the primary one is damaged: it stands at the end of the
+    disk, and in a compressed archive that is far away.
+    """
+    sector_size = getattr(disk, "sector_size", SECTOR)
+    mbr = read_mbr(disk, sector_size)
+    gpt = read_gpt(disk, mbr, sector_size, thorough=thorough)
+    if mbr is not None and gpt is not None and gpt.sector != sector_size:
+        mbr = read_mbr(disk, gpt.sector)
+    return tuple(table for table in (mbr, gpt) if table is not None)
+
+
+__all__ = ["TYPES", "Slot", "Table", "tables"]

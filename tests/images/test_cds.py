@@ -1,0 +1,117 @@
+"""CDs as genisoimage and xorriso make them: deep directories, Joliet, compressed files, boot images of their own."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from support.media import Bytes, expected, listed
+from support.tools import output_of
+
+from rumpbundle.cli import main
+from rumpbundle.errors import ImageError
+from rumpbundle.images.detect import file_system
+
+
+@pytest.fixture
+def tree(tmp_path):
+    deep = tmp_path / "tree" / "/".join("abcdefghijklmn")
+    deep.mkdir(parents=True)
+    (deep / "deep.txt").write_text("deep")
+    (tmp_path / "tree/a/b/beside").write_text("beside")
+    (tmp_path / "tree/Meta-Data with blanks").write_text("m")
+    return tmp_path / "tree"
+
+
+def opened(image):
+    return file_system(Bytes(image.read_bytes()))
+
+
+def test_relocated_directories_are_where_they_came_from(tree, tmp_path):
+    output_of("genisoimage", "-quiet", "-R", "-o", str(tmp_path / "iso"), str(tree))
+    found = listed(opened(tmp_path / "iso"))
+    assert found.pop("/rr_moved") == "directory"
+    assert found == expected(tree)
+
+
+def test_joliet_names_where_there_is_no_rock_ridge(tree, tmp_path):
+    output_of("genisoimage", "-quiet", "-J", "-D", "-o", str(tmp_path / "iso"), str(tree))
+    volume = opened(tmp_path / "iso")
+    assert volume.facts == {"names": "Joliet"}
+    assert listed(volume) == expected(tree)
+
+
+def test_plain_names_where_there_is_nothing_else(tmp_path):
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t/readme").write_text("x")
+    output_of("genisoimage", "-quiet", "-o", str(tmp_path / "iso"), str(tmp_path / "t"))
+    assert listed(opened(tmp_path / "iso")) == {"/README": b"x"}
+
+
+@pytest.mark.parametrize("extra", ["", "block_size=128k"])
+def test_zisofs(tmp_path, extra):
+    text = b"line of text\n" * 20000 + bytes(200_000) + b"end"
+    (tmp_path / "text").write_bytes(text)
+    (tmp_path / "tiny").write_bytes(b"t")
+    output_of(
+        *("xorriso", "-outdev", str(tmp_path / "iso"), "-zisofs", f"level=9:{extra}" if extra else "default"),
+        *("-map", str(tmp_path / "text"), "/text", "-map", str(tmp_path / "tiny"), "/tiny"),
+        *("-set_filter_r", "--zisofs", "/", "--", "-commit"),
+    )
+    volume = opened(tmp_path / "iso")
+    entry = volume.find("/text")
+    assert (entry.packed, entry.size) == (True, len(text))
+    assert listed(volume) == {"/text": text, "/tiny": b"t"}
+
+
+def test_zisofs_damaged(tmp_path):
+    (tmp_path / "text").write_bytes(b"line of text\n" * 20000)
+    output_of(
+        *("xorriso", "-outdev", str(tmp_path / "iso"), "-zisofs", "default"),
+        *("-map", str(tmp_path / "text"), "/text", "-set_filter_r", "--zisofs", "/", "--", "-commit"),
+    )
+    data = (tmp_path / "iso").read_bytes()
+    at = data.index(bytes.fromhex("37e45396c9dbd607"))
+    for place, value in ((0, 0), (8, 1), (13, 40), (20, 255), (100, data[at + 100] ^ 0xFF)):
+        damaged = bytearray(data)
+        damaged[at + place] = value
+        volume = file_system(Bytes(bytes(damaged)))
+        with pytest.raises(ImageError, match="/text"):
+            b"".join(volume.chunks(volume.find("/text")))
+    entry = data.index(b"ZF\x10\x01pz")
+    renamed = data[: entry + 4] + b"PZ" + data[entry + 6 :]
+    volume = file_system(Bytes(renamed))
+    with pytest.raises(ImageError, match="zisofs2"):
+        list(volume.chunks(volume.find("/text")))
+
+
+def test_a_fat_that_only_the_boot_catalog_names(tmp_path, capsysbinary):
+    (tmp_path / "t").mkdir()
+    with open(tmp_path / "t/efi.img", "wb") as file:
+        file.truncate(2 << 20)
+    output_of("mkfs.fat", str(tmp_path / "t/efi.img"))
+    (tmp_path / "loader").write_bytes(b"MZ loader")
+    output_of("mcopy", "-i", str(tmp_path / "t/efi.img"), str(tmp_path / "loader"), "::/BOOTX64.EFI")
+    output_of("xorriso", "-as", "mkisofs", "-quiet", "-R", "-o", str(tmp_path / "iso"), "-e", "efi.img",
+              "-no-emul-boot", str(tmp_path / "t"))  # fmt: skip
+    assert main(["cat", str(tmp_path / "iso"), "fat:/BOOTX64.EFI"]) == 0
+    assert capsysbinary.readouterr().out == b"MZ loader"
+    assert main(["inspect", str(tmp_path / "iso")]) == 0
+    assert b"boot entry (uefi)" in capsysbinary.readouterr().out
+
+
+def test_udf_beside_it_is_told(tmp_path, capsys):
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t/file").write_text("x")
+    output_of("genisoimage", "-quiet", "-R", "-udf", "-o", str(tmp_path / "iso"), str(tmp_path / "t"))
+    assert main(["ls", str(tmp_path / "iso")]) == 0
+    out, err = capsys.readouterr()
+    assert "/file" in out
+    assert re.fullmatch("note: iso9660: a UDF file system shares its blocks: .*\n", err)
+
+
+def test_isoinfo_sees_the_same_names(tree, tmp_path):
+    output_of("genisoimage", "-quiet", "-R", "-J", "-o", str(tmp_path / "iso"), str(tree))
+    said = output_of("isoinfo", "-R", "-f", "-i", str(tmp_path / "iso")).splitlines()
+    ours = set(listed(opened(tmp_path / "iso")))
+    assert {line for line in said if "rr_moved" not in line} <= ours

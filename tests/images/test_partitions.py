@@ -1,0 +1,202 @@
+"""Partition tables of every kind, made by sfdisk and sgdisk, and by hand where they make none."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import pytest
+from support.media import Bytes
+from support.tools import output_of
+
+from rumpbundle.disk.layout import MIB
+from rumpbundle.images.detect import open_disk
+from rumpbundle.images.partitions import Table, tables
+from rumpbundle.images.volumes import select, volumes
+
+EXTENDED = {"05": "5", "0f": "f", "85": "85"}
+
+
+def partitioned(path, size, *script):
+    with open(path, "wb") as file:
+        file.truncate(size)
+    output_of("sfdisk", "-q", str(path), input="\n".join(script))
+    return path
+
+
+def found(data) -> tuple[Table, ...]:
+    return tables(Bytes(bytes(data)))
+
+
+@pytest.mark.parametrize("kind", EXTENDED)
+def test_logical_partitions(tmp_path, kind):
+    image = partitioned(
+        tmp_path / "disk", 64 * MIB,
+        "label: dos", "start=2048,size=16384,type=ef", f"start=18432,size=100000,type={EXTENDED[kind]}",
+        "start=20480,size=20480,type=83", "start=45056,size=4096,type=82", "start=53248,size=20480,type=83",
+    )  # fmt: skip
+    output_of("mke2fs", "-q", "-E", f"offset={53248 * 512}", str(image), "10M")
+    with open_disk(image) as disk:
+        (mbr,) = tables(disk)
+        paths = {(volume.name, volume.place.where, entry.path) for volume, entry in select(volumes(disk), "")}
+    assert mbr.flaws == ()
+    assert [(s.number, s.type, s.offset // 512, s.size // 512) for s in mbr.slots] == [
+        (1, "ef", 2048, 16384),
+        (2, kind, 18432, 100000),
+        (5, "83", 20480, 20480),
+        (6, "82", 45056, 4096),
+        (7, "83", 53248, 20480),
+    ]
+    assert ("ext2", "partition 7", "/lost+found") in paths
+
+
+@pytest.mark.parametrize("second", [18432, 53248 - 2048])
+def test_a_chain_of_logical_partitions_that_bites_its_tail(tmp_path, second):
+    image = partitioned(
+        tmp_path / "disk", 64 * MIB,
+        "label: dos", "start=18432,size=100000,type=5", "start=20480,size=20480,type=83",
+        "start=53248,size=20480,type=83",
+    )  # fmt: skip
+    data = bytearray(image.read_bytes())
+    at = (53248 - 2048) * 512 + 446 + 16
+    data[at : at + 16] = struct.pack("<B3xB3xII", 0, 5, second - 18432, 20480)
+    (mbr,) = found(data)
+    assert [slot.number for slot in mbr.slots] == [1, 5, 6]
+    if second > 18432:  # an offset of 0 in the extended partition is its own beginning: it ends a chain
+        assert mbr.flaws == ("the tables of the extended partition have no end",)
+
+
+def test_a_chain_that_leads_nowhere(tmp_path):
+    image = partitioned(
+        tmp_path / "disk", 64 * MIB, "label: dos", "start=18432,size=100000,type=5", "start=20480,size=20480,type=83"
+    )
+    data = bytearray(image.read_bytes())
+    data[18432 * 512 + 510] = 0
+    (mbr,) = found(data)
+    assert mbr.flaws == ("no table of the extended partition stands here",)
+    assert mbr.problems[0].offset == 18432 * 512
+
+
+def test_partitions_behind_the_disk_and_over_each_other(tmp_path):
+    image = partitioned(tmp_path / "disk", 64 * MIB, "label: dos", "start=2048,size=4096", "start=8192,size=90000")
+    data = bytearray(image.read_bytes())
+    assert found(data[: 32 * MIB])[0].flaws == ("partition 2 ends behind the disk",)
+    data[446 + 16 + 8 : 446 + 16 + 12] = struct.pack("<I", 4096)
+    assert found(data)[0].flaws == ("partitions 1 and 2 overlap",)
+
+
+@pytest.fixture
+def gpt(tmp_path):
+    """A disk of 64 MiB with two partitions."""
+    image = tmp_path / "disk"
+    with open(image, "wb") as file:
+        file.truncate(64 * MIB)
+    output_of("sgdisk", "-n", "1:2048:+8M", "-c", "1:one", "-n", "2:0:0", "-c", "2:two", str(image))
+    return image
+
+
+def test_a_hybrid_mbr(gpt):
+    output_of("sgdisk", "-h", "1", str(gpt))
+    with open_disk(gpt) as disk:
+        mbr, table = tables(disk)
+    assert sorted(slot.type for slot in mbr.slots)[-1] == "ee"
+    assert any(slot.offset == MIB for slot in mbr.slots)
+    assert [slot.name for slot in table.slots] == ["one", "two"]
+    assert mbr.flaws == table.flaws == ()
+
+
+def test_the_front_destroyed(gpt):
+    data = bytearray(gpt.read_bytes())
+    data[512:1024] = bytes(512)
+    _, table = found(data)
+    assert table.flaws == ("the primary GPT is missing",)
+    assert [slot.name for slot in table.slots] == ["one", "two"]
+
+
+def test_the_front_destroyed_and_the_disk_grown(gpt):
+    data = bytearray(gpt.read_bytes())
+    data[512:1024] = bytes(512)
+    _, table = found(data + bytes(16 * MIB))
+    assert table.flaws == ("the primary GPT is missing", "the backup GPT is not at the end of the disk")
+    assert [slot.name for slot in table.slots] == ["one", "two"]
+
+
+def test_both_copies_destroyed(gpt):
+    data = bytearray(gpt.read_bytes())
+    data[520] ^= 1
+    data[-500] ^= 1
+    _, table = found(data)
+    assert table.flaws == ("the primary GPT has a wrong checksum", "the backup GPT has a wrong checksum")
+    assert [problem.offset for problem in table.problems] == [512, 64 * MIB - 512]
+    assert table.slots == ()
+    data[512:520] = data[-512:-504] = bytes(8)
+    assert found(data)[-1].flaws == ("the primary GPT is missing", "the backup GPT is missing")
+
+
+def test_one_of_them_stale(gpt):
+    before = gpt.read_bytes()
+    output_of("sgdisk", "-d", "2", str(gpt))
+    data = bytearray(gpt.read_bytes())
+    data[-33 * 512 :] = before[-33 * 512 :]
+    _, table = found(data)
+    assert table.flaws == ("the backup GPT has other partitions than the primary",)
+    assert [slot.name for slot in table.slots] == ["one"]
+
+
+def test_a_gpt_without_its_protective_mbr(gpt):
+    data = bytearray(gpt.read_bytes())
+    data[:512] = bytes(512)
+    (table,) = found(data)
+    assert table.flaws == ("the protective MBR is missing",)
+    assert [slot.name for slot in table.slots] == ["one", "two"]
+
+
+def in_sectors_of_4096(data: bytes) -> bytes:
+    """Return the disk *data* as one with sectors eight times as large would have it."""
+    size = len(data) // 4096
+    out = bytearray(data)
+    out[: 40 << 9] = bytes(40 << 9)
+    out[-33 << 9 :] = bytes(33 << 9)
+    out[:512] = data[:512]
+    out[446 + 8 : 446 + 16] = struct.pack("<II", 1, size - 1)
+    entries = bytearray(data[1024 : 1024 + 16384])
+    for at in range(0, 16384, 128):
+        first, last = struct.unpack_from("<QQ", entries, at + 32)
+        if last:
+            struct.pack_into("<QQ", entries, at + 32, first // 8, (last + 1) // 8 - 1)
+    for lba, other, table in ((1, size - 1, 2), (size - 1, 1, size - 5)):
+        header = bytearray(data[512:604])
+        struct.pack_into("<QQQQ", header, 24, lba, other, 6, size - 6)
+        struct.pack_into("<Q", header, 72, table)
+        struct.pack_into("<I", header, 88, zlib.crc32(entries))
+        header[16:20] = bytes(4)
+        struct.pack_into("<I", header, 16, zlib.crc32(header))
+        out[lba * 4096 : lba * 4096 + 92] = header
+        out[table * 4096 : table * 4096 + 16384] = entries
+    return bytes(out)
+
+
+def test_sectors_of_4096_bytes(tmp_path, gpt):
+    output_of("sgdisk", "-d", "2", "-n", "2:32768:65535", "-c", "2:two", str(gpt))
+    data = in_sectors_of_4096(gpt.read_bytes())
+    mbr, table = found(data)
+    assert table.sector == mbr.sector == 4096
+    assert mbr.flaws == table.flaws == ()
+    assert [(slot.name, slot.offset, slot.size) for slot in table.slots] == [
+        ("one", MIB, 8 * MIB),
+        ("two", 16 * MIB, 16 * MIB),
+    ]
+    damaged = bytearray(data)
+    damaged[4096:4200] = bytes(104)
+    assert found(damaged)[-1].flaws == ("the primary GPT is missing",)
+    assert found(damaged)[-1].slots == table.slots
+
+
+def test_a_boot_sector_is_no_table(tmp_path):
+    image = tmp_path / "fat"
+    with open(image, "wb") as file:
+        file.truncate(4 * MIB)
+    output_of("mkfs.fat", str(image))
+    data = bytearray(image.read_bytes())
+    data[446:462] = b"\0" + b"\x5a" * 15
+    assert found(data) == ()
