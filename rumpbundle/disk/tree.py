@@ -1,8 +1,9 @@
 """A tree of files for a file system inside the image, and how a directory of the user's becomes one.
 
-Nodes are immutable and sorted by name, so directory order on the host reaches no output. Owners and times are
-not kept: every file system we write shows root and the bundle's epoch. Modes are (the twelve permission bits),
-and so are symbolic links, empty directories, and hard links within the tree (they share one content).
+Nodes are immutable and sorted by name, so directory order on the host reaches no output. Names are what the host's
+bytes are in UTF-8, whatever its locale. Owners and times are not kept: every file system we write shows root and the
+bundle's epoch. Modes are (the twelve permission bits), and so are symbolic links, empty directories, and hard links
+within the tree (they share one content).
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Directory:
         Raises:
             InputError: two of them have the same name.
         """
-        ordered = sorted(children, key=lambda node: os.fsencode(node.name))
+        ordered = sorted(children, key=lambda node: name_bytes(node.name))
         for one, two in itertools.pairwise(ordered):
             if one.name == two.name:
                 raise InputError("two files want this name in the image", where=f"{name}/{one.name}")
@@ -72,6 +73,16 @@ class Directory:
 
 
 Node = File | Symlink | Directory
+
+
+def name_bytes(name: str) -> bytes:
+    """Return the bytes of a node's *name* or link target."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _name(host: str) -> str:
+    """Return the name that the *host* gives, by its bytes: in another locale Python decodes them differently."""
+    return host if host.isascii() else os.fsencode(host).decode("utf-8", "surrogateescape")
 
 
 def walk(directory: Directory, prefix: str = "") -> Iterator[tuple[str, Node]]:
@@ -121,9 +132,9 @@ def _scan(path: str, name: str, linked: dict[tuple[int, int], Content], depth: i
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.is_symlink():
-                    children.append(Symlink(entry.name, os.readlink(entry.path)))
+                    children.append(Symlink(_name(entry.name), _name(os.readlink(entry.path))))
                 elif entry.is_dir(follow_symlinks=False):
-                    children.append(_scan(entry.path, entry.name, linked, depth + 1))
+                    children.append(_scan(entry.path, _name(entry.name), linked, depth + 1))
                 else:
                     status = entry.stat(follow_symlinks=False)
                     key = (status.st_dev, status.st_ino)
@@ -132,7 +143,7 @@ def _scan(path: str, name: str, linked: dict[tuple[int, int], Content], depth: i
                         content = Content.of_file(InputFile(entry.path, status))
                         if status.st_nlink > 1:
                             linked[key] = content
-                    children.append(File(entry.name, content, stat.S_IMODE(status.st_mode)))
+                    children.append(File(_name(entry.name), content, stat.S_IMODE(status.st_mode)))
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", where=error.filename or path) from None
     return Directory.of(name, children, mode, origin)

@@ -6,12 +6,11 @@ of four bytes, and later ones add to earlier ones. Contents stay in their files.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from itertools import count
 
 from rumpbundle.disk.content import Content, Literal, Source
-from rumpbundle.disk.tree import Directory, File, Node, Symlink, walk
+from rumpbundle.disk.tree import Directory, File, Node, Symlink, name_bytes, walk
 from rumpbundle.errors import InputError
 
 MAX_NAME = 4095
@@ -58,7 +57,7 @@ class _Writer:
             case Directory():
                 self._entry(path, next(self._numbers), _DIRECTORY | node.mode, 2, Content(()))
             case Symlink():
-                target = os.fsencode(node.target)
+                target = name_bytes(node.target)
                 if len(target) > MAX_NAME:
                     raise InputError(f"link target is longer than {MAX_NAME} bytes", where=f"/{path}")
                 self._entry(path, next(self._numbers), _SYMLINK | 0o777, 1, Content.of_bytes(target))
@@ -78,7 +77,7 @@ class _Writer:
                 )
 
     def _entry(self, path: str, number: int, mode: int, links: int, content: Content) -> None:
-        name = os.fsencode(path)
+        name = name_bytes(path)
         if len(name) > MAX_NAME:
             raise InputError(f"path is longer than {MAX_NAME} bytes", where=f"/{path}")
         fields = (number, mode, 0, 0, links, self._epoch, content.size, 0, 0, 0, 0, len(name) + 1, 0)

@@ -11,7 +11,6 @@ Directories nest as deep as they do (no relocation), as every reader that matter
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import field
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import Content, Literal
 from rumpbundle.disk.layout import Extent, content_extents
-from rumpbundle.disk.tree import Directory, File, Node, Symlink
+from rumpbundle.disk.tree import Directory, File, Node, Symlink, name_bytes
 from rumpbundle.errors import InputError
 from rumpbundle.filesystems import rockridge
 from rumpbundle.filesystems.rockridge import both16, both32
@@ -153,9 +152,9 @@ class Volume:
 
     def _system_use(self, node: Node, identifier: bytes) -> tuple[bytes, bytes]:
         """Return the system use entries of a record, and those that must go to a continuation area."""
-        parts = [self._px(node), self._tf, *rockridge.nm(os.fsencode(node.name))]
+        parts = [self._px(node), self._tf, *rockridge.nm(name_bytes(node.name))]
         if isinstance(node, Symlink):
-            parts += rockridge.sl(os.fsencode(node.target))
+            parts += rockridge.sl(name_bytes(node.target))
         room = _MAX_RECORD - _record_base(identifier)
         if sum(map(len, parts)) <= room:
             return b"".join(parts), b""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import field
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.layout import MIB, round_up
-from rumpbundle.disk.tree import Directory, File, Node, Symlink, walk
+from rumpbundle.disk.tree import Directory, File, Node, Symlink, name_bytes, walk
 from rumpbundle.errors import InputError
 from rumpbundle.filesystems.ext2.geometry import BLOCK
 from rumpbundle.filesystems.ext2.pointers import DIRECT, POINTERS
@@ -92,7 +91,7 @@ def _file(path: str, node: File, number: int) -> Inode:
 
 
 def _symlink(path: str, node: Symlink, number: int) -> Inode:
-    target = os.fsencode(node.target)
+    target = name_bytes(node.target)
     if len(target) >= BLOCK:
         raise InputError(f"link target is longer than {BLOCK - 1} bytes", where=path)
     short = len(target) < 60
@@ -107,7 +106,7 @@ def _directory(path: str, node: Directory, parent: Directory, number_of: dict[in
     entries = [(b".", number_of[id(node)], 2), (b"..", number_of[id(parent)], 2)]
     kinds = {File: REGULAR, Directory: DIRECTORY, Symlink: SYMLINK}
     for child in node.children:
-        entries.append((os.fsencode(child.name), number_of[id(child)], ENTRY_TYPES[kinds[type(child)]]))
+        entries.append((name_bytes(child.name), number_of[id(child)], ENTRY_TYPES[kinds[type(child)]]))
     links = 2 + sum(isinstance(child, Directory) for child in node.children)
     if links > MAX_LINKS:
         raise InputError(f"holds more than {MAX_LINKS - 2} directories, which ext2 cannot express", where=path)

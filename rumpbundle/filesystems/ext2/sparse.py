@@ -19,7 +19,8 @@ def stretches(content: Content, unit: int) -> Iterator[tuple[int, int]]:
     for low, high in _data_ranges(content, unit):
         for position in range(low, high, CHUNK):
             data = content.part(position, min(position + CHUNK, high)).read()
-            mixed = zeros in data
+            tail = len(data) % unit  # a hole of the host's may begin where the last, shorter block does
+            mixed = zeros in data or (tail > 0 and data.endswith(zeros[:tail]))
             for at in range(0, len(data), unit if mixed else CHUNK):
                 piece = data[at : at + unit] if mixed else data
                 if mixed and piece == zeros[: len(piece)]:
