@@ -22,7 +22,6 @@ MADE = {
     "jfs": ("mkfs.jfs -q", 32),
     "udf": ("mkudffs -b 512", 16),
     "swap": ("mkswap -q", 8),
-    "luks": ("cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-file=KEY", 32),
 }
 
 
@@ -32,8 +31,7 @@ def test_what_its_own_program_made(tmp_path, capsys, kind):
     image = tmp_path / "image"
     with open(image, "wb") as file:
         file.truncate(size * MIB)
-    (tmp_path / "key").write_text("secret")
-    output_of(*command.replace("KEY", str(tmp_path / "key")).split(), str(image))
+    output_of(*command.split(), str(image))
     assert main(["ls", str(image)]) == 2
     out, err = capsys.readouterr()
     assert out == ""
