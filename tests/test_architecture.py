@@ -21,7 +21,7 @@ LAYERS = (
     {"grub", "guests", "formats"},
     {"hybrid"},
     {"api", "launcher"},
-    {"batch", "dev_launch"},
+    {"batch", "dev_launch", "finished"},
     {"cli"},
     {"__main__"},
 )

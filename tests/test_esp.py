@@ -45,6 +45,15 @@ def test_fsck_finds_nothing_and_mtools_reads_every_file(tmp_path):
     assert "Serial Number is 1234-ABCD" in output_of("mdir", "-i", str(image), "::")
 
 
+def test_a_directory_with_nothing_in_it_has_its_own_place(tmp_path):
+    full = Directory.of("full", [File("x" * 120 + str(number), Content.of_bytes(b"")) for number in range(6)])
+    root = Directory.of("", [Directory("empty directory"), full, File("f", Content.of_bytes(b"f"))])
+    image = tmp_path / "fat"
+    write(root, image)
+    assert output_of("fsck.fat", "-n", "-V", str(image)).strip().endswith("clusters")
+    assert output_of("mdir", "-b", "-i", str(image), "::/empty directory") == ""
+
+
 @pytest.mark.parametrize(
     ("size", "bits"), [(1, 12), (7 << 20, 12), (8 << 20, 16), (60 << 20, 16), (200 << 20, 16), (500 << 20, 16)]
 )

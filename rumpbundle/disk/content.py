@@ -213,7 +213,22 @@ class Zeros:
         return bytes(length)
 
 
-Stored = Literal | FileSlice | Late
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """*length* bytes that a reader gives, as those of a compressed image: ``reader(offset, count)``."""
+
+    length: int
+    reader: Callable[[int, int], bytes]
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self.reader(offset, length)
+
+    def part(self, start: int, length: int) -> Computed:
+        """Return *length* bytes of it from *start*, without reading them."""
+        return Computed(length, lambda offset, count: self.reader(start + offset, count))
+
+
+Stored = Literal | FileSlice | Late | Computed
 """What takes room on a disk."""
 Source = Stored | Zeros
 
@@ -329,6 +344,8 @@ class Content:
                 continue
             if isinstance(source, FileSlice):
                 yield FileSlice(source.file, source.start + low, high - low)
+            elif isinstance(source, Computed):
+                yield source.part(low, high - low)
             elif isinstance(source, Zeros):
                 yield Zeros(high - low)
             else:

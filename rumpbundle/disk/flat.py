@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from rumpbundle.disk.content import CHUNK, Content, FileSlice, Late, Literal
+from rumpbundle.disk.content import CHUNK, Computed, Content, FileSlice, Late, Literal
 from rumpbundle.disk.digest import hexdigest
 from rumpbundle.disk.hashing import Locate, trailing
 from rumpbundle.disk.layout import DiskLayout, Extent, Named, content_extents, round_up
@@ -74,6 +74,10 @@ def write_extents(
             assert not isinstance(source, Late)
             if isinstance(source, Literal):
                 batch.add(extent.offset, source.data)
+            elif isinstance(source, Computed):
+                batch.flush()
+                _write_computed(source, fd, extent.offset, report, label, arrived)
+                continue
             elif source.file.size <= SMALL:
                 data = source.read(0, source.length)
                 batch.add(extent.offset, data)
@@ -146,6 +150,16 @@ def write_all(fd: int, data: bytes | bytearray, offset: int) -> None:
         count = os.pwrite(fd, view, offset)
         view = view[count:]
         offset += count
+
+
+def _write_computed(
+    source: Computed, fd: int, offset: int, report: Report, label: str, arrived: Callable[[int], None]
+) -> None:
+    for at in range(0, source.length, CHUNK):
+        data = source.read(at, min(CHUNK, source.length - at))
+        write_all(fd, data, offset + at)
+        arrived(offset + at + len(data))
+        report(Advanced(label, len(data)))
 
 
 def _copy(

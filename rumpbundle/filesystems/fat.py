@@ -117,7 +117,8 @@ class FatVolume:
         return cluster
 
     def _directory_bytes(self, directory: Directory) -> int:
-        return sum(2 + len(_long_name(node.name)) for node in directory.children) * _ENTRY
+        """Return the size of a directory that is not the root: it has ``.`` and ``..`` too."""
+        return (2 + sum(1 + len(_long_name(node.name)) for node in directory.children)) * _ENTRY
 
     def offset_of(self, path: str) -> int:
         """Return where the content of the file at *path* stands, in bytes from the volume's start."""
