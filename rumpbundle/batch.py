@@ -9,7 +9,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from rumpbundle import formats
@@ -20,7 +20,7 @@ from rumpbundle.disk.flat import disk_errors, write_all
 from rumpbundle.errors import InputError, Interrupted, RumpbundleError, UsageError
 from rumpbundle.events import Event, Note, Report, Warned, silent
 from rumpbundle.formats import Format
-from rumpbundle.host.parallel import gather
+from rumpbundle.host.parallel import run_all
 from rumpbundle.host.staging import staged_file
 from rumpbundle.manifest import stem
 
@@ -102,12 +102,8 @@ def build(
             return Outcome(target=target, error=error)
         return Outcome(target=target, artifact=artifact, commands=commands)
 
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
-        try:
-            return gather([pool.submit(outcome, target) for target in targets])
-        except BaseException:
-            once.stop()
-            raise
+    calls = [partial(outcome, target) for target in targets]
+    return run_all(calls, max(2, os.cpu_count() or 1), once.stop)
 
 
 class _Once:
@@ -144,12 +140,7 @@ def write_checksums(
     """
     files = [file for artifact in artifacts for file in _files(artifact)]
     stop = threading.Event()
-    with ThreadPoolExecutor() as pool:
-        try:
-            digests = gather([pool.submit(_sha256, file, stop) for file in files])
-        except BaseException:
-            stop.set()
-            raise
+    digests = run_all([partial(_sha256, file, stop) for file in files], os.cpu_count() or 1, stop.set)
     lines = [_line(os.path.relpath(file, directory), digest) for file, digest in zip(files, digests, strict=True)]
     path = directory / SUMS
     with staged_file(path, force=force, sync=sync) as staged, disk_errors():

@@ -23,7 +23,7 @@ from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.digest import hexdigest
 from rumpbundle.errors import HostError, InputError, MissingToolError, RumpbundleError, ToolError
 from rumpbundle.events import Note, Report, silent
-from rumpbundle.host import environment, programs
+from rumpbundle.host import environment
 from rumpbundle.host.staging import staged_directory
 from rumpbundle.kernels.unikernel import Firmware, Protocol
 
@@ -110,6 +110,10 @@ def make_boot_images(directory: Path, report: Report = silent) -> BootImages:
         MissingToolError: GRUB's tools or modules are not installed.
         ToolError: ``grub-mkimage`` failed.
     """
+    # Most bundles find the images made, and need nothing that runs programs.
+    from rumpbundle import grubcore
+    from rumpbundle.host import programs
+
     _host_grub()
     for target, modules, name, firmware in (
         ("i386-pc-eltorito", _BIOS_MODULES, "bios.img", Firmware.BIOS),
@@ -119,8 +123,6 @@ def make_boot_images(directory: Path, report: Report = silent) -> BootImages:
             ["grub-mkimage", "-O", target, "-p", _PREFIX[firmware], "-o", str(directory / name), *modules],
             report=report,
         )
-    from rumpbundle import grubcore
-
     bios = directory / "bios.img"
     bios.write_bytes(grubcore.quickened(bios.read_bytes()))
     shutil.copyfile(_LIBRARY / "i386-pc" / "boot_hybrid.img", directory / "mbr.img")

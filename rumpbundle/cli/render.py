@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Self
 
 from rumpbundle.cli.streams import tell
 from rumpbundle.events import Advanced, Event, Finished, Note, Ran, Started, Warned
-from rumpbundle.host.programs import shown
 from rumpbundle.units import shown_size
 
 if TYPE_CHECKING:
@@ -48,6 +47,8 @@ class Terminal:
                 case Warned(text):
                     self._line(f"warning: {text}")
                 case Ran(argv) if self._verbose:
+                    from rumpbundle.host.programs import shown
+
                     self._line(f"+ {shown(argv)}")
                 case Started(label, total) if total >= LONG:
                     self._start(label, total)

@@ -23,7 +23,6 @@ from rumpbundle.disk.layout import MIB, SECTOR, DiskLayout, Extent, held
 from rumpbundle.errors import HostError, ToolError
 from rumpbundle.events import Advanced
 from rumpbundle.formats._contract import Job
-from rumpbundle.host import programs
 from rumpbundle.host.staging import StagedFile
 
 OLDEST = (4, 2)
@@ -43,6 +42,8 @@ def require() -> None:
         HostError: it is too old.
         ToolError: it does not tell its version.
     """
+    from rumpbundle.host import programs  # a variant of ours of such a format needs nothing that runs programs
+
     version = _version(programs.find("qemu-img"))
     if version < OLDEST:
         raise HostError(
@@ -53,6 +54,8 @@ def require() -> None:
 
 @cache
 def _version(path: str) -> tuple[int, int]:
+    from rumpbundle.host import programs
+
     said = programs.run([path, "--version"]).decode("utf-8", "replace")
     match = re.search(r"version (\d{1,4})\.(\d{1,4})\b", said)
     if match is None:
@@ -73,6 +76,8 @@ def convert(job: Job, out: StagedFile, label: str, driver: str, options: str = "
         ToolError: qemu-img failed.
         InputError: an input file is gone or changed.
     """
+    from rumpbundle.host import programs
+
     words = ["-o", options] if options else []
     with hashing(job.layout.named), _source(job.layout, job.output.parent) as (path, fds):
         require()

@@ -12,7 +12,7 @@ between is undone, unless all of them had come.
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import itertools
 import json
 import os
@@ -46,10 +46,23 @@ def make(path: Path, maker: Callable[[str], int]) -> tuple[str, int]:
         except FileExistsError:
             continue
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            _lock(fd)
         if _is_still(name, fd):
             return name, fd
         os.close(fd)  # swept before it was locked
+
+
+def _lock(fd: int, *, wait: bool = True) -> None:
+    """Lock *fd* until it is closed.
+
+    Raises:
+        OSError: somebody holds it and we shall not *wait*, or there are no locks here.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK)) from None
+    fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def make_file(name: str) -> int:
@@ -99,7 +112,7 @@ def _nobodys(path: Path) -> Iterator[None]:
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(fd, wait=False)
         if not _is_still(str(path), fd) or os.fstat(fd).st_uid != os.geteuid():
             raise PermissionError
         yield

@@ -34,16 +34,30 @@ def rename_new(old: Path, new: Path) -> None:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(new))
     if stat.S_ISREG(os.lstat(old).st_mode):
         with contextlib.suppress(PermissionError):  # as a file system without hard links says it
-            os.link(old, new)
+            link(old, new)
             os.unlink(old)
             return
     os.rename(old, new)
 
 
+def link(old: Path, new: Path) -> None:
+    """Give the file *old* the further name *new*.
+
+    Raises:
+        PermissionError: neither the system nor the file system has such names, or nobody may give one here.
+        OSError: there is a *new*, or it cannot be given.
+    """
+    if not hasattr(os, "link"):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(new))
+    os.link(old, new, follow_symlinks=False)
+
+
 def _rename(old: Path, new: Path, how: int) -> bool:
     """Call renameat2; False where the system or the file system has no such thing."""
-    import ctypes
-
+    try:
+        import ctypes
+    except ImportError:
+        return False
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if call is None:
         return False

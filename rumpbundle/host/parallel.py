@@ -1,10 +1,12 @@
-"""Compute on several cores and keep the order, in bounded memory."""
+"""Compute on several cores and keep the order, in bounded memory; one after the other where there are no threads."""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from functools import cache
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -14,13 +16,25 @@ _TICK = 0.1
 """Seconds to wait at once: a signal that comes in the moment before a wait without end would not end that."""
 
 
+@cache
+def has_threads() -> bool:
+    """Return whether this Python can start threads; one in a browser cannot."""
+    thread = threading.Thread(target=int)
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    thread.join()
+    return True
+
+
 def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> Iterator[Result]:
     """Yield ``function(item)`` for each of *items*, in their order, computed by *jobs* threads.
 
     At most ``2 * jobs`` results wait at any time. It pays where *function* releases the interpreter's lock, as
     compression and hashing do.
     """
-    if jobs <= 1:
+    if jobs <= 1 or not has_threads():
         yield from map(function, items)
         return
     with ThreadPoolExecutor(jobs) as pool:
@@ -37,8 +51,24 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], jobs:
                 future.cancel()
 
 
-def gather(futures: Sequence[Future[Result]]) -> tuple[Result, ...]:
-    """Return the results of *futures*, in order; raise at once what one of them, or a signal's handler, raises."""
+def run_all(
+    calls: Sequence[Callable[[], Result]], jobs: int, stop: Callable[[], None] = lambda: None
+) -> tuple[Result, ...]:
+    """Return what each of *calls* returns, in order, run by *jobs* threads.
+
+    What one of them, or a signal's handler, raises is raised at once, and *stop* called to end the others soon.
+    """
+    if not has_threads():
+        return tuple(call() for call in calls)
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            return _gather([pool.submit(call) for call in calls])
+        except BaseException:
+            stop()
+            raise
+
+
+def _gather(futures: Sequence[Future[Result]]) -> tuple[Result, ...]:
     unfinished = set(futures)
     while unfinished:
         finished, unfinished = wait(unfinished, timeout=_TICK, return_when=FIRST_EXCEPTION)

@@ -238,7 +238,7 @@ def _publish_files(scratch: Path, paths: Sequence[Path], *, force: bool, sync: b
         os.stat(scratch / "new" / each.name)
         if force and os.path.lexists(each):
             with contextlib.suppress(OSError):  # a file system without hard links, or one nobody may link: see below
-                os.link(each, old / each.name, follow_symlinks=False)
+                naming.link(each, old / each.name)
     leftovers.write_journal(scratch, [each.name for each in paths])
     if sync:
         for directory in (old, scratch, scratch.parent):

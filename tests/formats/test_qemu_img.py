@@ -29,7 +29,7 @@ def runs(monkeypatch):
         seen.append([(s.st_ino, s.st_blocks * 512) for s in status])
         return run(argv, **kwargs)
 
-    monkeypatch.setattr(_qemu_img.programs, "run", watched)
+    monkeypatch.setattr(programs, "run", watched)
     return seen
 
 
@@ -101,7 +101,7 @@ def test_an_input_that_changes_meanwhile_is_noticed(tmp_path, monkeypatch):
                 file.write(b"changed")
         return run(argv, **kwargs)
 
-    monkeypatch.setattr(_qemu_img.programs, "run", changing)
+    monkeypatch.setattr(programs, "run", changing)
     with pytest.raises(InputError, match="changed while it was read"):
         disks.write(layout, tmp_path / "image", "qcow2")
     assert os.listdir(tmp_path) == ["payload"]
@@ -113,6 +113,6 @@ def test_a_full_disk_is_the_machines_fault(tmp_path, monkeypatch):
             raise ToolError("qemu-img failed with status 1: error while writing at byte 0: No space left on device")
         return b"qemu-img version 7.2.0"
 
-    monkeypatch.setattr(_qemu_img.programs, "run", full)
+    monkeypatch.setattr(programs, "run", full)
     with pytest.raises(HostError, match="no space left"):
         disks.write(disks.disk_of(MIB), tmp_path / "image", "qcow2")
