@@ -1,0 +1,107 @@
+// The machine on the page: the console in xterm.js, the screen beside it, and what is known before it starts.
+
+import { Terminal } from "./lib/xterm/xterm.js";
+import { byId, element } from "./dom.js";
+
+const KEPT = 1 << 18;
+const QUIET_RESETS = 2;
+const CODES = [
+  "Escape Digit1 Digit2 Digit3 Digit4 Digit5 Digit6 Digit7 Digit8 Digit9 Digit0 Minus Equal Backspace Tab",
+  "KeyQ KeyW KeyE KeyR KeyT KeyY KeyU KeyI KeyO KeyP BracketLeft BracketRight Enter ControlLeft",
+  "KeyA KeyS KeyD KeyF KeyG KeyH KeyJ KeyK KeyL Semicolon Quote Backquote ShiftLeft Backslash",
+  "KeyZ KeyX KeyC KeyV KeyB KeyN KeyM Comma Period Slash ShiftRight NumpadMultiply AltLeft Space CapsLock",
+  "F1 F2 F3 F4 F5 F6 F7 F8 F9 F10",
+].join(" ").split(" ");
+const EXTENDED = {
+  ArrowUp: 0x48, ArrowLeft: 0x4b, ArrowRight: 0x4d, ArrowDown: 0x50, Home: 0x47, End: 0x4f, PageUp: 0x49,
+  PageDown: 0x51, Insert: 0x52, Delete: 0x53, ControlRight: 0x1d, AltRight: 0x38,
+};
+
+let worker = null;
+let terminal = null;
+let image = null;
+
+/** Why a kernel, as `inspect --json` tells of it, will not run on a 32-bit PC; empty if nothing speaks against it. */
+export function tooWide(kernel) {
+  const wide = { "x86-64": "x86-64 code", aarch64: "code for another processor" }[kernel.machine];
+  const file = { ELF64: "an ELF64 file", "PE32+": "a PE32+ file" }[kernel.executable];
+  const family = { solo5: "Solo5", unikraft: "Unikraft" }[kernel.family];
+  const why = file ?? wide ?? (family && `of the ${family} family, which enters 64-bit mode`);
+  return why ? `v86 is a 32-bit machine, and ${kernel.name} is ${why}: it will most likely not start here.` : "";
+}
+
+/** Boots `blob`, as a CD or as a disk. */
+export async function boot(blob, cd) {
+  image = { blob, cd };
+  stop();
+  byId("machine").hidden = false;
+  terminal ??= makeTerminal();
+  terminal.reset();
+  byId("said").textContent = byId("screen-text").textContent = "";
+  say("");
+  state("starting …");
+  const canvas = element("canvas", { width: 720, height: 400 });
+  byId("screen").replaceChildren(canvas);
+  worker = new Worker(new URL("machine.js?use-scheduling-api", import.meta.url), { type: "module", name: "machine" });
+  worker.onmessage = hear;
+  worker.onerror = (event) => say(`The emulator stopped: ${event.message || "it could not be loaded"}`);
+  const offscreen = canvas.transferControlToOffscreen();
+  const bytes = await blob.arrayBuffer();
+  worker.postMessage({ start: { image: bytes, cd, canvas: offscreen } }, [bytes, offscreen]);
+}
+
+export function stop() {
+  worker?.terminate();
+  worker = null;
+  state("stopped");
+}
+
+const say = (text) => (byId("boot-note").textContent = text);
+
+function state(text) {
+  byId("machine-state").textContent = text;
+  byId("stop").disabled = text === "stopped";
+  byId("machine").dataset.state = text;
+}
+
+const decoder = new TextDecoder("utf-8");
+
+function hear({ data }) {
+  if (data.serial) {
+    terminal.write(data.serial);
+    const said = byId("said");
+    const text = decoder.decode(data.serial, { stream: true }).replace(/\x1b(\[[0-9;?]*[ -/]*[@-~]|.)/g, "").replace(/\r/g, "");
+    said.textContent = (said.textContent + text).slice(-KEPT);
+  } else if (data.text !== undefined) byId("screen-text").textContent = data.text;
+  else if (data.started) state("running");
+  else if (data.failed) say(`The emulator cannot load ${data.failed}.`);
+  else if (data.reset) reset(data.reset);
+}
+
+function reset(count) {
+  const quiet = !byId("said").textContent.replace(/^[^\n]*(SeaBIOS|GRUB)[^\n]*$/gm, "").trim();
+  if (!quiet && count < QUIET_RESETS) return;
+  say("The machine was reset without a word from the kernel: this may be a 64-bit kernel, and v86 is a 32-bit machine.");
+}
+
+function makeTerminal() {
+  const made = new Terminal({ cols: 80, rows: 18, convertEol: true, fontSize: 13, scrollback: 5000, screenReaderMode: false,
+                              theme: { background: "#14161a", foreground: "#e6e6e6" } });
+  made.open(byId("terminal"));
+  made.onData((text) => worker?.postMessage({ serial: text }));
+  return made;
+}
+
+function key(event, up) {
+  if (event.code === "Tab" || event.metaKey) return;
+  const plain = CODES.indexOf(event.code) + 1;
+  const code = plain || EXTENDED[event.code];
+  if (!code) return;
+  event.preventDefault();
+  worker?.postMessage({ codes: [...(plain ? [] : [0xe0]), code | (up ? 0x80 : 0)] });
+}
+
+byId("screen").addEventListener("keydown", (event) => key(event, false));
+byId("screen").addEventListener("keyup", (event) => key(event, true));
+byId("stop").addEventListener("click", stop);
+byId("restart").addEventListener("click", () => image && boot(image.blob, image.cd));

@@ -1,0 +1,157 @@
+"""Builds the page into ``build/page``: our own files, and what is pinned in ``package-lock.json`` and ``wheels.txt``.
+
+usage: python web/build.py [DIRECTORY]
+
+Everything the page ever loads is in that directory, so any static host can serve it, below any path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+WEB = Path(__file__).resolve().parent
+ROOT = WEB.parent
+MODULES = ROOT / ".cache" / "page" / "node_modules"
+WHEELS = ROOT / ".cache" / "page" / "wheels"
+BIOS = Path("/usr/share/seabios")
+PYTHON = ("3.14", "cp314", "pyemscripten_2026_0_wasm32")
+"""Pyodide's Python: version, ABI, platform."""
+MOST = 25 << 20
+"""Bytes of the whole page."""
+
+OWN = ("*.html", "*.css", "*.js", "*.svg", "page.py")
+COPIED = {
+    "lib/pyodide": ("pyodide/pyodide.mjs", "pyodide/pyodide.asm.mjs", "pyodide/pyodide.asm.wasm",
+                    "pyodide/python_stdlib.zip", "pyodide/pyodide-lock.json"),
+    "lib/v86": ("v86/build/libv86.mjs", "v86/build/v86.wasm"),
+    "lib/xterm": ("@xterm/xterm/lib/xterm.mjs", "@xterm/xterm/css/xterm.css"),
+    "lib/hash-wasm": ("hash-wasm/dist/blake3.umd.min.js", "hash-wasm/dist/sha256.umd.min.js"),
+}  # fmt: skip
+LICENCES = {
+    "v86": "v86/LICENSE",
+    "xterm.js": "@xterm/xterm/LICENSE",
+    "hash-wasm": "hash-wasm/LICENSE",
+}
+
+
+def main(target: Path) -> None:
+    fetch_modules()
+    fetch_wheels()
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for pattern in OWN:
+        for path in sorted(WEB.glob(pattern)):
+            shutil.copyfile(path, target / path.name)
+    for directory, names in COPIED.items():
+        (target / directory).mkdir(parents=True)
+        for name in names:
+            copy_script(MODULES / name, target / directory / Path(name).name)
+    copy_bios(target / "lib" / "bios")
+    copy_wheels(target / "wheels")
+    copy_licences(target / "licences")
+    finish(target)
+
+
+def fetch_modules() -> None:
+    """Install the npm packages of the lock file, unless they are there."""
+    home = MODULES.parent
+    home.mkdir(parents=True, exist_ok=True)
+    wanted = (WEB / "package-lock.json").read_text("utf-8")
+    stamp = home / "installed"
+    if stamp.exists() and stamp.read_text("utf-8") == wanted:
+        return
+    for name in ("package.json", "package-lock.json"):
+        shutil.copyfile(WEB / name, home / name)
+    subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
+                   cwd=home, check=True, stdout=sys.stderr)  # fmt: skip
+    stamp.write_text(wanted, "utf-8")
+
+
+def fetch_wheels() -> None:
+    """Download the wheels of ``wheels.txt``, unless they are there."""
+    wanted = (WEB / "wheels.txt").read_text("utf-8")
+    stamp = WHEELS / "fetched"
+    if stamp.exists() and stamp.read_text("utf-8") == wanted:
+        return
+    shutil.rmtree(WHEELS, ignore_errors=True)
+    version, abi, platform = PYTHON
+    subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps",
+                    "--require-hashes", "--only-binary=:all:", "--implementation=cp", f"--python-version={version}",
+                    f"--abi={abi}", f"--platform={platform}", f"--dest={WHEELS}", "--requirement=wheels.txt"],
+                   cwd=WEB, check=True, stdout=sys.stderr)  # fmt: skip
+    stamp.write_text(wanted, "utf-8")
+
+
+def copy_script(source: Path, target: Path) -> None:
+    """Copy a file of a package; a module under the name ``.js``, which every static host serves as a script."""
+    if target.suffix != ".mjs":
+        shutil.copyfile(source, target)
+        return
+    text = re.sub(r"\n//# sourceMappingURL=.*", "", source.read_text("utf-8"))
+    target.with_suffix(".js").write_text(text.replace("pyodide.asm.mjs", "pyodide.asm.js"), "utf-8")
+
+
+def copy_bios(target: Path) -> None:
+    target.mkdir(parents=True)
+    for source, name in (("bios.bin", "seabios.bin"), ("vgabios-stdvga.bin", "vgabios.bin")):
+        if not (BIOS / source).exists():
+            sys.exit(f"error: {BIOS / source}: no such file\nhint: on Debian and Ubuntu: sudo apt install seabios")
+        shutil.copyfile(BIOS / source, target / name)
+
+
+def copy_wheels(target: Path) -> None:
+    """Put rumpbundle's own wheel, with GRUB's boot images in it, beside the fetched ones."""
+    target.mkdir(parents=True)
+    for wheel in sorted(WHEELS.glob("*.whl")):
+        shutil.copyfile(wheel, target / (wheel.name.split("-")[0] + ".whl"))
+    with tempfile.TemporaryDirectory() as scratch:
+        subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", scratch],
+                       cwd=ROOT, check=True, stdout=sys.stderr)  # fmt: skip
+        (made,) = Path(scratch).glob("*.whl")
+        with zipfile.ZipFile(made) as archive:
+            if "rumpbundle/bootimages/version" not in archive.namelist():
+                sys.exit("error: GRUB is not installed, and without its boot images the page can make nothing")
+        shutil.copyfile(made, target / "rumpbundle.whl")
+
+
+def copy_licences(target: Path) -> None:
+    """Put the licences of what is shipped where the page links to them."""
+    target.mkdir(parents=True)
+    for name, source in LICENCES.items():
+        shutil.copyfile(MODULES / source, target / f"{name}.txt")
+    for name in ("GPL-3", "LGPL-3", "MPL-2.0"):
+        source = Path("/usr/share/common-licenses") / name
+        if source.exists():
+            shutil.copyfile(source, target / f"{name}.txt")
+
+
+def finish(target: Path) -> None:
+    """Tell the service worker what there is, and check the sizes."""
+    files = sorted(path for path in target.rglob("*") if path.is_file())
+    names = [path.relative_to(target).as_posix() for path in files]
+    digest = hashlib.sha256()
+    for name, path in zip(names, files, strict=True):
+        digest.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    worker = target / "sw.js"
+    text = worker.read_text("utf-8")
+    kept = ["./", *(name for name in names if not name.startswith(("sw.js", "licences/")))]
+    worker.write_text(
+        text.replace("[/* files */]", json.dumps(kept)).replace("VERSION", digest.hexdigest()[:16]), "utf-8"
+    )
+    size = sum(path.stat().st_size for path in files)
+    own = sum((target / name).stat().st_size for name in names if "/" not in name)
+    print(f"{target}: {len(files)} files, {size / 1e6:.1f} MB, {own / 1e3:.0f} kB of them our own")
+    if size > MOST:
+        sys.exit(f"error: {target}: {size} bytes are more than {MOST}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "page")

@@ -1,0 +1,44 @@
+// Files that are chosen, or dropped on a field; a directory with all that is in it.
+
+import { byId } from "./dom.js";
+
+/** Lets `taken(files)` have what is chosen in the input `id` or dropped on its field: a list of {name, data}. */
+export function onFiles(id, taken) {
+  const input = byId(id);
+  input.addEventListener("change", () => {
+    const files = [...input.files];
+    // A directory's own name is no part of the paths below it.
+    const path = (file) => file.webkitRelativePath.split("/").slice(1).join("/") || file.name;
+    taken(files.map((file) => ({ name: path(file), data: file })));
+  });
+  const field = input.closest(".drop");
+  const over = (on) => (event) => {
+    event.preventDefault();
+    field.classList.toggle("over", on);
+  };
+  field.addEventListener("dragenter", over(true));
+  field.addEventListener("dragover", over(true));
+  field.addEventListener("dragleave", over(false));
+  field.addEventListener("drop", async (event) => {
+    over(false)(event);
+    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+    const files = [...event.dataTransfer.files];
+    if (!entries.some((entry) => entry.isDirectory)) return taken(files.map((file) => ({ name: file.name, data: file })));
+    const found = [];
+    for (const entry of entries) await gather(entry, entry.isDirectory ? "" : entry.name, found);
+    taken(found);
+  });
+}
+
+async function gather(entry, path, found) {
+  if (entry.isFile) {
+    found.push({ name: path, data: await new Promise((resolve, reject) => entry.file(resolve, reject)) });
+    return;
+  }
+  const reader = entry.createReader();
+  for (;;) {
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!some.length) return;
+    for (const each of some) await gather(each, path ? `${path}/${each.name}` : each.name, found);
+  }
+}

@@ -1,0 +1,70 @@
+// What a finished image is, in every layer, and the files in it.
+
+import { boot } from "./boot.js";
+import { byId, element, shownSize, sorted } from "./dom.js";
+import { ask } from "./python.js";
+import { argument, safe } from "./recipe.js";
+import { forget, saved } from "./save.js";
+
+const SHOWN = 500;
+
+/** Shows everything known of the image in `file`: {name, data}. */
+export async function look(file) {
+  forget("look");
+  byId("found").hidden = true;
+  byId("look-error").textContent = "";
+  byId("report").textContent = "";
+  const plain = safe(file.name);
+  const name = argument(plain);
+  const here = { directory: "look" };
+  const report = await ask("make", { ...here, files: [{ name: plain, data: file.data }], argv: ["inspect", "--svg=/out/disk.svg", name] });
+  const told = report.status ? await ask("run", { ...here, argv: ["inspect", name] }) : report;
+  const { errors } = sorted(told.err);
+  if (told.status) {
+    byId("look-error").textContent = errors;
+    byId("report").textContent = errors;
+    return;
+  }
+  byId("found").hidden = false;
+  byId("report").textContent = told.out;
+  drawn(report.files[0]);
+  byId("boot-image").hidden = !report.files.length;
+  byId("boot-image").onclick = () => boot(file.data, /\.iso$/i.test(name));
+  await listed(here, name);
+}
+
+function drawn(picture) {
+  byId("picture-figure").hidden = !picture;
+  if (!picture) return;
+  // As an image, a drawing runs nothing, whatever the names in it.
+  const reader = new FileReader();
+  reader.onload = () => (byId("picture").src = reader.result);
+  reader.readAsDataURL(new Blob([picture.blob], { type: "image/svg+xml" }));
+}
+
+async function listed(here, name) {
+  const { status, out } = await ask("run", { ...here, argv: ["ls", "--json", name] });
+  const entries = status ? [] : JSON.parse(out);
+  byId("entries-part").hidden = !entries.length;
+  const items = entries.slice(0, SHOWN).map((entry) => entryItem(here, name, entry));
+  if (entries.length > SHOWN) items.push(element("li", {}, `and ${entries.length - SHOWN} more; rumpbundle ls lists all`));
+  byId("entries").replaceChildren(...items);
+}
+
+function entryItem(here, name, { volume, path, kind, size, target }) {
+  const text = `${volume}:${path}${target === undefined ? "" : ` -> ${target}`}`;
+  if (kind !== "file") return element("li", {}, element("span", {}, text), element("span", {}, kind));
+  const button = element("button", { type: "button", "aria-label": `Save ${text}` }, "Save");
+  const item = element("li", {}, element("span", {}, text), element("span", {}, shownSize(size)), button);
+  button.onclick = async () => {
+    button.disabled = true;
+    const argv = ["cat", name, `${volume}:${path}`];
+    const { status, err, files } = await ask("save", { ...here, argv, name: "file" });
+    button.disabled = false;
+    if (status) return button.replaceWith(element("span", { class: "bad" }, sorted(err).errors));
+    const link = saved({ ...files[0], name: path.split("/").pop() || "file" }, "look");
+    item.replaceWith(link);
+    link.querySelector("a").click();
+  };
+  return item;
+}

@@ -1,0 +1,67 @@
+"""Inside the page's worker: runs rumpbundle's command line as a terminal would, but in memory."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from importlib.util import find_spec
+
+from rumpbundle import __version__, cli
+from rumpbundle import formats as registry
+
+
+class _Lines(io.TextIOBase):
+    """Standard error: kept, and each line told at once."""
+
+    def __init__(self, told: Callable[[str], object]) -> None:
+        self.text = ""
+        self._told = told
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        self.text += text
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            self._told(line)
+        return len(text)
+
+
+def run(argv: list[str], directory: str, told: Callable[[str], object], out: str = "") -> str:
+    """Run ``rumpbundle ARGV`` in *directory* and return its status, standard output and error as JSON.
+
+    With *out*, standard output goes into that file, byte for byte.
+    """
+    os.chdir(directory)
+    errors = _Lines(told)
+    with open(out, "wb") if out else io.BytesIO() as raw:
+        output = io.TextIOWrapper(raw, "utf-8", "surrogateescape", write_through=True)
+        with redirect_stdout(output), redirect_stderr(errors):
+            status = cli.main(argv)
+        text = raw.getvalue().decode("utf-8", "backslashreplace") if isinstance(raw, io.BytesIO) else ""
+        output.detach()
+    return json.dumps({"status": status, "out": text, "err": errors.text})
+
+
+def formats() -> str:
+    """Return what can be written, each with what it needs that is not here, as JSON."""
+    found = []
+    for format in registry.formats():
+        for subformat in format.subformats or ("",):
+            first = not subformat or subformat == format.subformats[0]
+            name = format.name if first else f"{format.name}:{subformat}"
+            missing = [*format.tools, *_NEEDS.get(name, ())] if name != "vhd:fixed" else []
+            found.append({"name": name, "summary": format.summary, "missing": missing})
+    return json.dumps(found)
+
+
+_NEEDS = dict.fromkeys(("gce", "ova", "vmdk:stream"), ("libdeflate",)) if find_spec("deflate") is None else {}
+
+
+def version() -> str:
+    return __version__
+
+
+__all__ = ["formats", "run", "version"]

@@ -1,0 +1,99 @@
+// Where rumpbundle runs: Python in a worker of its own, so that the page never waits for it.
+
+import { loadPyodide } from "./lib/pyodide/pyodide.js";
+import { blobOf, runsOf, sparseFileSystem } from "./files.js";
+import { provideBlake3, sha256 } from "./hashes.js";
+
+const OUT = "/out";
+const MOST = 16 * 2 ** 30;
+const WHEELS = ["click", "msgspec", "rumpbundle"];
+const at = (path) => new URL(path, import.meta.url);
+
+let room = MOST;
+let python = null;
+let page = null;
+const mounted = new Set();
+
+async function start() {
+  const fetched = (path) => fetch(at(path)).then((answer) => answer.arrayBuffer());
+  const wheels = WHEELS.map((name) => fetched(`wheels/${name}.whl`));
+  const glue = fetched("page.py");
+  python = await loadPyodide({ indexURL: at("lib/pyodide/").href, packageCacheDir: "/none" });
+  const { FS } = python;
+  const { WORKERFS } = FS.filesystems;
+  // A browser does not tell the modes of files: they are those that a file has where nobody chose any.
+  WORKERFS.FILE_MODE = 0o100644;
+  WORKERFS.DIR_MODE = 0o40755;
+  await provideBlake3(python);
+  for (const wheel of wheels) python.unpackArchive(await wheel, "wheel");
+  FS.writeFile("/lib/page.py", new Uint8Array(await glue));
+  python.runPython("import sys; sys.path.append('/lib')");
+  page = python.pyimport("page");
+  FS.mkdir(OUT);
+  return { version: page.version(), formats: JSON.parse(page.formats()) };
+}
+
+function run(argv, directory, out = "") {
+  const told = (line) => postMessage({ line });
+  return JSON.parse(page.run(python.toPy(argv), directory, told, out));
+}
+
+/** Shows `files`, a list of {name, data}, to Python as the directory `/NAME`, in the place of what was there. */
+function show(directory, files) {
+  const { FS } = python;
+  const path = `/${directory}`;
+  if (mounted.has(path)) FS.unmount(path);
+  else FS.mkdir(path);
+  FS.mount(FS.filesystems.WORKERFS, { blobs: files }, path);
+  mounted.add(path);
+  return path;
+}
+
+/** Runs `action` with an empty directory for outputs, and returns what it returned and the files it left there. */
+async function collecting(action) {
+  const { FS } = python;
+  const { quota, usage } = (await navigator.storage?.estimate?.()) ?? {};
+  room = Math.min(MOST, quota ? quota - usage : MOST);
+  FS.mount(sparseFileSystem(FS, () => room), {}, OUT);
+  try {
+    const result = action();
+    const files = [];
+    for (const node of nodes(FS.lookupPath(OUT).node)) {
+      const blob = blobOf(node);
+      const name = FS.getPath(node).slice(OUT.length + 1);
+      files.push({ name, size: blob.size, sha256: await sha256(blob), runs: runsOf(node), blob });
+    }
+    return { ...result, files };
+  } finally {
+    FS.chdir("/");
+    FS.unmount(OUT);
+  }
+}
+
+function* nodes(directory) {
+  for (const name of Object.keys(directory.contents).sort()) {
+    const node = directory.contents[name];
+    if (python.FS.isDir(node.mode)) yield* nodes(node);
+    else yield node;
+  }
+}
+
+const calls = {
+  start,
+  run: ({ directory, files, argv }) => run(argv, files ? show(directory, files) : `/${directory}`),
+  make: ({ directory, files, argv }) =>
+    collecting(() => run(argv, files ? show(directory, files) : `/${directory}`)),
+  save: ({ directory, argv, name }) => collecting(() => run(argv, `/${directory}`, `${OUT}/${name}`)),
+};
+
+// One call at a time: a call may wait for the browser, and the next must not find the outputs of the last.
+let queue = Promise.resolve();
+onmessage = ({ data: { id, call, argument } }) => {
+  queue = queue.then(async () => {
+    try {
+      postMessage({ id, result: await calls[call](argument) });
+    } catch (error) {
+      postMessage({ id, error: String(error) });
+    }
+  });
+};
