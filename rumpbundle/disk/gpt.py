@@ -76,8 +76,8 @@ class GptEntry(Record, order="<", size=128):
 
 
 _ACTIVE = MbrEntry(status=0x80, first_chs=bytes(3), type=0, last_chs=bytes(3), first_lba=0, sectors=1)
-"""Strict BIOSes boot no disk without an active entry (facts/peers.md §1.2); the protective one must not be it (UEFI
-2.10 §5.2.3). Of type 0 it is no partition to anybody else; GNU xorriso writes the same."""
+"""Strict BIOSes want an active entry (docs/facts/peers.md#rules-of-the-platforms); the protective one must not be it
+(UEFI 2.10 §5.2.3). Of type 0 it is no partition to anybody else; GNU xorriso writes the same."""
 
 
 def gpt_table(boot_code: bytes) -> TableWriter:
