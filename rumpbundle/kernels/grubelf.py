@@ -114,7 +114,7 @@ def repairs(elf: Elf, view: View) -> Iterator[Repair]:
     """Yield what must be mended in a copy of *elf* so that GRUB takes it.
 
     - A PT_LOAD of memory size 0 inside another, or above 4 GiB, becomes PT_NULL: there is nothing in it to load
-      (docs/facts/guests.md, Unikraft).
+      (docs/facts/guests.md#unikraft).
     - A section without address that holds nothing (NOBITS) and is longer than the rest of the file loses its size.
     - One whose alignment GRUB cannot use, as 0, gets another: it searches for such a place for ever.
     """
