@@ -16,6 +16,7 @@ from rumpbundle.errors import ImageError
 from rumpbundle.images.budget import Budget
 from rumpbundle.images.disk import Fact
 from rumpbundle.images.medium import Medium
+from rumpbundle.images.problem import Problem
 
 MAX_DEPTH = 128
 MAX_DIRECTORY = 16 << 20
@@ -104,7 +105,11 @@ class FileSystem:
         Raises:
             ImageError: it is damaged, or lists more than the *budget* allows.
         """
-        self.budget = budget or Budget()
+        return (entry for entry, _ in self.walk(within, budget or Budget()))
+
+    def walk(self, within: str, budget: Budget) -> Iterator[tuple[Entry, int | None]]:
+        """Do what :meth:`entries` does; of directories that are entered, give their number, too."""
+        self.budget = budget
         self.directories = []
         self._entered = 0
         wanted = within.rstrip("/")
@@ -120,7 +125,7 @@ class FileSystem:
                 if len(entry.path) > MAX_PATH:
                     raise ImageError("a path in the file system is endless")
                 self.budget.entry(entry.path, entry.target)
-                yield entry
+                yield entry, inside
                 if inside is None or not _on_the_way(entry.path, wanted):
                     continue
                 if inside in seen:
@@ -176,6 +181,20 @@ class FileSystem:
     def _unpacked(self, entry: Entry) -> Iterator[bytes]:
         """Yield the bytes of a file that stands compressed."""
         raise NotImplementedError
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield all that is wrong with it that can be told from itself, with offsets of the file system.
+
+        Readers add what their format lets them check; files that cannot be listed or placed are told for all.
+        """
+        try:
+            for entry in self.entries():
+                try:
+                    _ = entry.spans
+                except ImageError as error:
+                    yield Problem(where=entry.path, offset=None, what=error.problem, consequence="it cannot be read")
+        except ImageError as error:
+            yield Problem(where="/", offset=None, what=error.problem, consequence="not all files can be listed")
 
     def find(self, path: str) -> Entry | None:
         """Return the entry at the absolute *path*, or None."""

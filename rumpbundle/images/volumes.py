@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ImageError, InputError
@@ -14,6 +15,7 @@ from rumpbundle.images.filesystems.iso9660 import Iso9660
 from rumpbundle.images.filesystems.unread import Unread
 from rumpbundle.images.medium import Medium, Window
 from rumpbundle.images.partitions import Table, tables
+from rumpbundle.images.problem import Problem
 
 MOST = 64
 """File systems looked at on one disk."""
@@ -97,6 +99,28 @@ def _boot_places(disk: Medium, files: FileSystem, offset: int) -> Iterator[Place
         if start < disk.size:
             # The size is often 1 or 4 sectors for what is a whole floppy; a file system knows its own.
             yield Place(f"boot entry ({entry.platform})", start, disk.size - start)
+
+
+def problems(disk: Medium) -> Iterator[Problem]:
+    """Yield all that is wrong with the partition tables and the file systems of *disk*, with offsets of the disk."""
+    found = tables(disk)
+    for table in found:
+        yield from table.problems
+    for volume in mounted(disk, found):
+        where = f"{volume.files.kind}, {volume.place.where}"
+        if isinstance(volume.files, Unread):
+            if volume.files.kind == "damaged":
+                yield Problem(
+                    where=volume.place.where,
+                    offset=volume.offset,
+                    what=volume.files.problem,
+                    consequence="no file in it can be read",
+                )
+            continue
+        for problem in volume.files.problems():
+            inside = problem.where if problem.where.startswith("/") and len(problem.where) > 1 else ""
+            offset = None if problem.offset is None else volume.offset + problem.offset
+            yield replace(problem, where=f"{where}: {inside}" if inside else where, offset=offset)
 
 
 def volumes(disk: Medium) -> tuple[Volume, ...]:

@@ -19,19 +19,34 @@ def bounded() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
 
 
+CHECK = """
+import sys
+from rumpbundle.images.detect import open_disk
+from rumpbundle.images.volumes import problems
+with open_disk(sys.argv[1]) as disk:
+    print(sum(1 for _ in problems(disk)))
+"""
+
+
 def look(image: Path, pieces: hostile.Pieces, size: int) -> None:
     """Let every command that reads file systems loose on it; it answers, or says in one line what is wrong."""
     hostile.write(image, pieces, size)
-    for argv in (["ls", "--json"], ["inspect", "--json"], ["cat", "/file"]):
+    module = [sys.executable, "-m", "rumpbundle"]
+    for argv in (
+        [*module, "ls", str(image), "--json"],
+        [*module, "inspect", str(image), "--json"],
+        [*module, "cat", str(image), "/file"],
+        [sys.executable, "-c", CHECK, str(image)],
+    ):
         with open(image.with_name("out"), "wb") as out:
             done = subprocess.run(
-                [sys.executable, "-m", "rumpbundle", argv[0], str(image), *argv[1:]],
+                argv,
                 stdout=out,
                 stderr=subprocess.PIPE,
                 text=True,
                 preexec_fn=bounded,
             )
-        assert done.returncode in (0, 2), f"{argv}: {done.returncode}\n{done.stderr[-500:]}"
+        assert done.returncode in (0, 2), f"{argv[2:]}: {done.returncode}\n{done.stderr[-500:]}"
         assert done.returncode == 0 or len(done.stderr.splitlines()) <= 2, done.stderr
 
 

@@ -18,6 +18,7 @@ from rumpbundle.images.filesystems.ext2.inline import inline_spans
 from rumpbundle.images.filesystems.ext2.maps import Map
 from rumpbundle.images.filesystems.ext2.superblock import SuperBlock
 from rumpbundle.images.medium import Medium, Tables
+from rumpbundle.images.problem import Problem
 
 _ROOT = 2
 _KINDS = {0o100000: "file", 0o040000: "directory", 0o120000: "symlink"}
@@ -134,12 +135,22 @@ class Ext2(FileSystem):
         Raises:
             ImageError: its block map is damaged.
         """
-        size = self.size_of(inode)
-        flags = int.from_bytes(inode[32:36], "little")
-        if flags & _INLINE:
-            return inline_spans(inode, self.place_of_inode(number), size)
-        blocks = Map(self.medium, self.budget, self._block, self.superblock.blocks, size)
-        return blocks.extents(inode[40:100]) if flags & _EXTENTS else blocks.pointers(inode[40:100])
+        if int.from_bytes(inode[32:36], "little") & _INLINE:
+            return inline_spans(inode, self.place_of_inode(number), self.size_of(inode))
+        return self.mapped(inode)[0]
+
+    def mapped(self, inode: bytes) -> tuple[Spans, set[int]]:
+        """Return where the bytes of *inode* stand, and which blocks its map takes."""
+        blocks = Map(self.medium, self.budget, self._block, self.superblock.blocks, self.size_of(inode))
+        extents = int.from_bytes(inode[32:36], "little") & _EXTENTS
+        return blocks.extents(inode[40:100]) if extents else blocks.pointers(inode[40:100]), blocks.own
+
+    def problems(self) -> Iterator[Problem]:
+        from rumpbundle.images.filesystems.ext2.check import problems
+
+        yield from super().problems()
+        if not self.superblock.unread:
+            yield from problems(self)
 
     def _names(self, path: str, number: int) -> Iterator[tuple[str, int]]:
         """Yield name and inode of everything in the directory *path*."""

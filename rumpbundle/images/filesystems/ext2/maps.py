@@ -35,7 +35,7 @@ class Map:
         self._done = 0
         """Blocks of the file that have a place."""
         self._spans: list[Span] = []
-        self._seen: set[int] = set()
+        self.own: set[int] = set()
         """Blocks of the map itself."""
 
     def pointers(self, inode: bytes) -> Spans:
@@ -71,9 +71,9 @@ class Map:
             self._indirect(each, depth - 1)
 
     def _map_block(self, number: int) -> bytes:
-        if number in self._seen:
+        if number in self.own:
             raise ImageError(f"ext2: block {number} is in two places of a file's block map")
-        self._seen.add(number)
+        self.own.add(number)
         self._budget.point(max(self._block, _LEAST) // 32)
         self._check(number, 1)
         return self._medium.read(number * self._block, self._block)

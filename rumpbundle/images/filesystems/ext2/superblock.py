@@ -87,6 +87,8 @@ class SuperBlock:
         journal = incompatible & JOURNAL_DEVICE
         if log_size > 6 or not powers or (not journal and not (per_group and inodes_per_group and inodes)):
             raise ImageError("ext2: the superblock is damaged")
+        if inodes_per_group > 8 * (1024 << log_size):
+            raise ImageError(f"ext2: {inodes_per_group} inodes in a group, more than its bitmap has bits")
         if not 128 <= inode_size <= 1024 << log_size or not 32 <= descriptor_size <= 1024:
             raise ImageError("ext2: the superblock is damaged")
         return cls(

@@ -7,11 +7,13 @@ import struct
 from collections.abc import Iterator
 
 from rumpbundle.errors import ImageError
+from rumpbundle.images.budget import Budget
 from rumpbundle.images.filesystem import MAX_DIRECTORY, Entry, FileSystem, Span, Spans
 from rumpbundle.images.filesystems.fat.boot import BootSector
 from rumpbundle.images.filesystems.fat.names import LongName, short_name
 from rumpbundle.images.filesystems.fat.table import Table
 from rumpbundle.images.medium import Medium
+from rumpbundle.images.problem import Problem
 
 _DIRECTORY, _LABEL, _LONG = 0x10, 0x08, 0x0F
 _FIXED_ROOT = 0
@@ -52,6 +54,12 @@ class Fat(FileSystem):
             spans.append(Span(self.boot.data + (first - 2) * size, count * size))
         return tuple(spans)
 
+    def problems(self) -> Iterator[Problem]:
+        from rumpbundle.images.filesystems.fat.check import problems
+
+        yield from super().problems()
+        yield from problems(self)
+
     def _directory(self, path: str, number: int) -> Iterator[tuple[Entry, int | None]]:
         if number == _FIXED_ROOT:
             spans: Spans = (Span(self.boot.roots, self.boot.root_size),)
@@ -68,6 +76,14 @@ class Fat(FileSystem):
             else:
                 place = functools.partial(self.chain, cluster, size) if size else ()
                 yield Entry(path=f"{path}/{name}", kind="file", size=size, place=place), None
+
+    def starts(self) -> Iterator[tuple[str, int, int | None]]:
+        """Yield path, first cluster and size of every file; directories have no size."""
+        for entry, inside in self.walk("/", Budget()):
+            if isinstance(entry.place, functools.partial):
+                yield entry.path, entry.place.args[0], entry.size
+            elif inside is not None:
+                yield entry.path, inside, None
 
     def _records(self, spans: Spans) -> Iterator[tuple[bytes, str]]:
         """Yield the 32 bytes and the name of everything in a directory, without ``.`` and ``..``."""

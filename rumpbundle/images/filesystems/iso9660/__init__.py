@@ -17,6 +17,7 @@ from rumpbundle.images.filesystems.iso9660 import zisofs
 from rumpbundle.images.filesystems.iso9660.eltorito import BootEntry, boot_entries
 from rumpbundle.images.filesystems.iso9660.susp import Attributes, SystemUse
 from rumpbundle.images.medium import Medium
+from rumpbundle.images.problem import Problem
 
 BLOCK = 2048
 _FIRST_DESCRIPTOR = 16
@@ -45,7 +46,7 @@ class Iso9660(FileSystem):
     def __init__(self, medium: Medium) -> None:
         self.primary = b""
         self._joliet = b""
-        self._boot_record = b""
+        self.boot_record = b""
         for number in range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + _MAX_DESCRIPTORS):
             descriptor = medium.read(number * BLOCK, BLOCK)
             if descriptor[1:6] != b"CD001" or descriptor[0] == 255:
@@ -55,7 +56,7 @@ class Iso9660(FileSystem):
             if descriptor[0] == 2 and descriptor[88:91] in _JOLIET:
                 self._joliet = descriptor
             if descriptor[0] == 0 and descriptor[7:30] == b"EL TORITO SPECIFICATION":
-                self._boot_record = descriptor
+                self.boot_record = descriptor
         if not self.primary:
             raise ImageError("ISO 9660: there is no primary volume descriptor")
         blocks, block_size = struct.unpack_from("<I", self.primary, 80)[0], self.primary[128:130]
@@ -108,7 +109,7 @@ class Iso9660(FileSystem):
         Raises:
             ImageError: it is damaged.
         """
-        return boot_entries(self.medium, self._boot_record) if self._boot_record else ()
+        return boot_entries(self.medium, self.boot_record) if self.boot_record else ()
 
     def _root(self) -> int:
         self._use.start(self.budget)
@@ -187,6 +188,12 @@ class Iso9660(FileSystem):
                 raise ImageError(f"ISO 9660: {name.decode('utf-8', 'replace')} is interleaved, which cannot be read")
             extent, size = _extent(record)
             yield _Record(name, extent + record[1], size, flags, attributes)
+
+    def problems(self) -> Iterator[Problem]:
+        from rumpbundle.images.filesystems.iso9660.check import problems
+
+        yield from super().problems()
+        yield from problems(self)
 
     def _unpacked(self, entry: Entry) -> Iterator[bytes]:
         return zisofs.unpacked(self.medium, entry)
