@@ -55,6 +55,12 @@ def test_options_and_words_after_dashes(recipe):
     )
 
 
+def test_dashes_can_be_an_argument(recipe):
+    for words in (("--arg", "--"), ("--arg=--",), ("--", "--")):
+        assert recipe(*words, *(["--"] if words[0] == "--arg" else [])).config.rc[0].argv == ("--",)
+    assert recipe("--arg", "--", "--arg", "-x", "--", "last").config.rc[0].argv == ("--", "-x", "last")
+
+
 def test_options_change_what_the_file_says(recipe, tmp_path):
     (tmp_path / "cfg.json").write_text('{"cmdline": "httpd", "env": {"A": "file", "B": "file"}}')
     found = recipe("-c", str(tmp_path / "cfg.json"), "-e", "A=option")

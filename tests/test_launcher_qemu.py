@@ -138,6 +138,14 @@ def test_solo5_gets_what_its_manifest_asks_for():
     assert not qemu.BACKEND.plan(replace(storage, further=(Disk(path="x"),))).notes
 
 
+def test_solo5_gets_as_many_cards_as_its_manifest_names():
+    wanted = solo5(Device("front", "net"), Device("disk", "block"), Device("back", "net"))
+    argv = command(qemu.machine_for(replace(wanted, further=(Disk(path="1"),), publish=(Forward(8080, 80),))))
+    assert options(argv, "-netdev") == ["user,id=net0,hostfwd=tcp:127.0.0.1:8080-:80", "user,id=net1"]
+    found = [device.split(",")[0] for device in options(argv, "-device") if device.startswith("virtio")]
+    assert found == ["virtio-net-pci", "virtio-blk-pci", "virtio-net-pci"]
+
+
 def test_solo5_finds_its_devices_in_the_order_of_its_manifest():
     wanted = solo5(Device("a", "block"), Device("service", "net"), Device("b", "block"))
     machine = qemu.machine_for(replace(wanted, further=(Disk(path="1"), Disk(path="2"), Disk(path="3"))))

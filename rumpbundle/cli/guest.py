@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rumpbundle import guests
-from rumpbundle.cli.values import Mount, Mounted
+from rumpbundle.cli.values import Mount, Mounted, end_of_options
 from rumpbundle.disk import tree
 from rumpbundle.disk.content import InputFile
 from rumpbundle.errors import InputError
@@ -39,10 +39,8 @@ class GuestCommand(click.Command):
     """A command that takes all words after ``--`` as arguments of the guest's program."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if "--" in args:
-            at = args.index("--")
-            args = [*args[:at], *(f"--arg={word}" for word in args[at + 1 :])]
-        return super().parse_args(ctx, args)
+        at = end_of_options(self, args)
+        return super().parse_args(ctx, [*args[:at], *(f"--arg={word}" for word in args[at + 1 :])])
 
 
 def guest_from(app: str, arguments: dict[str, Any]) -> dict[str, Any]:

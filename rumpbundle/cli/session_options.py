@@ -14,7 +14,7 @@ import click
 from rumpbundle import dev_launch
 from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.streams import say, tell
-from rumpbundle.cli.values import Seconds, Size
+from rumpbundle.cli.values import Seconds, Size, end_of_options
 from rumpbundle.dev_launch import Options
 from rumpbundle.errors import GuestError, HostError
 from rumpbundle.events import Note
@@ -30,9 +30,8 @@ class BackendCommand(click.Command):
     """A command whose words after ``--`` are not its own."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        own, theirs = args, []
-        if "--" in args:
-            own, theirs = args[: args.index("--")], args[args.index("--") + 1 :]
+        at = end_of_options(self, args)
+        own, theirs = args[:at], args[at + 1 :]
         ctx.meta["own"], ctx.meta["theirs"] = tuple(own), tuple(theirs)
         return super().parse_args(ctx, list(own))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,15 @@ class Mount(click.ParamType[Mounted]):
             form = "DIR:MOUNT[:SIZE]" if self._sized else "DIR:MOUNT"
             self.fail(f"expected {form} with an absolute MOUNT, got {value!r}", param, ctx)
         return Mounted(match[1], match[2], Size().convert(match[3], param, ctx) if match[3] else None)
+
+
+def end_of_options(command: click.Command, words: Sequence[str]) -> int:
+    """Return where the ``--`` stands in *words* that ends the options of *command*; their number if none does.
+
+    One that is an option's value, as in ``--arg --``, does not.
+    """
+    takes = {name for option in command.params if not getattr(option, "is_flag", False) for name in option.opts}
+    at = 0
+    while at < len(words) and words[at] != "--":
+        at += 2 if words[at] in takes and words[at].startswith("-") else 1
+    return min(at, len(words))

@@ -49,7 +49,7 @@ def deliver(request: Request) -> Delivery:
         raise UsageError(
             "a Solo5 guest has no file system and would take a partition of this image for nothing",
             where="--data" if request.data else "--volume",
-            hint="make a disk of its own with rumpbundle volume, and attach it as virtio",
+            hint="make a disk of its own with rumpbundle volume; under QEMU: rumpbundle run IMAGE --volume DIR:/NAME",
         )
     if request.modules:
         raise UsageError("a Solo5 guest ignores boot modules", where=f"--module {request.modules[0].name}")

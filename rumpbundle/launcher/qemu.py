@@ -72,6 +72,8 @@ class Machine:
     further: tuple[Disk, ...] = ()
     card: str | None = None
     """The network card's ``-device`` value, ``{netdev}`` for the network; None for no network."""
+    cards: int = 1
+    """How many of them."""
     order: tuple[str, ...] = ()
     """The order on the PCI bus: ``block`` for each further disk, ``net`` for the card; what it leaves out is last."""
     publish: tuple[Forward, ...] = ()
@@ -116,9 +118,11 @@ def _disks_and_card(machine: Machine, inherited: bool) -> list[str]:
         device = f"virtio-blk-pci,drive=disk{number},disable-legacy=off"
         disks.append(["-drive", _drive(disk, f"disk{number}", inherited), *_devices(device)])
     cards = []
-    if machine.card is not None:
-        network = ",".join(["user,id=net0", *map(_forwarded, machine.publish)])
-        cards.append(["-netdev", network, *_devices(machine.card.format(netdev="net0") + ",romfile=")])
+    for number in range(machine.cards if machine.card is not None else 0):
+        assert machine.card is not None
+        # The published ports lead to the first.
+        network = ",".join([f"user,id=net{number}", *map(_forwarded, machine.publish if not number else ())])
+        cards.append(["-netdev", network, *_devices(machine.card.format(netdev=f"net{number}") + ",romfile=")])
     left = {"block": disks, "net": cards}
     ordered = [left[kind].pop(0) for kind in machine.order if left[kind]]
     return [word for each in (*ordered, *disks, *cards) for word in each]
@@ -200,6 +204,7 @@ def machine_for(request: Request, *, uefi: tuple[str, str] | None = None) -> Mac
         further=request.further,
         order=tuple(device.kind for device in request.devices or ()),
         card=facts.cards[_card(request, guest, facts.cards)] if _wants_network(request) else None,
+        cards=sum(device.kind == "net" for device in request.devices or ()) or 1,
         publish=request.publish,
         exit_port=DEBUG_EXIT.get(request.family, 0xF4),
         gdb=request.gdb,
