@@ -129,6 +129,15 @@ def test_following(tmp_path: Path):
 
 
 @pytest.mark.boot
+def test_a_kernel_that_asks_for_a_framebuffer_gets_one(tmp_path: Path):
+    require("qemu-system-x86_64")
+    done = rumpbundle_("--boot", "qemu", kernels.build("multiboot2-framebuffer"), "--accel", "tcg", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "framebuffer 00000400" in done.stdout
+    assert "note: the kernel asks for a framebuffer; it gets a display adapter, which is not shown" in done.stderr
+
+
+@pytest.mark.boot
 @pytest.mark.parametrize("firmware", ["bios", "uefi"])
 def test_the_guest_has_memory_for_its_modules(app: Path, firmware: str):
     """300 MB, with the 128 MB the kernel itself would get: GRUB says "out of memory"."""

@@ -171,6 +171,26 @@ def test_memory_is_what_the_guest_needs_or_the_user_says():
     assert "-m 1000B" in " ".join(command(qemu.machine_for(replace(REQUEST, memory=1000))))
 
 
+def test_a_kernel_that_draws_gets_a_display_and_is_announced():
+    assert qemu.machine_for(REQUEST).display == "none"
+    for screen, word in (("framebuffer", "asks for a framebuffer"), ("text", "writes to the VGA text screen")):
+        drawing = replace(REQUEST, screen=screen)
+        assert qemu.machine_for(drawing).display == "std"
+        assert word in qemu.BACKEND.plan(drawing).notes[0]
+    # rumprun would print there and not on the serial port.
+    assert qemu.machine_for(replace(REQUEST, family=Family.RUMPRUN, screen="text")).display == "none"
+
+
+def test_a_guest_that_would_be_silent_is_announced():
+    linux = replace(REQUEST, family=Family.LINUX)
+    assert qemu.BACKEND.plan(linux).notes == (
+        "Linux speaks here only with console=ttyS0 on its command line: --cmdline console=ttyS0",
+    )
+    assert not qemu.BACKEND.plan(replace(linux, cmdline="quiet console=ttyS0,115200")).notes
+    further = replace(REQUEST, family=Family.RUMPRUN, further=(Disk(path="x.ext2"),))
+    assert "nothing mounts these disks" in qemu.BACKEND.plan(further).notes[0]
+
+
 def test_own_network_arguments_replace_ours():
     assert qemu.machine_for(REQUEST).card is not None
     assert qemu.machine_for(replace(REQUEST, args=("-nic", "none"))).card is None

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from support import synthetic
-from support.synthetic import Section, Segment, multiboot1, multiboot2
+from support.synthetic import Section, Segment, multiboot1, multiboot2, tag
 from support.tools import output_of
 
 from rumpbundle.cli import main
@@ -533,6 +533,15 @@ def test_a_kernel_that_writes_vga_text_says_so(read):
     kernel = read(synthetic.elf([Segment(multiboot1() + b"\xbf\x00\x80\x0b\x00" + bytes(64))], bits=32))
     assert len(kernel.warnings) == 1
     assert kernel.warnings[0].startswith("writes to VGA text memory (0xb8000), which is not there under UEFI")
+    assert kernel.screen == "text"
+
+
+def test_a_kernel_that_asks_for_a_framebuffer_says_so(read):
+    video = multiboot1(7, 0, 0, 0, 0, 0, 0, 1024, 768, 32)
+    assert read(synthetic.elf([Segment(video + bytes(64))], bits=32)).screen == "framebuffer"
+    tagged = multiboot2(tag(5, bytes(12)))
+    assert read(synthetic.elf([Segment(tagged + bytes(64))], bits=32)).screen == "framebuffer"
+    assert read(synthetic.elf([Segment(multiboot1() + bytes(64))], bits=32)).screen == ""
 
 
 def test_a_kernel_that_loads_high_says_what_memory_that_takes(read):

@@ -108,6 +108,13 @@ def troubles(file: KernelFile, origin: Origin) -> Iterator[Trouble]:
         yield under_uefi("GRUB Invaders draws into VGA text memory, which UEFI does not have")
 
 
+def screen(file: KernelFile, origin: Origin) -> str:
+    """Return what the kernel draws on: ``framebuffer``, ``text``, or nothing as far as headers and code tell."""
+    if any(header.framebuffer for header in (file.multiboot1, file.multiboot2) if header is not None):
+        return "framebuffer"
+    return "text" if origin.marks & {strings.VGA_TEXT, strings.INVADERS} else ""
+
+
 def carried(file: KernelFile) -> Iterator[Carried]:
     for kind, header in (("multiboot2", file.multiboot2), ("multiboot", file.multiboot1)):
         if header is not None:

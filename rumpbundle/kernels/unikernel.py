@@ -58,6 +58,8 @@ class Unikernel:
     xen_notes: tuple[tuple[str, int | str], ...] = ()
     """Its Xen notes by name (``guest_os``, ``virt_base``, …); ``entry`` among them makes it a PV kernel."""
     troubles: tuple[Trouble, ...] = ()
+    screen: str = ""
+    """``framebuffer`` or (VGA) ``text``, as far as the file tells that it draws on one; else empty."""
     warnings: tuple[str, ...] = ()
     """What its owner should know of it though it boots, as phrases after its name."""
     refusal: str = ""
@@ -162,6 +164,7 @@ def _judge(name: str, file: KernelFile, content: Content, compression: str) -> U
         pvh_entry=file.pvh_entry,
         xen_notes=tuple(sorted(file.xen.items())),
         troubles=tuple(protocols.troubles(file, origin)),
+        screen=protocols.screen(file, origin),
         warnings=tuple(protocols.warnings(file, origin, load)) if usable else (),
         refusal=reason,
         advice=advice,

@@ -91,6 +91,10 @@ class Request:
     """Drivers known to be in the kernel (:attr:`rumpbundle.kernels.unikernel.Unikernel.drivers`)."""
     devices: tuple[Device, ...] | None = None
     """The virtio devices a Solo5 unikernel's manifest asks for, in its order; None for other guests."""
+    cmdline: str = ""
+    """What the kernel is told."""
+    screen: str = ""
+    """What it draws on (:attr:`rumpbundle.kernels.unikernel.Unikernel.screen`)."""
     footprint: int = 0
     """Bytes of memory its kernel and modules take, as far as that is known."""
     config: bytes = b""

@@ -54,6 +54,11 @@ class Image:
         return Firmware.BIOS if bios else Firmware.UEFI
 
     @property
+    def cmdline(self) -> str:
+        found = self.manifest.get("cmdline")
+        return found if isinstance(found, str) else ""
+
+    @property
     def drivers(self) -> frozenset[str]:
         """The driver of the bus on which the guest looks for this image, if it does."""
         bus = self.manifest.get("bus")

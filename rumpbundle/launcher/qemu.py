@@ -20,6 +20,7 @@ from rumpbundle.events import Ran, Report, Warned
 from rumpbundle.host import programs
 from rumpbundle.kernels.unikernel import Family, Firmware
 from rumpbundle.launcher.backend import Backend, Disk, Ending, Forward, Plan, Reason, Request
+from rumpbundle.launcher.notes import notes
 from rumpbundle.launcher.qmp import Control
 
 PROGRAM = "qemu-system-x86_64"
@@ -196,7 +197,7 @@ def machine_for(request: Request, *, uefi: tuple[str, str] | None = None) -> Mac
         type=type_,
         accel=request.accel,
         memory=request.memory or guest.memory_for(str(firmware), request.footprint) * MIB,
-        display=guest.launch.display or "none",
+        display=guest.launch.display or ("std" if request.screen else "none"),
         uefi=uefi if firmware is Firmware.UEFI else None,
         settings=() if guest.launch.s3 or firmware is Firmware.BIOS else (facts.machines[type_].s3_off,),
         disk=request.disk,
@@ -337,18 +338,11 @@ class _Qemu:
 
     def plan(self, request: Request) -> QemuPlan:
         machine = machine_for(request, uefi=find_uefi() if request.firmware is Firmware.UEFI else None)
-        notes = []
-        blocks = [device.name for device in request.devices or () if device.kind == "block"]
-        if (missing := blocks[len(request.further) :]) and not request.args:
-            notes.append(
-                f"its manifest asks for block devices it will not find ({', '.join(missing)}): bundle it, then "
-                "rumpbundle run IMAGE --boot qemu --volume DIR:/NAME for each, in its order; "
-                "or add -- -drive if=virtio,format=raw,file=DISK"
-            )
-        if request.gdb is not None:
-            notes.append(f"the guest waits for a debugger: gdb -ex 'target remote 127.0.0.1:{request.gdb}'")
         return QemuPlan(
-            commands=(programs.shown(command(machine)),), notes=tuple(notes), machine=machine, family=request.family
+            commands=(programs.shown(command(machine)),),
+            notes=tuple(notes(request)),
+            machine=machine,
+            family=request.family,
         )
 
     def start(self, plan: Plan, report: Report) -> RunningQemu:

@@ -227,6 +227,7 @@ KERNELS: dict[str, Callable[[Path], None]] = {
     "multiboot-overlap": _with(_multiboot("HEADER1"), _overlap),
     "multiboot2": _multiboot("HEADER2"),
     "multiboot2-late": _multiboot("HEADER2", "HEADER_AT=0x8000-0x1000-24"),
+    "multiboot2-framebuffer": _multiboot("HEADER2", "FRAMEBUFFER"),
     "multiboot-both": _multiboot("HEADER1", "HEADER2"),
     "hardware": _multiboot("HEADER1", main="hardware.c"),
     "linux": _linux(),

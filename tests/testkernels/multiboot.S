@@ -1,6 +1,6 @@
 /*
  * Multiboot entry. HEADER1 and HEADER2 say which headers to carry; HEADER_AT is the header's distance from the
- * start of the segment; KLUDGE adds the load addresses that let a flat binary be loaded.
+ * start of the segment; KLUDGE adds the load addresses that let a flat binary be loaded; FRAMEBUFFER asks for one.
  */
 #ifndef HEADER_AT
 #define HEADER_AT 0
@@ -26,6 +26,11 @@ header1:
 	.balign	8
 header2:
 	.long	0xe85250d6, 0, header2_end - header2, -(0xe85250d6 + (header2_end - header2))
+#ifdef FRAMEBUFFER
+	.short	5, 0
+	.long	20, 1024, 768, 32
+	.balign	8
+#endif
 	.long	0, 8
 header2_end:
 #endif

@@ -55,6 +55,8 @@ static void __attribute__((noreturn)) multiboot2(const u8 *info)
 		tag = (const struct tag2 *)p;
 		if (tag->type == 4)
 			report_number("upper-memory-kib", ((const struct memory2 *)tag)->upper);
+		if (tag->type == 8) /* width, of a linear framebuffer (1) */
+			report_number("framebuffer", p[29] == 1 ? *(const u32 *)(p + 20) : 0);
 		if (tag->type == 3) {
 			const struct module2 *m = (const struct module2 *)tag;
 			report_module(m->string, length_of(m->string), (const void *)m->start, m->end - m->start);
