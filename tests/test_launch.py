@@ -29,10 +29,11 @@ from rumpbundle.dev_launch import Options, follow
 from rumpbundle.disk import tree
 from rumpbundle.errors import GuestError, Interrupted, UsageError
 from rumpbundle.images import detect
+from rumpbundle.images import disk as images
 from rumpbundle.images.detect import file_system
 from rumpbundle.launcher import attached, qemu
 from rumpbundle.launcher.backend import Disk, Reason, Request
-from rumpbundle.launcher.image import opened
+from rumpbundle.launcher.image import opened, unpacked
 from rumpbundle.launcher.terminal import Keys
 
 COMMAND = [sys.executable, "-m", "rumpbundle"]
@@ -174,6 +175,26 @@ def test_finished_images_are_opened_where_they_stand(app: Path, name: str, monke
         disk = replace(image.disk, fd=None, **({"length": None} if name == "ova" else {}))
         assert disk == replace(FORMATS[name], offset=disk.offset if name == "ova" else 0)
         assert image.manifest["name"] == "app"
+
+
+def test_of_a_large_empty_disk_only_what_is_there_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    require("qemu-img")
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", tmp_path / "a.qcow2", "64G"], check=True)
+    subprocess.run(["qemu-io", "-c", "write -P 7 63G 1M", tmp_path / "a.qcow2"], check=True, capture_output=True)
+    looked_at: list[int] = []
+    read = images.Disk.read
+
+    def counting(self, offset: int, length: int) -> bytes:
+        looked_at.append(length)
+        return read(self, offset, length)
+
+    monkeypatch.setattr(images.Disk, "read", counting)
+    made = unpacked(tmp_path / "a.qcow2", str(tmp_path / "a.raw"))
+    assert sum(looked_at) < 2 << 20
+    assert os.stat(made.disk.path).st_size == 64 << 30
+    with open(made.disk.path, "rb") as file:
+        file.seek(63 << 30)
+        assert file.read(1 << 20) == b"\7" * (1 << 20)
 
 
 @pytest.mark.boot
@@ -326,7 +347,7 @@ def test_qemu_is_what_boots_unless_another_is_named(app: Path):
         (b"hello\n", "is a text file, no disk image"),
         (b"#!/bin/sh\necho hello\n", "is a script, no disk image"),
         (b"%PDF-1.7\n\0\1\2", "is a PDF document, no disk image"),
-        (b"", "is empty, no disk image"),
+        (b"", "is empty"),
     ],
 )
 def test_what_is_no_image_is_named(tmp_path: Path, data: bytes, problem: str):
@@ -338,7 +359,9 @@ def test_what_is_no_image_is_named(tmp_path: Path, data: bytes, problem: str):
 
 def test_a_kernel_is_no_image(app: Path):
     done = rumpbundle_("run", "app.bin", "--accel", "tcg", cwd=app.parent)
-    assert done.stderr == "error: app.bin: is a kernel, no disk image\nhint: rumpbundle --boot qemu app.bin\n"
+    assert done.stderr == (
+        "error: app.bin: is an ELF program or kernel, no disk image\nhint: rumpbundle --boot qemu app.bin\n"
+    )
 
 
 def test_bad_options(tmp_path: Path):

@@ -15,11 +15,10 @@ from rumpbundle.errors import InputError, KernelError, RumpbundleError, UsageErr
 from rumpbundle.host.programs import shown
 from rumpbundle.images import detect
 from rumpbundle.images import disk as images
-from rumpbundle.images.detect import file_system
+from rumpbundle.images.detect import NoImageError, file_system
 from rumpbundle.images.filesystem import Entry, FileSystem, Span
 from rumpbundle.images.medium import Medium
 from rumpbundle.images.node import node_of
-from rumpbundle.kernels import foreign
 from rumpbundle.kernels.footprint import footprint
 from rumpbundle.kernels.unikernel import Device, Family, Firmware, Unikernel, examine
 from rumpbundle.kernels.view import View
@@ -89,11 +88,9 @@ def opened(path: str | os.PathLike[str], *, persist: bool) -> Iterator[Image]:
         UsageError: it is no kind of image that can be written to, which *persist* asks for.
     """
     path = detect.disk_file(path)
-    with detect.open_disk(path) as disk, contextlib.ExitStack() as stack:
+    with _disk_in(path) as disk, contextlib.ExitStack() as stack:
         node = node_of(disk)
         found = _contents(disk)
-        if disk.container == "raw" and not found["manifest"]:
-            _check_is_disk(disk, path)
         if persist and (node is None or node.offset or disk.container == "vmdk (stream)"):
             raise UsageError(
                 "is packed, and cannot be written to", where=path, hint="leave out --persist, or unpack the disk"
@@ -111,19 +108,18 @@ def opened(path: str | os.PathLike[str], *, persist: bool) -> Iterator[Image]:
         )
 
 
-def _check_is_disk(disk: images.Disk, path: str) -> None:
-    """Raise :class:`InputError` if the file at *path* is surely something else, which no firmware would start."""
-    view = View(disk.size, disk.read)
-    is_linux = view.read(0x202, 4) == b"HdrS"
-    if not is_linux and (view.read(510, 2) == b"\x55\xaa" or view.read(0x8001, 5) == b"CD001"):
-        return
-    with contextlib.suppress(KernelError):
-        examine(os.path.basename(path), view, Content((Zeros(disk.size),)))
-        raise InputError("is a kernel, no disk image", where=path, hint=f"rumpbundle --boot qemu {shown([path])}")
-    problem, _ = foreign.describe(view)
-    problem = problem or foreign.guess(view)
-    if problem and "zeros" not in problem and "disk image" not in problem:
-        raise InputError(f"{problem}, no disk image", where=path)
+@contextlib.contextmanager
+def _disk_in(path: str) -> Iterator[images.Disk]:
+    """Give the disk in the image at *path*; of a kernel, say what boots it."""
+    with contextlib.ExitStack() as stack:
+        try:
+            disk = stack.enter_context(detect.open_disk(path))
+        except NoImageError as error:
+            error.hint = error.hint or (
+                f"rumpbundle --boot qemu {shown([path])}" if "kernel" in error.problem else None
+            )
+            raise
+        yield disk
 
 
 def _writable(path: str, fd: int) -> int:
@@ -161,15 +157,16 @@ def unpacked(path: str | os.PathLike[str], to: str) -> Image:
 
 
 def _copy(disk: images.Disk, fd: int) -> None:
-    """Write *disk* to *fd*, sparse."""
+    """Write *disk* to *fd*, sparse; what is known to be zero is not even read."""
     with disk_errors():
         os.ftruncate(fd, disk.size)
-        offset = 0
-        while offset < disk.size:
-            data = disk.read(offset, min(CHUNK, disk.size - offset))
-            if data.count(0) != len(data):
-                write_all(fd, data, offset)
-            offset += len(data)
+        for run in disk.runs():
+            if isinstance(run.source, Zeros):
+                continue
+            for offset in range(run.offset, run.offset + run.length, CHUNK):
+                data = disk.read(offset, min(CHUNK, run.offset + run.length - offset))
+                if data.count(0) != len(data):
+                    write_all(fd, data, offset)
 
 
 def _contents(disk: Medium) -> dict[str, Any]:
