@@ -244,6 +244,8 @@ def _console(console: str) -> list[str]:
         "  terminfo serial dumb",
         f"  terminal_output {both}",
         f"  terminal_input {both}",
+        # GRUB programs the port when it first writes to it, and a kernel may rely on that: a harmless first byte.
+        r"  echo -n -e '\r'",
         "fi",
     ]
 

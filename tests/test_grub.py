@@ -36,6 +36,7 @@ def test_the_whole_text_of_a_simple_menu():
         "  terminfo serial dumb\n"
         "  terminal_output console serial\n"
         "  terminal_input console serial\n"
+        "  echo -n -e '\\r'\n"
         "fi\n"
         "search --file --set=root --hint $root '/boot/rumpbundle/ABC'\n"
         'if [ "$grub_platform" = efi ]; then\n'
