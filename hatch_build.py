@@ -1,7 +1,7 @@
-"""Puts GRUB's boot images into the wheel if GRUB is installed where the wheel is built.
+"""Puts the documentation and man pages into the wheel, and GRUB's boot images if GRUB is installed there.
 
-Such a wheel writes bootable images on machines that have no GRUB. Without it the wheel still works: the images are
-made at first use (see rumpbundle/grub.py).
+With boot images it writes bootable images on machines that have no GRUB. Without them it still works: they are made
+at first use (see rumpbundle/grub.py).
 """
 
 from __future__ import annotations
@@ -21,11 +21,34 @@ class BootImages(BuildHookInterface):  # type: ignore[type-arg]
         if self.target_name != "wheel" or version == "editable":
             return
         sys.path.insert(0, self.root)
+        self._scratch = tempfile.TemporaryDirectory()
+        self._documentation(Path(self._scratch.name) / "man", build_data)
+        self._boot_images(Path(self._scratch.name) / "boot", build_data)
+
+    def _documentation(self, scratch: Path, build_data: dict[str, Any]) -> None:
+        """Add docs/ for ``rumpbundle help``, and a man page for each command."""
+        import click
+        from click_man.core import write_man_pages
+
+        from rumpbundle import __version__
+        from rumpbundle.cli import cli
+
+        for page in sorted((Path(self.root) / "docs").glob("*.md")):
+            build_data["force_include"][str(page)] = f"rumpbundle/docs/{page.name}"
+        scratch.mkdir()
+        context = click.Context(cli)
+        commands = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
+        whole = click.Group("rumpbundle", commands=commands, params=cli.params, help=cli.help, epilog=cli.epilog)
+        # A given date, so that the wheel is the same every day.
+        write_man_pages("rumpbundle", whole, version=__version__, target_dir=str(scratch), date="1980-01-01")
+        for page in sorted(scratch.iterdir()):
+            build_data["shared_data"][str(page)] = f"share/man/man1/{page.name}"
+
+    def _boot_images(self, directory: Path, build_data: dict[str, Any]) -> None:
         from rumpbundle import grub
         from rumpbundle.errors import RumpbundleError
 
-        self._scratch = tempfile.TemporaryDirectory()
-        directory = Path(self._scratch.name)
+        directory.mkdir()
         try:
             images = grub.make_boot_images(directory)
         except RumpbundleError as error:

@@ -25,8 +25,8 @@ from rumpbundle.disk import tree
 from rumpbundle.disk.content import Content, InputFile
 from rumpbundle.disk.layout import DiskLayout, round_up
 from rumpbundle.disk.tree import Directory
-from rumpbundle.errors import GuestError, HostError, KernelError, UsageError
-from rumpbundle.events import Finished, Note, Report, Started, Warned, silent
+from rumpbundle.errors import ConfigError, GuestError, HostError, KernelError, MissingToolError, UsageError
+from rumpbundle.events import Exact, Finished, Note, Report, Started, Warned, silent
 from rumpbundle.formats import Beside, Folder, Format, Job, OneFile
 from rumpbundle.host import environment, overlap
 from rumpbundle.host.staging import check_free, staged_directory, staged_file, staged_kit
@@ -59,6 +59,8 @@ class Recipe:
     argv0: bool = True
     modules: tuple[ModuleFile, ...] = ()
     config: Config | None = None
+    config_name: str | None = None
+    """What errors call the configuration: its file's name."""
     data: tuple[guests.Data, ...] = ()
     volumes: tuple[guests.Writable, ...] = ()
     esp: tree.Directory | None = None
@@ -153,7 +155,11 @@ def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", repor
         epoch=epoch,
         room=round_up(recipe.config_room, SLOT),
     )
-    delivery = guests.deliver(request)
+    try:
+        delivery = guests.deliver(request)
+    except ConfigError as error:
+        error.where = error.where or recipe.config_name
+        raise
     for note in delivery.notes:
         report(Note(note))
     images = grub.boot_images(report) if firmware else None
@@ -282,16 +288,25 @@ def write(
 
     Returns the artifact and, for kits, the command lines that use it.
     """
+    report = Exact(report)
     job = job_for(plan, format, output, subformat=subformat, options=options, jobs=jobs, report=report)
-    report(Started(format.name, job.layout.payload))
+    report(Started(job.label, job.layout.payload))
     try:
         _fill(job, format, force=force, sync=sync)
+    except MissingToolError as error:
+        error.hint = f"{error.hint}; {_without_tools(format)} needs no program"
+        raise
     except HostError as error:
         error.where = error.where or str(output)
         raise
-    report(Finished(format.name))
+    report(Finished(job.label))
     commands = format.commands(job) if format.commands is not None else ()
     return Artifact(format.name, output), commands
+
+
+def _without_tools(format: Format) -> str:
+    """Return what to write instead of *format* where its program is missing: a subformat of its own, or raw."""
+    return next((f"{format.name}:{each.name}" for each in format.subformats if not each.tools), "raw")
 
 
 def job_for(
@@ -319,6 +334,7 @@ def job_for(
         epoch=plan.bundle.epoch,
         jobs=jobs or os.cpu_count() or 1,
         report=report,
+        label=output.name,
     )
     format.admit(dataclasses.replace(job, bundle=plan.bundle.unhashed()))
     check_no_inputs(plan.recipe, format.files(output))

@@ -138,9 +138,9 @@ def write_checksums(
     Raises:
         UsageError: it exists and *force* is not given.
     """
-    files = [file for artifact in artifacts for file in _files(artifact)]
+    files = [file for artifact in artifacts for file in files_of(artifact)]
     stop = threading.Event()
-    digests = run_all([partial(_sha256, file, stop) for file in files], os.cpu_count() or 1, stop.set)
+    digests = run_all([partial(sha256_of, file, stop) for file in files], os.cpu_count() or 1, stop.set)
     lines = [_line(os.path.relpath(file, directory), digest) for file, digest in zip(files, digests, strict=True)]
     path = directory / SUMS
     with staged_file(path, force=force, sync=sync) as staged, disk_errors():
@@ -148,7 +148,7 @@ def write_checksums(
     return path
 
 
-def _files(artifact: Artifact) -> Iterator[Path]:
+def files_of(artifact: Artifact) -> Iterator[Path]:
     """Yield the files of *artifact*: itself, all in it if it is a directory, and those beside it."""
     for path in formats.find(artifact.format).files(artifact.path):
         if path.is_dir():
@@ -157,12 +157,12 @@ def _files(artifact: Artifact) -> Iterator[Path]:
             yield path
 
 
-def _sha256(path: Path, stop: threading.Event) -> str:
+def sha256_of(path: Path, stop: threading.Event | None = None) -> str:
     """Return the hex SHA-256 of a file, or of what was read of it before *stop* was set."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
-            while not stop.is_set() and (chunk := file.read(CHUNK)):
+            while not (stop and stop.is_set()) and (chunk := file.read(CHUNK)):
                 digest.update(chunk)
     except OSError as error:
         raise InputError(f"cannot be read: {os.strerror(error.errno or 0)}", where=path) from None
@@ -176,4 +176,4 @@ def _line(name: str, digest: str) -> bytes:
     return (b"\\" if escaped != raw else b"") + digest.encode("ascii") + b"  " + escaped + b"\n"
 
 
-__all__ = ["Outcome", "Target", "build", "targets", "write_checksums"]
+__all__ = ["Outcome", "Target", "build", "files_of", "sha256_of", "targets", "write_checksums"]

@@ -13,7 +13,7 @@ from rumpbundle.dataclass import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A piece of work begins: *label* for people, *total* bytes to come."""
+    """A piece of work begins: *label* for people, and no two at a time have the same; *total* bytes to come."""
 
     label: str
     total: int
@@ -64,6 +64,28 @@ class Warned:
 
 Event = Started | Advanced | Finished | Ran | Waiting | Note | Warned
 Report = Callable[[Event], None]
+
+
+class Exact:
+    """A ``report`` that passes events on so that what advanced always adds up: never past a total, to it at the end.
+
+    Writers count what they can: whole grains, say, of which the last is not full.
+    """
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._left: dict[str, int] = {}
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Started(label, total):
+                self._left[label] = total
+            case Advanced(label, count):
+                event = Advanced(label, min(count, self._left.get(label, 0)))
+                self._left[label] = self._left.get(label, 0) - event.count
+            case Finished(label) if left := self._left.pop(label, 0):
+                self._report(Advanced(label, left))
+        self._report(event)
 
 
 def silent(event: Event) -> None:

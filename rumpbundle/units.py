@@ -1,8 +1,13 @@
-"""Sizes as people read them."""
+"""Sizes as people read and write them."""
 
 from __future__ import annotations
 
+import re
+from fractions import Fraction
+
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+_FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_LARGEST = 1 << 53
 
 
 def shown_size(count: int) -> str:
@@ -11,3 +16,28 @@ def shown_size(count: int) -> str:
         if count >= unit:
             return f"{count // unit} {name}" if count % unit == 0 else f"{count / unit:.1f} {name}"
     return f"{count} bytes"
+
+
+class NoSize(ValueError):
+    """A text that is no size; *hint* is what may have been meant."""
+
+    def __init__(self, problem: str, hint: str | None = None) -> None:
+        super().__init__(problem)
+        self.hint = hint
+
+
+def parsed_size(text: str) -> int:
+    """Return the bytes that *text* says: ``512M``, ``1.5G``, or a plain number of them.
+
+    A plain number below a megabyte is not taken: who writes ``128`` means 128M.
+
+    Raises:
+        NoSize: it says none.
+    """
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?)\s?([KMGT]?)(?:i?B)?", text.strip(), re.ASCII | re.IGNORECASE)
+    size = Fraction(match[1]) * _FACTORS[match[2].upper()] if match else Fraction(-1)
+    if not match or size.denominator != 1 or size > _LARGEST:
+        raise NoSize(f"expected a size such as 512M, 2G or 1.5G, got {text!r}")
+    if not match[2] and 0 < size < 1 << 20:
+        raise NoSize(f"{match[1]} bytes are too few to be meant", f"did you mean {match[1]}M?")
+    return int(size)

@@ -77,7 +77,7 @@ def test_json_is_json(app, capsys):
     status, out, _ = run(capsys, "iso", app, "--json")
     value = json.loads(out)
     assert status == 0
-    assert value["artifacts"] == [{"format": "iso", "path": "app.iso"}]
+    assert [(each["format"], each["path"]) for each in value["artifacts"]] == [("iso", "app.iso")]
     assert len(value["digest"]) == 64
 
 
@@ -129,7 +129,7 @@ def test_the_kernel_cannot_be_its_own_output(app, capsys):
          "no such option '--siz'. (Did you mean one of: '--esp', '--size', '--strict'?)",
          "rumpbundle iso --help"),
         (["iso", "app.bin", "--size", "big"],
-         "invalid value for '--size': expected a size such as 512M or 2G, got 'big'", "rumpbundle iso --help"),
+         "--size: expected a size such as 512M, 2G or 1.5G, got 'big'", None),
         (["iso", "app.bin", "--firmware", "coreboot"],
          "invalid value for '--firmware': 'coreboot' is not one of 'both', 'bios', 'uefi'", "rumpbundle iso --help"),
         (["iso", "no.bin"], "no.bin: no such file", None),
@@ -164,7 +164,7 @@ def test_without_arguments_the_help_is_shown_and_the_status_is_2(capsys):
     status, out, err = run(capsys)
     assert status == 2
     assert out == ""
-    assert "Commands:" in err
+    assert "Formats (rumpbundle FORMAT APP):" in err
 
 
 def test_help_lists_every_format_and_command(capsys):
@@ -189,7 +189,8 @@ def test_formats_lists_the_registry(capsys):
     status, out, _ = run(capsys, "formats", "--json")
     assert status == 0
     assert [row["name"] for row in json.loads(out)] == list(formats.names())
-    assert run(capsys, "formats")[1].count("\n") == len(formats.names())
+    for name in formats.names():
+        assert f"\n  {name}" in run(capsys, "formats")[1]
 
 
 def test_a_reader_that_goes_away_is_no_traceback(app):
@@ -235,7 +236,7 @@ def complete(*words):
 
 
 def test_the_shell_completes_commands_options_and_values():
-    assert complete("rumpbundle", "v") == ["vdi", "vhd", "vhdx", "vmdk", "volume"]
+    assert complete("rumpbundle", "v") == ["vdi", "vhd", "vhdx", "vmdk", "version", "volume"]
     assert complete("rumpbundle", "iso", "--fi") == ["--firmware"]
     assert complete("rumpbundle", "iso", "--firmware", "") == ["both", "bios", "uefi"]
 

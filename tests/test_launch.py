@@ -370,7 +370,7 @@ def test_bad_options(tmp_path: Path):
         (["--boot", "qemo"], "error: --boot: no such backend: qemo"),
         (["--boot", "qemu", "--publish", "80"], "error: --publish: expected HOST:GUEST[/udp], got '80'"),
         (["--boot", "qemu", "--gdb", "0"], "error: --gdb: expected a port from 1 to 65535, got '0'"),
-        (["--boot", "qemu", "--memory", "lots"], "error: invalid value for '--memory'"),
+        (["--boot", "qemu", "--memory", "lots"], "error: --memory: expected a size"),
         (["--boot", "qemu", "--memory", "0"], "error: --memory: expected at least 1M, got 0 bytes"),
     ):
         done = rumpbundle_("run", image, *words, cwd=tmp_path)

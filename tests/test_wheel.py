@@ -16,7 +16,7 @@ from support.tools import require
 import rumpbundle
 
 ROOT = Path(rumpbundle.__file__).parents[1]
-SOURCES = ("rumpbundle", "README.md", "LICENSE", "pyproject.toml", "hatch_build.py")
+SOURCES = ("rumpbundle", "docs", "README.md", "LICENSE", "pyproject.toml", "hatch_build.py")
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +69,31 @@ def test_it_holds_what_it_needs_and_nothing_else(build):
     kept = subprocess.run(
         ["git", "ls-files"], cwd=ROOT / "rumpbundle", check=True, capture_output=True, text=True
     ).stdout
-    assert packaged == set(kept.splitlines())
-    assert {name.split("/")[0] for name in names} == {"rumpbundle", f"rumpbundle-{rumpbundle.__version__}.dist-info"}
+    pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    assert packaged == set(kept.splitlines()) | pages
+    made = f"rumpbundle-{rumpbundle.__version__}"
+    assert {name.split("/")[0] for name in names} == {"rumpbundle", f"{made}.dist-info", f"{made}.data"}
 
 
 def test_two_builds_differ_in_no_byte(build):
     assert build("first").read_bytes() == build("second").read_bytes()
+
+
+def test_it_brings_its_documentation_and_man_pages(build, tmp_path):
+    with zipfile.ZipFile(build("documented")) as wheel:
+        wheel.extractall(tmp_path)
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
+    assert {path.name for path in (tmp_path / "rumpbundle" / "docs").iterdir()} == pages
+    (data,) = tmp_path.glob("*.data")
+    manuals = {path.name for path in (data / "data/share/man/man1").iterdir()}
+    assert {"rumpbundle.1", "rumpbundle-iso.1", "rumpbundle-check.1"} <= manuals
+    ran = subprocess.run(
+        [sys.executable, "-m", "rumpbundle", "help", "guests"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path), "PATH": "/nonexistent", "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout == (ROOT / "docs/guests.md").read_text("utf-8")

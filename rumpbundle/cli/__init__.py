@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -16,13 +16,21 @@ import click
 from rumpbundle import __version__
 from rumpbundle import formats as registry  # rumpbundle.cli.formats is a command
 from rumpbundle.cli import streams
+from rumpbundle.cli.command import help_option
 from rumpbundle.errors import HostError, Interrupted, RumpbundleError, UsageError, nearest
 from rumpbundle.host import signals
 from rumpbundle.shell import quoted
 
-_COMMANDS = ("boot", "build", "cat", "check", "component", "config", "formats", "inspect", "ls", "run", "volume")
-"""Commands that are no formats: modules of this package with a ``command``."""
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "Images": ("build",),
+    "Look and check": ("inspect", "check", "ls", "cat"),
+    "Boot": ("run",),
+    "Helpers": ("config", "volume", "component", "formats", "completion", "help", "version"),
+}
+"""The commands that are no formats, as the help shows them: modules of this package with a ``command``."""
 
+_HIDDEN = ("boot",)
+_COMMANDS = (*_HIDDEN, *(name for names in SECTIONS.values() for name in names))
 
 _READER_GONE = 141
 """What a shell says of a program that SIGPIPE ended: nobody reads our output any more."""
@@ -31,12 +39,19 @@ _READER_GONE = 141
 class _Commands(click.Group):
     """All formats and all commands, found by name without loading the others."""
 
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> click.Context:
+        return super().make_context(info_name, _with_boot_command(args), parent, **extra)
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        return help_option(super().get_help_option(ctx))
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*registry.names(), *_COMMANDS]
+        return [*registry.names(), *sorted(_COMMANDS)]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        name = registry.ALIASES.get(name, name)
         if name in registry.names():
-            from rumpbundle.cli.recipe_options import format_command
+            from rumpbundle.cli.one_format import format_command
 
             return format_command(registry.find(name))
         if name in _COMMANDS:
@@ -47,10 +62,27 @@ class _Commands(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         name = args[0]
-        known = self.list_commands(ctx)
+        known = [*self.list_commands(ctx), *registry.ALIASES]
         if name not in known and not name.startswith("-"):
             raise UsageError(f"no such command {name!r}", hint=_advice(name, known))
         return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        also: dict[str, str] = {}
+        for alias, name in registry.ALIASES.items():
+            also[name] = f"{also[name]}, {alias}" if name in also else f"also: {alias}"
+        with formatter.section("Formats (rumpbundle FORMAT APP)"):
+            formatter.write_dl(
+                [(each.name, f"{each.summary}{f' ({also[each.name]})' if each.name in also else ''}")
+                 for each in registry.formats()]
+            )  # fmt: skip
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                rows = [(name, command.get_short_help_str(80)) for name in names
+                        if (command := self.get_command(ctx, name)) is not None]  # fmt: skip
+                if title == "Boot":
+                    rows.insert(0, ("--boot qemu|xl", "bundle APP, boot it, clean up: the quick iteration"))
+                formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -62,12 +94,17 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="rumpbundle --boot qemu APP bundles APP, boots it and cleans up: the quick iteration.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="rumpbundle COMMAND --help tells a command's options, rumpbundle help lists the pages of documentation.",
 )
 @click.version_option(__version__, "-V", "--version", message="rumpbundle %(version)s")
 def cli() -> None:
-    """Turn a bootable kernel, its data and configuration into a machine image."""
+    """Turn a bootable kernel, its data and configuration into a machine image.
+
+    \b
+      rumpbundle iso app.bin               app.iso, for CD, disk and USB
+      rumpbundle --boot qemu app.bin       boot it here, with its console
+    """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _status(arguments: list[str]) -> int:
     """Do what *arguments* say, tell the error if there is one, and return the exit status."""
     try:
-        status = cli.main(_with_boot_command(arguments), prog_name="rumpbundle", standalone_mode=False)
+        status = cli.main(arguments, prog_name="rumpbundle", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except RumpbundleError as error:
         return _fail(str(error), error.hint, error.exit_code)
@@ -120,7 +157,9 @@ def _with_boot_command(arguments: list[str]) -> list[str]:
     """Return *arguments* with ``rumpbundle --boot qemu APP`` spelled as the command it stands for."""
     ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
     boots = any(word == "--boot" or word.startswith("--boot=") for word in ours)
-    known = {*registry.names(), *_COMMANDS}
+    known = {*registry.names(), *registry.ALIASES, *_COMMANDS}
+    if boots and ours[:2] in (["--boot", "--help"], ["--boot", "-h"]):
+        return ["boot", "--help"]
     if boots and (arguments[0].startswith("--boot") or arguments[0] not in known):
         return ["boot", *arguments]
     return arguments

@@ -8,15 +8,17 @@ import click
 
 from rumpbundle import dev_launch
 from rumpbundle.api import check_no_inputs
+from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import recipe_from, recipe_options, report_options
-from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.session_options import BackendCommand, Session, boot_options, show
 from rumpbundle.cli.streams import say
 from rumpbundle.host.programs import shown
 from rumpbundle.kernels.unikernel import Firmware
 
 
-@click.command("boot", cls=BackendCommand, hidden=True)
+@click.command(
+    "boot", cls=BackendCommand, example="rumpbundle --boot qemu app.bin --expect '^ready' --timeout 30", hidden=True
+)
 @click.argument("app", type=click.Path(readable=False))
 @boot_options
 @recipe_options
@@ -24,7 +26,7 @@ from rumpbundle.kernels.unikernel import Firmware
 @click.pass_context
 def command(ctx: click.Context, /, app: str, **arguments: Any) -> None:
     """Bundle APP, boot the image with its console here, and clean up. Ctrl-C, or Ctrl-A x, ends it."""
-    terminal = Terminal(quiet=arguments.pop("quiet"), verbose=arguments.pop("verbose"))
+    terminal = Terminal.of(arguments)
     firmware = arguments["firmware"]
     session = Session(arguments, None if firmware == "both" else Firmware(firmware), ctx.meta["theirs"])
     recipe = recipe_from(app, arguments)

@@ -10,23 +10,25 @@ import click
 
 from rumpbundle.api import Plan, check_no_inputs, job_for, plan
 from rumpbundle.batch import SUMS, Outcome, Target, build, targets, write_checksums
+from rumpbundle.cli.command import completed
 from rumpbundle.cli.guest import GuestCommand
-from rumpbundle.cli.recipe_options import (
-    described,
-    output_options,
-    plan_text,
-    recipe_from,
-    recipe_options,
-    report_options,
-)
-from rumpbundle.cli.render import Terminal
+from rumpbundle.cli.progress import Terminal
+from rumpbundle.cli.recipe_options import output_options, recipe_from, recipe_options, report_options
+from rumpbundle.cli.results import artifacts_json, plan_json, plan_text
 from rumpbundle.cli.streams import say, say_json, say_path, tell
+from rumpbundle.cli.values import format_names
 from rumpbundle.errors import InputError, RumpbundleError
 
 
-@click.command("build", cls=GuestCommand, short_help="several formats of one kernel in one pass")
+@click.command(
+    "build",
+    cls=GuestCommand,
+    example="rumpbundle build app.bin -f iso,vmdk:stream,ova -o out --checksums",
+    short_help="several formats of one kernel in one pass",
+)
 @click.argument("app", type=click.Path(readable=False))
 @click.option("-f", "--formats", "names", required=True, multiple=True, metavar="FORMAT[:SUBFORMAT],…",
+              shell_complete=completed(format_names),
               help="What to write, separated by commas: iso,vmdk:stream,ova; repeatable.")  # fmt: skip
 @click.option("-o", "--output", "directory", type=click.Path(path_type=Path, readable=False), default=Path("."),
               metavar="DIRECTORY",
@@ -44,7 +46,7 @@ def command(app: str, names: tuple[str, ...], directory: Path, checksums: bool, 
     recipe = recipe_from(app, arguments)
     force, dry_run, as_json = (arguments.pop(name) for name in ("force", "dry_run", "as_json"))
     sync = not arguments.pop("no_sync")
-    terminal = Terminal(quiet=arguments.pop("quiet"), verbose=arguments.pop("verbose"))
+    terminal = Terminal.of(arguments)
     wanted = targets(app, [name for group in names for name in group.split(",")], directory)
     sums_path = [directory / SUMS] if checksums else []
     check_no_inputs(recipe, [file for each in wanted for file in each.format.files(each.output)] + sums_path)
@@ -75,7 +77,7 @@ def _rehearse(planned: Plan, wanted: Sequence[Target], terminal: Terminal, *, as
         else:
             plans.append((job, target.format))
     if as_json:
-        say_json([described(*each) for each in plans])
+        say_json([plan_json(*each) for each in plans])
     elif plans:
         say("\n\n".join(plan_text(*each) for each in plans))
     return status
@@ -105,10 +107,12 @@ def _show(outcomes: tuple[Outcome, ...], digest: str | None, sums: Path | None, 
             for outcome in outcomes
             if outcome.error is not None
         ]
+        commands = {outcome.target.format.name: list(outcome.commands) for outcome in outcomes if outcome.commands}
         value = {
-            "artifacts": [{"format": artifact.format, "path": str(artifact.path)} for artifact in made],
+            "artifacts": artifacts_json(made),
             "failed": failed,
             "digest": digest,
+            **({"commands": commands} if commands else {}),
         }
         say_json(value | ({"checksums": str(sums)} if sums else {}))
         return

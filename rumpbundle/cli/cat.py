@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import click
 
+from rumpbundle.cli.command import Command
 from rumpbundle.cli.streams import say_bytes
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.volumes import cat
 
 
-@click.command("cat", short_help="a file in a finished image of any format, to standard output")
+@click.command(
+    "cat",
+    cls=Command,
+    example="rumpbundle cat app.vmdk /boot/grub/grub.cfg",
+    short_help="a file in a finished image of any format, to standard output",
+)
 @click.argument("image", type=click.Path(readable=False))
 @click.argument("path")
 def command(image: str, path: str) -> None:

@@ -9,7 +9,9 @@ import textwrap
 import click
 
 from rumpbundle import knowledge
+from rumpbundle.cli.command import Command, completed
 from rumpbundle.cli.streams import say, say_json
+from rumpbundle.cli.values import driver_names
 from rumpbundle.errors import GuestError, one_line
 from rumpbundle.kernels.unikernel import Protocol, Unikernel
 from rumpbundle.knowledge.check import Finding, Verdict
@@ -19,13 +21,19 @@ _COLOURS = {"yes": "green", "no": "red", "unknown": "yellow"}
 _BASIS = {"seen": "seen here", "read": "from a source", "told": "not verified"}
 
 
-@click.command("check", short_help="will it boot there, see its disk, reach the network? why not?")
+@click.command(
+    "check",
+    cls=Command,
+    example="rumpbundle check app.bin --target ec2",
+    short_help="will it boot there, see its disk, reach the network? why not?",
+)
 @click.argument("app", type=click.Path(readable=False))
 @click.option(
     "--target",
     required=True,
     metavar="TARGET",
-    help="qemu, virtualbox, vmware, hyperv, ec2, gce, azure, xen-hvm or xen-pv.",
+    shell_complete=completed(lambda: [each.name for each in knowledge.platforms()]),
+    help="qemu, virtualbox (vbox), vmware (esxi), hyperv, ec2 (aws), gce (gcp), azure, xen-hvm or xen-pv.",
 )
 @click.option(
     "--firmware",
@@ -46,6 +54,7 @@ _BASIS = {"seen": "seen here", "read": "from a source", "told": "not verified"}
     "drivers",
     metavar="NAME",
     multiple=True,
+    shell_complete=completed(driver_names),
     help="A driver it has though its file does not show it: nvme, ena, virtio-scsi, …; repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable answer.")

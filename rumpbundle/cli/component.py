@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from rumpbundle.cli.command import Command
+from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import NO_SYNC, report_options
-from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.streams import say, say_json, say_path
 from rumpbundle.cli.values import Output
 from rumpbundle.component import MACHINES, Component, collect, save, split_source
@@ -16,7 +17,12 @@ from rumpbundle.host.overlap import check_apart, inode
 from rumpbundle.host.staging import check_free
 
 
-@click.command("component", short_help="a directory as an object that links into a rumprun unikernel")
+@click.command(
+    "component",
+    cls=Command,
+    example="rumpbundle component site:/data -o site.o",
+    short_help="a directory as an object that links into a rumprun unikernel",
+)
 @click.argument("directories", nargs=-1, required=True, metavar="DIR[:PREFIX]...")
 @click.option("-o", "--output", type=Output(), required=True, help="The object file to write.")
 @click.option(
@@ -41,7 +47,7 @@ from rumpbundle.host.staging import check_free
 @report_options
 def command(
     directories: tuple[str, ...], output: Path, machine: str, follow: bool, replace_base: bool, force: bool,
-    no_sync: bool, dry_run: bool, as_json: bool, quiet: bool, verbose: bool,
+    no_sync: bool, dry_run: bool, as_json: bool, quiet: bool, verbose: bool, progress: str,
 ) -> None:  # fmt: skip
     """Make DIR and all below it an object file that rumprun-bake links into a unikernel.
 
@@ -50,7 +56,7 @@ def command(
     """
     if not dry_run:
         check_free(output, force=force)
-    with Terminal(quiet=quiet, verbose=verbose) as terminal:
+    with Terminal(quiet=quiet, verbose=verbose, progress=progress) as terminal:
         component = collect(
             [split_source(text) for text in directories], follow=follow, replace_base=replace_base, report=terminal
         )

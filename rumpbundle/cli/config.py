@@ -5,12 +5,18 @@ from __future__ import annotations
 import click
 
 from rumpbundle import config
+from rumpbundle.cli.command import Command
 from rumpbundle.cli.guest import read_config
 from rumpbundle.cli.streams import say
 from rumpbundle.errors import UsageError
 
 
-@click.command("config", short_help="check a configuration, or print its JSON Schema")
+@click.command(
+    "config",
+    cls=Command,
+    example="rumpbundle config cfg.json",
+    short_help="check a configuration, or print its JSON Schema",
+)
 @click.argument("file", metavar="[CFG]", required=False)
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of configurations, for editors and other tools.")
 def command(file: str | None, schema: bool) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rumpbundle import guests
+from rumpbundle.cli.command import Command, group
 from rumpbundle.cli.values import Mount, Mounted, end_of_options
 from rumpbundle.disk import tree
 from rumpbundle.disk.content import InputFile
@@ -19,7 +20,8 @@ from rumpbundle.manifest import stem
 if TYPE_CHECKING:
     from rumpbundle.config import Config
 
-GUEST_OPTIONS = (
+GUEST_OPTIONS = group(
+    "The guest", "-c cfg.json -e MODE=fast --data site:/srv/www --volume state:/var/db:64M -- --port 80",
     click.option("-c", "--config", metavar="CFG", help="The guest's configuration, in JSON; - reads standard input."),
     click.option("-e", "--env", metavar="KEY=VALUE", multiple=True, help="Set an environment variable; repeatable."),
     click.option("--hostname", metavar="NAME", help="The guest's host name."),
@@ -35,12 +37,21 @@ GUEST_OPTIONS = (
 )  # fmt: skip
 
 
-class GuestCommand(click.Command):
-    """A command that takes all words after ``--`` as arguments of the guest's program."""
+class GuestCommand(Command):
+    """A command that bundles: it takes all words after ``--`` as arguments of the guest's program."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         at = end_of_options(self, args)
-        return super().parse_args(ctx, [*args[:at], *(f"--arg={word}" for word in args[at + 1 :])])
+        args = [*args[:at], *(f"--arg={word}" for word in args[at + 1 :])]
+        return super().parse_args(ctx, without_kernel_option(args))
+
+
+def without_kernel_option(words: list[str]) -> list[str]:
+    """Return *words* with ``--kernel FILE``, as QEMU has it, as the argument it stands for."""
+    if "--kernel" in words[:-1]:
+        at = words.index("--kernel")
+        return [*words[:at], *words[at + 1 :]]
+    return [word.removeprefix("--kernel=") for word in words]
 
 
 def guest_from(app: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -56,6 +67,7 @@ def guest_from(app: str, arguments: dict[str, Any]) -> dict[str, Any]:
         config = combined(config, program=program, env=env, hostname=hostname, net=net, arguments=words)
     return {
         "config": config,
+        "config_name": "standard input" if file == "-" else file,
         "data": data_of(arguments.pop("data")),
         "volumes": volumes_of(arguments.pop("volumes")),
         "inputs": () if file is None else ("/dev/stdin" if file == "-" else file,),

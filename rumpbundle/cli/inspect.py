@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from rumpbundle.cli.command import Command
 from rumpbundle.cli.long_json import print_json
-from rumpbundle.cli.sections import Section, show
+from rumpbundle.cli.tables import Section, show
 from rumpbundle.errors import UsageError
 from rumpbundle.host.overlap import check_apart, inode
 from rumpbundle.host.staging import check_free, staged_file
@@ -23,7 +24,12 @@ _FILES = 40
 """Files of a volume shown unless all are asked for."""
 
 
-@click.command("inspect", short_help="what a kernel or a finished image is, in every layer")
+@click.command(
+    "inspect",
+    cls=Command,
+    example="rumpbundle inspect app.vmdk --svg app.svg",
+    short_help="what a kernel or a finished image is, in every layer",
+)
 @click.argument("file", type=click.Path(readable=False))
 @click.option("--json", "as_json", is_flag=True, help="Print everything, machine-readable.")
 @click.option(

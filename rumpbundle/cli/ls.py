@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from rumpbundle.cli.command import Command
 from rumpbundle.cli.long_json import print_json
 from rumpbundle.cli.streams import say, tell
 from rumpbundle.errors import one_line
@@ -14,11 +15,14 @@ from rumpbundle.images.filesystem import Entry
 from rumpbundle.images.volumes import Volume, mode_text, remarks, select, volumes
 
 
-@click.command("ls", short_help="the files in a finished image of any format")
+@click.command(
+    "ls", cls=Command, example="rumpbundle ls app.ova /boot", short_help="the files in a finished image of any format"
+)
 @click.argument("image", type=click.Path(readable=False))
 @click.argument("path", default="")
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable list.")
-def command(image: str, path: str, as_json: bool) -> None:
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+def command(image: str, path: str, as_json: bool, quiet: bool) -> None:
     """List the files in IMAGE, or those at and below PATH.
 
     IMAGE is a finished image of any format. A PATH is looked for in each of its file systems, or in one:
@@ -33,7 +37,7 @@ def command(image: str, path: str, as_json: bool) -> None:
         for volume, entry in listed:
             target = f" -> {entry.target}" if entry.kind == "symlink" else ""
             say(one_line(f"{mode_text(entry)} {entry.size:>12} {volume.name}:{entry.path}{target}"))
-        for remark in remarks(found):
+        for remark in () if quiet else remarks(found):
             tell(f"note: {remark}")
 
 

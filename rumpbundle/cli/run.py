@@ -10,8 +10,8 @@ import click
 
 from rumpbundle import dev_launch, guests
 from rumpbundle.cli.guest import data_of, volumes_of
+from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import report_options
-from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.session_options import BackendCommand, Session, boot_options, show
 from rumpbundle.cli.streams import say
 from rumpbundle.cli.values import Mount, Mounted
@@ -21,7 +21,12 @@ from rumpbundle.host.programs import shown
 from rumpbundle.kernels.unikernel import Firmware
 
 
-@click.command("run", cls=BackendCommand, short_help="Boot a finished image of any format.")
+@click.command(
+    "run",
+    cls=BackendCommand,
+    example="rumpbundle run app.vmdk --boot qemu",
+    short_help="boot a finished image of any format",
+)
 @click.argument("image", type=click.Path(readable=False))
 @boot_options
 @click.option("--firmware", type=click.Choice(["bios", "uefi"]), help="[default: bios if the image boots from it]")
@@ -45,7 +50,7 @@ from rumpbundle.kernels.unikernel import Firmware
 @click.pass_context
 def command(ctx: click.Context, /, image: str, **arguments: Any) -> None:
     """Boot the finished IMAGE with its console here. Ctrl-C, or Ctrl-A x, ends it."""
-    terminal = Terminal(quiet=arguments.pop("quiet"), verbose=arguments.pop("verbose"))
+    terminal = Terminal.of(arguments)
     firmware = arguments.pop("firmware")
     persist = arguments.pop("persist")
     data, volumes = arguments.pop("data"), arguments.pop("volumes")

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rumpbundle import dev_launch
-from rumpbundle.cli.render import Terminal
+from rumpbundle.cli.command import Command, completed, group, options
+from rumpbundle.cli.guest import without_kernel_option
+from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.streams import say, tell
 from rumpbundle.cli.values import Seconds, Size, end_of_options
 from rumpbundle.dev_launch import Options
@@ -26,21 +28,23 @@ if TYPE_CHECKING:
     from rumpbundle.launcher.session import Guest, Sink
 
 
-class BackendCommand(click.Command):
+class BackendCommand(Command):
     """A command whose words after ``--`` are not its own."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         at = end_of_options(self, args)
         own, theirs = args[:at], args[at + 1 :]
         ctx.meta["own"], ctx.meta["theirs"] = tuple(own), tuple(theirs)
-        return super().parse_args(ctx, list(own))
+        return super().parse_args(ctx, without_kernel_option(list(own)))
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         return [*super().collect_usage_pieces(ctx), "[-- BACKEND ARGS]"]
 
 
-_BOOT_OPTIONS = (
+_BOOT_OPTIONS = group(
+    "Booting", "--memory 128M --publish 8080:80 --expect '^listening' --timeout 30",
     click.option("--boot", "backend_name", metavar="BACKEND", default="qemu", show_default=True,
+                 shell_complete=completed(lambda: registry.NAMES),
                  help=f"What runs the guest: {', '.join(registry.NAMES)}."),
     click.option("--memory", type=Size(), metavar="SIZE", help="The guest's memory: 64M.  [default: what it needs]"),
     click.option("--accel", type=click.Choice(ACCELERATORS), default="auto", show_default=True,
@@ -59,9 +63,7 @@ _BOOT_OPTIONS = (
 
 def boot_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of :class:`Session`."""
-    for add in reversed(_BOOT_OPTIONS):
-        function = add(function)
-    return function
+    return options(_BOOT_OPTIONS)(function)
 
 
 class Session:

@@ -9,24 +9,26 @@ from typing import Any
 
 import click
 
+from rumpbundle import formats
 from rumpbundle.api import ModuleFile
 from rumpbundle.dataclass import dataclass
-
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+from rumpbundle.errors import UsageError
+from rumpbundle.units import NoSize, parsed_size
 
 
 class Size(click.ParamType[int]):
-    """A number of bytes, with K, M, G or T for the binary multiples."""
+    """A number of bytes, as :func:`rumpbundle.units.parsed_size` reads it."""
 
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"(\d{1,18})([KMGT]?)(?:i?B)?", value, re.ASCII | re.IGNORECASE)
-        if not match or int(match[1]) * _UNITS[match[2].upper()] > 1 << 53:
-            self.fail(f"expected a size such as 512M or 2G, got {value!r}", param, ctx)
-        return int(match[1]) * _UNITS[match[2].upper()]
+        try:
+            return parsed_size(value)
+        except NoSize as error:
+            where = param.opts[-1] if param is not None else None
+            raise UsageError(str(error), where=where, hint=error.hint) from None
 
 
 class Seconds(click.ParamType[float]):
@@ -109,3 +111,19 @@ def end_of_options(command: click.Command, words: Sequence[str]) -> int:
     while at < len(words) and words[at] != "--":
         at += 2 if words[at] in takes and words[at].startswith("-") else 1
     return min(at, len(words))
+
+
+def driver_names() -> list[str]:
+    """Return the names of all drivers that a platform has a device for."""
+    from rumpbundle import knowledge
+
+    offers = [each.offers[kind] for each in knowledge.platforms() for kind in ("disk", "nic")]
+    return sorted({offer.name for some in offers for offer in some})
+
+
+def format_names() -> list[str]:
+    """Return the names of all formats, and of their subformats as ``FORMAT:SUBFORMAT``."""
+    found = []
+    for format in formats.formats():
+        found += [format.name, *(f"{format.name}:{each}" for each in format.variants)]
+    return found

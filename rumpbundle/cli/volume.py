@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from rumpbundle import volume
+from rumpbundle.cli.command import Command
+from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import NO_SYNC, report_options
-from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.streams import say_json, say_path
 from rumpbundle.cli.values import Output, Size
 from rumpbundle.disk import tree
@@ -22,7 +23,12 @@ from rumpbundle.host.staging import check_free
 from rumpbundle.manifest import HEAD_ROOM
 
 
-@click.command("volume", short_help="a directory as a file-system image")
+@click.command(
+    "volume",
+    cls=Command,
+    example="rumpbundle volume state -o state.ext2 -t ext2 --free 64M",
+    short_help="a directory as a file-system image",
+)
 @click.argument("directory", metavar="DIR", type=click.Path(readable=False))
 @click.option(
     "-o",
@@ -50,7 +56,7 @@ from rumpbundle.manifest import HEAD_ROOM
 @report_options
 def command(
     directory: str, output: Path, kind: volume.FileSystem, free: int | None, size: int | None, label: str | None,
-    force: bool, no_sync: bool, as_json: bool, quiet: bool, verbose: bool,
+    force: bool, no_sync: bool, as_json: bool, quiet: bool, verbose: bool, progress: str,
 ) -> None:  # fmt: skip
     """Make DIR and all below it a file system in the file OUT, to be attached as a disk of its own.
 
@@ -62,7 +68,7 @@ def command(
     if kind != "ext2" and (free is not None or size is not None):
         raise UsageError("--free and --size are for ext2; a read-only file system is as large as its files")
     check_free(output, force=force)
-    with Terminal(quiet=quiet, verbose=verbose) as terminal:
+    with Terminal(quiet=quiet, verbose=verbose, progress=progress) as terminal:
         label = _label(directory, kind, terminal) if label is None else _checked(label, kind)
         root = tree.scan(directory)
         check_apart([output], tree.origins(root))

@@ -13,7 +13,8 @@ from typing import Literal as OneOf
 import msgspec
 from msgspec import Meta, Struct
 
-SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
+SCHEMA_ID = "urn:rumpbundle:config"
 
 
 def described(text: str) -> Meta:
@@ -146,7 +147,10 @@ def _check_text(value: Any, path: str) -> None:
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of our clean form."""
-    return {"$schema": SCHEMA_ID, "title": "rumpbundle configuration"} | msgspec.json.schema(Config)
+    made = {"$schema": _DRAFT, "$id": SCHEMA_ID, "title": "rumpbundle configuration"} | msgspec.json.schema(Config)
+    own = {"$schema": {"description": "where an editor finds this schema; not read", "type": "string"}}
+    made["$defs"]["Config"]["properties"] = own | made["$defs"]["Config"]["properties"]
+    return made
 
 
 def schema_text() -> str:

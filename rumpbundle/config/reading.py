@@ -83,6 +83,8 @@ def _normalised(document: Document) -> Node:
     members: dict[str, Node] = {}
     repeatable: dict[str, list[Node]] = {}
     for key, node in document.root.value:
+        if key == "$schema" and node.kind == "string":
+            continue  # for editors
         name = "rc" if key == "rc_TESTING" else key
         if (name, node.kind) in (("env", "string"), ("net", "object"), ("blk", "object")):
             # rumprun's dialect: one entry a key, and the key repeated.

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rumpbundle.errors import UsageError, nearest
 from rumpbundle.formats._contract import Beside, Folder, Format, Job, OneFile, Subformat, option
+
+ALIASES: Mapping[str, str] = {"aws": "ec2", "esxi": "ova", "gcp": "gce", "vbox": "vdi"}
+"""What people also call a format."""
 
 
 def names() -> tuple[str, ...]:
@@ -25,6 +28,7 @@ def find(name: str) -> Format:
     Raises:
         UsageError: there is none; the hint names the nearest.
     """
+    name = ALIASES.get(name, name)
     if name not in names():
         hint = nearest(name, names(), f"known formats: {', '.join(names())}")
         raise UsageError(f"no such format: {name}", hint=hint)
@@ -38,4 +42,16 @@ def formats() -> Iterator[Format]:
     return (find(name) for name in names())
 
 
-__all__ = ["Beside", "Folder", "Format", "Job", "OneFile", "Subformat", "find", "formats", "names", "option"]
+__all__ = [
+    "ALIASES",
+    "Beside",
+    "Folder",
+    "Format",
+    "Job",
+    "OneFile",
+    "Subformat",
+    "find",
+    "formats",
+    "names",
+    "option",
+]

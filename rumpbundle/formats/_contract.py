@@ -34,6 +34,8 @@ class Job:
     jobs: int
     """Threads that may compute at once; the bytes written do not depend on it."""
     report: Report = silent
+    label: str = "disk"
+    """What the work is called where it is reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

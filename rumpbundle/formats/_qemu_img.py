@@ -21,7 +21,7 @@ from rumpbundle.disk.flat import disk_errors, write_all, write_extents
 from rumpbundle.disk.hashing import hashing
 from rumpbundle.disk.layout import MIB, SECTOR, DiskLayout, Extent, held
 from rumpbundle.errors import HostError, ToolError
-from rumpbundle.events import Advanced
+from rumpbundle.events import Advanced, Event, Waiting
 from rumpbundle.formats._contract import Job
 from rumpbundle.host.staging import StagedFile
 
@@ -63,10 +63,8 @@ def _version(path: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def convert(job: Job, out: StagedFile, label: str, driver: str, options: str = "") -> None:
+def convert(job: Job, out: StagedFile, driver: str, options: str = "") -> None:
     """Write the job's disk into *out* in qemu-img's format *driver*, with its ``-o`` *options*.
-
-    *label* is our format's name, for progress.
 
     What is :class:`~rumpbundle.disk.content.Late` in the layout is 0xFF in the result: the caller fills it in. The
     payload is hashed meanwhile. The result holds random ids and dates: the caller seals it.
@@ -85,13 +83,29 @@ def convert(job: Job, out: StagedFile, label: str, driver: str, options: str = "
             # Absolute, for qemu-img takes what stands before the first colon of any other name for a protocol.
             result = os.path.abspath(out.path)
             argv = ["qemu-img", "convert", "-f", "vmdk", "-O", driver, *words, path, result]
-            programs.run(argv, report=job.report, pass_fds=fds)
+            programs.run(argv, report=_Watched(job, out.fd), pass_fds=fds)
         except ToolError as error:
             if "No space left on device" in error.problem:
                 raise HostError("no space left on the output's file system") from None
             raise
-    # Of its progress nothing is known; and whoever wants to stop us gets a word in before the file appears.
-    job.report(Advanced(label, job.layout.payload))
+    # Whoever wants to stop us gets a word in before the file appears.
+    job.report(Advanced(job.label, job.layout.payload))
+
+
+class _Watched:
+    """A ``report`` that also tells how the file *fd* grows, which is all that is seen of qemu-img's progress."""
+
+    def __init__(self, job: Job, fd: int) -> None:
+        self._job = job
+        self._fd = fd
+        self._seen = 0
+
+    def __call__(self, event: Event) -> None:
+        self._job.report(event)
+        if isinstance(event, Waiting):
+            written = os.fstat(self._fd).st_blocks * SECTOR
+            self._job.report(Advanced(self._job.label, max(written - self._seen, 0)))
+            self._seen = max(written, self._seen)
 
 
 @contextlib.contextmanager

@@ -43,7 +43,7 @@ _TAG = TextRule(what="an Azure tag value", words="at most 256 printable characte
 def _write_kit(job: Job, directory: Path) -> None:
     disk, request = (directory / path.name for path in FORMAT.files(job.output))
     with disk_errors(), disk.open("x+b") as out:
-        write_flat(job.layout, out.fileno(), job.report, "azure")
+        write_flat(job.layout, out.fileno(), job.report, job.label)
         footer = vhd.footer(job.layout.size, job.layout.identity.uuid("vhd-fixed").bytes, job.epoch)
         write_all(out.fileno(), footer.pack(), job.layout.size)
     with disk_errors():

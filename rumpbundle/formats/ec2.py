@@ -31,7 +31,6 @@ from rumpbundle.xen import pvgrub
 
 LARGEST = 64 << 40
 """A gp3 volume's most."""
-_HASHING = "ec2: hashing"
 
 
 def _write_kit(job: Job, directory: Path) -> None:
@@ -40,12 +39,13 @@ def _write_kit(job: Job, directory: Path) -> None:
     files: dict[str, dict[str, Any]] = {}
     with disk_errors():
         with (directory / "volume.raw").open("x+b") as out:
-            write_flat(job.layout, out.fileno(), job.report, "ec2")
-        job.report(Started(_HASHING, job.layout.payload))
+            write_flat(job.layout, out.fileno(), job.report, job.label)
+        hashing = f"{job.label}: hashing"
+        job.report(Started(hashing, job.layout.payload))
         plan = plan_snapshot(
-            job.layout, jobs=job.jobs, whole=job.options.whole_sha256, report=job.report, label=_HASHING
+            job.layout, jobs=job.jobs, whole=job.options.whole_sha256, report=job.report, label=hashing
         )
-        job.report(Finished(_HASHING))
+        job.report(Finished(hashing))
         files["volume.raw"] = _described(job, plan)
         if job.subformat == "stream":
             files["volume.vmdk"] = _write_vmdk(job, directory / "volume.vmdk")
@@ -108,7 +108,10 @@ def _write_vmdk(job: Job, path: Path) -> dict[str, Any]:
             digest.update(data)
             out.write(data)
 
-        write_stream(job, path.name, write, "ec2: vmdk")
+        label = f"{job.label}: volume.vmdk"
+        job.report(Started(label, job.layout.payload))
+        write_stream(job, path.name, write, label)
+        job.report(Finished(label))
         return {"size": out.tell(), "sha256": digest.hexdigest()}
 
 

@@ -83,7 +83,7 @@ def _tar(job: Job, reader: LayoutReader) -> Iterator[bytes | int]:
         if index * _BLOCK > position:
             yield index * _BLOCK - position
         yield block
-        job.report(Advanced("gce", len(block)))
+        job.report(Advanced(job.label, len(block)))
         position = (index + 1) * _BLOCK
     end = tarfile.BLOCKSIZE + job.layout.size
     padded = -(-(end + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE

@@ -12,7 +12,7 @@ from rumpbundle.host.staging import StagedFile
 
 
 def _write(job: Job, out: StagedFile) -> None:
-    write_flat(job.layout, out.fd, job.report, "iso")
+    write_flat(job.layout, out.fd, job.report, job.label)
 
 
 FORMAT = Format(

@@ -122,7 +122,7 @@ def _write(job: Job, out: StagedFile) -> None:
     start = 3 * SECTOR + room + round_up(manifest_size, SECTOR)
     with disk_errors():
         disk = _Hashed(out.fd, start)
-        write_stream(job, described.disk_file, disk.write, "ova")
+        write_stream(job, described.disk_file, disk.write, job.label)
         # Blank lines after the last element fill the room that was kept for more digits.
         text = ovf.descriptor(described, disk.size).ljust(room, b"\n")
         manifest = _manifest({f"{stem}.ovf": hashlib.sha256(text).hexdigest(), described.disk_file: disk.sha256})

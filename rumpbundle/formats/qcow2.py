@@ -19,7 +19,7 @@ _LARGEST = 1 << 51
 
 
 def _write(job: Job, out: StagedFile) -> None:
-    convert(job, out, "qcow2", "qcow2")
+    convert(job, out, "qcow2")
     with sealing():
         disk = Qcow2(FdMedium(out.fd))
         header = disk.header

@@ -13,7 +13,7 @@ from rumpbundle.host.staging import StagedFile
 
 
 def _write(job: Job, out: StagedFile) -> None:
-    write_flat(job.layout, out.fd, job.report, "raw")
+    write_flat(job.layout, out.fd, job.report, job.label)
 
 
 FORMAT = Format(

@@ -43,7 +43,7 @@ def _write(job: Job, out: StagedFile) -> None:
             return places[index] + within if index in places else None, vdi.BLOCK - within
 
         moved = _moved(held(layout).extents, used, data_offset)
-        write_extents(moved, out.fd, job.report, "vdi", layout.named, locate)
+        write_extents(moved, out.fd, job.report, job.label, layout.named, locate)
     header = vdi.Header(
         data_offset=data_offset,
         disk_size=layout.size,

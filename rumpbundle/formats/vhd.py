@@ -23,12 +23,12 @@ _LARGEST_DYNAMIC = 2040 * GIB
 
 def _write(job: Job, out: StagedFile) -> None:
     if job.subformat == "fixed":
-        write_flat(job.layout, out.fd, job.report, "vhd")
+        write_flat(job.layout, out.fd, job.report, job.label)
         footer = vhd.footer(job.layout.size, job.layout.identity.uuid("vhd-fixed").bytes, job.epoch)
         with disk_errors():
             write_all(out.fd, footer.pack(), job.layout.size)
         return
-    convert(job, out, "vhd", "vpc", "subformat=dynamic,force_size=on")
+    convert(job, out, "vpc", "subformat=dynamic,force_size=on")
     with sealing():
         _seal(job, out.fd)
 

@@ -22,7 +22,7 @@ _LARGEST = 64 << 40
 
 
 def _write(job: Job, out: StagedFile) -> None:
-    convert(job, out, "vhdx", "vhdx", "subformat=dynamic")
+    convert(job, out, "vhdx", "subformat=dynamic")
     with sealing():
         _seal(job, out.fd)
 

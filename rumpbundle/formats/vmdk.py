@@ -148,9 +148,9 @@ def check(job: Job) -> None:
 def _write(job: Job, out: StagedFile) -> None:
     if job.subformat == "stream":
         with disk_errors(), open(out.fd, "wb", closefd=False) as file:
-            write_stream(job, job.output.name, file.write, "vmdk")
+            write_stream(job, job.output.name, file.write, job.label)
         return
-    convert(job, out, "vmdk", "vmdk", "subformat=monolithicSparse")
+    convert(job, out, "vmdk", "subformat=monolithicSparse")
     with sealing():
         _seal(job, out.fd)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.flat import disk_errors, write_all, write_content, write_flat
+from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import UsageError
 from rumpbundle.formats._cloud import shell_path
 from rumpbundle.formats._contract import Folder, Format, Job, option
@@ -33,7 +34,7 @@ _NAME = TextRule(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     type: str = option("auto", "How Xen runs it: auto, pv, pvh or hvm.", metavar="TYPE")
-    memory: int = option(0, "The domain's memory in MiB.  [default: what the guest needs]", metavar="MIB")
+    memory: int = option(0, "The domain's memory: 64M.  [default: what the guest needs]", metavar="SIZE", size=True)
     host_directory: str = option(
         "",
         "Where the directory will stand on the Xen host: paths in xl.cfg become absolute, and a reboot of the guest "
@@ -56,10 +57,10 @@ def _write_kit(job: Job, directory: Path) -> None:
         for name, content in files.items():
             if content.size:
                 with (directory / name).open("x+b") as out:
-                    write_content(content, out.fileno(), job.report, "xen", named=True)
+                    write_content(content, out.fileno(), job.report, job.label, named=True)
         if any(posixpath.basename(disk.path) == "disk.raw" for disk in wanted.disks):
             with (directory / "disk.raw").open("x+b") as out:
-                write_flat(job.layout, out.fileno(), job.report, "xen")
+                write_flat(job.layout, out.fileno(), job.report, job.label)
         with (directory / "xl.cfg").open("xb") as out:
             # Told last: now all is hashed.
             write_all(out.fileno(), text + f"# Bundle {job.bundle.identity.digest}\n".encode(), 0)
@@ -76,7 +77,7 @@ def _domain(job: Job) -> xl.Domain:
         lambda name: posixpath.join(place, name),
         name=image_name(job.bundle, _NAME),
         kind=domain.kind_of(job.bundle.kernel, options.type),
-        memory=options.memory,
+        memory=_memory(options.memory),
         # xl waits for the reboot in the root directory, where relative paths lead nowhere.
         restarts=bool(place),
     )
@@ -89,6 +90,13 @@ def _config(job: Job) -> bytes:
         RumpbundleError: as :func:`rumpbundle.xen.domain.domain_of`; a line the user gave is not one xl takes.
     """
     return "".join(_text(job, _domain(job))).encode()
+
+
+def _memory(size: int) -> int:
+    """Return *size* in MiB, which xl counts in."""
+    if size % MIB:
+        raise UsageError(f"expected whole MiB, got {size} bytes", where="--memory")
+    return size // MIB
 
 
 def _text(job: Job, wanted: xl.Domain) -> Iterator[str]:

@@ -188,6 +188,10 @@ def platforms() -> tuple[Platform, ...]:
     return tuple(map(platform, _table("platforms")))
 
 
+ALIASES: Mapping[str, str] = {"aws": "ec2", "esxi": "vmware", "gcp": "gce", "vbox": "virtualbox"}
+"""What people also call a platform."""
+
+
 def platform(name: str) -> Platform:
     """Return the platform called *name*.
 
@@ -195,6 +199,7 @@ def platform(name: str) -> Platform:
         UsageError: there is none; the hint names the nearest.
     """
     table = _table("platforms")
+    name = ALIASES.get(name, name)
     if name not in table:
         hint = nearest(name, table, f"known targets: {', '.join(table)}")
         raise UsageError(f"no such target: {name}", hint=hint)

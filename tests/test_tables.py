@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import sys
 
-from rumpbundle.cli import sections
-from rumpbundle.cli.sections import Section
+from rumpbundle.cli import tables
+from rumpbundle.cli.tables import Section
 
 TABLE = Section(
     title="title", head=("#", "name"), rows=(("1", "[bold]a"), ("10", "b\nc")), text=("note",), right=frozenset((0,))
@@ -14,8 +14,8 @@ TABLE = Section(
 
 
 def test_plain_lines_are_aligned_and_escaped():
-    assert sections.plain(TABLE) == "title\n   #  name\n   1  [bold]a\n  10  b\\nc\n  note"
-    assert sections.plain(Section(title="only")) == "only"
+    assert tables.plain(TABLE) == "title\n   #  name\n   1  [bold]a\n  10  b\\nc\n  note"
+    assert tables.plain(Section(title="only")) == "only"
 
 
 def test_a_terminal_gets_the_same_words_drawn(monkeypatch):
@@ -25,12 +25,12 @@ def test_a_terminal_gets_the_same_words_drawn(monkeypatch):
 
     screen = Terminal()
     monkeypatch.setattr(sys, "stdout", screen)
-    sections.show([TABLE, Section(title="plain", rows=(("x", "y"),))])
+    tables.show([TABLE, Section(title="plain", rows=(("x", "y"),))])
     words = screen.getvalue()
     for word in ("title", "[bold]a", "b\\nc", "note", "plain"):
         assert word in words
 
 
 def test_elsewhere_sections_are_apart_by_a_blank_line(capsys):
-    sections.show([TABLE, Section(title="next")])
+    tables.show([TABLE, Section(title="next")])
     assert capsys.readouterr().out.endswith("  note\n\nnext\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ class Section:
     head: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
     text: tuple[str, ...] = ()
+    wrapped: bool = False
+    """Whether the last column holds sentences, which go on in the next line where one has no room for them."""
     right: frozenset[int] = frozenset()
     """Columns of numbers, which end where they would begin otherwise."""
 
@@ -39,6 +42,8 @@ def plain(section: Section) -> str:
     table = [tuple(map(one_line, row)) for row in ((section.head, *section.rows) if section.head else section.rows)]
     columns = max((len(row) for row in table), default=0)
     widths = [max((len(row[at]) for row in table if at < len(row)), default=0) for at in range(columns)]
+    if section.wrapped:
+        table, widths = _wrapped(table, widths)
     lines = [one_line(section.title)]
     for row in table:
         cells = [
@@ -47,6 +52,19 @@ def plain(section: Section) -> str:
         lines.append(("  " + "  ".join(cells)).rstrip())
     lines += [("  " + one_line(line)).rstrip() for line in section.text]
     return "\n".join(lines)
+
+
+_WIDTH = 80
+
+
+def _wrapped(table: list[tuple[str, ...]], widths: list[int]) -> tuple[list[tuple[str, ...]], list[int]]:
+    """Return *table* with its last column cut into lines that let lines have 80 columns, and the new widths."""
+    room = max(_WIDTH - sum(width + 2 for width in widths[:-1]) - 2, 20)
+    rows: list[tuple[str, ...]] = []
+    for *cells, text in table:
+        for number, line in enumerate(textwrap.wrap(text, room) or [""]):
+            rows.append((*(cells if not number else [""] * len(cells)), line))
+    return rows, [*widths[:-1], room]
 
 
 def _draw(sections: Sequence[Section]) -> None:

@@ -1,0 +1,108 @@
+"""The commands that bundle as one format, all with the same options, and each with its format's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import click
+
+from rumpbundle.api import Result, check_no_inputs, default_output, job_for, plan, write
+from rumpbundle.cli.command import completed, group, options
+from rumpbundle.cli.guest import GuestCommand
+from rumpbundle.cli.progress import Terminal
+from rumpbundle.cli.recipe_options import output_options, recipe_from, recipe_options, report_options
+from rumpbundle.cli.results import plan_json, plan_text, result_json, show
+from rumpbundle.cli.streams import say, say_json
+from rumpbundle.cli.values import Output, Size, driver_names
+from rumpbundle.formats import Folder, Format
+from rumpbundle.host import signals
+from rumpbundle.host.staging import check_free
+
+
+def format_command(format: Format) -> click.Command:
+    """Return the command that bundles as *format*."""
+
+    def run(app: str, output: Path | None, subformat: str, print_commands: bool, **arguments: Any) -> None:
+        recipe = recipe_from(app, arguments)
+        force, dry_run, as_json = (arguments.pop(name) for name in ("force", "dry_run", "as_json"))
+        sync = not arguments.pop("no_sync")
+        terminal = Terminal.of(arguments)
+        own = format.options(**arguments) if format.options is not None else None
+        path = default_output(app, format) if output is None else output
+        if not dry_run:
+            check_free(path, force=force)
+        check_no_inputs(recipe, format.files(path))
+        with terminal:
+            planned = plan(recipe, formats=[format], report=terminal)
+            if dry_run:
+                job = job_for(planned, format, path, subformat=subformat, options=own, report=terminal)
+                say_json(plan_json(job, format)) if as_json else say(plan_text(job, format))
+                return
+            artifact, commands = write(
+                planned, format, path, subformat=subformat, options=own, force=force, sync=sync, report=terminal
+            )
+            result = Result(artifacts=(artifact,), digest=planned.bundle.identity.digest, commands=commands)
+        found = result_json(result) if as_json else None
+        with signals.held() as late:
+            late.done = True
+            show(result, found, print_commands=print_commands)
+
+    own = group(f"Of {format.name} alone", "", *_own_options(format))
+    run = recipe_options(output_options(report_options(run)))
+    run = options(own)(run)
+    kind = "directory" if isinstance(format.product, Folder) else "file"
+    run = click.option(
+        "-o",
+        "--output",
+        type=Output(),
+        help=f"The {kind} to write.  [default: APP's stem + {format.suffix}]",
+    )(run)
+    run = click.argument("app", type=click.Path(readable=False))(run)
+    return click.command(
+        format.name,
+        cls=GuestCommand,
+        short_help=format.summary,
+        help=f"Bundle APP as {format.name}: {format.summary}.",
+        example=f"rumpbundle {format.name} app.bin -o out{format.tail} --cmdline '-v' --size 64M",
+    )(run)
+
+
+def _own_options(format: Format) -> list[Callable[[Any], Any]]:
+    """Return the options only *format* has."""
+    added: list[Callable[[Any], Any]] = []
+    if format.variants:
+        choice = click.Choice(format.variants)
+        added.append(click.option("--subformat", type=choice, default=format.variants[0], show_default=True,
+                                  help="Which variant to write."))  # fmt: skip
+    else:
+        added.append(click.option("--subformat", default="", hidden=True))
+    hidden = format.commands is None
+    added.append(click.option("--print-commands", is_flag=True, hidden=hidden,
+                              help="Print the command lines that use what was written; nothing is run."))  # fmt: skip
+    if format.options is not None:
+        hints = get_type_hints(format.options)
+        for field in dataclasses.fields(format.options):
+            multiple, metavar = field.metadata.get("multiple", False), field.metadata.get("metavar")
+            kind: dict[str, Any] = {"is_flag": True} if hints[field.name] is bool else {"metavar": metavar}
+            if hints[field.name] in (int, int | None):
+                kind["type"] = Size() if field.metadata.get("size") else int
+            if field.metadata.get("choices"):
+                kind["type"] = click.Choice(field.metadata["choices"])
+                kind["show_default"] = True
+            default = None if multiple else field.default
+            name = f"--{field.name.replace('_', '-')}"
+            added.append(
+                click.option(
+                    name,
+                    field.name,
+                    multiple=multiple,
+                    default=default,
+                    help=field.metadata["help"],
+                    shell_complete=completed(driver_names) if field.name == "driver" else None,
+                    **kind,
+                )
+            )
+    return added

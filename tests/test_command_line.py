@@ -1,0 +1,292 @@
+"""The command line as people know it: help in sections, sizes, synonyms, completion, pages of documentation."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from support import kernels
+
+import rumpbundle
+from rumpbundle import cli, formats, knowledge
+from rumpbundle.cli import main
+from rumpbundle.units import NoSize, parsed_size
+
+ROOT = Path(rumpbundle.__file__).parents[1]
+RUMPBUNDLE = [sys.executable, "-m", "rumpbundle"]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(kernels.build("multiboot"), "app.bin")
+    return tmp_path
+
+
+def commands():
+    context = click.Context(cli.cli)
+    return {name: cli.cli.get_command(context, name) for name in cli.cli.list_commands(context)}
+
+
+def test_the_help_shows_every_command_in_a_section(capsys):
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert re.findall(r"^(\w[\w ]*)(?: \(.*\))?:$", text, re.MULTILINE) == ["Options", "Formats", *cli.SECTIONS]
+    for name, command in commands().items():
+        assert command.hidden or re.search(rf"^  {name} ", text, re.MULTILINE), name
+    assert "also: aws" in text
+
+
+@pytest.mark.parametrize("name", commands())
+def test_every_command_has_help_within_80_columns_and_an_example(name, capsys):
+    assert main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert name in ("completion", "formats", "version") or "\nExample:\n  rumpbundle " in text
+    assert all(
+        len(line) <= 80 for line in text.splitlines() if "as in: " not in line and "example" not in line.lower()
+    )
+
+
+@pytest.mark.parametrize("name", formats.names())
+def test_a_formats_options_stand_in_groups_with_an_example_each(name, capsys):
+    assert main([name, "--help"]) == 0
+    groups = capsys.readouterr().out.split("\n\n")
+    titled = {group.splitlines()[0]: group for group in groups}
+    for title in ("The kernel:", "The guest:", "The machine:", "The output:"):
+        assert "  as in: --" in titled[title] or "  as in: -c" in titled[title]
+
+
+@pytest.mark.parametrize(
+    "words", [["--boot", "--help"], ["--boot", "-h"], ["boot", "--help"], ["--boot", "qemu", "--help"]]
+)
+def test_boot_has_help(words, capsys):
+    assert main(words) == 0
+    assert "What runs the guest" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    assert main(["version"]) == 0
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"rumpbundle {rumpbundle.__version__}\n" * 2
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.stem)
+def test_help_prints_every_page(page, capsys):
+    assert main(["help", page.stem]) == 0
+    assert capsys.readouterr().out.strip() == page.read_text("utf-8").strip()
+
+
+def test_help_lists_topics_and_knows_commands(capsys):
+    assert main(["help"]) == 0
+    assert "\n  guests " in capsys.readouterr().out
+    assert main(["help", "iso"]) == 0
+    assert "Bundle APP as iso" in capsys.readouterr().out
+    assert main(["help", "guest"]) == 2
+    assert capsys.readouterr().err == "error: no such topic: guest\nhint: did you mean guests?\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("512M", 512 << 20), ("1.5G", 3 << 29), ("2GiB", 2 << 30), ("2 GB", 2 << 30), ("64k", 65536),
+     ("1048576", 1 << 20), ("0", 0), ("8192T", 1 << 53), ("0.5k", 512)],
+)  # fmt: skip
+def test_sizes(text, size):
+    assert parsed_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "M", "-1", "1e3M", "1.0001K", "8193T", "٣M", "1 0M", "0x10M", "9" * 99])
+def test_what_is_no_size(text):
+    with pytest.raises(NoSize, match="expected a size such as 512M"):
+        parsed_size(text)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["iso", "app.bin", "--size"], ["ova", "app.bin", "--memory"], ["xen", "app.bin", "--memory"],
+     ["--boot", "qemu", "app.bin", "--memory"], ["volume", ".", "-o", "x", "-t", "ext2", "--free"]],
+)  # fmt: skip
+def test_a_bare_number_is_asked_about(place, words, capsys):
+    assert main([*words, "128"]) == 2
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error == f"error: {words[-1]}: 128 bytes are too few to be meant"
+    assert hint == "hint: did you mean 128M?"
+
+
+def test_xen_takes_a_size(place):
+    assert main(["xen", "app.bin", "--memory", "96M", "-q"]) == 0
+    assert "memory = 96\n" in Path("app.xen/xl.cfg").read_text()
+
+
+def test_synonyms(place, capsys):
+    Path("initrd").write_text("x")
+    said = []
+    for words in (
+        ["app.bin", "--cmdline", "a", "--module", "initrd"],
+        ["--kernel", "app.bin", "--append", "a", "--initrd", "initrd"],
+        ["--kernel=app.bin"[9:], "--append=a", "--initrd=initrd"],
+    ):
+        assert main(["iso", *words, "--dry-run"]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] == said[2]
+
+
+@pytest.mark.parametrize(("alias", "name"), formats.ALIASES.items())
+def test_a_format_by_its_other_name(place, alias, name, capsys):
+    assert main([alias, "app.bin", "--dry-run", "--json", "-q"]) == 0
+    assert json.loads(capsys.readouterr().out)["format"] == name
+    assert main(["build", "app.bin", "-f", alias, "--dry-run", "-q"]) == 0
+
+
+@pytest.mark.parametrize(("alias", "name"), knowledge.ALIASES.items())
+def test_a_platform_by_its_other_name(alias, name):
+    assert knowledge.platform(alias) == knowledge.platform(name)
+
+
+def complete(*words):
+    environment = os.environ | {
+        "_RUMPBUNDLE_COMPLETE": "bash_complete", "COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1),
+    }  # fmt: skip
+    done = subprocess.run(RUMPBUNDLE, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    return [line.partition(",")[2] for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["check", "a", "--target", "v"], ["virtualbox", "vmware"]),
+        (["check", "a", "--driver", "en"], ["ena"]),
+        (["gce", "a", "--driver", "gv"], ["gvnic"]),
+        (["build", "a", "-f", "vmdk:"], ["vmdk:sparse", "vmdk:stream"]),
+        (["build", "a", "-f", "iso,q"], ["iso,qcow2"]),
+        (["--boot", "q"], ["qemu"]),
+        (["--boot", "qemu", "a", "--acc"], ["--accel"]),
+        (["run", "a", "--boot", "x"], ["xl"]),
+        (["completion", ""], ["bash", "zsh", "fish"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_completion_knows_values(words, wanted):
+    assert complete("rumpbundle", *words) == wanted
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_what_the_shell_reads(shell, capsys):
+    assert main(["completion", shell]) == 0
+    text = capsys.readouterr().out
+    assert f"_RUMPBUNDLE_COMPLETE={shell}_complete" in text
+    if shell == "bash":
+        subprocess.run(["bash", "-n", "-c", text], check=True, timeout=10)
+
+
+def test_formats_say_which_subformat_needs_what(capsys):
+    assert main(["formats"]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"^  vmdk:sparse +\.vmdk +qemu-img", text, re.MULTILINE)
+    assert re.search(r"^  vmdk:stream +-", text, re.MULTILINE)
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+@pytest.mark.parametrize(("name", "way"), [("vmdk", "vmdk:stream"), ("vhd", "vhd:fixed"), ("qcow2", "raw")])
+def test_a_missing_qemu_img_names_what_needs_none(place, name, way, monkeypatch, capsys):
+    from rumpbundle.host import environment
+
+    found = environment.find_program
+    monkeypatch.setattr(environment, "find_program", lambda name: None if name == "qemu-img" else found(name))
+    assert main([name, "app.bin"]) == 3
+    error, hint = capsys.readouterr().err.splitlines()[-2:]
+    assert error == "error: qemu-img is not installed"
+    assert hint.endswith(f"qemu-utils; {way} needs no program")
+
+
+def test_json_has_sizes_digests_and_commands(place, capsys):
+    assert main(["iso", "app.bin", "--json", "-q"]) == 0
+    (artifact,) = json.loads(capsys.readouterr().out)["artifacts"]
+    sums = subprocess.run(["sha256sum", "app.iso"], capture_output=True, text=True, check=True).stdout
+    assert artifact == {
+        "format": "iso", "path": "app.iso", "size": Path("app.iso").stat().st_size, "sha256": sums.split()[0],
+    }  # fmt: skip
+    assert main(["build", "app.bin", "-f", "gce,ec2", "--json", "-q"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    for artifact in value["artifacts"]:
+        assert artifact["size"] == sum(Path(file["path"]).stat().st_size for file in artifact["files"])
+        assert all(len(file["sha256"]) == 64 for file in artifact["files"])
+    assert value["commands"]["gce"][1].startswith("gcloud storage cp")
+
+
+# -- progress
+
+
+def large(place):
+    with open("large", "wb") as file:
+        for number in range(80):
+            file.write(bytes([number + 1]) * (1 << 20))
+
+
+@pytest.mark.parametrize(
+    "name", ["iso", "vmdk", "vmdk:stream", "vdi", "qcow2", "vhd:fixed", "ova", "gce", "azure", "ec2:stream", "xen"]
+)
+def test_what_advances_adds_up_and_ends_with_the_work(place, name, capsys):
+    large(place)
+    format, _, subformat = name.partition(":")
+    words = ["--subformat", subformat] if subformat else []
+    assert main([format, "app.bin", "--module", "large", "--progress", "json", *words]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    works = {event["work"]: event["total"] for event in events if event["event"] == "started"}
+    assert any(total > 80 << 20 for total in works.values())
+    for work, total in works.items():
+        done = [event["done"] for event in events if event["event"] == "advanced" and event["work"] == work]
+        assert done == sorted(done)
+        assert not total or done[-1] == total
+        assert {"event": "finished", "work": work} in events
+
+
+def test_two_subformats_are_two_works(place, capsys):
+    large(place)
+    assert main(["build", "app.bin", "-f", "vmdk,vmdk:stream", "--module", "large", "--progress", "json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    started = [event["work"] for event in events if event["event"] == "started" and event["total"]]
+    assert sorted(started) == ["app.stream.vmdk", "app.vmdk"]
+
+
+@pytest.mark.parametrize(("words", "lines"), [(["-q"], 0), (["--progress", "none"], 0), ([], 1)])
+def test_elsewhere_than_on_a_terminal_it_is_a_line(place, words, lines, capsys):
+    large(place)
+    assert main(["raw", "app.bin", "--module", "large", *words]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == lines
+    assert all(re.fullmatch(r"app\.raw: \d+\.\d MiB", line) for line in said)
+
+
+def test_a_terminal_sees_a_bar_that_tells_the_truth(place):
+    large(place)
+    ours, theirs = pty.openpty()
+    words = ["build", "app.bin", "-f", "raw,vmdk:stream", "--module", "large"]
+    with subprocess.Popen(
+        [*RUMPBUNDLE, *words],
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+    ) as process:
+        os.close(theirs)
+        said = b""
+        try:
+            while data := os.read(ours, 65536):
+                said += data
+        except OSError:
+            pass
+    os.close(ours)
+    assert process.returncode == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.decode())
+    assert "app.stream.vmdk" in text
+    assert not re.search(r"[EZ]i?B", text)
+    for number, total in re.findall(r"([\d.]+)/([\d.]+) MiB", text):
+        assert float(number) <= float(total)
