@@ -163,7 +163,7 @@ def run_plan(
     with contextlib.ExitStack() as stack:
         request = _finished(image, options, stack)
         if request.disk is not None and request.disk.nameless:
-            raise UsageError("has to be unpacked first; then boot the disk.raw in it", where=image)
+            raise UsageError("has to be unpacked first, to a file that QEMU can open", where=image)
         if disks:
             from rumpbundle.launcher.attached import named
 

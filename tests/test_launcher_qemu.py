@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+from support.tools import require
 
 from rumpbundle import knowledge
 from rumpbundle.errors import UsageError
@@ -144,6 +147,22 @@ def test_solo5_gets_as_many_cards_as_its_manifest_names():
     assert options(argv, "-netdev") == ["user,id=net0,hostfwd=tcp:127.0.0.1:8080-:80", "user,id=net1"]
     found = [device.split(",")[0] for device in options(argv, "-device") if device.startswith("virtio")]
     assert found == ["virtio-net-pci", "virtio-blk-pci", "virtio-net-pci"]
+
+
+@pytest.mark.boot
+def test_a_pc_has_so_many_devices(tmp_path: Path):
+    """QEMU starts with all we allow, and not with many more."""
+    require(qemu.PROGRAM)
+    (tmp_path / "x").write_bytes(bytes(4096))
+    disks = tuple(Disk(path=str(tmp_path / "x")) for _ in range(qemu.SLOTS - 1))
+    for machine in ("ide", "sata"):
+        full = replace(REQUEST, further=disks, bus=machine, screen="text", disk=disks[0])
+        argv = [*command(qemu.machine_for(full)), "-S", "-monitor", "stdio", "-serial", "none"]
+        argv = [word if word != "mon:stdio" else "none" for word in argv]
+        done = subprocess.run(argv, input=b"quit\n", capture_output=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, b"")
+    with pytest.raises(UsageError, match="a PC has room for 27 disks and network cards besides its own, not for 28"):
+        qemu.machine_for(replace(REQUEST, further=(*disks, disks[0])))
 
 
 def test_solo5_finds_its_devices_in_the_order_of_its_manifest():

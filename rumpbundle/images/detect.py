@@ -68,6 +68,8 @@ def disk_file(path: str | os.PathLike[str]) -> str:
         return path
     for name in ("volume.raw", "disk.raw"):
         file = os.path.join(path, name)
+        if os.path.islink(file):
+            raise ImageError("is a symbolic link, which a kit has not", where=file, hint="name the file it leads to")
         if os.path.exists(file):
             return file
     is_kit = os.path.exists(os.path.join(path, "xl.cfg"))

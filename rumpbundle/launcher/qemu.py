@@ -50,6 +50,9 @@ HERMIT_EXIT = {1: 0, 0: 1}
 LOOKED = 1 << 20
 """Bytes a firmware may read while it looks for something to boot: OVMF reads tables, FATs and directories."""
 
+SLOTS = 27
+"""What is left of the 32 on the bus beside its bridges, a display, the boot disk and pvpanic."""
+
 ASLEEP_AFTER = 0.5
 """Seconds of silence after which we look whether the CPUs sleep for good."""
 
@@ -193,6 +196,9 @@ def machine_for(request: Request, *, uefi: tuple[str, str] | None = None) -> Mac
     bus = facts.buses[_bus(request, guest, facts.buses)]
     types = sorted(facts.machines, key=lambda name: facts.machines[name].firmware.index(str(firmware)))
     type_ = bus.machine or types[0]
+    cards = sum(device.kind == "net" for device in request.devices or ()) or 1
+    if (wanted := len(request.further) + cards) > SLOTS:
+        raise UsageError(f"a PC has room for {SLOTS} disks and network cards besides its own, not for {wanted}")
     return Machine(
         type=type_,
         accel=request.accel,
@@ -205,7 +211,7 @@ def machine_for(request: Request, *, uefi: tuple[str, str] | None = None) -> Mac
         further=request.further,
         order=tuple(device.kind for device in request.devices or ()),
         card=facts.cards[_card(request, guest, facts.cards)] if _wants_network(request) else None,
-        cards=sum(device.kind == "net" for device in request.devices or ()) or 1,
+        cards=cards,
         publish=request.publish,
         exit_port=DEBUG_EXIT.get(request.family, 0xF4),
         gdb=request.gdb,

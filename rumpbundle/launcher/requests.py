@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rumpbundle.disk.content import InputFile
 from rumpbundle.disk.flat import disk_errors
+from rumpbundle.errors import ImageError
 from rumpbundle.kernels.unikernel import Family, Firmware
 from rumpbundle.launcher.backend import Disk, Request
 from rumpbundle.manifest import Bundle
@@ -75,6 +76,10 @@ def of_kit(path: str | os.PathLike[str], *, copy: Path | None = None) -> Request
     from rumpbundle.xen.xl import CONFIG_MAX
 
     kit = Path(path)
+    for each in sorted(kit.iterdir()):
+        if each.is_symlink():
+            # It could lead to any file of this machine, and Xen would follow it.
+            raise ImageError("is a symbolic link, which a kit has not", where=each)
     name = os.path.basename(os.path.abspath(path)).removesuffix(".xen")
     if copy is not None:
         with disk_errors():

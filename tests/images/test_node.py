@@ -19,6 +19,7 @@ from rumpbundle.images.detect import open_disk
 from rumpbundle.images.medium import FdMedium, Window
 from rumpbundle.images.node import Node, node_of
 from rumpbundle.images.records import qcow2, vmdk
+from rumpbundle.launcher import requests
 from rumpbundle.launcher.backend import Disk
 from rumpbundle.launcher.image import opened
 from rumpbundle.launcher.qemu import unpacking
@@ -166,3 +167,18 @@ def test_the_name_may_lead_elsewhere_by_then(tmp_path: Path):
             assert os.pread(fd, 5, 0) == b"first"
         finally:
             os.close(fd)
+
+
+def test_a_kit_leads_to_no_other_file(tmp_path: Path):
+    """A kit may come from anywhere; a link in it would give the guest any file of this machine."""
+    (tmp_path / "secret").write_bytes(SECRET.ljust(4096, b"\0"))
+    for name, config in (("volume.raw", None), ("disk.raw", "xl.cfg")):
+        kit = tmp_path / f"kit-{name}"
+        kit.mkdir()
+        (kit / name).symlink_to(tmp_path / "secret")
+        with pytest.raises(ImageError, match=r"raw: is a symbolic link"), opened(kit, persist=False):
+            pass
+        if config:
+            (kit / config).write_text("")
+            with pytest.raises(ImageError, match=r"raw: is a symbolic link"):
+                requests.of_kit(kit)
