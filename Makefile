@@ -2,6 +2,7 @@
 # make demo    the same for the demonstration: build a kernel, bundle it, boot it
 # make check   the same without the boots: what to run while working
 # make bench   the measurements, as ratios to other tools
+# make page    the page for browsers, in build/page; make page-serve shows it, make page-measure times it
 
 V := .venv/bin
 PYTEST := $(V)/python -m pytest -n 2 --dist worksteal --durations=12
@@ -26,6 +27,15 @@ bench: setup
 	$(V)/python -m compileall -q rumpbundle
 	$(V)/python bench/run.py
 
+page: setup
+	$(V)/python web/build.py
+
+page-serve: page
+	$(V)/python -m http.server --bind 127.0.0.1 --directory build/page 8000
+
+page-measure: page
+	PYTHONPATH=.:tests $(V)/python web/measure.py
+
 setup:
 	@scripts/setup scripts/packages.txt test
 
@@ -34,4 +44,4 @@ clean:
 	$(MAKE) -C examples/hello clean
 
 .NOTPARALLEL:
-.PHONY: test check lint demo bench setup clean
+.PHONY: test check lint demo bench page page-serve page-measure setup clean

@@ -117,7 +117,7 @@ def copy_wheels(target: Path) -> None:
                        cwd=ROOT, check=True, stdout=sys.stderr)  # fmt: skip
         (made,) = Path(scratch).glob("*.whl")
         with zipfile.ZipFile(made) as archive:
-            if "rumpbundle/bootimages/version" not in archive.namelist():
+            if "rumpbundle/bootimages/efi.img" not in archive.namelist():
                 sys.exit("error: GRUB is not installed, and without its boot images the page can make nothing")
         shutil.copyfile(made, target / "rumpbundle.whl")
 

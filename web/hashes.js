@@ -4,10 +4,12 @@ import "./lib/hash-wasm/blake3.umd.min.js";
 import "./lib/hash-wasm/sha256.umd.min.js";
 
 const { createBLAKE3, createSHA256 } = globalThis.hashwasm;
-const AT_ONCE = 256 << 20;
+/** Bytes that a Blob may have to be hashed by the browser itself, which is faster but takes it whole. */
+const AT_ONCE = (navigator.deviceMemory ?? 0) >= 8 ? 2 ** 31 - 1 : 256 << 20;
+const STEP = 16 << 20;
 
 /** Registers what the Python class of `BLAKE3` below is made of: one engine, whose state the hashers take turns in. */
-export async function provideBlake3(pyodide) {
+export async function provideBlake3(pyodide, directory) {
   const engine = await createBLAKE3();
   let owner = null;
   const states = new Map();
@@ -51,7 +53,7 @@ export async function provideBlake3(pyodide) {
       if (owner === hasher) owner = null;
     },
   });
-  pyodide.FS.writeFile("/lib/blake3.py", BLAKE3);
+  pyodide.FS.writeFile(`${directory}/blake3.py`, BLAKE3);
 }
 
 const BLAKE3 = `"""BLAKE3 as the package of that name offers it, as far as rumpbundle uses it."""
@@ -96,7 +98,7 @@ export async function sha256(blob) {
   }
   const hasher = await createSHA256();
   hasher.init();
-  for (let at = 0; at < blob.size; at += AT_ONCE / 16)
-    hasher.update(new Uint8Array(await blob.slice(at, at + AT_ONCE / 16).arrayBuffer()));
+  for (let at = 0; at < blob.size; at += STEP)
+    hasher.update(new Uint8Array(await blob.slice(at, at + STEP).arrayBuffer()));
   return hasher.digest("hex");
 }

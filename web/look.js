@@ -14,6 +14,7 @@ export async function look(file) {
   byId("found").hidden = true;
   byId("look-error").textContent = "";
   byId("report").textContent = "";
+  byId("entries").replaceChildren();
   const plain = safe(file.name);
   const name = argument(plain);
   const here = { directory: "look" };

@@ -4,10 +4,16 @@ import { V86 } from "./lib/v86/libv86.js";
 
 const at = (path) => new URL(path, import.meta.url);
 const MEMORY = 192 << 20;
-const ROWS_TOLD_EVERY = 100;
+const TOLD_EVERY = 100;
+const [WIDTH, HEIGHT] = [9, 16];
+const ASCII = Array.from({ length: 95 }, (_, at) => String.fromCharCode(32 + at)).join("");
+const CP437 =
+  ` ☺☻♥♦♣♠•◘○◙♂♀♪♫☼►◄↕‼¶§▬↨↑↓→←∟↔▲▼${ASCII}⌂` +
+  "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀" +
+  "αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■ ";
 
 let machine = null;
-let screen = [];
+let cells = [];
 let bytes = [];
 
 // v86 draws into elements. A worker has none, so it gets what it touches of them; the canvas is a real one.
@@ -52,25 +58,61 @@ function start({ image, cd, canvas }) {
     screen: { container: container(canvas), use_graphical_text: true },
   });
   machine.add_listener("serial0-output-byte", (byte) => bytes.push(byte));
-  machine.add_listener("screen-put-char", ([row, column, character]) => {
-    (screen[row] ??= [])[column] = character;
+  machine.add_listener("emulator-loaded", () => {
+    drawText(machine.screen_adapter, canvas);
+    countResets(machine.v86.cpu);
   });
   machine.add_listener("screen-set-size", ([width, height, depth]) => {
-    screen = [];
+    cells = [];
     postMessage({ size: [width, height, depth] });
   });
   machine.add_listener("emulator-started", () => postMessage({ started: true }));
   machine.add_listener("download-error", ({ file_name }) => postMessage({ failed: file_name }));
-  const { cpu } = machine.v86 ?? {};
-  let reboots = 0;
-  if (cpu?.reboot_internal) {
-    const reboot = cpu.reboot_internal;
-    cpu.reboot_internal = function () {
-      postMessage({ reset: ++reboots });
-      return reboot.call(this);
-    };
-  }
-  setInterval(tell, ROWS_TOLD_EVERY);
+  setInterval(tell, TOLD_EVERY);
+}
+
+/** Draws text mode in the place of v86: its way of masking glyphs goes wrong where canvases are drawn without a GPU. */
+function drawText(adapter, canvas) {
+  const context = canvas.getContext("2d");
+  const colour = (number) => `#${number.toString(16).padStart(6, "0")}`;
+  let [cursorRow, cursorColumn] = [-1, -1];
+  const { put_char, update_cursor } = adapter;
+  adapter.put_char = (row, column, character, flags, background, foreground) => {
+    put_char(row, column, character, flags, background, foreground);
+    (cells[row] ??= [])[column] = { character, background, foreground, drawn: false };
+  };
+  adapter.update_cursor = (row, column) => {
+    update_cursor(row, column);
+    for (const cell of [cells[cursorRow]?.[cursorColumn], cells[row]?.[column]]) if (cell) cell.drawn = false;
+    [cursorRow, cursorColumn] = [row, column];
+  };
+  adapter.update_graphical_text = () => {
+    context.font = "15px monospace";
+    context.textBaseline = "middle";
+    context.textAlign = "center";
+    cells.forEach((cellsOfRow, row) =>
+      cellsOfRow.forEach((cell, column) => {
+        if (cell.drawn) return;
+        cell.drawn = true;
+        const [x, y] = [column * WIDTH, row * HEIGHT];
+        context.fillStyle = colour(cell.background);
+        context.fillRect(x, y, WIDTH, HEIGHT);
+        context.fillStyle = colour(cell.foreground);
+        if (cell.character !== 32) context.fillText(CP437[cell.character], x + WIDTH / 2, y + HEIGHT / 2 + 1, WIDTH);
+        if (row === cursorRow && column === cursorColumn) context.fillRect(x, y + HEIGHT - 3, WIDTH, 2);
+      }),
+    );
+  };
+}
+
+/** Tells whenever the processor is reset. */
+function countResets(cpu) {
+  const { reboot_internal } = cpu;
+  let count = 0;
+  cpu.reboot_internal = function () {
+    postMessage({ reset: ++count });
+    return reboot_internal.call(this);
+  };
 }
 
 let shown = "";
@@ -80,8 +122,8 @@ function tell() {
     postMessage({ serial: new Uint8Array(bytes) });
     bytes = [];
   }
-  const rows = Array.from(screen, (row) => Array.from(row ?? [], (code) => String.fromCharCode(code > 31 && code < 127 ? code : 32)).join("").trimEnd());
-  const text = rows.join("\n").trimEnd();
+  const line = (row) => Array.from(row ?? [], (cell) => (cell && cell.character > 31 ? CP437[cell.character] : " ")).join("").trimEnd();
+  const text = Array.from(cells, line).join("\n").trimEnd();
   if (text !== shown) postMessage({ text: (shown = text) });
 }
 

@@ -30,10 +30,10 @@ function addFormat({ name, summary, missing }) {
   const id = `format-${name}`;
   const box = element("input", { type: "checkbox", id, disabled: !here, "aria-describedby": `${id}-is` });
   box.addEventListener("change", update);
-  const why = here ? summary : `${summary}. Not here: needs ${missing.join(", ")}. Make it with: rumpbundle build -f ${name} KERNEL`;
+  const why = here ? [summary] : [`needs ${missing.join(", ")}: `, element("code", {}, `rumpbundle build -f ${name} KERNEL`)];
   byId("formats").append(
-    element("div", { class: here ? "format" : "format off" }, box, element("label", { for: id }, name),
-            element("p", { id: `${id}-is` }, why)),
+    element("div", { class: here ? "format" : "format off", title: summary }, box, element("label", { for: id }, name),
+            element("p", { id: `${id}-is` }, ...why)),
   );
 }
 
@@ -130,6 +130,7 @@ async function build(formats) {
     const { errors, notes } = sorted(answer.err);
     show("error", errors || (answer.status ? "error: it could not be made" : ""));
     show("notes", notes);
+    byId("results").dataset.seconds = answer.seconds;
     show("command", shellLine(["rumpbundle", "build", ...argv]));
     return answer.files;
   } catch (error) {
@@ -167,6 +168,7 @@ byId("boot").addEventListener("click", async () => {
 
 onFiles("image", (files) => files.length && look(files[0]));
 
+addEventListener("unhandledrejection", ({ reason }) => show("error", `error: the page failed: ${reason?.message ?? reason}`));
 addEventListener("hashchange", () => {
   restore();
   update();

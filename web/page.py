@@ -49,15 +49,18 @@ def formats() -> str:
     """Return what can be written, each with what it needs that is not here, as JSON."""
     found = []
     for format in registry.formats():
-        for subformat in format.subformats or ("",):
-            first = not subformat or subformat == format.subformats[0]
-            name = format.name if first else f"{format.name}:{subformat}"
-            missing = [*format.tools, *_NEEDS.get(name, ())] if name != "vhd:fixed" else []
+        for subformat in format.subformats:
+            name = format.name if subformat is format.subformats[0] else f"{format.name}:{subformat.name}"
+            missing = [*subformat.tools, *_NEEDS.get(name, ())]
             found.append({"name": name, "summary": format.summary, "missing": missing})
     return json.dumps(found)
 
 
-_NEEDS = dict.fromkeys(("gce", "ova", "vmdk:stream"), ("libdeflate",)) if find_spec("deflate") is None else {}
+_NEEDS = (
+    dict.fromkeys(("ec2:stream", "gce", "ova", "vmdk:stream"), ("libdeflate",))
+    if find_spec("deflate") is None
+    else {}
+)
 
 
 def version() -> str:

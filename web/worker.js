@@ -5,6 +5,7 @@ import { blobOf, runsOf, sparseFileSystem } from "./files.js";
 import { provideBlake3, sha256 } from "./hashes.js";
 
 const OUT = "/out";
+const PACKAGES = "/packages";
 const MOST = 16 * 2 ** 30;
 const WHEELS = ["click", "msgspec", "rumpbundle"];
 const at = (path) => new URL(path, import.meta.url);
@@ -24,10 +25,12 @@ async function start() {
   // A browser does not tell the modes of files: they are those that a file has where nobody chose any.
   WORKERFS.FILE_MODE = 0o100644;
   WORKERFS.DIR_MODE = 0o40755;
-  await provideBlake3(python);
-  for (const wheel of wheels) python.unpackArchive(await wheel, "wheel");
-  FS.writeFile("/lib/page.py", new Uint8Array(await glue));
-  python.runPython("import sys; sys.path.append('/lib')");
+  FS.mkdir(PACKAGES);
+  for (const wheel of wheels) python.unpackArchive(await wheel, "wheel", { extractDir: PACKAGES });
+  await provideBlake3(python, PACKAGES);
+  FS.writeFile(`${PACKAGES}/page.py`, new Uint8Array(await glue));
+  // Not from the directory we work in: what the user gives is no module, whatever its name.
+  python.runPython(`import sys; sys.path[:] = [*(each for each in sys.path if each.startswith("/lib/")), "${PACKAGES}"]`);
   page = python.pyimport("page");
   FS.mkdir(OUT);
   return { version: page.version(), formats: JSON.parse(page.formats()) };
@@ -56,14 +59,16 @@ async function collecting(action) {
   room = Math.min(MOST, quota ? quota - usage : MOST);
   FS.mount(sparseFileSystem(FS, () => room), {}, OUT);
   try {
+    const begun = performance.now();
     const result = action();
+    const seconds = (performance.now() - begun) / 1000;
     const files = [];
     for (const node of nodes(FS.lookupPath(OUT).node)) {
       const blob = blobOf(node);
       const name = FS.getPath(node).slice(OUT.length + 1);
       files.push({ name, size: blob.size, sha256: await sha256(blob), runs: runsOf(node), blob });
     }
-    return { ...result, files };
+    return { ...result, seconds, files };
   } finally {
     FS.chdir("/");
     FS.unmount(OUT);

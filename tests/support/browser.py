@@ -9,9 +9,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -24,6 +27,7 @@ from typing import Any
 
 from support.tools import require
 
+ROOT = Path(__file__).parents[2]
 SECONDS = 120
 """For the slowest single thing on a machine that does many at once."""
 _SWITCHES = (
@@ -190,3 +194,14 @@ def browser(address: str) -> Iterator[Page]:
             yield Page(driver, address, downloads)
         finally:
             driver.quit()
+
+
+def built_page(target: Path) -> Path:
+    """Build the page into *target*; tests that run side by side take turns, for they share what was fetched."""
+    require("npm")
+    (ROOT / ".cache").mkdir(exist_ok=True)
+    with (ROOT / ".cache" / "page.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        built = subprocess.run([sys.executable, ROOT / "web" / "build.py", target], capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return target

@@ -1,0 +1,276 @@
+"""The page in a real browser: the command line's bytes and errors, boots, and nothing that leaves the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from support import examples, kernels, linux
+from support.browser import ROOT, Page, browser, built_page, served
+from support.debian import debian_file
+
+pytestmark = [pytest.mark.browser, pytest.mark.boot]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built_page(tmp_path_factory.mktemp("page") / "page")
+
+
+@pytest.fixture(scope="module")
+def session(directory: Path) -> Iterator[Page]:
+    with served(directory) as address, browser(address) as page:
+        page.open()
+        yield page
+
+
+@pytest.fixture
+def page(session: Page) -> Iterator[Page]:
+    """The page as it is after a start; what it asked the network for is checked at the end."""
+    yield session
+    foreign = [url for url in session.requests() if not re.match(r"(blob:|data:|about:|chrome:)", url)]
+    assert [url for url in foreign if not url.startswith(session.address)] == []
+    session.open()
+
+
+@pytest.fixture(scope="module")
+def command_line(directory: Path, tmp_path_factory: pytest.TempPathFactory):
+    """A function that runs the command line of the very wheel the page ships."""
+    place = tmp_path_factory.mktemp("wheel")
+    with zipfile.ZipFile(directory / "wheels" / "rumpbundle.whl") as wheel:
+        wheel.extractall(place)
+
+    def run(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+        env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(place), "HOME": str(place)}
+        argv = [sys.executable, "-P", "-m", "rumpbundle", *map(str, words)]
+        return subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+def hello(place: Path) -> dict[str, list[Path]]:
+    return {"kernel": [examples.hello()]}
+
+
+def gnumach(place: Path) -> dict[str, list[Path]]:
+    return {"kernel": [debian_file("gnumach-image-1.8-486", "boot/gnumach-1.8-486.gz")]}
+
+
+def linux_with_initrd(place: Path) -> dict[str, list[Path]]:
+    place.mkdir()
+    (place / "data" / "below").mkdir(parents=True)
+    (place / "data" / "small").write_text("small")
+    (place / "data" / "below" / "large").write_bytes(bytes(range(256)) * 4096)
+    initrd = linux.initrd(place / "initrd.cpio", "echo hello", modules=())
+    return {"kernel": [linux.kernel()], "modules": [initrd], "data": [place / "data"]}
+
+
+@pytest.mark.parametrize("given", [hello, gnumach, linux_with_initrd])
+def test_the_bytes_are_the_command_lines(page, command_line, tmp_path, given):
+    files = given(tmp_path / "given")
+    page.type("cmdline", "one two=2")
+    for id, paths in files.items():
+        page.choose(id, *paths)
+    formats = page.offered()
+    assert {"iso", "raw", "vdi", "vhd:fixed", "azure", "ec2"} <= set(formats)
+    page.tick(*formats)
+    results = page.bundle()
+    words = ["--cmdline=one two=2", *(f"--module={path}" for path in files.get("modules", ()))]
+    words += [f"--data={path}:/data" for path in files.get("data", ())]
+    ran = command_line("build", *files["kernel"], f"--formats={','.join(formats)}", "-o", "out", *words, cwd=tmp_path)
+    assert (ran.returncode, page.text("error")) == (0, "")
+    made = {
+        path.relative_to(tmp_path / "out").as_posix(): (path.stat().st_size, digest_of(path))
+        for path in (tmp_path / "out").rglob("*")
+        if path.is_file()
+    }
+    assert {each["name"]: (each["size"], each["digest"]) for each in results} == made
+    # And a link saves what its digest says.
+    iso = next(each for each in results if each["name"].endswith(".iso"))
+    assert page.fetched_digest(iso["href"]) == iso["digest"]
+
+
+def digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def test_a_link_saves_the_file(page, tmp_path):
+    page.choose("kernel", examples.hello())
+    page.tick("iso")
+    (iso,) = page.bundle()
+    page.js("document.querySelector('#results a').click()")
+    path = page.downloads / "hello.iso"
+    page.wait(path.exists, "nothing was saved")
+    assert digest_of(path) == iso["digest"]
+
+
+def test_a_kernel_of_100_megabytes(page, command_line, tmp_path):
+    app = tmp_path / "large.bin"
+    app.write_bytes(kernels.build("multiboot").read_bytes())
+    os.truncate(app, 100_000_000)
+    page.choose("kernel", app)
+    page.tick("iso")
+    (iso,) = page.bundle()
+    assert command_line("iso", app, cwd=tmp_path).returncode == 0
+    assert digest_of(tmp_path / "large.iso") == iso["digest"]
+
+
+def test_the_example_boots(page):
+    page.choose("kernel", examples.hello())
+    page.type("cmdline", "how are you")
+    page.click("boot")
+    page.wait(lambda: "Goodbye." in page.text("console"), "the example said nothing")
+    assert "command line: hello.bin how are you" in page.text("console")
+    page.click("stop")
+
+
+def test_grub_invaders_shows_its_ranks_and_takes_keys(page):
+    page.choose("kernel", debian_file("grub-invaders", "boot/invaders.exec"))
+    page.click("boot")
+    page.wait(lambda: re.search(r"-\*-  +-\*-", page.text("screen-text")), "no ranks were drawn")
+    colours = page.js(
+        "const c = document.createElement('canvas'); const s = document.querySelector('#screen canvas');"
+        "c.width = s.width; c.height = s.height; const x = c.getContext('2d'); x.drawImage(s, 0, 0);"
+        "return new Set(new Uint32Array(x.getImageData(0, 0, c.width, c.height).data.buffer)).size"
+    )
+    assert colours > 2
+    page.element("screen").click()
+    page.element("screen").send_keys(" ")
+    page.click("stop")
+
+
+@pytest.mark.parametrize("kernel", ["multiboot-elf64", "efi"])
+def test_a_64_bit_kernel_is_told_so_before_it_is_tried(page, kernel):
+    page.choose("kernel", kernels.build(kernel))
+    page.wait(lambda: "32-bit machine" in page.text("kernel-facts"), "nothing was told")
+    page.click("boot")
+    page.wait(lambda: "v86 is a 32-bit machine" in page.text("error"), "nothing was told")
+    assert page.js("return document.getElementById('machine').hidden")
+
+
+def wrong(page: Page, command_line, cwd: Path, words: Sequence[str | Path]) -> None:
+    """Check that the page says what the command line says, and gives no file."""
+    assert page.bundle() == []
+    ran = command_line("build", *words, "-o", "out", cwd=cwd)
+    assert ran.returncode != 0
+    said = [line for line in ran.stderr.splitlines() if re.match("error|hint", line)]
+    assert page.text("error").splitlines() == said
+    assert not any((cwd / "out").glob("*"))
+
+
+def test_a_file_that_is_no_kernel(page, command_line, tmp_path):
+    (tmp_path / "notes.txt").write_text("no kernel at all\n" * 100)
+    page.choose("kernel", tmp_path / "notes.txt")
+    page.wait(lambda: page.text("error"), "nothing was said")
+    page.tick("iso", "raw")
+    wrong(page, command_line, tmp_path, ["notes.txt", "--formats=iso,raw"])
+
+
+def test_a_wrong_configuration_is_told_as_it_is_typed(page, command_line, tmp_path):
+    text = '{\n  "hostname": "web1",\n  "nett": []\n}\n'
+    (tmp_path / "cfg.json").write_text(text)
+    page.choose("kernel", examples.hello())
+    page.type("config", text)
+    page.wait(lambda: "did you mean" in page.text("config-state"), "nothing was told")
+    assert "(line 3, column 11)" in page.text("config-state")
+    page.tick("iso")
+    (tmp_path / "hello.bin").write_bytes(examples.hello().read_bytes())
+    wrong(page, command_line, tmp_path, ["hello.bin", "--formats=iso", "--config=cfg.json"])
+    page.type("config", '{"hostname": "web1"}')
+    page.wait(lambda: "can be read" in page.text("config-state"), "it is still wrong")
+
+
+def test_no_space(page):
+    page.choose("kernel", examples.hello())
+    page.type("size", "100G")
+    page.tick("iso", "raw")
+    assert page.bundle() == []
+    assert "no space left on the output's file system" in page.text("error")
+
+
+def test_hostile_names_are_text(page, tmp_path):
+    name = "<img src=x onerror=alert(1)>&\"'.bin"
+    kernel = tmp_path / name
+    kernel.write_bytes(examples.hello().read_bytes())
+    page.choose("kernel", kernel)
+    page.wait(lambda: name in page.text("kernel-facts"), "the name is not shown")
+    page.tick("iso")
+    (iso,) = page.bundle()
+    assert iso["name"].startswith("<img")
+    page.js("document.querySelector('#results a').click()")
+    made = page.wait(lambda: next(page.downloads.glob("*img*.iso"), None), "nothing was saved")
+    page.choose("image", made)
+    page.wait(lambda: name in page.text("report"), "no report")
+    page.wait(lambda: name in page.text("entries"), "no entries")
+    assert page.js("return document.querySelectorAll('img[onerror], #results img, #entries img').length") == 0
+    assert "<script" not in page.js("return document.getElementById('report').innerHTML")
+
+
+def test_an_image_is_looked_into(page, command_line, tmp_path):
+    assert command_line("build", examples.hello(), "--formats=vdi,ova", "-o", ".", cwd=tmp_path).returncode == 0
+    for image in ("hello.vdi", "hello.ova"):
+        page.choose("image", tmp_path / image)
+        page.wait(lambda: "/rumpbundle.json" in page.text("entries"), "no entries")
+        report = command_line("inspect", image, cwd=tmp_path).stdout
+        assert report.strip() in page.text("report")
+        page.wait(lambda: page.js("return document.getElementById('picture').naturalWidth") > 0, "no picture")
+    page.js(
+        "[...document.querySelectorAll('#entries button')]"
+        ".find(each => each.getAttribute('aria-label').includes('rumpbundle.json')).click()"
+    )
+    saved = page.downloads / "rumpbundle.json"
+    page.wait(saved.exists, "nothing was saved")
+    assert saved.read_text() == command_line("cat", "hello.ova", "/rumpbundle.json", cwd=tmp_path).stdout
+
+
+def test_a_link_carries_the_recipe_and_no_file(page):
+    page.choose("kernel", examples.hello())
+    page.type("cmdline", "a b&c=d")
+    page.type("name", "web1")
+    page.tick("raw", "azure")
+    link = page.js("return document.getElementById('link').href")
+    assert "hello" not in link
+    page.open(link.removeprefix(page.address))
+    assert page.js("return [cmdline.value, document.getElementById('name').value]") == ["a b&c=d", "web1"]
+    ticked = page.js("return [...document.querySelectorAll('#formats input:checked')].map(box => box.id)")
+    assert ticked == ["format-azure", "format-raw"]
+
+
+def test_it_works_without_a_network(page):
+    ready = "return navigator.serviceWorker.ready.then(() => navigator.serviceWorker.controller !== null)"
+    page.wait(lambda: page.js(ready), "no service worker")
+    network = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", network)
+    try:
+        page.open()
+        page.choose("kernel", examples.hello())
+        page.tick("iso")
+        assert page.bundle()
+    finally:
+        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", network | {"offline": False})
+
+
+def test_the_page_is_small(directory):
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    own = [path for path in files if path.parent == directory and path.suffix in (".html", ".css", ".js")]
+    assert sum(path.stat().st_size for path in own) < 150_000
+    assert sum(path.stat().st_size for path in files) < 25_000_000
+
+
+def test_it_names_what_it_ships(directory):
+    text = (directory / "licences.html").read_text()
+    packages = json.loads((ROOT / "web" / "package.json").read_text())["dependencies"]
+    wheels = [path.stem for path in (directory / "wheels").iterdir()]
+    for name in ("SeaBIOS", "GRUB", *packages, *wheels):
+        assert name.lower() in text.lower()
+    for target in re.findall(r'href="([^"#]+)"', text):
+        assert (directory / target).exists(), target

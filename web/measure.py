@@ -1,0 +1,74 @@
+"""Measures the page in Debian's Chromium: sizes, and the times to the first paint, to ready and to an image.
+
+usage: PYTHONPATH=.:tests python web/measure.py     (after web/build.py)
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from support import examples
+from support.browser import ROOT, Page, browser, served
+
+PAGE = ROOT / "build" / "page"
+COMMAND_LINE = """
+import sys, tempfile, time, rumpbundle
+from pathlib import Path
+with tempfile.TemporaryDirectory() as place:
+    for turn in range(5):
+        start = time.perf_counter()
+        rumpbundle.bundle(sys.argv[1], "iso", output=Path(place) / "a.iso", force=True)
+        print(time.perf_counter() - start)
+"""
+
+
+def main() -> None:
+    files = [path for path in PAGE.rglob("*") if path.is_file()]
+    own = [path for path in files if path.parent == PAGE and path.suffix in (".html", ".css", ".js")]
+    say("own HTML, CSS and JavaScript", f"{sum(path.stat().st_size for path in own) / 1e3:.0f} kB")
+    say("everything", f"{sum(path.stat().st_size for path in files) / 1e6:.1f} MB")
+    hello = examples.hello()
+    with served(PAGE) as address, browser(address) as page:
+        for visit in ("first visit", "second visit"):
+            begun = time.monotonic()
+            page.open()
+            say(f"{visit}: ready", f"{time.monotonic() - begun:.2f} s")
+            say(f"{visit}: first paint", f"{first_paint(page):.2f} s")
+            page.wait(lambda: page.js("return navigator.serviceWorker.ready.then(() => true)"), "no service worker")
+        page.choose("kernel", hello)
+        page.wait(lambda: page.text("kernel-facts"), "nothing is known of the kernel")
+        page.tick("iso")
+        times = [bundled(page) for _ in range(5)]
+        begun = time.monotonic()
+        page.click("boot")
+        page.wait(lambda: "Goodbye." in page.text("console"), "it does not boot")
+        say("the example, from Boot to its last word", f"{time.monotonic() - begun:.2f} s")
+    ran = subprocess.run([sys.executable, "-c", COMMAND_LINE, hello], capture_output=True, text=True, check=True)
+    plain = min(map(float, ran.stdout.split()))
+    say("an ISO in the page, in its worker", f"{min(times) * 1e3:.0f} ms")
+    say("an ISO on the command line, without its start", f"{plain * 1e3:.0f} ms: {min(times) / plain:.1f} times")
+
+
+def first_paint(page: Page) -> float:
+    """Return the seconds from the navigation to the first paint."""
+    script = "return performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+    return page.wait(lambda: page.js(script), "nothing was painted") / 1e3
+
+
+def bundled(page: Page) -> float:
+    """Bundle, and return the seconds the worker took by its own clock."""
+    page.bundle()
+    return float(page.js("return document.getElementById('results').dataset.seconds"))
+
+
+def say(what: str, value: str) -> None:
+    print(f"{what:<48}{value}")
+
+
+if __name__ == "__main__":
+    if not Path(PAGE).exists():
+        sys.exit(f"error: {PAGE}: no such directory\nhint: make page")
+    main()
