@@ -13,6 +13,7 @@ from uuid import UUID
 from xml.sax.saxutils import escape, quoteattr
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.layout import MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,13 +22,15 @@ class Controller:
 
     resource_type: int
     subtype: str
+    """Empty for none."""
     vbox_type: str
     vbox_ports: int
 
 
 CONTROLLERS = {
     "ahci": Controller(resource_type=20, subtype="vmware.sata.ahci", vbox_type="AHCI", vbox_ports=1),
-    "ide": Controller(resource_type=5, subtype="PIIX4", vbox_type="PIIX4", vbox_ports=2),
+    # vSphere refuses one that says it is a PIIX4; VirtualBox takes it for one in any case.
+    "ide": Controller(resource_type=5, subtype="", vbox_type="PIIX4", vbox_ports=2),
     "lsilogic": Controller(resource_type=6, subtype="lsilogic", vbox_type="LsiLogic", vbox_ports=16),
     # VirtualBox has no pvscsi and takes LsiLogic for it, as it does on its own.
     "pvscsi": Controller(resource_type=6, subtype="VirtualSCSI", vbox_type="LsiLogic", vbox_ports=16),
@@ -46,7 +49,8 @@ class System:
     vbox: str
 
 
-LINUX = System(cim=101, vmware="otherLinux64Guest", vbox="Linux26_64")
+# "otherLinux64Guest" is Linux 2.6 to vSphere, and no guest for a pvscsi disk.
+LINUX = System(cim=101, vmware="other3xLinux64Guest", vbox="Linux26_64")
 OTHER = System(cim=102, vmware="otherGuest64", vbox="Other_64")
 
 
@@ -57,7 +61,7 @@ class Machine:
     name: str
     disk_file: str
     disk_size: int
-    """Of the disk, in bytes."""
+    """Of the disk, in bytes: whole MiB."""
     disk_uuid: UUID
     machine_uuid: UUID
     cpus: int
@@ -87,7 +91,7 @@ _ENVELOPE = """\
   </References>
   <DiskSection>
     <Info>The disk</Info>
-    <Disk ovf:diskId="disk1" ovf:fileRef="file1" ovf:capacity="{capacity}"
+    <Disk ovf:diskId="disk1" ovf:fileRef="file1" ovf:capacity="{capacity}" ovf:capacityAllocationUnits="byte * 2^20"
         ovf:format="http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"
         vbox:uuid="{disk_uuid}"/>
   </DiskSection>
@@ -166,16 +170,15 @@ def descriptor(machine: Machine, file_size: int) -> bytes:
         _item(21, 5, "Serial port", required=False, AutomaticAllocation="true"),
     ]
     if machine.nic:
-        subtype = NICS[machine.nic]
         items.append(
             _item(10, 6, "Network card", AddressOnParent=7, AutomaticAllocation="true", Connection="VM Network",
-                  ResourceSubType=subtype)
+                  ResourceSubType=NICS[machine.nic])
         )  # fmt: skip
     adapter = f'<Adapter slot="0" enabled="true" type="{machine.vbox_nic}"><NAT/></Adapter>'
     text = _ENVELOPE.format(
         href=quoteattr(machine.disk_file),
         file_size=file_size,
-        capacity=machine.disk_size,
+        capacity=machine.disk_size // MIB,
         disk_uuid=machine.disk_uuid,
         machine_uuid=machine.machine_uuid,
         network=_NETWORK if machine.nic else "",
@@ -198,8 +201,10 @@ def descriptor(machine: Machine, file_size: int) -> bytes:
 
 
 def _item(resource_type: int, instance: int, name: str, *, required: bool = True, **fields: str | int) -> str:
-    """Return one ``Item``; the schema wants its elements in the order of their names."""
+    """Return one ``Item`` without its empty fields; the schema wants its elements in the order of their names."""
     fields |= {"ElementName": name, "InstanceID": instance, "ResourceType": resource_type}
-    lines = "".join(f"        <rasd:{key}>{value}</rasd:{key}>\n" for key, value in sorted(fields.items()))
+    lines = "".join(
+        f"        <rasd:{key}>{value}</rasd:{key}>\n" for key, value in sorted(fields.items()) if value != ""
+    )
     attribute = "" if required else ' ovf:required="false"'
     return f"      <Item{attribute}>\n{lines}      </Item>\n"

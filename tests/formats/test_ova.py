@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tarfile
 import xml.etree.ElementTree as ET
 from types import SimpleNamespace
 
 import pytest
 from support import disks, readers
+from support import ovf as rules
 
 from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import UsageError
+from rumpbundle.formats import _ovf
 from rumpbundle.formats.ova import Options, _member
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol
 
@@ -26,6 +29,7 @@ def bundle(name="machine", family=Family.PLAIN, drivers=(), firmware=(Firmware.B
         name=name,
         boot=dict.fromkeys(firmware, Protocol.MULTIBOOT),
         kernel=SimpleNamespace(family=family, target=target, drivers=frozenset(drivers)),
+        footprint=0,
     )
 
 
@@ -90,7 +94,7 @@ def test_disk_is_the_stream_optimised_vmdk(make):
     assert int(file.get(f"{OVF}size")) == len(disk)
     assert b'SPARSE "machine-disk1.vmdk"' in disk[512:10752]
     described = made.xml.find(f"{OVF}DiskSection/{OVF}Disk")
-    assert described.get(f"{OVF}capacity") == str(16 * MIB)
+    assert (described.get(f"{OVF}capacity"), described.get(f"{OVF}capacityAllocationUnits")) == ("16", "byte * 2^20")
     assert described.get(f"{OVF}format").endswith("vmdk.html#streamOptimized")
 
 
@@ -147,14 +151,14 @@ def test_firmware_survives_both_importers(make, firmware, vmware, virtualbox):
             "82540EM",
         ),
         ({"family": Family.LINUX, "drivers": ["pvscsi", "vmxnet3"]}, (6, "VirtualSCSI"), "VmxNet3", "82540EM"),
-        ({"family": Family.LINUX, "drivers": ["lsilogic", "ide"]}, (5, "PIIX4"), "E1000", "82540EM"),
+        ({"family": Family.LINUX, "drivers": ["lsilogic", "ide"]}, (5, None), "E1000", "82540EM"),
         ({"family": Family.SOLO5}, (20, "vmware.sata.ahci"), "E1000", "virtio"),
     ],
 )
 def test_machine_suits_the_guests_drivers(make, of, disk, nic, virtualbox):
     xml = make(**of).xml
     found = items(xml)
-    assert found[disk[0]]["ResourceSubType"] == disk[1]
+    assert found[disk[0]].get("ResourceSubType") == disk[1]
     assert found[10]["ResourceSubType"] == nic
     assert xml.find(f".//{OVF}Adapter").get("type") == virtualbox
 
@@ -168,6 +172,37 @@ def test_options_decide(make):
     assert 10 not in found
     assert xml.find(f"{OVF}NetworkSection") is None
     assert xml.find(f".//{OVF}StorageController").get("type") == "LsiLogic"
+
+
+@pytest.mark.parametrize("nic", [*_ovf.NICS, "none"])
+@pytest.mark.parametrize("controller", _ovf.CONTROLLERS)
+@pytest.mark.parametrize("firmware", [Firmware.BIOS, Firmware.UEFI])
+def test_the_descriptor_keeps_the_rules_of_the_standard(make, controller, nic, firmware):
+    rules.check(make(Options(controller=controller, nic=nic, cpus=2), firmware=(firmware,), name="R&D").xml)
+
+
+@pytest.mark.parametrize("controller", _ovf.CONTROLLERS)
+def test_what_vsphere_refuses_is_not_there(make, controller):
+    """As its users report it (docs/facts/formats.md#ovf-readers)."""
+    xml = make(Options(controller=controller), family=Family.LINUX).xml
+    subtypes = {item.get("ResourceSubType") for item in items(xml).values()}
+    system = xml.find(f".//{OVF}OperatingSystemSection").get(f"{VMW}osType")
+    assert "PIIX4" not in subtypes
+    assert "VirtualSCSI" not in subtypes or system == "other3xLinux64Guest"
+    assert system == "other3xLinux64Guest"
+
+
+@pytest.mark.parametrize("controller", _ovf.CONTROLLERS)
+def test_what_proxmox_reads(make, controller):
+    """It believes a disk's size only with a unit of this form, and knows controllers by their numbers."""
+    xml = make(Options(controller=controller)).xml
+    disk = xml.find(f"{OVF}DiskSection/{OVF}Disk")
+    base, exponent = re.fullmatch(r"byte \* (\d+)\^(\d+)", disk.get(f"{OVF}capacityAllocationUnits")).groups()
+    assert int(disk.get(f"{OVF}capacity")) * int(base) ** int(exponent) == 16 * MIB
+    assert re.fullmatch(r"[\w.~/-]+", disk.get(f"{OVF}fileRef"))
+    found = items(xml)
+    (kind,) = (kind for kind, item in found.items() if item["InstanceID"] == found[17]["Parent"])
+    assert kind in {5: "ide", 6: "scsi", 20: "sata"}
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ BUNDLE = SimpleNamespace(
     name="machine",
     boot={Firmware.BIOS: Protocol.MULTIBOOT, Firmware.UEFI: Protocol.MULTIBOOT},
     kernel=SimpleNamespace(family=Family.PLAIN, target="", drivers=frozenset()),
+    footprint=0,
 )
 """As much of a bundle as a container's writer looks at."""
 
