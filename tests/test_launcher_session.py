@@ -372,6 +372,20 @@ def test_a_crash_that_halts_is_no_success(tmp_path: Path):
         assert not guest.wait(30).good
 
 
+@pytest.mark.boot
+def test_what_hermit_says_counts_and_not_how_it_leaves(tmp_path: Path):
+    """It leaves by isa-debug-exit with 1 for success and 0 for a panic."""
+    with start(tmp_path, "[INFO] shutting down with code 0\n", "failure", family="hermit") as guest:
+        assert guest.wait(30).good
+    text = "thread 'main' panicked at src/main.rs:7\n[INFO] Shutting down with code 101\n"
+    with start(tmp_path, text, "success", family="hermit") as guest:
+        assert (guest.wait(30).status, guest.ending.good) == (101, False)
+    with start(tmp_path, "[0][PANIC] panicked at src/mm.rs:3\n", "halt", family="hermit") as guest:
+        assert guest.wait(30).reason is Reason.PANICKED
+    with start(tmp_path, "[LOADER] nothing to start\n", "halt", family="hermit") as guest:
+        assert guest.wait(30).reason is Reason.CRASHED
+
+
 READ_AND_WAIT = bytes.fromhex(
     "31ff 8edf bf3000"  # ds = 0; di = 48 times
     "b83f02 bb0000 b90100 ba8000 be0020 8ec6 cd13 4f 75ea"  # 63 sectors to 0x20000 each
