@@ -136,7 +136,7 @@ def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", repor
         report(Note(f"{kernel.name}: repaired in the bundled copy: {repair}"))
     for warning in kernel.warnings:
         report(Warned(f"{kernel.name} {warning}"))
-    name = _machine_name(recipe, kernel)
+    name = machine_name(recipe, kernel)
     firmware, boot = _boot(recipe, kernel, report) if kernel.protocols else ((), {})
     modules = tuple(_module(module) for module in recipe.modules)
     esp = _esp(recipe, boot)
@@ -151,7 +151,7 @@ def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", repor
         data=recipe.data,
         volumes=recipe.volumes,
         has_esp_files=recipe.esp is not None,
-        bus=bus or _bus(kernel, formats),
+        bus=bus or bus_for(kernel, formats),
         epoch=epoch,
         room=round_up(recipe.config_room, SLOT),
     )
@@ -205,7 +205,7 @@ def _asked(recipe: Recipe, request: guests.Request, delivery: guests.Delivery) -
     )
 
 
-def _machine_name(recipe: Recipe, kernel: Unikernel) -> str:
+def machine_name(recipe: Recipe, kernel: Unikernel) -> str:
     name = stem(kernel.name) if recipe.name is None else recipe.name
     if not name or len(name) > MAX_NAME or not name.isprintable() or "/" in name:
         if recipe.name is None:
@@ -252,7 +252,7 @@ def _esp(recipe: Recipe, boot: Mapping[Firmware, Protocol]) -> Directory:
     return recipe.esp
 
 
-def _bus(kernel: Unikernel, formats: Sequence[Format]) -> str:
+def bus_for(kernel: Unikernel, formats: Sequence[Format]) -> str:
     """Return where the guest will find its disk on the platforms *formats* are for; empty if they do not say."""
     targets = [target for format in formats for target in format.targets]
     if not targets:
@@ -347,7 +347,7 @@ def check_targets(plan: Plan, format: Format, report: Report = silent, *, option
     Raises:
         GuestError: there is something, and the recipe is strict.
     """
-    if not format.targets:
+    if not format.targets or Protocol.DISK in plan.bundle.kernel.protocols:
         return
     from rumpbundle.knowledge.check import warnings
 

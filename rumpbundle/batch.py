@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rumpbundle import formats
 from rumpbundle.api import Artifact, Plan, check_no_inputs, write
@@ -35,6 +36,8 @@ class Target:
     format: Format
     subformat: str
     output: Path
+    options: Any = None
+    """The format's own options."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +96,7 @@ def build(
                 target.format,
                 target.output,
                 subformat=target.subformat,
+                options=target.options,
                 force=force,
                 sync=sync,
                 jobs=jobs,

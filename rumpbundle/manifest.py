@@ -247,11 +247,15 @@ class Bundle:
         """The final manifest; computing it reads whatever payload was not hashed before."""
         return self.manifest()
 
+    def identified(self, identity: Identity) -> Bundle:
+        """Return this with another *identity* than the one that follows from its manifest."""
+        bundle = copy(self)
+        vars(bundle)["identity"] = identity
+        return bundle
+
     def unhashed(self) -> Bundle:
         """Return this with zeros for its digest: to see what is refused of it before its payload is read."""
-        bundle = copy(self)
-        vars(bundle)["identity"] = Identity(lambda: PENDING)
-        return bundle
+        return self.identified(Identity(lambda: PENDING))
 
     @cached_property
     def identity(self) -> Identity:

@@ -53,24 +53,31 @@ def command(app: str, names: tuple[str, ...], directory: Path, checksums: bool, 
     with terminal:
         planned = plan(recipe, formats=[target.format for target in wanted], report=terminal)
         if dry_run:
-            return _rehearse(planned, wanted, terminal, as_json=as_json)
-        made = _make(directory)
+            return rehearse(planned, wanted, terminal, as_json=as_json)
+        made = make_directory(directory)
         outcomes = build(planned, wanted, force=force, sync=sync, report=terminal)
         digest = planned.bundle.identity.digest if any(outcome.artifact for outcome in outcomes) else None
     if made and digest is None:
         directory.rmdir()
     artifacts = [outcome.artifact for outcome in outcomes if outcome.artifact is not None]
     sums = write_checksums(artifacts, directory, force=force, sync=sync) if checksums and artifacts else None
-    _show(outcomes, digest, sums, as_json=as_json)
+    show_outcomes(outcomes, digest, sums, as_json=as_json)
     return max((outcome.error.exit_code for outcome in outcomes if outcome.error is not None), default=0)
 
 
-def _rehearse(planned: Plan, wanted: Sequence[Target], terminal: Terminal, *, as_json: bool) -> int:
+def rehearse(planned: Plan, wanted: Sequence[Target], terminal: Terminal, *, as_json: bool) -> int:
     """Print the plan of every target that would be written, and the error of every one that would not."""
     plans, status = [], 0
     for target in wanted:
         try:
-            job = job_for(planned, target.format, target.output, subformat=target.subformat, report=terminal)
+            job = job_for(
+                planned,
+                target.format,
+                target.output,
+                subformat=target.subformat,
+                options=target.options,
+                report=terminal,
+            )
         except RumpbundleError as error:
             _show_error(target, error)
             status = max(status, error.exit_code)
@@ -83,7 +90,7 @@ def _rehearse(planned: Plan, wanted: Sequence[Target], terminal: Terminal, *, as
     return status
 
 
-def _make(directory: Path) -> bool:
+def make_directory(directory: Path) -> bool:
     """Make *directory* unless it is there, and return whether it was made."""
     try:
         if directory.is_dir():
@@ -95,7 +102,14 @@ def _make(directory: Path) -> bool:
         raise InputError(f"cannot be made a directory: {reason}", where=directory) from None
 
 
-def _show(outcomes: tuple[Outcome, ...], digest: str | None, sums: Path | None, *, as_json: bool) -> None:
+def show_outcomes(
+    outcomes: tuple[Outcome, ...],
+    digest: str | None,
+    sums: Path | None,
+    *,
+    as_json: bool,
+    print_commands: bool = False,
+) -> None:
     """Print the results to standard output and the errors to standard error."""
     for outcome in outcomes:
         if outcome.error is not None:
@@ -118,6 +132,8 @@ def _show(outcomes: tuple[Outcome, ...], digest: str | None, sums: Path | None, 
         return
     for path in [*(artifact.path for artifact in made), *([sums] if sums else [])]:
         say_path(path)
+    for line in (line for outcome in outcomes for line in outcome.commands) if print_commands else ():
+        say(line)
 
 
 def _show_error(target: Target, error: RumpbundleError) -> None:

@@ -44,7 +44,7 @@ _BASIS = {"seen": "seen here", "read": "from a source", "told": "not verified"}
 )
 @click.option(
     "--protocol",
-    type=click.Choice(["auto", *(each.value for each in Protocol)]),
+    type=click.Choice(["auto", *(each.value for each in Protocol if each is not Protocol.DISK)]),
     default="auto",
     show_default=True,
     help="Which of the kernel's boot protocols to use.",

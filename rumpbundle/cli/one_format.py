@@ -79,30 +79,37 @@ def _own_options(format: Format) -> list[Callable[[Any], Any]]:
                                   help="Which variant to write."))  # fmt: skip
     else:
         added.append(click.option("--subformat", default="", hidden=True))
-    hidden = format.commands is None
-    added.append(click.option("--print-commands", is_flag=True, hidden=hidden,
-                              help="Print the command lines that use what was written; nothing is run."))  # fmt: skip
-    if format.options is not None:
-        hints = get_type_hints(format.options)
-        for field in dataclasses.fields(format.options):
-            multiple, metavar = field.metadata.get("multiple", False), field.metadata.get("metavar")
-            kind: dict[str, Any] = {"is_flag": True} if hints[field.name] is bool else {"metavar": metavar}
-            if hints[field.name] in (int, int | None):
-                kind["type"] = Size() if field.metadata.get("size") else int
-            if field.metadata.get("choices"):
-                kind["type"] = click.Choice(field.metadata["choices"])
-                kind["show_default"] = True
-            default = None if multiple else field.default
-            name = f"--{field.name.replace('_', '-')}"
-            added.append(
-                click.option(
-                    name,
-                    field.name,
-                    multiple=multiple,
-                    default=default,
-                    help=field.metadata["help"],
-                    shell_complete=completed(driver_names) if field.name == "driver" else None,
-                    **kind,
-                )
-            )
-    return added
+    added.append(print_commands_option(hidden=format.commands is None))
+    return [*added, *field_options(format).values()]
+
+
+def print_commands_option(*, hidden: bool = False) -> Callable[[Any], Any]:
+    """Return ``--print-commands``."""
+    help = "Print the command lines that use what was written; nothing is run."
+    return click.option("--print-commands", is_flag=True, hidden=hidden, help=help)
+
+
+def field_options(format: Format, *, unset: bool = False) -> dict[str, Callable[[Any], Any]]:
+    """Return the option for each field of *format*'s own options; with *unset* they have no defaults of their own."""
+    found: dict[str, Callable[[Any], Any]] = {}
+    if format.options is None:
+        return found
+    hints = get_type_hints(format.options)
+    for field in dataclasses.fields(format.options):
+        multiple, metavar = field.metadata.get("multiple", False), field.metadata.get("metavar")
+        kind: dict[str, Any] = {"is_flag": True} if hints[field.name] is bool else {"metavar": metavar}
+        if hints[field.name] in (int, int | None):
+            kind["type"] = Size() if field.metadata.get("size") else int
+        if field.metadata.get("choices"):
+            kind["type"] = click.Choice(field.metadata["choices"])
+            kind["show_default"] = not unset
+        found[field.name] = click.option(
+            f"--{field.name.replace('_', '-')}",
+            field.name,
+            multiple=multiple,
+            default=None if multiple or unset else field.default,
+            help=field.metadata["help"],
+            shell_complete=completed(driver_names) if field.name == "driver" else None,
+            **kind,
+        )
+    return found

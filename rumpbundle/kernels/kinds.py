@@ -13,6 +13,8 @@ class Protocol(StrEnum):
     LINUX = "linux"
     LINUX16 = "linux16"
     EFI = "efi"
+    DISK = "disk"
+    """Whatever the disk itself starts: of a finished image that is not ours, nobody knows more."""
 
 
 class Firmware(StrEnum):

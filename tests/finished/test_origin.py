@@ -15,6 +15,7 @@ from rumpbundle.disk.layout import LayoutReader
 from rumpbundle.errors import ImageError
 from rumpbundle.finished import manifest as records
 from rumpbundle.finished.origin import NotOursError, origin
+from rumpbundle.finished.request import rebundled, request_of
 from rumpbundle.images.detect import open_disk
 
 ROOT = Path(__file__).parents[2]
@@ -154,3 +155,11 @@ def test_a_foreign_image_is_not_ours(tmp_path):
 
 def test_the_published_schema_is_the_one_that_is_read():
     assert (ROOT / "docs" / "manifest.schema.json").read_text() == records.schema_text()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_what_was_asked_for_makes_the_same_bundle_again(inputs, tmp_path, recipe):
+    with open_disk(made(inputs, recipe, "raw", tmp_path / "app.raw")) as disk:
+        found = origin(disk)
+        bundle, _ = rebundled(found, request_of(found))
+        assert bundle.manifest() == found.raw

@@ -1,0 +1,121 @@
+"""``rumpbundle convert``: a finished image of any format as any other."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rumpbundle import formats as registry
+from rumpbundle.api import default_output
+from rumpbundle.batch import Target, build, targets
+from rumpbundle.cli.build import make_directory, rehearse, show_outcomes
+from rumpbundle.cli.command import Command, completed, group, options
+from rumpbundle.cli.one_format import field_options, print_commands_option
+from rumpbundle.cli.progress import Terminal
+from rumpbundle.cli.recipe_options import output_options, report_options
+from rumpbundle.cli.values import Output, Size, format_names
+from rumpbundle.errors import UsageError
+from rumpbundle.finished.convert import plan_of
+from rumpbundle.formats import Format
+from rumpbundle.host.staging import check_free
+from rumpbundle.images.detect import open_disk
+
+
+def _format_options() -> tuple[Any, ...]:
+    """Return the options that single formats have, each once."""
+    found: dict[str, Any] = {}
+    for format in registry.formats():
+        found = field_options(format, unset=True) | found
+    return group("Of single formats", "", print_commands_option(), *found.values())
+
+
+@click.command(
+    "convert",
+    cls=Command,
+    example="rumpbundle convert debian.qcow2 -f vmdk:stream,vhdx -o out",
+    short_help="a finished image of any format as any other",
+)
+@click.argument("image", type=click.Path(readable=False))
+@click.option("-f", "--formats", "names", required=True, multiple=True, metavar="FORMAT[:SUBFORMAT],…",
+              shell_complete=completed(format_names),
+              help="What to write, separated by commas: vmdk:stream,qcow2; repeatable.")  # fmt: skip
+@click.option("-o", "--output", type=Output(), metavar="OUT",
+              help="The file to write; for several formats, the directory.  [default: IMAGE's stem]")  # fmt: skip
+@click.option("--name", help="The machine's name.  [default: the image's own, or the stem of its file]")
+@click.option("--size", type=Size(), metavar="SIZE", help="The least size of the disk: 512M, 2G.")
+@click.option("--firmware", type=click.Choice(["both", "bios", "uefi"]), default="both", show_default=True,
+              help="What a kit announces of a foreign disk: no more than the disk starts under.")  # fmt: skip
+@click.option("--strict", is_flag=True, help="Fail if something is known not to work where a format is for.")
+@click.option("--subformat", metavar="NAME", help="Which variant of the one format to write.")
+@options(_format_options())
+@output_options
+@report_options
+def command(image: str, names: tuple[str, ...], output: Path | None, **arguments: Any) -> int:
+    """Write the disk of the finished IMAGE in other formats.
+
+    An image that rumpbundle made becomes what bundling into that format gives, byte for byte. Any other keeps its
+    disk as it is; only its backup GPT moves when the disk grows.
+    """
+    force, dry_run, as_json = (arguments.pop(name) for name in ("force", "dry_run", "as_json"))
+    sync = not arguments.pop("no_sync")
+    terminal = Terminal.of(arguments)
+    asked = {name: arguments.pop(name) for name in ("name", "size", "firmware", "strict")}
+    wanted = _targets(image, [name for group in names for name in group.split(",")], output, arguments)
+    with terminal, open_disk(image, terminal) as disk:
+        planned = plan_of(disk, image, formats=[target.format for target in wanted], report=terminal, **asked)
+        recipe = dataclasses.replace(planned.recipe, inputs=tuple(file.path for file in disk.others))
+        planned = dataclasses.replace(planned, recipe=recipe)
+        if dry_run:
+            return rehearse(planned, wanted, terminal, as_json=as_json)
+        if len(wanted) > 1 and output is not None:
+            made = make_directory(output)
+        else:
+            made = False
+            check_free(wanted[0].output, force=force)
+        outcomes = build(planned, wanted, force=force, sync=sync, report=terminal)
+        digest = planned.bundle.identity.digest if any(outcome.artifact for outcome in outcomes) else None
+    if made and digest is None and output is not None:
+        output.rmdir()
+    if len(wanted) == 1 and outcomes[0].error is not None:
+        raise outcomes[0].error
+    show_outcomes(outcomes, digest, None, as_json=as_json, print_commands=bool(arguments.get("print_commands")))
+    return max((outcome.error.exit_code for outcome in outcomes if outcome.error is not None), default=0)
+
+
+def _targets(image: str, names: list[str], output: Path | None, arguments: dict[str, Any]) -> tuple[Target, ...]:
+    """Return what to write, each with the options that are its format's.
+
+    Raises:
+        UsageError: an option belongs to none of the formats.
+    """
+    subformat = arguments.pop("subformat", None)
+    if subformat and (len(names) > 1 or ":" in names[0]):
+        raise UsageError("stands for one format", where="--subformat", hint="write -f FORMAT:SUBFORMAT")
+    several = len(names) > 1
+    named = [f"{names[0]}:{subformat}"] if subformat else names
+    directory = output if several and output is not None else Path(".")
+    found = targets(image, named, directory)
+    given = {name: value for name, value in arguments.items() if value not in (None, (), False)}
+    if not several:
+        path = output or default_output(image, found[0].format)
+        found = (dataclasses.replace(found[0], output=path if subformat is None or output else found[0].output),)
+    made = tuple(dataclasses.replace(target, options=_options(target.format, given)) for target in found)
+    known = {name for target in found for name in _fields(target.format)} | {"print_commands"}
+    for name in given:
+        if name not in known:
+            formats = ", ".join(target.format.name for target in found)
+            raise UsageError(f"no option of {formats}", where=f"--{name.replace('_', '-')}")
+    return made
+
+
+def _fields(format: Format) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(format.options)) if format.options is not None else ()
+
+
+def _options(format: Format, given: dict[str, Any]) -> Any:
+    if format.options is None:
+        return None
+    return format.options(**{name: given[name] for name in _fields(format) if name in given})

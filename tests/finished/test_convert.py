@@ -1,0 +1,191 @@
+"""convert: one of ours becomes what bundling gives, another keeps its disk."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import random
+from pathlib import Path
+
+import pytest
+from support import kernels
+from support.tools import output_of
+
+from rumpbundle import formats
+from rumpbundle.cli import main
+
+RUMPRUN = b"_RUMPRUN_ROOTFSCFG=\0ld_virtio\0vioif\0"
+ALL = ",".join(
+    f"{format.name}:{name}" if name else format.name
+    for format in formats.formats()
+    for name in format.variants or ("",)
+)
+KITS = ("ec2", "gce", "azure", "xen")
+
+
+def same(one: Path, other: Path) -> None:
+    names = sorted(str(path.relative_to(one)) for path in one.rglob("*") if path.is_file())
+    assert names == sorted(str(path.relative_to(other)) for path in other.rglob("*") if path.is_file())
+    assert len(names) > 12
+    for name in names:
+        assert filecmp.cmp(one / name, other / name, shallow=False), name
+
+
+@pytest.fixture(scope="module")
+def bundled(tmp_path_factory):
+    """A directory with the same bundle in every format."""
+    top = tmp_path_factory.mktemp("bundled")
+    (top / "module").write_bytes(random.Random(1).randbytes(2 << 20) + bytes(3 << 20) + b"end")
+    app = top / "app.bin"
+    app.write_bytes(kernels.build("multiboot").read_bytes())
+    argv = ["build", str(app), "-q", "-f", ALL, "-o", str(top / "out"), "--module", f"{top / 'module'}:m"]
+    assert main([*argv, "--cmdline", "one  two", "--size", "9M"]) == 0
+    return top / "out"
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["app.raw", "app.vdi", "app.qcow2", "app.stream.vmdk", "app.ova", "app.ec2", "app.gce.tar.gz", "app.xen"],
+)
+def test_one_of_ours_becomes_what_bundling_gives(bundled, tmp_path, source):
+    image = bundled / source
+    name = tmp_path / f"app{image.suffix}"
+    name.symlink_to(image)
+    assert main(["convert", str(name), "-q", "-f", ALL, "-o", str(tmp_path / "out")]) == 0
+    same(bundled, tmp_path / "out")
+
+
+def test_another_name_or_size_is_what_bundling_with_it_gives(tmp_path, bundled):
+    app = tmp_path / "app.bin"
+    app.write_bytes(kernels.build("multiboot").read_bytes())
+    options = ["--name", "other", "--size", "3M", "-q"]
+    assert main(["raw", str(app), "-q", "-o", str(tmp_path / "a.raw")]) == 0
+    assert main(["convert", str(tmp_path / "a.raw"), "-f", "vdi", "-o", str(tmp_path / "b.vdi"), *options]) == 0
+    assert main(["vdi", str(app), "-o", str(tmp_path / "c.vdi"), *options]) == 0
+    assert filecmp.cmp(tmp_path / "b.vdi", tmp_path / "c.vdi", shallow=False)
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory):
+    """A GPT disk that starts under UEFI, as nobody here makes them."""
+    top = tmp_path_factory.mktemp("foreign")
+    raw, esp = top / "disk.raw", top / "esp"
+    with raw.open("wb") as file:
+        file.truncate(40 << 20)
+    output_of("sfdisk", "-q", str(raw), input="label: gpt\nstart=2048, size=16384, type=U\nsize=20480, type=L\n")
+    output_of("mkfs.fat", "-C", "-F", "12", str(esp), "8192")
+    (top / "BOOTX64.EFI").write_bytes(b"MZ" + random.Random(2).randbytes(50_000))
+    output_of("mmd", "-i", str(esp), "::/EFI", "::/EFI/BOOT")
+    output_of("mcopy", "-i", str(esp), str(top / "BOOTX64.EFI"), "::/EFI/BOOT/BOOTX64.EFI")
+    with raw.open("r+b") as file:
+        file.seek(1 << 20)
+        file.write(esp.read_bytes())
+        file.seek(25 << 20)
+        file.write(b"linux" * 100_000)
+    return raw
+
+
+def test_a_foreign_disk_is_the_same_whatever_it_came_in(foreign, tmp_path):
+    made = {"raw": foreign}
+    for name, options in {"qcow2": ("-c",), "vmdk": (), "vdi": (), "vhdx": ()}.items():
+        made[name] = tmp_path / f"{name}.source"
+        output_of("qemu-img", "convert", *options, "-f", "raw", "-O", name, str(foreign), str(made[name]))
+    full = tmp_path / "full.source"
+    full.write_bytes(foreign.read_bytes())
+    outputs = []
+    for name, source in {**made, "full": full}.items():
+        link = tmp_path / name / "disk.image"
+        link.parent.mkdir()
+        link.symlink_to(source)
+        outputs.append(tmp_path / name / "out")
+        assert main(["convert", str(link), "-q", "-f", ALL, "-o", str(outputs[-1])]) == 0
+    for other in outputs[1:]:
+        same(outputs[0], other)
+    for suffix in ("vdi", "qcow2", "vmdk", "vhdx", "vhd"):
+        output_of("qemu-img", "compare", str(outputs[0] / f"disk.{suffix}"), str(foreign))
+
+
+def test_there_and_back_is_the_same_disk(foreign, tmp_path):
+    for step, (format, source) in enumerate([("vmdk", foreign), ("vdi", None), ("qcow2", None), ("raw", None)]):
+        image = source or tmp_path / str(step - 1)
+        assert main(["convert", str(image), "-q", "-f", format, "-o", str(tmp_path / str(step))]) == 0
+    assert filecmp.cmp(tmp_path / "3", foreign, shallow=False)
+
+
+def test_where_the_disk_grows_its_backup_gpt_moves(foreign, tmp_path):
+    assert main(["convert", str(foreign), "-q", "-f", "raw", "--size", "64M", "-o", str(tmp_path / "a.raw")]) == 0
+    assert (tmp_path / "a.raw").stat().st_size == 64 << 20
+    assert "No problems found" in output_of("sgdisk", "-v", str(tmp_path / "a.raw"))
+    assert "No errors detected" in output_of("sfdisk", "-V", str(tmp_path / "a.raw"))
+    assert partitions(foreign) == partitions(tmp_path / "a.raw")
+
+
+def partitions(disk: Path) -> list:
+    table = json.loads(output_of("sfdisk", "--json", str(disk)))["partitiontable"]
+    return [(one["start"], one["size"], one["type"], one["uuid"]) for one in table["partitions"]]
+
+
+def test_a_kit_announces_what_the_disk_starts_under(foreign, tmp_path, capfd):
+    assert main(["convert", str(foreign), "-q", "-f", "ec2", "-o", str(tmp_path / "a.ec2")]) == 0
+    manifest = json.loads((tmp_path / "a.ec2" / "manifest.json").read_text())
+    assert manifest["register_image"]["BootMode"] == "uefi"
+    argv = ["convert", str(foreign), "-f", "ec2", "-o", str(tmp_path / "b.ec2"), "--firmware", "bios"]
+    assert main(argv) == 2
+    assert "does not start under BIOS (it has uefi)" in capfd.readouterr().err
+    assert not (tmp_path / "b.ec2").exists()
+
+
+@pytest.mark.parametrize("kit", KITS)
+def test_what_starts_only_from_a_cd_is_no_kit(tmp_path, capfd, kit):
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "boot.img").write_bytes(b"x" * 2048)
+    iso = tmp_path / "cd.iso"
+    output_of("genisoimage", "-quiet", "-b", "boot.img", "-no-emul-boot", "-o", str(iso), str(tmp_path / "tree"))
+    assert main(["convert", str(iso), "-f", kit, "-o", str(tmp_path / "out")]) == 2
+    assert "starts only from a CD" in capfd.readouterr().err
+    assert main(["convert", str(iso), "-q", "-f", "vdi", "-o", str(tmp_path / "cd.vdi")]) == 0
+
+
+def test_a_guest_that_would_look_elsewhere_is_bundled_again(tmp_path, capfd):
+    app = tmp_path / "app.bin"
+    app.write_bytes(kernels.build("multiboot").read_bytes() + RUMPRUN + b"ld_virtio\0vioscsi\0sd_scsibus\0")
+    (tmp_path / "data").mkdir()
+    argv = ["--data", f"{tmp_path / 'data'}:/data", "-q"]
+    raw, made = tmp_path / "a.raw", tmp_path / "b.gce.tar.gz"
+    assert main(["raw", str(app), *argv, "-o", str(raw)]) == 0
+    status = main(["convert", str(raw), "-f", "gce", "-o", str(made)])
+    said = capfd.readouterr().err
+    assert (status, "bundle again" in said) in ((2, True), (0, False))
+    assert main(["gce", str(app), *argv, "-o", str(tmp_path / "c.gce.tar.gz")]) == 0
+    if status == 0:
+        assert filecmp.cmp(made, tmp_path / "c.gce.tar.gz", shallow=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-f", "vdi", "--controller", "ide"], "--controller: no option of vdi"),
+        (["-f", "vdi,raw", "--subformat", "x"], "stands for one format"),
+        (["-f", "vdo"], "no such format: vdo"),
+        (["-f", "vdi", "--size", "nonsense"], "expected a size"),
+    ],
+)
+def test_wrong_words_say_so(foreign, tmp_path, capfd, words, message):
+    assert main(["convert", str(foreign), *words, "-o", str(tmp_path / "out")]) == 2
+    assert message in capfd.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_image_is_named(tmp_path, capfd):
+    (tmp_path / "a.txt").write_text("hello\n" * 100)
+    assert main(["convert", str(tmp_path / "a.txt"), "-f", "vdi", "-o", str(tmp_path / "out")]) == 2
+    assert "is a text file, no disk image" in capfd.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_an_input_is_no_output(foreign, tmp_path, capfd):
+    copy = tmp_path / "disk.raw"
+    copy.write_bytes(foreign.read_bytes())
+    assert main(["convert", str(copy), "-f", "raw", "-o", str(copy), "--force"]) == 2
+    assert "input" in capfd.readouterr().err
+    assert copy.read_bytes() == foreign.read_bytes()
