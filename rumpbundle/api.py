@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,15 @@ from rumpbundle.disk import tree
 from rumpbundle.disk.content import Content, InputFile
 from rumpbundle.disk.layout import DiskLayout, round_up
 from rumpbundle.disk.tree import Directory
-from rumpbundle.errors import ConfigError, GuestError, HostError, KernelError, MissingToolError, UsageError
+from rumpbundle.errors import (
+    ConfigError,
+    FinishedImageError,
+    GuestError,
+    HostError,
+    KernelError,
+    MissingToolError,
+    UsageError,
+)
 from rumpbundle.events import Exact, Finished, Note, Report, Started, Warned, silent
 from rumpbundle.formats import Beside, Folder, Format, Job, OneFile
 from rumpbundle.host import environment, overlap
@@ -119,6 +128,17 @@ class Plan:
         return self.disk.padded(align=format.align, least=max(format.least, self.recipe.size))
 
 
+def _kernel(recipe: Recipe, formats: Sequence[Format]) -> Unikernel:
+    try:
+        return Unikernel.read(recipe.app, disk=not formats or any(format.needs_disk for format in formats))
+    except FinishedImageError as error:
+        if not formats:
+            raise
+        names = ",".join(format.name for format in formats)
+        hint = f"rumpbundle convert {shlex.quote(os.fspath(recipe.app))} -f {names}"
+        raise FinishedImageError(error.problem, where=error.where, hint=hint) from None
+
+
 def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", report: Report = silent) -> Plan:
     """Read the kernel, compile the configuration, and plan the disk.
 
@@ -131,7 +151,7 @@ def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", repor
     Raises:
         RumpbundleError: see :mod:`rumpbundle.errors`.
     """
-    kernel = Unikernel.read(recipe.app, disk=not formats or any(format.needs_disk for format in formats))
+    kernel = _kernel(recipe, formats)
     for repair in kernel.repairs:
         report(Note(f"{kernel.name}: repaired in the bundled copy: {repair}"))
     for warning in kernel.warnings:

@@ -6,6 +6,7 @@
     ├── InputError             2   the caller's input is wrong
     │   ├── UsageError         2   options that contradict each other or name nothing
     │   ├── KernelError        2   a kernel that is none, or cannot boot this way
+    │   │   └── FinishedImageError 2   a disk image where a kernel is expected
     │   ├── ConfigError        2   a configuration the guest cannot be given
     │   └── ImageError         2   a finished image that is damaged or not one
     ├── HostError              3   something this machine lacks
@@ -74,6 +75,10 @@ class UsageError(InputError):
 
 class KernelError(InputError):
     """A file that is no kernel, or a kernel that cannot boot in the way asked for."""
+
+
+class FinishedImageError(KernelError):
+    """A finished disk image where a kernel is expected."""
 
 
 class ConfigError(InputError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from rumpbundle.cli.command import Command
+from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.streams import say_bytes
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.volumes import cat
@@ -24,6 +25,6 @@ def command(image: str, path: str) -> None:
     `rumpbundle ls IMAGE` lists what there is. A PATH is looked for in each of its file systems, or in one:
     fat:/EFI/BOOT/BOOTX64.EFI.
     """
-    with open_disk(image) as disk:
+    with Terminal() as terminal, open_disk(image, terminal) as disk:
         for chunk in cat(disk, path):
             say_bytes(chunk)

@@ -10,6 +10,7 @@ import click
 
 from rumpbundle.cli.command import Command
 from rumpbundle.cli.long_json import print_json
+from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.tables import Section, show
 from rumpbundle.errors import UsageError
 from rumpbundle.host.overlap import check_apart, inode
@@ -44,7 +45,8 @@ def command(file: str, as_json: bool, svg: Path | None, everything: bool, force:
     if svg is not None:
         check_free(svg, force=force)
         check_apart([svg], [inode(file)])
-    found = inspect(file)
+    with Terminal() as terminal:
+        found = inspect(file, terminal)
     if svg is not None:
         if isinstance(found, Unikernel):
             raise UsageError("is a kernel; a picture is drawn of an image", where=file)

@@ -8,6 +8,7 @@ import click
 
 from rumpbundle.cli.command import Command
 from rumpbundle.cli.long_json import print_json
+from rumpbundle.cli.render import Terminal
 from rumpbundle.cli.streams import say, tell
 from rumpbundle.errors import one_line
 from rumpbundle.images.detect import open_disk
@@ -28,7 +29,7 @@ def command(image: str, path: str, as_json: bool, quiet: bool) -> None:
     IMAGE is a finished image of any format. A PATH is looked for in each of its file systems, or in one:
     fat:/EFI/BOOT.
     """
-    with open_disk(image) as disk:
+    with Terminal() as terminal, open_disk(image, terminal) as disk:
         found = volumes(disk)
         listed = select(found, path)
         if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rumpbundle.errors import KernelError
 from rumpbundle.kernels import elf, foreign
 from rumpbundle.kernels.elf import Elf
 from rumpbundle.kernels.kernelfile import KernelFile
@@ -99,12 +100,17 @@ def _by_header(file: KernelFile) -> tuple[str, str]:
     return (header.flaw, header.advice) if header is not None else ("", "")
 
 
-def of_other(file: KernelFile) -> tuple[str, str]:
-    """Return what a file is that is no kernel, as a phrase that begins with a verb, and what to do instead."""
-    found = file.elf
-    if found is None:
-        problem, hint = foreign.describe(file.view)
-        return problem or foreign.guess(file.view) or "is no kernel of any known kind", hint
+def of_other(file: KernelFile, name: str) -> KernelError:
+    """Return what a file called *name* is that is no kernel, as the error to raise."""
+    if file.elf is None:
+        guess = foreign.guess(file.view) or "is no kernel of any known kind"
+        return foreign.describe(file.view, name) or KernelError(guess)
+    problem, hint = _of_elf(file.elf)
+    return KernelError(problem, hint=hint or None)
+
+
+def _of_elf(found: Elf) -> tuple[str, str]:
+    """Return what the ELF file is, as a phrase that begins with a verb, and what to do instead."""
     if found.flaw:
         return found.flaw, ""
     if found.type not in (elf.ET_EXEC, elf.ET_DYN):

@@ -79,7 +79,7 @@ class Unikernel:
         try:
             kernel = examine(os.path.basename(file.path), View.of_file(file), Content.of_file(file))
         except KernelError as error:
-            raise KernelError(error.problem, where=file.path, hint=error.hint) from None
+            raise type(error)(error.problem, where=file.path, hint=error.hint) from None
         if disk and not kernel.protocols:
             raise KernelError(kernel.refusal, where=file.path, hint=kernel.advice or None)
         return kernel
@@ -127,20 +127,19 @@ def examine(name: str, view: View, content: Content) -> Unikernel:
     try:
         return _judge(name, KernelFile.read(unpacked), content, "gzip")
     except KernelError as error:
-        raise KernelError(f"{error.problem} (after gunzip)", hint=error.hint) from None
+        raise type(error)(f"{error.problem} (after gunzip)", hint=error.hint) from None
 
 
 def _judge(name: str, file: KernelFile, content: Content, compression: str) -> Unikernel:
     if file.is_flat:
         # A header's magic inside a disk image or an archive does not make it a kernel.
-        problem, hint = foreign.describe(file.view)
-        if problem:
-            raise KernelError(problem, hint=hint or None)
+        other = foreign.describe(file.view, name)
+        if other is not None:
+            raise other
     usable = tuple(protocols.usable(file, compression))
     reason, advice = ("", "") if usable else refusal.of_kernel(file)
     if not usable and not reason:
-        problem, hint = refusal.of_other(file)
-        raise KernelError(problem, hint=hint or None)
+        raise refusal.of_other(file, name)
     origin = Origin.of(file)
     mended, repairs = repair.mended(file, content, compression)
     load, entry = protocols.loaded(file, usable)

@@ -8,27 +8,32 @@ from __future__ import annotations
 import os
 
 from rumpbundle.errors import KernelError
+from rumpbundle.events import Report, silent
+from rumpbundle.images.detect import NoImageError
 from rumpbundle.kernels.unikernel import Unikernel
 from rumpbundle.report.image import Image, look_into
 
 __all__ = ["Image", "Unikernel", "inspect"]
 
 
-def inspect(path: str | os.PathLike[str]) -> Unikernel | Image:
+def inspect(path: str | os.PathLike[str], report: Report = silent) -> Unikernel | Image:
     """Return what the kernel or finished image at *path* is.
 
-    A kernel that no disk image can boot is a kernel all the same.
+    A kernel that no disk image can boot is a kernel all the same. *report* hears how far an image is unpacked.
 
     Raises:
         InputError: it is neither, or cannot be read.
         ImageError: it is a damaged image.
     """
     if os.path.isdir(path):
-        return look_into(path)
+        return look_into(path, report)
     try:
         return Unikernel.read(path, disk=False)
     except KernelError as error:
-        image = look_into(path)
+        try:
+            image = look_into(path, report)
+        except NoImageError:
+            raise error from None
         if image.container == "raw" and not image.tables and not image.volumes:
             raise error from None
         return image

@@ -15,6 +15,7 @@ from rumpbundle.disk.digest import hexdigest
 from rumpbundle.disk.gpt import ENTRIES_BYTES
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
+from rumpbundle.events import Report, silent
 from rumpbundle.images.budget import Budget
 from rumpbundle.images.containers.tar import Member, is_tar, members
 from rumpbundle.images.detect import open_disk
@@ -132,14 +133,14 @@ class Image:
         return _inside(regions, self.disk_size)
 
 
-def look_into(path: str | os.PathLike[str]) -> Image:
+def look_into(path: str | os.PathLike[str], report: Report = silent) -> Image:
     """Return the layers of the image at *path*. Damage below the container is told in ``flaws``.
 
     Raises:
         InputError: it cannot be read.
         ImageError: its container is damaged.
     """
-    with open_disk(path) as disk:
+    with open_disk(path, report) as disk:
         flaws: list[str] = []
         found = tables(disk)
         flaws += [f"{table.kind.upper()}: {flaw}" for table in found for flaw in table.flaws]

@@ -141,3 +141,23 @@ def test_a_cut_image_is_one_line(images, capsysbinary, tmp_path, name, argv):
         assert status in (0, 2)
         assert err.count("error:") == (status == 2)
         assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("app.raw", "a raw disk image"),
+        ("app.iso", "an ISO image"),
+        ("app.qcow2", "a qcow2 image"),
+        ("app.vmdk", "a VMDK image"),
+        ("app.vdi", "a VDI image"),
+        ("app.vhdx", "a VHDX image"),
+        ("app.fixed.vhd", "a VHD image"),
+        ("app.azure.vhd", "a VHD image"),
+    ],
+)
+def test_an_image_given_as_a_kernel_is_called_by_its_name(images, capsysbinary, monkeypatch, name, what):
+    monkeypatch.chdir(images)
+    status, out, err = run(capsysbinary, "ec2", name, "-o", "nothing")
+    assert (status, out) == (2, b"")
+    assert err.splitlines() == [f"error: {name}: is {what}", f"hint: rumpbundle convert {name} -f ec2"]

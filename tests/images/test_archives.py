@@ -1,0 +1,196 @@
+"""The disk in an archive: whoever wrote the tar, and of several disks the one the OVF has first."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import subprocess
+import tarfile
+
+import pytest
+from support import disks
+from support.tools import output_of
+
+from rumpbundle.disk.layout import MIB
+from rumpbundle.errors import ImageError
+from rumpbundle.images.containers import ovf
+from rumpbundle.images.containers.tar import members
+from rumpbundle.images.detect import open_disk
+from rumpbundle.images.medium import FdMedium
+
+SPARSE = {
+    "oldgnu": ["--format=oldgnu", "-S"],
+    "gnu": ["--format=gnu", "-S"],
+    "pax 0.0": ["--format=posix", "-S", "--sparse-version=0.0"],
+    "pax 0.1": ["--format=posix", "-S", "--sparse-version=0.1"],
+    "pax 1.0": ["--format=posix", "-S", "--sparse-version=1.0"],
+    "pax": ["--format=posix"],
+    "ustar": ["--format=ustar"],
+    "v7": ["--format=v7"],
+}
+
+
+@pytest.fixture(scope="module")
+def holes(tmp_path_factory):
+    """A directory with disk.raw, of so many holes that their map needs headers of its own, and its content."""
+    directory = tmp_path_factory.mktemp("holes")
+    content = bytearray(8 * MIB)
+    with (directory / "disk.raw").open("wb") as file:
+        file.truncate(len(content))
+        for number in range(60):
+            data = disks.noise(4096, number)
+            content[number * 131072 : number * 131072 + 4096] = data
+            os.pwrite(file.fileno(), data, number * 131072)
+    return directory, bytes(content)
+
+
+@pytest.mark.parametrize("packed", ["", "z", "J"])
+@pytest.mark.parametrize("name", SPARSE)
+def test_whatever_tar_wrote(holes, tmp_path, name, packed):
+    directory, content = holes
+    subprocess.run(
+        ["tar", "-C", directory, *SPARSE[name], f"-c{packed}f", tmp_path / "image", "disk.raw"], check=True
+    )
+    with open_disk(tmp_path / "image") as disk:
+        assert disk.size == len(content)
+        assert disk.read(0, disk.size) == content
+        assert disk.around[-1] == "tar"
+
+
+def tar(*files: tuple[str, bytes], format: int = tarfile.GNU_FORMAT) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=format) as archive:
+        for name, data in files:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def raw(seed: int) -> bytes:
+    return disks.noise(4096, seed)
+
+
+def opened(path, data: bytes) -> bytes:
+    path.write_bytes(data)
+    with open_disk(path) as disk:
+        return disk.read(0, disk.size)
+
+
+@pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("length", [99, 100, 101, 110, 400])
+def test_long_names(tmp_path, length, format):
+    assert opened(tmp_path / "x", tar((("n" * length) + ".img", raw(1)), format=format)) == raw(1)
+
+
+def test_a_prefix_makes_a_long_name(tmp_path):
+    data = tar(("d" * 90 + "/" + "n" * 60 + ".img", raw(1)), format=tarfile.USTAR_FORMAT)
+    path = tmp_path / "x"
+    assert opened(path, data) == raw(1)
+    with path.open("rb") as file:
+        assert [member.name for member in members(FdMedium(file.fileno()))] == ["d" * 90 + "/" + "n" * 60 + ".img"]
+
+
+def test_what_does_not_belong_to_the_archive_never_matters(tmp_path):
+    files = [("../disk.raw", raw(1)), ("/disk.raw", raw(2)), ("._disk.raw", raw(3)), ("__MACOSX/disk.raw", raw(4)),
+             ("a/../../b.img", raw(5)), ("./disk.raw", raw(6))]  # fmt: skip
+    assert opened(tmp_path / "x", tar(*files)) == raw(6)
+    with pytest.raises(ImageError, match="holds no disk"):
+        opened(tmp_path / "y", tar(*files[:-1]))
+
+
+NAMESPACES = 'xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1"'
+
+
+def description(files: str, listed: str, items: str = "") -> bytes:
+    text = f"""<?xml version="1.0"?><Envelope {NAMESPACES}>
+<References>{files}</References><DiskSection><Info/>{listed}</DiskSection>
+<VirtualSystem ovf:id="m"><VirtualHardwareSection>{items}</VirtualHardwareSection></VirtualSystem></Envelope>"""
+    return text.encode()
+
+
+FILES = '<File ovf:id="f1" ovf:href="data.img"/><File ovf:id="f2" ovf:href="boot.img"/>'
+DISKS = '<Disk ovf:diskId="d1" ovf:fileRef="f1"/><Disk ovf:diskId="d2" ovf:fileRef="f2"/>'
+
+
+def item(kind: int, instance: int, host: str = "", parent: int = 0, at: int = 0) -> str:
+    return (
+        f"<Item><r:InstanceID xmlns:r='x'>{instance}</r:InstanceID><ResourceType>{kind}</ResourceType>"
+        f"<HostResource>{host}</HostResource><Parent>{parent}</Parent><AddressOnParent>{at}</AddressOnParent></Item>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("items", "first"),
+    [
+        ("", "data.img"),
+        (item(17, 9, "ovf:/disk/d2", 3, 0) + item(17, 8, "ovf:/disk/d1", 3, 1) + item(6, 3), "boot.img"),
+        (item(6, 3) + item(17, 8, "ovf:/disk/d1", 3, 1) + item(17, 9, "ovf:/disk/d2", 3, 0), "boot.img"),
+        (item(5, 3) + item(6, 4) + item(17, 8, "/disk/d1", 4, 0) + item(17, 9, "ovf://disk/d2", 3, 1), "boot.img"),
+        (item(17, 8, "ovf:/disk/d1") + item(17, 9, "ovf:/disk/d2"), "data.img"),
+    ],
+)
+def test_the_ovf_says_which_disk_is_first(tmp_path, items, first):
+    files = [("data.img", raw(1)), ("boot.img", raw(2)), ("m.ovf", description(FILES, DISKS, items))]
+    expected = {"data.img": raw(1), "boot.img": raw(2)}[first]
+    for order in (files, files[::-1]):
+        assert opened(tmp_path / "x.ova", tar(*order)) == expected
+        assert opened(tmp_path / "x.ova.gz", gzip.compress(tar(*order))) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (description('<File id="f" href="a.img" compression="gzip"/>', '<Disk diskId="d" fileRef="f"/>'),
+         r"its disk a\.img is compressed \(gzip\)"),
+        (description('<File id="f" href="a.img" chunkSize="1000"/>', '<Disk diskId="d" fileRef="f"/>'),
+         r"its disk a\.img is cut into chunks"),
+        (description('<File id="f" href="a.img"/>', '<Disk diskId="d" fileRef="f" parentRef="e"/>'), "from a parent"),
+        (description('<File id="f" href="../a.img"/>', '<Disk diskId="d" fileRef="f"/>'), "is not in the archive"),
+        (description("", ""), "describes no disk"),
+        (b"<Envelope", "is no XML"),
+        (b'<!DOCTYPE x [<!ENTITY a "b">]><Envelope/>', "declares a document type"),
+    ],
+)  # fmt: skip
+def test_what_an_ovf_may_not_say(tmp_path, text, message):
+    with pytest.raises(ImageError, match=message):
+        opened(tmp_path / "x.ova", tar(("m.ovf", text), ("a.img", raw(1)), ("../a.img", raw(2))))
+
+
+def test_our_own_ovf_names_its_disk(tmp_path):
+    layout = disks.disk_of(MIB, disks.literal(0, disks.noise(5000)))
+    with tarfile.open(disks.write(layout, tmp_path / "x.ova", "ova", "")) as archive:
+        names = archive.getnames()
+        text = archive.extractfile(names[0]).read()
+    assert [disk.name for disk in ovf.disks(text)] == [name for name in names if name.endswith(".vmdk")]
+
+
+def test_several_disks_and_nobody_who_says_which(tmp_path):
+    with pytest.raises(ImageError, match=r"several disks and no \.ovf: a\.img, b\.vmdk"):
+        opened(tmp_path / "x", tar(("a.img", raw(1)), ("b.vmdk", raw(2))))
+
+
+def test_a_cloud_archive_of_another_tool(tmp_path):
+    """As Vagrant's boxes are: a compressed tar with a qcow2 in it."""
+    (tmp_path / "raw").write_bytes(bytes(MIB) + raw(1) + bytes(MIB - 4096))
+    output_of("qemu-img", "convert", "-O", "qcow2", str(tmp_path / "raw"), str(tmp_path / "box.img"))
+    data = tar(("metadata.json", b"{}"), ("box.img", (tmp_path / "box.img").read_bytes()))
+    (tmp_path / "x.box").write_bytes(gzip.compress(data))
+    with open_disk(tmp_path / "x.box") as disk:
+        assert (disk.container, disk.around) == ("qcow2", ("gzip", "tar"))
+        assert disk.read(MIB, 4096) == raw(1)
+
+
+def test_hostile_maps_of_sparse_files(tmp_path):
+    """Parts out of order, behind the end, or more than there is in the archive."""
+    for entries in ([(4096, 512), (0, 512)], [(0, 1 << 40)], [(1 << 40, 512)]):
+        head = bytearray(tar(("disk.raw", bytes(1024)))[:512])
+        head[156:157] = b"S"
+        for number, (offset, length) in enumerate(entries):
+            head[386 + 24 * number : 410 + 24 * number] = b"%011o\0%011o\0" % (offset, length)
+        head[483:495] = b"%011o\0" % 8192
+        head[148:156] = b" " * 8
+        head[148:156] = b"%06o\0 " % sum(head)
+        with pytest.raises(ImageError, match="map of a sparse file is damaged"):
+            opened(tmp_path / "x", bytes(head) + bytes(2048))
