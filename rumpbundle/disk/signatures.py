@@ -114,6 +114,7 @@ KINDS: tuple[Kind, ...] = (
 )
 """The first that fits counts."""
 
+
 KERNELS: tuple[Kind, ...] = (
     Kind("a Linux kernel", "file", b"HdrS", 0x202),
     Kind("an ELF program or kernel", "file", b"\x7fELF"),
