@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from rumpbundle.cli.command import Command
-from rumpbundle.cli.render import Terminal
+from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.streams import say_bytes
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.volumes import cat

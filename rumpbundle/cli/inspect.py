@@ -10,7 +10,7 @@ import click
 
 from rumpbundle.cli.command import Command
 from rumpbundle.cli.long_json import print_json
-from rumpbundle.cli.render import Terminal
+from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.tables import Section, show
 from rumpbundle.errors import UsageError
 from rumpbundle.host.overlap import check_apart, inode

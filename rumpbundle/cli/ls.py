@@ -8,7 +8,7 @@ import click
 
 from rumpbundle.cli.command import Command
 from rumpbundle.cli.long_json import print_json
-from rumpbundle.cli.render import Terminal
+from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.streams import say, tell
 from rumpbundle.errors import one_line
 from rumpbundle.images.detect import open_disk
