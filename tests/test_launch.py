@@ -31,6 +31,7 @@ from rumpbundle.errors import GuestError, Interrupted, UsageError
 from rumpbundle.images import detect
 from rumpbundle.images import disk as images
 from rumpbundle.images.detect import file_system
+from rumpbundle.kernels.unikernel import Family, Firmware
 from rumpbundle.launcher import attached, qemu
 from rumpbundle.launcher.backend import Disk, Reason, Request
 from rumpbundle.launcher.image import opened, unpacked
@@ -195,6 +196,22 @@ def test_of_a_large_empty_disk_only_what_is_there_is_copied(tmp_path: Path, monk
     with open(made.disk.path, "rb") as file:
         file.seek(63 << 30)
         assert file.read(1 << 20) == b"\7" * (1 << 20)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [b"{", b"[]", b'{"modules": 5, "boot": 7, "family": [], "bus": {}, "cmdline": 1, "devices": {"a": 1}}'],
+)
+def test_what_a_manifest_claims_is_not_believed(app: Path, manifest: bytes):
+    (image,) = rumpbundle.bundle(app, "raw", output=app.parent / "app.raw").paths
+    data = image.read_bytes()
+    at = data.index(b'{\n "rumpbundle"') if b'{\n "rumpbundle"' in data else data.index(b'{\n "schema"')
+    end = data.index(b"\n}\n", at) + 3
+    image.write_bytes(data[:at] + manifest.ljust(end - at) + data[end:])
+    with opened(image, persist=False) as found:
+        assert (found.family, found.cmdline, found.drivers) == (Family.PLAIN, "", frozenset())
+        assert found.firmware is Firmware.BIOS
+        assert not found.devices
 
 
 @pytest.mark.boot

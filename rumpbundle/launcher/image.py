@@ -43,7 +43,7 @@ class Image:
     @property
     def family(self) -> Family:
         found = self.manifest.get("family")
-        return Family(found) if found in set(Family) else Family.PLAIN
+        return Family(found) if found in tuple(Family) else Family.PLAIN
 
     @property
     def firmware(self) -> Firmware:
@@ -181,7 +181,8 @@ def _contents(disk: Medium) -> dict[str, Any]:
                 manifest = said(b"".join(files.chunks(entry)))
             elif entry.kind == "file" and entry.path.startswith(_LOADED):
                 loaded.append(entry)
-            if manifest and len(loaded) > len(manifest.get("modules", ())):
+            modules = manifest.get("modules")
+            if manifest and isinstance(modules, list) and len(loaded) > len(modules):
                 break
         if files is not None and manifest:
             return {"manifest": manifest} | _loaded(files, loaded)
