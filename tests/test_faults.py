@@ -168,3 +168,84 @@ def test_the_boot_images_are_no_secret_of_the_user_who_made_them(inputs, outputs
     output = outputs / "app.iso"
     subprocess.run(command(inputs, "iso", output, "--quiet"), env=env, check=True, timeout=60)
     output.unlink()
+
+
+def bundled_while(inputs, output, monkeypatch, change):
+    """Bundle as raw while *change* does something to the module."""
+    monkeypatch.setattr("tempfile.tempdir", str(output.parent.parent / "tmp"))
+    module = output.parent.parent / "module"
+    module.write_bytes(b"x" * 3 * MIB)
+    os.utime(module, (1, 1))
+
+    def report(event):
+        if isinstance(event, Started):
+            change(module)
+
+    return rumpbundle.bundle(
+        inputs / "app.bin", "raw", output=output, modules=(rumpbundle.ModuleFile(module),), report=report
+    )
+
+
+def test_a_link_or_a_mode_made_meanwhile_changes_no_byte(inputs, outputs, monkeypatch):
+    for change in (lambda path: os.link(path, f"{path}2"), lambda path: path.chmod(0o600)):
+        bundled_while(inputs, outputs / "app.raw", monkeypatch, change)
+        (outputs / "app.raw").unlink()
+        (outputs.parent / "module").unlink()
+
+
+def test_a_change_that_sets_its_time_back_is_seen(inputs, outputs, monkeypatch):
+    def change(path):
+        with path.open("r+b") as file:
+            file.write(b"new")
+        os.utime(path, (1, 1))
+
+    with pytest.raises(InputError, match="changed while it was read"):
+        bundled_while(inputs, outputs / "app.raw", monkeypatch, change)
+
+
+def test_a_file_that_hides_its_size_is_refused(inputs, outputs):
+    with pytest.raises(InputError, match="/proc/version: says it is empty but is not"):
+        rumpbundle.bundle(
+            inputs / "app.bin", output=outputs / "app.iso", modules=(rumpbundle.ModuleFile("/proc/version"),)
+        )
+
+
+WRAPPER = """\
+#!/bin/sh
+sleep 1000 &
+echo $! >{pids}
+echo $$ >>{pids}
+wait
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL])
+def test_no_program_outlives_us_nor_do_its_children(inputs, outputs, number):
+    """A qemu-img that hangs, behind a wrapper: with us, however we end, all of it ends."""
+    binaries, pids = outputs.parent / "bin", outputs.parent / "pids"
+    binaries.mkdir()
+    (binaries / "qemu-img").write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && exec {require("qemu-img")} --version\n' + WRAPPER.format(pids=pids)
+    )
+    (binaries / "qemu-img").chmod(0o755)
+    env = environment(outputs.parent / "tmp")
+    env["PATH"] = f"{binaries}:{env['PATH']}"
+    with subprocess.Popen(
+        command(inputs, "qcow2", outputs / "app.qcow2"), env=env, stderr=subprocess.PIPE
+    ) as process:
+        deadline = time.monotonic() + 30
+        while not (pids.exists() and len(pids.read_text().split()) == 2) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(number)
+        process.communicate(timeout=30)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 130)
+    while any(map(lives, pids.read_text().split())) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(map(lives, pids.read_text().split()))
+
+
+def lives(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

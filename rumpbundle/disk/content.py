@@ -6,6 +6,7 @@ A *source* has a ``length`` in bytes and can be read at any offset. Sources are 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -21,12 +22,29 @@ CHUNK = 1 << 20
 """Bytes read at once: large enough for full disk speed, small enough to stay in the cache."""
 
 
-Fingerprint = tuple[int, int, int, int, int]
-"""Device, inode, size, mtime and ctime: if they differ later, the file changed under us."""
+Fingerprint = tuple[int, int, int, int, int, int, int, int, int]
+"""Device, inode, size, mtime; ctime; links, mode and owner: if they differ later, the file changed under us.
+
+ctime tells also of a writer who sets mtime back, as rsync does. But a new link or mode moves it, too, and changes no
+byte: so it may differ if one of these does. (Only to hash the file once more would tell better, and cost as much as
+to read it.)
+"""
 
 
 def _fingerprint(status: os.stat_result) -> Fingerprint:
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    one = status
+    content = (one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns)
+    return (*content, one.st_ctime_ns, one.st_nlink, one.st_mode, one.st_uid, one.st_gid)
+
+
+def _is_same(first: Fingerprint, now: Fingerprint) -> bool:
+    return first == now or (first[:4] == now[:4] and first[5:] != now[5:])
+
+
+def close(fd: int) -> None:
+    """Close *fd*, which was only read: what the system complains of now (EIO) has been told while reading, or not."""
+    with contextlib.suppress(OSError):
+        os.close(fd)
 
 
 _KINDS = {
@@ -68,9 +86,28 @@ class InputFile:
             raise InputError(f"{_KINDS.get(kind, 'is no file')}, expected a regular file", where=self.path)
         self.size = status.st_size
         self.fingerprint = _fingerprint(status)
+        if not self.size and self._holds_something():
+            raise InputError(
+                "says it is empty but is not, as files of /proc do",
+                where=self.path,
+                hint="copy it, and give the copy",
+            )
 
     def __repr__(self) -> str:
         return f"InputFile({self.path!r}, size={self.size})"
+
+    def _holds_something(self) -> bool:
+        """Whether there is a byte to read; a file that cannot be read says so when it is."""
+        try:
+            fd = os.open(self.path, _OPEN_FLAGS)
+        except OSError:
+            return False
+        try:
+            return bool(os.read(fd, 1))
+        except OSError:
+            return False
+        finally:
+            close(fd)
 
     def open(self) -> int:
         """Return a file descriptor for reading, which the caller closes.
@@ -82,7 +119,7 @@ class InputFile:
         try:
             self.check(fd)
         except BaseException:
-            os.close(fd)
+            close(fd)
             raise
         return fd
 
@@ -94,7 +131,7 @@ class InputFile:
 
     def check(self, fd: int) -> None:
         """Raise :class:`InputError` unless *fd* is this file, in the state first seen."""
-        if _fingerprint(os.fstat(fd)) != self.fingerprint:
+        if not _is_same(self.fingerprint, _fingerprint(os.fstat(fd))):
             raise InputError("changed while it was read", where=self.path, hint="bundle it when nothing writes to it")
 
     def read(self, offset: int, length: int) -> bytes:
@@ -110,7 +147,7 @@ class InputFile:
             self.check(fd)
             return data
         finally:
-            os.close(fd)
+            close(fd)
 
     def read_from(self, fd: int, offset: int, length: int) -> bytes:
         """Return exactly *length* bytes at *offset* of *fd*, an open descriptor of this file."""
@@ -364,4 +401,4 @@ def _chunks(source: Source) -> Iterator[bytes]:
             yield source.file.read_from(fd, source.start + offset, min(CHUNK, source.length - offset))
         source.file.check(fd)
     finally:
-        os.close(fd)
+        close(fd)

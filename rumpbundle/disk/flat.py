@@ -7,11 +7,11 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from rumpbundle.disk.content import CHUNK, Computed, Content, FileSlice, Late, Literal
+from rumpbundle.disk.content import CHUNK, Computed, Content, FileSlice, Late, Literal, close
 from rumpbundle.disk.digest import hexdigest
 from rumpbundle.disk.hashing import Locate, trailing
 from rumpbundle.disk.layout import DiskLayout, Extent, Named, content_extents, round_up
-from rumpbundle.errors import HostError, InputError
+from rumpbundle.errors import HostError
 from rumpbundle.events import Advanced, Report, silent
 
 SMALL = 256 << 10
@@ -175,17 +175,18 @@ def _copy(
             report(Advanced(label, start - position))
             position = start
             while position < stop:
-                count = _copy_range(
-                    src, fd, min(stop - position, _COPY_STEP), position, position - source.start + offset
-                )
+                place = position - source.start + offset
+                count = _copy_range(src, fd, min(stop - position, _COPY_STEP), position, place)
                 if not count:
-                    raise InputError("changed while it was read (it is shorter now)", where=file.path)
+                    # Through our memory, to tell whose fault it is: the input's (shorter, EIO) or the output's.
+                    count = min(stop - position, CHUNK)
+                    write_all(fd, file.read_from(src, position, count), place)
                 position += count
                 arrived(position - source.start + offset)
                 report(Advanced(label, count))
         file.check(src)
     finally:
-        os.close(src)
+        close(src)
 
 
 def _next_data(fd: int, position: int, end: int) -> tuple[int, int]:
@@ -200,15 +201,11 @@ def _next_data(fd: int, position: int, end: int) -> tuple[int, int]:
 
 
 def _copy_range(src: int, dst: int, count: int, src_offset: int, dst_offset: int) -> int:
-    if hasattr(os, "copy_file_range"):
-        try:
-            return os.copy_file_range(src, dst, count, src_offset, dst_offset)
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF):
-                raise
-    data = os.pread(src, min(count, CHUNK), src_offset)
-    write_all(dst, data, dst_offset)
-    return len(data)
+    """Let the kernel copy, and return how many bytes it has; 0 if it cannot, whyever."""
+    try:
+        return os.copy_file_range(src, dst, count, src_offset, dst_offset)
+    except (OSError, AttributeError):
+        return 0
 
 
 __all__ = ["disk_error", "disk_errors", "write_all", "write_content", "write_extents", "write_flat"]

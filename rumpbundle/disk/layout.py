@@ -17,7 +17,7 @@ from typing import Literal as OneOf
 from typing import Self
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.content import Content, FileSlice, InputFile, Late, Literal, Stored, Zeros
+from rumpbundle.disk.content import Content, FileSlice, InputFile, Late, Literal, Stored, Zeros, close
 from rumpbundle.disk.identity import Identity
 
 SECTOR = 512
@@ -186,7 +186,7 @@ class LayoutReader:
                 if check:
                     file.check(fd)
             finally:
-                os.close(fd)
+                close(fd)
 
     def _read(self, source: Stored, offset: int, length: int) -> bytes:
         if not isinstance(source, FileSlice):
@@ -270,7 +270,7 @@ class LayoutReader:
                             yield position, hole_start
                         position = hole_end
             finally:
-                os.close(fd)
+                close(fd)
         if position < end:
             yield position, end
 

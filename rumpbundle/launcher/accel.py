@@ -13,6 +13,7 @@ import select
 import tempfile
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.flat import write_all
 from rumpbundle.errors import RumpbundleError
 from rumpbundle.host import environment, programs
 from rumpbundle.host.staging import staged_file
@@ -86,8 +87,8 @@ def _remembered(program: str, candidate: str) -> bool:
     works = _runs(program, candidate)
     with contextlib.suppress(OSError, RumpbundleError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with staged_file(path, force=True) as file:
-            os.write(file.fd, json.dumps({"key": key, "works": works}).encode())
+        with staged_file(path, force=True, sync=False) as file:
+            write_all(file.fd, json.dumps({"key": key, "works": works}).encode(), 0)
     return works
 
 
