@@ -181,6 +181,18 @@ def test_clock_randomness_environment_and_programs_have_one_home(module, path):
             pytest.fail(f"{path}:{node.lineno}: the library never prints")
 
 
+def test_the_drawing_in_contributing_is_of_these_rooms():
+    """The layers above are compared with the imports, so what is drawn is what is imported."""
+    page = (PACKAGE.parent / "CONTRIBUTING.md").read_text("utf-8")
+    section = page.partition("## Where things are\n")[2].partition("\n## ")[0]
+    _, drawing, told = section.split("```")
+    drawn = [{room.strip() for room in layer.split(",")} for layer in drawing.split("→")]
+    assert drawn == [layer for layer in LAYERS if layer != {"__main__"}]
+    there = {path.stem: f"{path.name}/" if path.is_dir() else path.name for path in PACKAGE.glob("[a-z]*")}
+    rooms = {name: there[name] for name in set().union(*drawn)}
+    assert [name for name, path in rooms.items() if f"`{path}`" not in told] == []
+
+
 def test_every_module_says_what_it_is():
     for _, path in modules():
         assert ast.get_docstring(ast.parse(path.read_text("utf-8"))), path
