@@ -49,7 +49,10 @@ def iso9660(root: Directory, *, label: str, epoch: int) -> Volume:
     """
     volume = Iso(root, label=label, epoch=epoch)
     pieces: list[tuple[int, Source]] = [(SYSTEM_AREA, Literal(volume.metadata()))]
-    pieces += [(extent.offset, extent.source) for extent in volume.extents()]
+    for offset, content, _ in volume.files:
+        for source in content.sources:
+            pieces.append((offset, source))
+            offset += source.length
     return Volume(label, "iso9660", Content.spread(pieces, volume.end))
 
 

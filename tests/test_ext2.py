@@ -195,3 +195,13 @@ def test_any_tree_is_clean(tmp_path_factory, shape, free):
 
     root = build(b"", shape)
     reader.check(volume(root, free=free), tmp_path_factory.mktemp("ext2") / "image")
+
+
+def test_an_inode_packed_in_a_hurry_is_the_record():
+    from rumpbundle.filesystems.ext2 import _INODE_FIELDS
+    from rumpbundle.filesystems.ext2.records import InodeRecord
+
+    values = (0o100644, 5, 1, 2, 3, 1, 8, b"blocks", 9)
+    pack = InodeRecord.packer(*_INODE_FIELDS)
+    assert pack(*values) == InodeRecord(**dict(zip(_INODE_FIELDS, values, strict=True))).pack()
+    assert pack(*values) == pack(*values)

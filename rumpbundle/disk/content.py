@@ -13,6 +13,8 @@ import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import field
+from functools import lru_cache
+from operator import itemgetter
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.digest import BlockHash, WholeHash
@@ -265,6 +267,8 @@ class Computed:
         return Computed(length, lambda offset, count: self.reader(start + offset, count))
 
 
+_zeros = lru_cache(1 << 13)(Zeros)
+"""Gaps behind small files are many and of few lengths."""
 Stored = Literal | FileSlice | Late | Computed
 """What takes room on a disk."""
 Source = Stored | Zeros
@@ -303,11 +307,11 @@ class Content:
         """
         sources: list[Source] = []
         position = 0
-        for offset, source in sorted(pieces, key=lambda piece: piece[0]):
+        for offset, source in sorted(pieces, key=itemgetter(0)):
             if offset < position or offset + source.length > size:
                 raise ValueError(f"a piece at {offset} of {source.length} bytes overlaps another or leaves {size}")
             if offset > position:
-                sources.append(Zeros(offset - position))
+                sources.append(_zeros(offset - position))
             sources.append(source)
             position = offset + source.length
         if position < size:

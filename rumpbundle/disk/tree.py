@@ -98,11 +98,11 @@ def origins(directory: Directory) -> Iterator[tuple[int, int]]:
     """Yield device and inode number of all of the user's directories and files that *directory* is made of."""
     if directory.origin is not None:
         yield directory.origin
-    for _, node in walk(directory):
+    for node in directory.children:
         if isinstance(node, File):
             yield from node.content.origins()
-        elif isinstance(node, Directory) and node.origin is not None:
-            yield node.origin
+        elif isinstance(node, Directory):
+            yield from origins(node)
 
 
 def scan(path: str | os.PathLike[str], name: str = "") -> Directory:
@@ -136,14 +136,19 @@ def _scan(path: str, name: str, linked: dict[tuple[int, int], Content], depth: i
                 elif entry.is_dir(follow_symlinks=False):
                     children.append(_scan(entry.path, _name(entry.name), linked, depth + 1))
                 else:
-                    status = entry.stat(follow_symlinks=False)
-                    key = (status.st_dev, status.st_ino)
-                    content = linked.get(key) if status.st_nlink > 1 else None
-                    if content is None:
-                        content = Content.of_file(InputFile(entry.path, status))
-                        if status.st_nlink > 1:
-                            linked[key] = content
-                    children.append(File(_name(entry.name), content, stat.S_IMODE(status.st_mode)))
+                    children.append(_file(entry, linked))
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", where=error.filename or path) from None
     return Directory.of(name, children, mode, origin)
+
+
+def _file(entry: os.DirEntry[str], linked: dict[tuple[int, int], Content]) -> File:
+    status = entry.stat(follow_symlinks=False)
+    name, mode = _name(entry.name), stat.S_IMODE(status.st_mode)
+    if status.st_nlink == 1:
+        return File(name, Content.of_file(InputFile(entry.path, status)), mode)
+    key = (status.st_dev, status.st_ino)
+    content = linked.get(key)
+    if content is None:
+        content = linked[key] = Content.of_file(InputFile(entry.path, status))
+    return File(name, content, mode)

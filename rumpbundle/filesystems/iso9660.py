@@ -11,7 +11,9 @@ Directories nest as deep as they do (no relocation), as every reader that matter
 
 from __future__ import annotations
 
+import io
 import time
+from collections.abc import Iterator
 from dataclasses import field
 from typing import Any
 
@@ -68,8 +70,9 @@ class _Entry:
 
     identifier: bytes
     node: Node
-    system_use: bytes
-    continuation: bytes
+    system_use: bytes = b""
+    """Empty where they fit and follow from the node: most are such, and they are made when the record is."""
+    continuation: bytes = b""
     continued_at: tuple[int, int] = (0, 0)
     """Block and offset of the continuation area."""
     directory: _Directory | None = None
@@ -121,13 +124,11 @@ class Volume:
         block = self._place_directories(self._m_table + table_blocks)
         block = self._place_continuations(block)
         self.metadata_end = block * BLOCK
-        self.files: list[tuple[int, Content, str]] = []
-        """``(offset, content, path)`` of every distinct content, in order of offset."""
+        self._elsewhere = frozenset(map(id, elsewhere))
         self._rooms: list[tuple[int, int, str]] = []
         """``(offset, length, path)`` of what is kept free behind a file."""
-        self._block_of: dict[int, int] = {id(content): 0 for content in elsewhere}
-        block = self._place_files(self._root, block, "")
-        self.end = block * BLOCK
+        self._block_of: dict[int, int] = dict.fromkeys(self._elsewhere, 0)
+        self.end = self._place_files(block) * BLOCK
 
     # -- planning ------------------------------------------------------------------------------------------
 
@@ -140,8 +141,9 @@ class Volume:
             entries = []
             for node in directory.node.children:
                 identifier = _identifier(node, taken)
-                inside, continuation = self._system_use(node, identifier)
-                entry = _Entry(identifier, node, inside, continuation)
+                entry = _Entry(identifier, node)
+                if isinstance(node, Symlink) or _plain_length(node, identifier) > _MAX_RECORD:
+                    entry.system_use, entry.continuation = self._system_use(node, identifier)
                 if isinstance(node, Directory):
                     entry.directory = _Directory(node, directory, identifier)
                     stack.append(entry.directory)
@@ -167,6 +169,11 @@ class Volume:
             raise InputError("name or link target is too long for ISO 9660", where=node.name)
         return b"".join(parts[:inside]), rest
 
+    def _plain_use(self, node: Node) -> bytes:
+        """Return the system use entries of a record that has room for them."""
+        name = name_bytes(node.name)
+        return b"%b%bNM%c\x01\0%b" % (self._px(node), self._tf, 5 + len(name), name)
+
     def _px(self, node: Node) -> bytes:
         match node:
             case File():
@@ -174,8 +181,7 @@ class Volume:
             case Symlink():
                 kind, mode, links = 0o120000, 0o777, 1
             case Directory():
-                kind, mode = 0o040000, node.mode
-                links = 2 + sum(isinstance(child, Directory) for child in node.children)
+                kind, mode, links = 0o040000, node.mode, self._links[id(node)]
         return rockridge.px(kind | mode, links)
 
     def _place_directories(self, block: int) -> int:
@@ -213,24 +219,29 @@ class Volume:
                     used += len(entry.continuation)
         return block + 1
 
-    def _place_files(self, directory: _Directory, block: int, path: str) -> int:
-        for node in directory.node.children:
-            if isinstance(node, File) and id(node.content) not in self._block_of:
-                size = node.content.size
-                self._block_of[id(node.content)] = block if size else 0
-                if size:
-                    self.files.append((block * BLOCK, node.content, f"{path}/{node.name}"))
-                    if node.room > size:
-                        self._rooms.append((block * BLOCK + size, node.room - size, f"{path}/{node.name}"))
-                    block += _blocks(max(size, node.room))
-                    if block > MAX_BLOCKS:
-                        raise InputError("more data than ISO 9660's 32-bit block numbers reach (8 TiB)")
-        by_name = {entry.node.name: entry.directory for entry in directory.entries if entry.directory}
-        for node in directory.node.children:
-            if isinstance(node, Directory):
-                inner = by_name[node.name]
-                block = self._place_files(inner, block, f"{path}/{node.name}")
+    def _place_files(self, block: int) -> int:
+        for path, node in _files(self._root.node, ""):
+            if id(node.content) in self._block_of:
+                continue
+            size = node.content.size
+            self._block_of[id(node.content)] = block if size else 0
+            if size:
+                if node.room > size:
+                    self._rooms.append((block * BLOCK + size, node.room - size, path))
+                block += _blocks(max(size, node.room))
+                if block > MAX_BLOCKS:
+                    raise InputError("more data than ISO 9660's 32-bit block numbers reach (8 TiB)")
         return block
+
+    @property
+    def files(self) -> Iterator[tuple[int, Content, str]]:
+        """``(offset, content, path)`` of every distinct content placed here, in order of offset."""
+        seen = set(self._elsewhere)
+        for path, node in _files(self._root.node, ""):
+            content = node.content
+            if content.size and id(content) not in seen:
+                seen.add(id(content))
+                yield self._block_of[id(content)] * BLOCK, content, path
 
     def place(self, content: Content, offset: int) -> None:
         """Let the files of *content*, which this volume was told stands elsewhere, be at byte *offset*."""
@@ -267,11 +278,14 @@ class Volume:
         most) makes it an El Torito volume.
         """
         blocks = (self.end if size is None else size) // BLOCK
-        out = bytearray(self.metadata_end - SYSTEM_AREA)
+        out = io.BytesIO(bytes(self.metadata_end - SYSTEM_AREA))  # it gives its bytes away without a copy
+
+        def put_at(offset: int, data: bytes) -> None:
+            out.seek(offset - SYSTEM_AREA)
+            out.write(data)
 
         def put(block: int, data: bytes) -> None:
-            at = block * BLOCK - SYSTEM_AREA
-            out[at : at + len(data)] = data
+            put_at(block * BLOCK, data)
 
         put(16, self._primary(blocks))
         if boot_catalog is None:
@@ -283,16 +297,14 @@ class Volume:
         put(self._l_table, self._path_table("little"))
         put(self._m_table, self._path_table("big"))
         er_block, er_offset = self._er_at
-        at = er_block * BLOCK + er_offset - SYSTEM_AREA
-        out[at : at + len(rockridge.ER)] = rockridge.ER
+        put_at(er_block * BLOCK + er_offset, rockridge.ER)
         for directory in self._directories:
             put(directory.block, self._records(directory))
             for entry in directory.entries:
                 if entry.continuation:
                     block, offset = entry.continued_at
-                    at = block * BLOCK + offset - SYSTEM_AREA
-                    out[at : at + len(entry.continuation)] = entry.continuation
-        return bytes(out)
+                    put_at(block * BLOCK + offset, entry.continuation)
+        return out.getvalue()
 
     def _primary(self, blocks: int) -> bytes:
         root = self._record(b"\0", self._root.block, self._root.size, 2, b"")
@@ -337,23 +349,23 @@ class Volume:
 
     def _record(self, identifier: bytes, block: int, size: int, flags: int, system_use: bytes) -> bytes:
         """Return a directory record (ECMA-119 §9.1)."""
-        body = b"".join(
+        odd = len(identifier) % 2
+        padding = b"\0" * (len(system_use) % 2)
+        length = 34 + len(identifier) - odd + len(system_use) + len(padding)
+        return b"".join(
             (
+                length.to_bytes(2, "little"),
                 both32(block),
                 both32(size),
                 self._record_date,
-                bytes((flags, 0, 0)),
-                b"\x01\0\0\x01",
-                bytes((len(identifier),)),
+                _FLAGS[flags],
+                len(identifier).to_bytes(1, "little"),
                 identifier,
-                b"" if len(identifier) % 2 else b"\0",
+                b"" if odd else b"\0",
                 system_use,
+                padding,
             )
         )
-        length = 2 + len(body)
-        if length % 2:
-            return bytes((length + 1, 0)) + body + b"\0"
-        return bytes((length, 0)) + body
 
     def _records(self, directory: _Directory) -> bytes:
         parent = directory.parent or directory
@@ -365,7 +377,7 @@ class Volume:
             self._record(b"\x01", parent.block, parent.size, 2, self._px(parent.node) + self._tf),
         ]
         for entry in directory.entries:
-            use = entry.system_use
+            use = entry.system_use or self._plain_use(entry.node)
             if entry.continuation:
                 use += rockridge.ce(*entry.continued_at, len(entry.continuation))
             match entry.node:
@@ -389,6 +401,8 @@ class Volume:
         return bytes(out)
 
 
+_FLAGS = {flags: bytes((flags, 0, 0, 1, 0, 0, 1)) for flags in (0, 2, 0x80)}
+"""Flags of a record, and what follows them: no interleaving, the first volume of its set."""
 _FILLER = b"\xff"
 _TERMINATOR = b"\xffCD001\x01"
 
@@ -404,11 +418,25 @@ def _order(entry: _Entry) -> bytes:
 
 
 def _count_links(directory: Directory, counts: dict[int, int]) -> None:
+    """Enter the links of all directories, by the node's id, and of all files, by the content's, into *counts*."""
+    links = 2
     for node in directory.children:
-        if isinstance(node, File) and node.content.size:  # what is empty shares nothing
+        if isinstance(node, File):
             counts[id(node.content)] = counts.get(id(node.content), 0) + 1
         elif isinstance(node, Directory):
+            links += 1
             _count_links(node, counts)
+    counts[id(directory)] = links
+
+
+def _files(directory: Directory, path: str) -> Iterator[tuple[str, File]]:
+    """Yield path and node of all files in the order of their places: a directory's own before those below it."""
+    for node in directory.children:
+        if isinstance(node, File):
+            yield f"{path}/{node.name}", node
+    for node in directory.children:
+        if isinstance(node, Directory):
+            yield from _files(node, f"{path}/{node.name}")
 
 
 def _path_table_order(root: _Directory) -> list[_Directory]:
@@ -422,20 +450,19 @@ def _path_table_order(root: _Directory) -> list[_Directory]:
 
 def _identifier(node: Node, taken: dict[bytes, int]) -> bytes:
     """Return an identifier (level 2: 31 characters) for *node* that is not in *taken*, and enter it there."""
-    mangled = _mangled(node.name)
-    stem, _, extension = mangled.rpartition(".") if "." in mangled else (mangled, "", "")
-    if isinstance(node, Directory):
-        stem, extension = mangled, ""
-    stem, extension = stem.replace(".", "_"), extension[:8]
-
-    def build(tail: str) -> bytes:
-        base = stem[: 28 - len(extension) - len(tail)] + tail
-        return (base if isinstance(node, Directory) else f"{base}.{extension};1").encode("ascii")
-
-    first = identifier = build("")
+    mangled = node.name.encode("ascii", "replace").translate(_MANGLE)
+    stem, extension, end = mangled, b"", b""
+    if not isinstance(node, Directory):
+        base, dot, extension = mangled.rpartition(b".")
+        stem, extension = (base, extension[:8]) if dot else (mangled, b"")
+        end = b"." + extension + b";1"
+    stem = stem.replace(b".", b"_")
+    room = 28 - len(extension)
+    first = identifier = stem[:room] + end
     while identifier in taken:
         taken[first] += 1
-        identifier = build(f"_{taken[first]:X}")
+        tail = b"_%X" % taken[first]
+        identifier = stem[: room - len(tail)] + tail + end
     taken[identifier] = 0
     return identifier
 
@@ -446,5 +473,12 @@ def _record_base(identifier: bytes) -> int:
 
 
 def _record_length(entry: _Entry) -> int:
+    if not entry.system_use:
+        return _plain_length(entry.node, entry.identifier)
     length = _record_base(entry.identifier) + len(entry.system_use)
     return length + (rockridge.CE_BYTES if entry.continuation else 0)
+
+
+def _plain_length(node: Node, identifier: bytes) -> int:
+    """Return the length of a record that only has the entries every node has: PX, TF and NM."""
+    return _record_base(identifier) + rockridge.PX_BYTES + rockridge.TF_BYTES + 5 + len(name_bytes(node.name))

@@ -20,7 +20,7 @@ SP = b"SP\x07\x01\xbe\xef\0"
 """Says, in the root's own record, that system use entries are there (SUSP §5.3)."""
 ER = b"ER" + bytes([4 + len(_ER_BODY), 1]) + _ER_BODY
 """Says that they are Rock Ridge (SUSP §5.5)."""
-CE_BYTES = 28
+PX_BYTES, TF_BYTES, CE_BYTES = 36, 26, 28
 
 
 def both16(value: int) -> bytes:

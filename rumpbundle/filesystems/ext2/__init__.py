@@ -14,9 +14,12 @@ in blocks of 4096 bytes (``block``) unless the name says otherwise.
 
 from __future__ import annotations
 
+import struct
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cached_property
+from operator import attrgetter
 
 from blake3 import blake3
 
@@ -50,6 +53,10 @@ def check_label(label: str) -> None:
         )
 
 
+_INODE_FIELDS = ("mode", "size", "accessed", "changed", "modified", "links", "sectors", "block", "size_high")
+_NUMBER = attrgetter("number")
+
+
 class Volume:
     """A planned ext2 file system; ``size`` in bytes."""
 
@@ -69,12 +76,15 @@ class Volume:
         last = self._last_inode()
         self._geometry = with_room(data, last, free) if size is None else of_size(data, last, size)
         self._next = 0
+        """The block from which on all are free."""
+        self._end = 0
+        """Where the group of that block ends."""
         for inode in self._inodes:
             self._place(inode)
         self.size = self._geometry.blocks * BLOCK
 
     def _last_inode(self) -> int:
-        return max(FIRST_INODE, *(inode.number for inode in self._inodes))
+        return max(FIRST_INODE, self._inodes[-1].number)
 
     # -- placing -------------------------------------------------------------------------------------------
 
@@ -90,9 +100,12 @@ class Volume:
                 yield group * GROUP + within, length
                 count -= length
             self._next = group * GROUP + within + length if count == 0 else (group + 1) * GROUP
+            self._end = group * GROUP + geometry.length(group)
 
     def _place(self, inode: Inode) -> None:
         """Give *inode* its blocks, and the blocks of pointers that find them (§ Inode, i_block)."""
+        if self._place_small(inode):
+            return
         runs: list[Run] = []
         for logical, count in inode.wanted:
             for physical, length in self._allocate(count):
@@ -114,6 +127,22 @@ class Volume:
             start += POINTERS**depth
         inode.block = inode.inline or little(window(runs, 0, DIRECT) + tops)
         inode.sectors = used * (BLOCK // 512)
+
+    def _place_small(self, inode: Inode) -> bool:
+        """Do it for a file without holes or blocks of pointers, if the group at hand has room: most are such."""
+        count = inode.wanted[0][1] if inode.wanted else 0
+        size = inode.content.size
+        whole = len(inode.wanted) < 2 and count <= DIRECT and -(-size // BLOCK) == count
+        if not whole or not count or not 0 < self._next <= self._end - count:
+            return False
+        offset = self._next * BLOCK
+        for source in inode.content.sources:
+            self._placed.append((offset, source))
+            offset += source.length
+        inode.block = struct.pack(f"<{count}I", *range(self._next, self._next + count)).ljust(60, b"\0")
+        inode.sectors = count * (BLOCK // 512)
+        self._next += count
+        return True
 
     def _pointers(self, runs: list[Run], start: int, depth: int) -> tuple[int, int]:
         """Place the pointers to the ``1024 ** depth`` blocks from *start*; return the top one and their number."""
@@ -189,28 +218,27 @@ class Volume:
         per_group = self._geometry.inodes_per_group
         return min(max(self._last_inode() - group * per_group, 0), per_group)
 
-    def _in_group(self, group: int) -> list[Inode]:
+    def _in_group(self, group: int) -> tuple[Inode, ...]:
         per_group = self._geometry.inodes_per_group
-        return [inode for inode in self._inodes if (inode.number - 1) // per_group == group]
+        low, high = (bisect_right(self._inodes, n * per_group, key=_NUMBER) for n in (group, group + 1))
+        return self._inodes[low:high]
 
     def _table(self, group: int) -> bytes:
         """Return the used part of *group*'s inode table."""
-        table = bytearray()
-        for inode in self._in_group(group):
+        inodes = self._in_group(group)
+        if not inodes:
+            return b""
+        pack = InodeRecord.packer(*_INODE_FIELDS)
+        first, epoch = group * self._geometry.inodes_per_group + 1, self._epoch
+        table = bytearray((inodes[-1].number - first + 1) * InodeRecord.SIZE)
+        for inode in inodes:
             size = inode.content.size
-            record = InodeRecord(
-                mode=inode.kind | inode.mode,
-                size=size & 0xFFFFFFFF,
-                accessed=self._epoch,
-                changed=self._epoch,
-                modified=self._epoch,
-                links=inode.links,
-                sectors=inode.sectors,
-                block=inode.block,
-                size_high=size >> 32 if inode.kind == REGULAR else 0,
+            high = size >> 32 if inode.kind == REGULAR else 0
+            at = (inode.number - first) * InodeRecord.SIZE
+            table[at : at + InodeRecord.SIZE] = pack(
+                *(inode.kind | inode.mode, size & 0xFFFFFFFF, epoch, epoch, epoch),
+                *(inode.links, inode.sectors, inode.block, high),
             )
-            at = (inode.number - 1) % self._geometry.inodes_per_group * InodeRecord.SIZE
-            table += bytes(at - len(table)) + record.pack()
         return bytes(table)
 
     def _descriptor(self, group: int) -> GroupDescriptor:
@@ -225,15 +253,21 @@ class Volume:
             directories=sum(inode.kind == DIRECTORY for inode in self._in_group(group)),
         )
 
+    @cached_property
+    def _free_blocks(self) -> int:
+        return sum(self._geometry.length(group) - self._used_blocks(group) for group in range(self._geometry.groups))
+
+    @cached_property
+    def _large(self) -> bool:
+        return any(inode.kind == REGULAR and inode.content.size >= 1 << 31 for inode in self._inodes)
+
     def _superblock(self, group: int) -> SuperBlock:
         geometry = self._geometry
-        groups = range(geometry.groups)
         inodes = geometry.inodes_per_group * geometry.groups
-        large = any(inode.kind == REGULAR and inode.content.size >= 1 << 31 for inode in self._inodes)
         return SuperBlock(
             inodes_count=inodes,
             blocks_count=geometry.blocks,
-            free_blocks=sum(geometry.length(g) - self._used_blocks(g) for g in groups),
+            free_blocks=self._free_blocks,
             free_inodes=inodes - self._last_inode(),
             blocks_per_group=GROUP,
             fragments_per_group=GROUP,
@@ -242,7 +276,7 @@ class Volume:
             checked_at=self._epoch,
             made_at=self._epoch,
             block_group=group,
-            read_only_compatible=SPARSE_SUPER | (LARGE_FILE if large else 0),
+            read_only_compatible=SPARSE_SUPER | (LARGE_FILE if self._large else 0),
             uuid=self.identity.uuid("ext2").bytes,
             label=self._label,
             hash_seed=self.identity.uuid("ext2 hash seed").bytes,

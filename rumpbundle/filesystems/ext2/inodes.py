@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+from operator import attrgetter
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import Content
-from rumpbundle.disk.layout import MIB, round_up
+from rumpbundle.disk.layout import MIB
 from rumpbundle.disk.tree import Directory, File, Node, Symlink, name_bytes, walk
 from rumpbundle.errors import InputError
 from rumpbundle.filesystems.ext2.geometry import BLOCK
@@ -19,6 +22,7 @@ MAX_LINKS = 32000
 _SPARSE_FROM = MIB
 """Files larger than this are searched for blocks of zeros, which become holes: whether the host's file has holes
 there must not matter."""
+_HEAD = struct.Struct("<IHBB").pack
 _LOST_FOUND = "lost+found"
 _LOST_FOUND_BLOCKS = 4
 
@@ -34,7 +38,7 @@ class Inode:
     links: int = 1
     inline: bytes = b""
     """A short symbolic link's target, which stands in the inode itself."""
-    wanted: list[tuple[int, int]] = field(default_factory=list)
+    wanted: Sequence[tuple[int, int]] = ()
     """``(logical, count)`` of every stretch that is not a hole."""
     block: bytes = b""
     sectors: int = 0
@@ -71,12 +75,18 @@ def inodes_of(root: Directory) -> tuple[Inode, ...]:
             case Symlink():
                 inodes.append(_symlink(path, node, number_of[id(node)]))
     parents = {id(child): directory for _, directory in nodes if isinstance(directory, Directory)
-               for child in directory.children}  # fmt: skip
+               for child in directory.children if isinstance(child, Directory)}  # fmt: skip
     for path, node in nodes:
         if isinstance(node, Directory):
             parent = parents.get(id(node), root)
             inodes.append(_directory(path, node, parent, number_of))
-    return tuple(sorted(inodes, key=lambda inode: inode.number))
+    return tuple(sorted(inodes, key=attrgetter("number")))
+
+
+@lru_cache
+def _whole(blocks: int) -> tuple[tuple[int, int], ...]:
+    """Return the stretches of a file without holes; those of small ones are shared."""
+    return ((0, blocks),) if blocks else ()
 
 
 def _file(path: str, node: File, number: int) -> Inode:
@@ -84,9 +94,9 @@ def _file(path: str, node: File, number: int) -> Inode:
     if blocks > DIRECT + POINTERS + POINTERS**2 + POINTERS**3:
         raise InputError("is larger than ext2 can express", where=path)
     if node.content.size > _SPARSE_FROM:
-        wanted = list(stretches(node.content, BLOCK))
+        wanted: Sequence[tuple[int, int]] = tuple(stretches(node.content, BLOCK))
     else:
-        wanted = [(0, blocks)] if blocks else []
+        wanted = _whole(blocks)
     return Inode(number, REGULAR, node.mode, node.content, wanted=wanted)
 
 
@@ -124,14 +134,13 @@ def _entries(entries: list[tuple[bytes, int, int]]) -> bytes:
     block = bytearray()
     last = 0
     for name, inode, kind in entries:
-        length = round_up(8 + len(name), 4)
+        length = 8 + len(name) + 3 & ~3
         if len(block) + length > BLOCK:
             block[last + 4 : last + 6] = (BLOCK - last).to_bytes(2, "little")
             blocks.append(block)
             block = bytearray()
         last = len(block)
-        head = inode.to_bytes(4, "little") + length.to_bytes(2, "little") + bytes((len(name), kind))
-        block += (head + name).ljust(length, b"\0")
+        block += (_HEAD(inode, length, len(name), kind) + name).ljust(length, b"\0")
     if not block:
         block = bytearray(8)
     block[last + 4 : last + 6] = (BLOCK - last).to_bytes(2, "little")

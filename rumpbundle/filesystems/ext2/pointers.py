@@ -44,6 +44,8 @@ def little(table: array[int]) -> bytes:
 
 def blocks_needed(wanted: Sequence[tuple[int, int]]) -> int:
     """Return the blocks that the stretches *wanted* take, ``(logical, count)`` each, pointers included."""
+    if len(wanted) == 1 and sum(wanted[0]) <= DIRECT:
+        return wanted[0][1]
     blocks = sum(count for _, count in wanted)
     start = DIRECT
     for depth in (1, 2, 3):
