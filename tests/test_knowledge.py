@@ -28,9 +28,9 @@ KNOWN = {
     },
     "console": {"serial", "vga", "framebuffer", "xen"},
     "clock": {"pit", "rtc", "kvmclock", "hv-clock", "xen-clock"},
-    "firmware": {"bios", "uefi", "pv"},
+    "firmware": {"bios", "uefi", "pv", "pvh"},
 }
-TARGETS = ["qemu", "virtualbox", "vmware", "hyperv", "azure", "ec2", "gce", "xen-hvm", "xen-pv"]
+TARGETS = ["qemu", "virtualbox", "vmware", "hyperv", "azure", "ec2", "gce", "xen-hvm", "xen-pv", "xen-pvh"]
 
 
 def test_the_targets_are_those_the_command_line_promises():

@@ -55,6 +55,8 @@ def _family(file: KernelFile, marks: frozenset[bytes]) -> Family:
         return Family.SOLO5
     if strings.RUMPRUN in marks or strings.RUMPRUN_HW in marks:
         return Family.RUMPRUN
+    if strings.HERMIT in marks or strings.HERMIT_CRATE in marks or "HERMIT" in file.owners:
+        return Family.HERMIT
     if file.has_unikraft_sections or strings.UNIKRAFT in marks:
         return Family.UNIKRAFT
     if file.is_vmlinux:

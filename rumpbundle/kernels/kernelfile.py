@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.kernels import elf, linux, multiboot, multiboot2, notes, pe
+from rumpbundle.kernels import elf, linux, multiboot, multiboot2, notes, pe, xen
 from rumpbundle.kernels.view import View
 
 
@@ -40,7 +40,7 @@ class KernelFile:
             multiboot1=multiboot.read1(view, found),
             multiboot2=multiboot2.read2(view, found),
             is_vmlinux=found is not None and found.type == elf.ET_EXEC and any(n.owner == "Linux" for n in noted),
-            xen=notes.xen(noted),
+            xen=xen.read(view, found, noted) if found is not None else {},
             solo5=notes.solo5_target(noted),
             devices=notes.solo5_devices(noted),
             owners=frozenset(note.owner for note in noted),
@@ -50,12 +50,11 @@ class KernelFile:
     @property
     def is_xen_pv(self) -> bool:
         """Whether Xen's domain builder can start it as a paravirtual guest; PVH alone is not that."""
-        return any(name in self.xen for name in ("entry", "hypercall_page", "virt_base", "loader"))
+        return xen.is_pv(self.xen)
 
     @property
     def pvh_entry(self) -> int | None:
-        entry = self.xen.get("phys32_entry")
-        return entry if isinstance(entry, int) else None
+        return xen.pvh_entry(self.xen)
 
     @property
     def has_unikraft_sections(self) -> bool:

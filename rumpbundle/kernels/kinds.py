@@ -30,4 +30,5 @@ class Family(StrEnum):
     UNIKRAFT = "unikraft"
     LINUX = "linux"
     XEN = "xen"
+    HERMIT = "hermit"
     PLAIN = "plain"

@@ -1,7 +1,4 @@
-"""ELF notes that say how a kernel boots: Xen's (PV and PVH) and Solo5's.
-
-Xen: xen/include/public/elfnote.h. Solo5: include/solo5/elf_abi.h and mft_abi.h.
-"""
+"""ELF notes that say how a kernel boots, and Solo5's among them (include/solo5/elf_abi.h and mft_abi.h)."""
 
 from __future__ import annotations
 
@@ -50,43 +47,6 @@ def _parse(data: bytes) -> Iterator[Note]:
         owner = data[name_at : name_at + min(name_size, 64)].rstrip(b"\0").decode("latin-1")
         yield Note(owner, type_, data[value_at : value_at + value_size])
         at = value_at + (value_size + 3 & ~3)
-
-
-XEN_NAMES = {
-    1: "entry",
-    2: "hypercall_page",
-    3: "virt_base",
-    4: "paddr_offset",
-    5: "xen_version",
-    6: "guest_os",
-    7: "guest_version",
-    8: "loader",
-    9: "pae_mode",
-    10: "features",
-    11: "bsd_symtab",
-    12: "hv_start_low",
-    14: "suspend_cancel",
-    15: "init_p2m",
-    17: "supported_features",
-    18: "phys32_entry",
-}
-_XEN_TEXT = frozenset(("xen_version", "guest_os", "guest_version", "loader", "pae_mode", "features"))
-_XEN_OWNERS = ("Xen", "name")
-"""The second is what GNU Mach's assembler source says."""
-
-
-def xen(notes: tuple[Note, ...]) -> dict[str, int | str]:
-    """Return the Xen notes by name, numbers as numbers; empty if there are none."""
-    found: dict[str, int | str] = {}
-    for note in notes:
-        name = XEN_NAMES.get(note.type)
-        if note.owner not in _XEN_OWNERS or name is None:
-            continue
-        if name in _XEN_TEXT:
-            found[name] = note.value.split(b"\0", 1)[0][:256].decode("latin-1")
-        elif len(note.value) in (4, 8):
-            found[name] = int.from_bytes(note.value, "little")
-    return found
 
 
 SOLO5_TARGETS = {1: "hvt", 2: "spt", 3: "virtio", 4: "muen", 5: "genode", 6: "xen"}

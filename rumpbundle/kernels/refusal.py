@@ -47,6 +47,11 @@ def _elf_kernel(file: KernelFile, found: Elf) -> tuple[str, str]:
     if found.machine not in ("i386", "x86-64") and not found.flaw:
         marks = (file.multiboot1, file.multiboot2, file.has_unikraft_sections, file.xen, file.solo5)
         return (f"is a kernel for {found.machine}", ELSEWHERE) if any(marks) else ("", "")
+    if "HERMIT" in file.owners and file.multiboot1 is None and file.multiboot2 is None:
+        return (
+            "is a HermitOS application, which HermitOS' loader starts",
+            "bundle hermit-loader-x86_64-multiboot and give it this file as its first module: --module FILE",
+        )
     if file.is_vmlinux:
         by_xen = "; Xen can start this one: rumpbundle xen" if file.xen else ""
         return (

@@ -19,6 +19,8 @@ RUMPRUN = b"_RUMPRUN_ROOTFSCFG="
 RUMPRUN_HW = b"rump kernel bare metal bootstrap"
 UNIKRAFT = b"Unikraft"
 XEN = b"Xen version %d"
+HERMIT = b"hermit-loader"
+HERMIT_CRATE = b"hermit_loader"
 GNU_MACH = b"GNU Mach "
 INVADERS = b"  YOU  LOSE"
 SOLO5_SINGLE = b": not configured\n"
@@ -26,7 +28,7 @@ SOLO5_SINGLE = b": not configured\n"
 drive but one each (bindings/virtio/pci.c until its pull request 581)."""
 VGA_TEXT = b"VGA text"
 """Stands for the address of VGA text memory, 0xb8000, in a kernel's code; see :func:`writes_vga_text`."""
-MARKS = (RUMPRUN, RUMPRUN_HW, UNIKRAFT, XEN, GNU_MACH, INVADERS)
+MARKS = (RUMPRUN, RUMPRUN_HW, UNIKRAFT, XEN, HERMIT, HERMIT_CRATE, GNU_MACH, INVADERS)
 """What tells families, and kernels with known troubles, apart."""
 
 RUMPRUN_DRIVERS: Mapping[bytes, str] = {

@@ -33,6 +33,10 @@ class Offer:
     on: str = ""
     """The one firmware it is there with; empty for any."""
     virtio: OneOf["both", "modern"] = "both"
+    most: int = 0
+    """How many of them a machine can have; 0 if nobody knows."""
+    always: bool = False
+    """Whether every machine has one, asked for or not."""
     basis: Basis
     source: str
 
@@ -47,6 +51,9 @@ class Platform:
     """The formats of ours it takes, the most fitting first."""
     display: OneOf["always", "choice", "never"]
     no_display: str = ""
+    usb: str = ""
+    """The USB controller a machine has unless told otherwise; *no_usb* says how to do without."""
+    no_usb: str = ""
     source: str
     notes: tuple[str, ...] = ()
     offers: Mapping[Kind, tuple[Offer, ...]]
@@ -93,6 +100,8 @@ class Ability:
     """disk, nic: the devices it has drivers for; None if the table cannot know."""
     virtio: OneOf["any", "legacy", "modern"] = "any"
     not_boot: tuple[str, ...] = ()
+    linked_in_vain: tuple[str, ...] = ()
+    """disk, nic: drivers that the file shows and that find no device all the same."""
     uses: tuple[ConsoleUse, ...] | None = None
     """console: what it prints on, best first; None if not known."""
     all: tuple[str, ...] = ()
@@ -124,6 +133,9 @@ class Guest:
     memory: Mapping[str, int]
     """The least memory in MiB by firmware, where known."""
     boot: tuple[BootRule, ...]
+    usb_panic: str = ""
+    """Why a build with the usb driver dies on the controllers of *usb_fatal*."""
+    usb_fatal: tuple[str, ...] = ()
     disk: Ability
     nic: Ability
     console: Ability

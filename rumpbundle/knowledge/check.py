@@ -13,6 +13,7 @@ from typing import Literal as OneOf
 from rumpbundle import knowledge
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import KernelError, UsageError, nearest
+from rumpbundle.kernels import xen
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
 from rumpbundle.knowledge import Ability, Answer, Basis, Guest, Offer, Platform
 
@@ -76,7 +77,7 @@ def check(
         if name not in known:
             raise UsageError(f"no such driver: {name}", where="--driver", hint=nearest(name, known))
     platform = knowledge.platform(target)
-    possible = [name for name in platform.firmwares if not firmware or name in firmware or name == "pv"]
+    possible = [name for name in platform.firmwares if not firmware or name in firmware or name in ("pv", "pvh")]
     if not possible:
         raise UsageError(f"{platform.title} has no {' or '.join(firmware)} firmware")
     also = frozenset(drivers)
@@ -117,7 +118,8 @@ def disk_bus(kernel: Unikernel, targets: Iterable[str]) -> str:
     """Return the bus of *kernel*'s disk on the first of *targets* that has one it drives; empty if none has."""
     ability = knowledge.guest(str(kernel.family), kernel.target).disk
     for target in targets:
-        offer = _usable(knowledge.platform(target).offers["disk"], kernel.drivers, ability)
+        drivers = kernel.drivers - frozenset(ability.linked_in_vain)
+        offer = _usable(knowledge.platform(target).offers["disk"], drivers, ability)
         if offer is not None:
             return offer.name
     return ""
@@ -184,6 +186,8 @@ class _Comparison:
         kernel = self.kernel
         if self.firmware == "pv":
             return self._start_pv()
+        if self.firmware == "pvh":
+            return self._start_pvh()
         if not kernel.protocols:
             return "no", kernel.refusal, kernel.advice
         firmware = Firmware(self.firmware)
@@ -200,18 +204,58 @@ class _Comparison:
                 if name != self.firmware and kernel.protocol_for(Firmware(name), self.wanted)
             )
             return "no", next(filter(None, reasons), carried), f"use {other.upper()} firmware" if other else ""
+        if fatal := self._fatal_device():
+            return fatal
         rule = self.guest.boot_rule(self.firmware, protocol)
         if rule is not None:
             return rule.answer, rule.why, rule.fix
         return "yes", f"GRUB starts it by {protocol} under {self.firmware.upper()}", ""
 
+    def _fatal_device(self) -> tuple[Answer, str, str] | None:
+        """Return what to say of a device the machine has and the guest dies of, None if there is none."""
+        if "usb" in self.kernel.drivers and self.platform.usb in self.guest.usb_fatal:
+            return (
+                "no",
+                f"the machine has an {self.platform.usb.upper()} controller: {self.guest.usb_panic}",
+                (self.platform.no_usb),
+            )
+        for kind in ("disk", "nic"):
+            offer = self._unnamed(kind)
+            if offer is not None:
+                named = {"disk": "block", "nic": "net"}[kind]
+                why = f"every machine there has a {offer.name}; its manifest names no {named} device, and it aborts"
+                return "no", why, f"add a {named} device to its manifest"
+        return None
+
+    def _unnamed(self, kind: OneOf["disk", "nic"]) -> Offer | None:
+        """Return the device every machine has that a Solo5 guest drives and its manifest does not name."""
+        ability = self.guest.disk if kind == "disk" else self.guest.nic
+        if self.kernel.target != "virtio" or self._named(kind):
+            return None
+        always = [offer for offer in self.platform.having(kind, self.firmware) if offer.always]
+        return _usable(always, self.kernel.drivers, ability)
+
+    def _named(self, kind: OneOf["disk", "nic"]) -> int:
+        """Return how many devices of *kind* its manifest names."""
+        wanted = {"disk": "block", "nic": "net"}[kind]
+        return sum(device.kind == wanted for device in self.kernel.devices)
+
     def _start_pv(self) -> tuple[Answer, str, str]:
-        if any(name == "entry" for name, _ in self.kernel.xen_notes):
-            return "yes", "it has a Xen PV entry point; xl starts the file itself", ""
+        said = dict(self.kernel.xen_notes)
+        if xen.is_pv(said):
+            refusal = xen.pv_refusal(said)
+            return ("no", refusal, "") if refusal else ("yes", "it is a Xen PV kernel; xl starts the file itself", "")
         if self.kernel.family is Family.LINUX:
             return "unknown", "a compressed Linux kernel shows its Xen notes to Xen only", "try it with xl"
         way = "bake it for xen_pv, or use xen-hvm" if self.kernel.family is Family.RUMPRUN else "use xen-hvm"
-        return "no", "it has no Xen PV entry point (no Xen notes)", way
+        return "no", "it is no Xen PV kernel (no Xen notes say so)", way
+
+    def _start_pvh(self) -> tuple[Answer, str, str]:
+        if self.kernel.pvh_entry is not None:
+            return "yes", "it has a PVH entry point; xl starts the file itself", ""
+        if self.kernel.family is Family.LINUX:
+            return "unknown", "a compressed Linux kernel shows its Xen notes to Xen only", "try it with xl"
+        return "no", "it has no PVH entry point (no PHYS32_ENTRY note)", "use xen-hvm"
 
     def _boot_disk(self) -> str:
         """Return what to say about the bus to boot from, if the usual one will not do."""
@@ -228,8 +272,13 @@ class _Comparison:
     def _device(self, question: Question, ability: Ability, kind: OneOf["disk", "nic"]) -> Finding:
         offers = self.platform.having(kind, self.firmware)
         solo5_kind = {"disk": "block", "nic": "net"}[kind]
-        if self.kernel.target == "virtio" and all(device.kind != solo5_kind for device in self.kernel.devices):
-            return self._finding(question, "yes", "its manifest asks for none", ability)
+        if self.kernel.target == "virtio" and not self._named(kind):
+            if offer := self._unnamed(kind):
+                why = f"its manifest names none, and the machine has {offer.name}"
+                return self._finding(question, "no", why, ability, offer)
+            # It has all the disks it wants; of the network nothing can be said.
+            answer: Answer = "yes" if kind == "disk" else "unknown"
+            return self._finding(question, answer, "its manifest asks for none", ability)
         if any(device.kind == solo5_kind for device in self.kernel.undriven):
             why = f"its manifest asks for several {solo5_kind} devices, and the Solo5 it was built with drives one"
             way = "build it with a newer Solo5, or with one of each in its manifest"
@@ -238,6 +287,9 @@ class _Comparison:
         if drives is None:
             return self._finding(question, "unknown", ability.why, ability, way=ability.fix)
         offer = _usable(offers, drives, ability)
+        if offer is not None and 0 < offer.most < self._named(kind):
+            why = f"its manifest names {self._named(kind)}, and a machine has at most {offer.most} {offer.name}"
+            return self._finding(question, "no", why, ability, offer)
         if offer is not None:
             why = f"it drives {offer.name}, which is there" + (" unless told otherwise" if not offer.how else "")
             return self._finding(question, "yes", why, ability, offer, way=offer.how)
@@ -248,7 +300,7 @@ class _Comparison:
 
     def _drivers(self, kind: OneOf["disk", "nic"], ability: Ability) -> frozenset[str] | None:
         """Return the drivers of *kind* the kernel has, by its file, else by the table; None if nothing tells."""
-        known = _known(kind)
+        known = _known(kind) - frozenset(ability.linked_in_vain)
         also = self.also & known
         if self.kernel.drivers:
             return self.kernel.drivers & known | also

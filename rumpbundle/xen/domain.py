@@ -7,18 +7,16 @@ from collections.abc import Callable
 from rumpbundle import knowledge
 from rumpbundle.disk.content import Content, Source, Zeros
 from rumpbundle.errors import KernelError, UsageError
+from rumpbundle.kernels import xen
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
 from rumpbundle.manifest import Bundle, Volume
 from rumpbundle.xen import xl
 from rumpbundle.xen.xl import Kind
 
-_PV_NOTES = {"entry", "hypercall_page", "virt_base", "loader"}
-"""A kernel with any of these is for Xen's PV domain builder; a PVH kernel has but its own entry."""
-
 
 def is_pv(kernel: Unikernel) -> bool:
     """Whether *kernel* says that Xen's PV domain builder can start it."""
-    return not _PV_NOTES.isdisjoint(dict(kernel.xen_notes))
+    return xen.is_pv(dict(kernel.xen_notes))
 
 
 def kind_of(kernel: Unikernel, wanted: str = "auto") -> Kind:

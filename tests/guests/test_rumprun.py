@@ -361,3 +361,10 @@ def test_on_xen_every_tree_is_a_disk():
         ("xvdc", "/b"),
     ]
     assert [v.filesystem for v in delivery.volumes] == ["iso9660", "ext2"]
+
+
+def test_what_page_faults_is_refused_with_the_way_out():
+    network = Network(interface="vioif0", type="inet6", method="auto")
+    with pytest.raises(ConfigError, match="page-faults over inet6 with auto") as caught:
+        deliver(request(Config(net=(network,))))
+    assert "static" in caught.value.hint

@@ -5,7 +5,7 @@ import struct
 from support import synthetic
 from support.synthetic import Section, Segment
 
-from rumpbundle.kernels import elf, notes
+from rumpbundle.kernels import elf, notes, xen
 from rumpbundle.kernels.notes import Device
 from rumpbundle.kernels.view import View
 
@@ -28,7 +28,7 @@ def test_notes_of_segments_and_sections_are_read_once():
 
 
 def test_xen_notes_by_name():
-    found = notes.xen(
+    found = xen._of_notes(
         (
             notes.Note("Xen", 1, struct.pack("<Q", 0xFFFFFFFF80000000)),
             notes.Note("Xen", 6, b"NetBSD\0"),
@@ -53,7 +53,7 @@ def test_solo5_target_and_manifest():
 def test_what_is_not_there_is_empty():
     assert notes.solo5_target(()) == ""
     assert notes.solo5_devices(()) == ()
-    assert notes.xen(()) == {}
+    assert xen._of_notes(()) == {}
 
 
 def test_an_unknown_solo5_target_keeps_its_number():
@@ -78,3 +78,16 @@ def test_no_more_bytes_are_kept_than_a_kernel_could_have():
     text = synthetic.note(b"GNU", 1, bytes(notes.MAX_BYTES // 2))
     sections = [Section(f".note{index}", text, type=synthetic.SHT_NOTE) for index in range(5)]
     assert sum(len(n.value) for n in read(synthetic.elf([Segment(b"code")], sections))) <= notes.MAX_BYTES
+
+
+def test_the_section_that_came_before_the_notes():
+    text = b"GUEST_OS=Mini-OS,XEN_VER=xen-3.0,VIRT_BASE=0x0,HYPERCALL_PAGE=0x2,LOADER=generic,ODD=1,VIRT_ENTRY=x\0"
+    view = View.of_bytes(synthetic.elf([Segment(b"code")], [Section("__xen_guest", text)]))
+    found = elf.read(view)
+    said = xen.read(view, found, notes.read(view, found))
+    assert said == {"guest_os": "Mini-OS", "xen_version": "xen-3.0", "virt_base": 0, "hypercall_page": 2,
+                    "loader": "generic"}  # fmt: skip
+    assert xen.is_pv(said)
+    assert xen.pv_refusal(said) == ""
+    assert "XEN_VERSION" in xen.pv_refusal({"loader": "generic"})
+    assert "LOADER" in xen.pv_refusal({"guest_os": "NetBSD", "xen_version": "xen-3.0"})

@@ -119,6 +119,11 @@ def _interface(network: Network, kernel: Unikernel) -> dict[str, str]:
             f"$.net[0].if: {network.interface} needs the {driver} driver, which {kernel.name} has not linked in",
             hint=f"bake it with {_BAKE[driver]}" if driver in _BAKE and not is_xen(kernel) else None,
         )
+    if network.type == "inet6" and network.method == "auto":
+        raise ConfigError(
+            "$.net[0].method: rumprun page-faults over inet6 with auto (m_set_rcvif of NULL)",
+            hint="give it an address: static",
+        )
     if network.cloner and name != "xenif":
         raise ConfigError("$.net[0].cloner: only Xen's interfaces (xenif0) are created by the guest")
     fields = {"if": network.interface}
