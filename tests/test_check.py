@@ -292,3 +292,46 @@ def test_bundling_for_a_platform_warns_and_strict_fails(hw_virtio, tmp_path, cap
         assert "error: on Google Compute Engine, app.bin will not see its disk" in capfd.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["app.bin"]
     assert main(["iso", hw_virtio, "--arg", "x", "--dry-run", "--strict"]) == 0
+
+
+def test_without_a_target_there_is_one_matrix(app, capfd):
+    assert main(["check", app]) == 0
+    head, *rows, last = capfd.readouterr().out.splitlines()
+    assert head.split() == ["target", "firmware", "boots", "disk", "network", "console", "clock"]
+    assert [row.split()[0] for row in rows] == [platform.name for platform in knowledge.platforms()]
+    assert all(len(row.split()) == 7 and row == row.rstrip() for row in rows)
+    assert "--target TARGET" in last
+    assert main(["check", app, "--json"]) == 0
+    said = json.loads(capfd.readouterr().out)
+    assert len(said["targets"]) == len(rows)
+
+
+@pytest.mark.parametrize("format", ["iso", "vmdk", "ova"])
+def test_a_finished_image_is_judged_by_the_kernel_in_it(app, tmp_path, capfd, format):
+    output = tmp_path / f"app.{format}"
+    assert main([format, app, "--firmware", "bios", "-q", "-o", str(output)]) == 0
+    capfd.readouterr()
+    assert main(["check", str(output), "--target", "qemu"]) == 0
+    assert "GRUB starts it by multiboot under BIOS" in capfd.readouterr().out
+    assert main(["check", str(output), "--target", "qemu", "--firmware", "uefi"]) == 5
+    assert "the image has no boot code for UEFI" in capfd.readouterr().out
+
+
+def test_a_foreign_image_is_judged_by_its_boot_code(tmp_path, capfd):
+    path = tmp_path / "disk.raw"
+    table = bytes([0x80, 0, 0, 0, 0x83, 0, 0, 0]) + (64).to_bytes(4, "little") * 2
+    path.write_bytes((b"\xeb\x63" + bytes(444) + table).ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 20))
+    assert main(["check", str(path), "--target", "qemu"]) == 0
+    assert "the image has boot code for BIOS" in capfd.readouterr().out
+
+
+def test_what_writes_vga_text_is_seen_under_bios_only():
+    vga = kernel("plain", vga_text=True)
+    assert [check(vga, "virtualbox", firmware=[f]).findings[3].answer for f in ("bios", "uefi")] == ["yes", "no"]
+    assert check(vga, "gce").findings[3].answer == "no"
+
+
+def test_a_header_is_answered_for_by_firmware():
+    trouble = Trouble(Protocol.MULTIBOOT2, Firmware.UEFI, "its Multiboot 2 header requires a console")
+    guest = kernel("plain", protocols="multiboot2", troubles=(trouble,))
+    assert [check(guest, "qemu", firmware=[f]).findings[0].answer for f in ("bios", "uefi")] == ["yes", "no"]

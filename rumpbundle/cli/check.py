@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import textwrap
+from collections.abc import Callable, Iterator, Sequence
 
 import click
 
@@ -12,7 +14,7 @@ from rumpbundle import knowledge
 from rumpbundle.cli.command import Command, completed
 from rumpbundle.cli.streams import say, say_json
 from rumpbundle.cli.values import driver_names
-from rumpbundle.errors import GuestError, one_line
+from rumpbundle.errors import GuestError, KernelError, UsageError, one_line
 from rumpbundle.kernels.unikernel import Protocol, Unikernel
 from rumpbundle.knowledge.check import Finding, Verdict
 from rumpbundle.knowledge.check import check as judge
@@ -30,10 +32,10 @@ _BASIS = {"seen": "seen here", "read": "from a source", "told": "not verified"}
 @click.argument("app", type=click.Path(readable=False))
 @click.option(
     "--target",
-    required=True,
     metavar="TARGET",
     shell_complete=completed(lambda: [each.name for each in knowledge.platforms()]),
-    help="qemu, virtualbox (vbox), vmware (esxi), hyperv, ec2 (aws), gce (gcp), azure, xen-hvm or xen-pv.",
+    help="qemu, virtualbox (vbox), vmware (esxi), hyperv, ec2 (aws), gce (gcp), azure, xen-hvm, xen-pv or xen-pvh.  "
+    "[default: all of them, as a matrix]",
 )
 @click.option(
     "--firmware",
@@ -58,20 +60,27 @@ _BASIS = {"seen": "seen here", "read": "from a source", "told": "not verified"}
     help="A driver it has though its file does not show it: nvme, ena, virtio-scsi, …; repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable answer.")
-def command(app: str, target: str, firmware: str, protocol: str, drivers: tuple[str, ...], as_json: bool) -> None:
-    """Say whether the kernel APP will run on TARGET: boots, disk, network, console and clock, each with the reason.
+def command(
+    app: str, target: str | None, firmware: str, protocol: str, drivers: tuple[str, ...], as_json: bool
+) -> None:
+    """Say whether APP, a kernel or a finished image, will run on TARGET: boots, disk, network, console, clock.
 
     Nothing is run: the answers compare what the kernel can use with what the platform offers. The exit status is 5
-    if one of them is no.
+    if one of them is no. Without a target the answers for all of them are printed, and no no is an error.
     """
-    knowledge.platform(target)
-    verdict = judge(
-        Unikernel.read(app, disk=False),
-        target,
-        firmware=() if firmware == "both" else (firmware,),
-        protocol=None if protocol == "auto" else Protocol(protocol),
-        drivers=drivers,
-    )
+    if target is not None:
+        knowledge.platform(target)
+    kernel, boot_code = _subject(app)
+    chosen = () if firmware == "both" else (firmware,)
+
+    def judged(name: str) -> Verdict:
+        how = None if protocol == "auto" else Protocol(protocol)
+        return judge(kernel, name, firmware=chosen, protocol=how, drivers=drivers, boot_code=boot_code)
+
+    if target is None:
+        _matrix(kernel.name, [*_everywhere(judged)], as_json=as_json)
+        return
+    verdict = judged(target)
     if as_json:
         say_json(_described(verdict))
     else:
@@ -79,6 +88,43 @@ def command(app: str, target: str, firmware: str, protocol: str, drivers: tuple[
     if verdict.noes:
         noes = ", ".join(finding.question for finding in verdict.noes)
         raise GuestError(f"not on {verdict.title}: {noes}", where=verdict.kernel)
+
+
+def _subject(app: str) -> tuple[Unikernel, frozenset[str] | None]:
+    """Return the kernel that is *app* or in it; of an image, also the firmwares it has boot code for."""
+    try:
+        return Unikernel.read(app, disk=False), None
+    except KernelError as error:
+        from rumpbundle.images.detect import NoImageError
+        from rumpbundle.launcher.subject import subject
+
+        try:
+            return subject(app)
+        except NoImageError:
+            raise error from None
+
+
+def _everywhere(judged: Callable[[str], Verdict]) -> Iterator[Verdict]:
+    """Yield the verdict for each platform that has the firmware asked for."""
+    for platform in knowledge.platforms():
+        with contextlib.suppress(UsageError):
+            yield judged(platform.name)
+
+
+def _matrix(name: str, verdicts: Sequence[Verdict], *, as_json: bool) -> None:
+    if as_json:
+        say_json({"kernel": name, "targets": [_described(verdict) for verdict in verdicts]})
+        return
+    head = ("target", "firmware", *(finding.question for finding in verdicts[0].findings)) if verdicts else ()
+    rows = [(v.target, v.firmware, *(finding.answer for finding in v.findings)) for v in verdicts]
+    widths = [max(len(row[column]) for row in (head, *rows)) + 2 for column in range(len(head))]
+    lines = [one_line("".join(word.ljust(width) for word, width in zip(head, widths, strict=True)).rstrip())]
+    for row in rows:
+        cells = [word.ljust(width) for word, width in zip(row[:-1], widths, strict=False)] + [row[-1]]
+        coloured = [click.style(cell, fg=_COLOURS.get(cell.strip())) for cell in cells[2:]]
+        lines.append("".join([*cells[:2], *coloured]))
+    lines.append(one_line(f"why, and what to do: rumpbundle check {name} --target TARGET"))
+    say("\n".join(lines), styled=True)
 
 
 def _described(verdict: Verdict) -> dict[str, object]:

@@ -7,7 +7,7 @@ import os
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import Content, InputFile
 from rumpbundle.errors import KernelError
-from rumpbundle.kernels import foreign, packed, protocols, refusal, repair
+from rumpbundle.kernels import foreign, packed, protocols, refusal, repair, strings
 from rumpbundle.kernels.families import Origin, undriven
 from rumpbundle.kernels.kernelfile import KernelFile
 from rumpbundle.kernels.kinds import Family, Firmware, Protocol
@@ -60,6 +60,8 @@ class Unikernel:
     troubles: tuple[Trouble, ...] = ()
     screen: str = ""
     """``framebuffer`` or (VGA) ``text``, as far as the file tells that it draws on one; else empty."""
+    vga_text: bool = False
+    """Whether it prints into VGA text memory, and nowhere else that its file tells of."""
     warnings: tuple[str, ...] = ()
     """What its owner should know of it though it boots, as phrases after its name."""
     refusal: str = ""
@@ -164,6 +166,7 @@ def _judge(name: str, file: KernelFile, content: Content, compression: str) -> U
         xen_notes=tuple(sorted(file.xen.items())),
         troubles=tuple(protocols.troubles(file, origin)),
         screen=protocols.screen(file, origin),
+        vga_text=strings.VGA_TEXT in origin.marks,
         warnings=tuple(protocols.warnings(file, origin, load)) if usable else (),
         refusal=reason,
         advice=advice,

@@ -7,7 +7,7 @@ use, with what the kernel file itself tells (protocols, linked drivers, a Solo5 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Literal as OneOf
 
 from rumpbundle import knowledge
@@ -15,7 +15,7 @@ from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import KernelError, UsageError, nearest
 from rumpbundle.kernels import xen
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
-from rumpbundle.knowledge import Ability, Answer, Basis, Guest, Offer, Platform
+from rumpbundle.knowledge import Ability, Answer, Basis, ConsoleUse, Guest, Offer, Platform
 
 Question = OneOf["boots", "disk", "network", "console", "clock"]
 
@@ -63,11 +63,13 @@ def check(
     firmware: Collection[str] = (),
     protocol: Protocol | None = None,
     drivers: Collection[str] = (),
+    boot_code: Collection[str] | None = None,
 ) -> Verdict:
     """Return what becomes of *kernel* on the platform *target*, with the firmware that suits it best.
 
     *firmware* limits the choice (``bios``, ``uefi``), *protocol* how the kernel is started. *drivers* are ones it has
-    though its file does not show them (in an initrd, say).
+    though its file does not show them (in an initrd, say). *boot_code* are the firmwares for which the finished image
+    it is in has boot code; None for a kernel that is still to be bundled.
 
     Raises:
         UsageError: no such target, it has none of the firmwares, or there is no such driver.
@@ -81,7 +83,8 @@ def check(
     if not possible:
         raise UsageError(f"{platform.title} has no {' or '.join(firmware)} firmware")
     also = frozenset(drivers)
-    verdicts = [_Comparison(kernel, platform, name, protocol, also).verdict() for name in possible]
+    code = None if boot_code is None else frozenset(boot_code)
+    verdicts = [_Comparison(kernel, platform, name, protocol, also, code).verdict() for name in possible]
     return max(verdicts, key=lambda verdict: verdict._merit)
 
 
@@ -144,6 +147,8 @@ class _Comparison:
     wanted: Protocol | None
     also: frozenset[str]
     """Drivers the user says it has."""
+    boot_code: frozenset[str] | None
+    """The firmwares a finished image has boot code for."""
     guest: Guest = field(init=False)
 
     def __post_init__(self) -> None:
@@ -188,7 +193,11 @@ class _Comparison:
             return self._start_pv()
         if self.firmware == "pvh":
             return self._start_pvh()
+        if self.boot_code is not None and self.firmware not in self.boot_code:
+            return "no", f"the image has no boot code for {self.firmware.upper()}", ""
         if not kernel.protocols:
+            if self.boot_code:
+                return "yes", f"the image has boot code for {self.firmware.upper()}", ""
             return "no", kernel.refusal, kernel.advice
         firmware = Firmware(self.firmware)
         try:
@@ -329,6 +338,14 @@ class _Comparison:
 
     def _console(self) -> Finding:
         ability = self.guest.console
+        if self.kernel.vga_text:
+            ability = replace(
+                ability,
+                uses=(ConsoleUse(name="vga", on="bios"),),
+                why="it writes to VGA text memory at 0xb8000, which is not there under UEFI",
+                fix="boot it from BIOS, on a machine with a display adapter",
+                basis="read",
+            )
         if ability.uses is None:
             return self._finding("console", "unknown", ability.why, ability, way=ability.fix)
         offers = {offer.name: offer for offer in self.platform.having("console", self.firmware)}
