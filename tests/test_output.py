@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from rumpbundle.cli import main
 from rumpbundle.errors import HostError, InputError, UsageError
 from rumpbundle.host import leftovers, naming
 from rumpbundle.host.staging import staged_directory, staged_file, staged_kit
@@ -363,3 +364,23 @@ def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, staging, monkey
     else:
         assert {"fdatasync", "fsync"} & set(told) <= {"fsync"}  # a kit's journal
         assert "fdatasync" not in told
+
+
+def test_a_command_that_names_a_torn_kit_puts_it_right(tmp_path, capsys):
+    host, boot = leftovers._place()
+    scratch = tmp_path / f".a.gz.{host}-{boot}.1-0.part"
+    for name in ("old", "new"):
+        (scratch / name).mkdir(parents=True)
+    for name, text in NEW.items():
+        (scratch / "new" / name).write_text(text)
+    for name, text in OLD.items():
+        (tmp_path / name).write_text(text)
+        os.link(tmp_path / name, scratch / "old" / name)
+    leftovers.write_journal(scratch, list(OLD))
+    os.rename(scratch / "new" / "a.gz", tmp_path / "a.gz")
+    assert contents(tmp_path) == NEW | {"a.json": "old request"}
+    main(["ls", str(tmp_path / "other")])
+    assert contents(tmp_path) == NEW | {"a.json": "old request"}
+    main(["ls", str(tmp_path / "a.json")])
+    assert contents(tmp_path) == OLD
+    assert len(os.listdir(tmp_path)) == 2

@@ -7,6 +7,7 @@ import click
 from rumpbundle.cli.command import Command
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.streams import say_bytes
+from rumpbundle.cli.values import Input
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.volumes import cat
 
@@ -17,7 +18,7 @@ from rumpbundle.images.volumes import cat
     example="rumpbundle cat app.vmdk /boot/grub/grub.cfg",
     short_help="a file in a finished image of any format, to standard output",
 )
-@click.argument("image", type=click.Path(readable=False))
+@click.argument("image", type=Input())
 @click.argument("path")
 def command(image: str, path: str) -> None:
     """Write the file at PATH in IMAGE to standard output, byte for byte.

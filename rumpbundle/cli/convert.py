@@ -16,7 +16,7 @@ from rumpbundle.cli.command import Command, completed, group, options
 from rumpbundle.cli.one_format import field_options, print_commands_option
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import output_options, report_options
-from rumpbundle.cli.values import Output, Size, format_names
+from rumpbundle.cli.values import Input, Output, Size, format_names
 from rumpbundle.errors import UsageError
 from rumpbundle.finished.convert import plan_of
 from rumpbundle.formats import Format
@@ -38,7 +38,7 @@ def _format_options() -> tuple[Any, ...]:
     example="rumpbundle convert debian.qcow2 -f vmdk:stream,vhdx -o out",
     short_help="a finished image of any format as any other",
 )
-@click.argument("image", type=click.Path(readable=False))
+@click.argument("image", type=Input())
 @click.option("-f", "--formats", "names", required=True, multiple=True, metavar="FORMAT[:SUBFORMAT],…",
               shell_complete=completed(format_names),
               help="What to write, separated by commas: vmdk:stream,qcow2; repeatable.")  # fmt: skip

@@ -12,6 +12,7 @@ from rumpbundle.cli.command import Command
 from rumpbundle.cli.long_json import print_json
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.tables import Section, show
+from rumpbundle.cli.values import Input
 from rumpbundle.errors import UsageError
 from rumpbundle.host.overlap import check_apart, inode
 from rumpbundle.host.staging import check_free, staged_file
@@ -31,7 +32,7 @@ _FILES = 40
     example="rumpbundle inspect app.vmdk --svg app.svg",
     short_help="what a kernel or a finished image is, in every layer",
 )
-@click.argument("file", type=click.Path(readable=False))
+@click.argument("file", type=Input())
 @click.option("--json", "as_json", is_flag=True, help="Print everything, machine-readable.")
 @click.option(
     "--svg", type=click.Path(path_type=Path, readable=False), help="Draw the image's disk to scale into this file."

@@ -10,6 +10,7 @@ from rumpbundle.cli.command import Command
 from rumpbundle.cli.long_json import print_json
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.streams import say, tell
+from rumpbundle.cli.values import Input
 from rumpbundle.errors import one_line
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.filesystem import Entry
@@ -19,7 +20,7 @@ from rumpbundle.images.volumes import Volume, mode_text, remarks, select, volume
 @click.command(
     "ls", cls=Command, example="rumpbundle ls app.ova /boot", short_help="the files in a finished image of any format"
 )
-@click.argument("image", type=click.Path(readable=False))
+@click.argument("image", type=Input())
 @click.argument("path", default="")
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable list.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")

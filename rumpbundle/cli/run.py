@@ -14,7 +14,7 @@ from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import report_options
 from rumpbundle.cli.session_options import BackendCommand, Session, boot_options, show
 from rumpbundle.cli.streams import say
-from rumpbundle.cli.values import Mount, Mounted
+from rumpbundle.cli.values import Input, Mount, Mounted
 from rumpbundle.disk.tree import origins
 from rumpbundle.host.overlap import check_apart, inode
 from rumpbundle.host.programs import shown
@@ -27,7 +27,7 @@ from rumpbundle.kernels.unikernel import Firmware
     example="rumpbundle run app.vmdk --boot qemu",
     short_help="boot a finished image of any format",
 )
-@click.argument("image", type=click.Path(readable=False))
+@click.argument("image", type=Input())
 @boot_options
 @click.option("--firmware", type=click.Choice(["bios", "uefi"]), help="[default: bios if the image boots from it]")
 @click.option("--persist", is_flag=True, help="Let the guest write to the image; else its writes are forgotten.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +15,7 @@ from rumpbundle import formats
 from rumpbundle.api import ModuleFile
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import UsageError
+from rumpbundle.host.leftovers import put_right
 from rumpbundle.units import NoSize, parsed_size
 
 
@@ -127,3 +130,16 @@ def format_names() -> list[str]:
     for format in formats.formats():
         found += [format.name, *(f"{format.name}:{each}" for each in format.variants)]
     return found
+
+
+class Input(click.Path):
+    """A file or kit to read; what a killed run has left half-way between an old and a new one is put right first."""
+
+    def __init__(self) -> None:
+        super().__init__(readable=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        with contextlib.suppress(ValueError):
+            put_right(path.parent, path.name)
+        return value
