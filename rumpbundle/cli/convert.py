@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from rumpbundle.host.staging import check_free
 from rumpbundle.images.detect import open_disk
 
 
-def _format_options() -> tuple[Any, ...]:
+def format_options() -> tuple[Any, ...]:
     """Return the options that single formats have, each once."""
     found: dict[str, Any] = {}
     for format in registry.formats():
@@ -50,7 +51,7 @@ def _format_options() -> tuple[Any, ...]:
               help="What a kit announces of a foreign disk: no more than the disk starts under.")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Fail if something is known not to work where a format is for.")
 @click.option("--subformat", metavar="NAME", help="Which variant of the one format to write.")
-@options(_format_options())
+@options(format_options())
 @output_options
 @report_options
 def command(image: str, names: tuple[str, ...], output: Path | None, **arguments: Any) -> int:
@@ -102,20 +103,26 @@ def _targets(image: str, names: list[str], output: Path | None, arguments: dict[
     if not several:
         path = output or default_output(image, found[0].format)
         found = (dataclasses.replace(found[0], output=path if subformat is None or output else found[0].output),)
-    made = tuple(dataclasses.replace(target, options=_options(target.format, given)) for target in found)
-    known = {name for target in found for name in _fields(target.format)} | {"print_commands"}
+    made = tuple(dataclasses.replace(target, options=options_of(target.format, given)) for target in found)
+    check_options([target.format for target in found], given)
+    return made
+
+
+def check_options(formats: Sequence[Format], given: Iterable[str]) -> None:
+    """Raise :class:`UsageError` if an option of *given* belongs to none of *formats*."""
+    known = {name for format in formats for name in _fields(format)} | {"print_commands"}
     for name in given:
         if name not in known:
-            formats = ", ".join(target.format.name for target in found)
-            raise UsageError(f"no option of {formats}", where=f"--{name.replace('_', '-')}")
-    return made
+            names = ", ".join(format.name for format in formats)
+            raise UsageError(f"no option of {names}", where=f"--{name.replace('_', '-')}")
 
 
 def _fields(format: Format) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(format.options)) if format.options is not None else ()
 
 
-def _options(format: Format, given: dict[str, Any]) -> Any:
+def options_of(format: Format, given: dict[str, Any]) -> Any:
+    """Return *format*'s own options, with those of *given* that are its."""
     if format.options is None:
         return None
     return format.options(**{name: given[name] for name in _fields(format) if name in given})

@@ -20,8 +20,7 @@ from rumpbundle.manifest import stem
 if TYPE_CHECKING:
     from rumpbundle.config import Config
 
-GUEST_OPTIONS = group(
-    "The guest", "-c cfg.json -e MODE=fast --data site:/srv/www --volume state:/var/db:64M -- --port 80",
+_CONFIG_OPTIONS = (
     click.option("-c", "--config", metavar="CFG", help="The guest's configuration, in JSON; - reads standard input."),
     click.option("-e", "--env", metavar="KEY=VALUE", multiple=True, help="Set an environment variable; repeatable."),
     click.option("--hostname", metavar="NAME", help="The guest's host name."),
@@ -30,6 +29,11 @@ GUEST_OPTIONS = group(
                       "vioif0,inet,static,10.0.0.2/24,10.0.0.1."),
     click.option("--arg", "arguments", metavar="ARG", multiple=True,
                  help="An argument of the guest's program; repeatable. All words after -- are arguments, too."),
+)  # fmt: skip
+CONFIG_OPTIONS = group("The configuration", "-c cfg.json -e MODE=fast -- --port 80", *_CONFIG_OPTIONS)
+GUEST_OPTIONS = group(
+    "The guest", "-c cfg.json -e MODE=fast --data site:/srv/www --volume state:/var/db:64M -- --port 80",
+    *_CONFIG_OPTIONS,
     click.option("--data", type=Mount(sized=False), metavar="DIR:MOUNT", multiple=True,
                  help="A directory the guest sees, read-only, at MOUNT; repeatable as far as the guest can."),
     click.option("--volume", "volumes", type=Mount(sized=True), metavar="DIR:MOUNT[:SIZE]", multiple=True,
@@ -56,15 +60,8 @@ def without_kernel_option(words: list[str]) -> list[str]:
 
 def guest_from(app: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Take what the ``GUEST_OPTIONS`` gave out of *arguments* and return it as fields of a Recipe."""
-    env, hostname, net, words, file = (
-        arguments.pop(name) for name in ("env", "hostname", "net", "arguments", "config")
-    )
-    config = None if file is None else read_config(file)
-    if env or hostname is not None or net or words:
-        from rumpbundle.config import combined
-
-        program = stem(os.path.normpath(app)) or "app"
-        config = combined(config, program=program, env=env, hostname=hostname, net=net, arguments=words)
+    file = arguments["config"]
+    config = config_from(stem(os.path.normpath(app)) or "app", None, arguments)
     return {
         "config": config,
         "config_name": "standard input" if file == "-" else file,
@@ -72,6 +69,19 @@ def guest_from(app: str, arguments: dict[str, Any]) -> dict[str, Any]:
         "volumes": volumes_of(arguments.pop("volumes")),
         "inputs": () if file is None else ("/dev/stdin" if file == "-" else file,),
     }
+
+
+def config_from(program: str, base: Config | None, arguments: dict[str, Any]) -> Config | None:
+    """Take what the ``CONFIG_OPTIONS`` gave out of *arguments*; return *base*, or what ``-c`` named, with it."""
+    env, hostname, net, words, file = (
+        arguments.pop(name) for name in ("env", "hostname", "net", "arguments", "config")
+    )
+    config = base if file is None else read_config(file)
+    if env or hostname is not None or net or words:
+        from rumpbundle.config import combined
+
+        config = combined(config, program=program, env=env, hostname=hostname, net=net, arguments=words)
+    return config
 
 
 def data_of(options: Sequence[Mounted]) -> tuple[guests.Data, ...]:

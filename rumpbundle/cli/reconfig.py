@@ -1,0 +1,84 @@
+"""``rumpbundle reconfig``: a finished image with another configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rumpbundle.api import Result, job_for, write
+from rumpbundle.cli.command import options
+from rumpbundle.cli.convert import check_options, format_options, options_of
+from rumpbundle.cli.guest import CONFIG_OPTIONS, GuestCommand, config_from
+from rumpbundle.cli.progress import Terminal
+from rumpbundle.cli.recipe_options import output_options, report_options
+from rumpbundle.cli.results import plan_json, plan_text, result_json, show
+from rumpbundle.cli.streams import say, say_json
+from rumpbundle.cli.values import Output
+from rumpbundle.errors import UsageError
+from rumpbundle.events import Note
+from rumpbundle.finished.origin import origin
+from rumpbundle.finished.reconfig import format_of, plan_of
+from rumpbundle.finished.request import config_of
+from rumpbundle.host.staging import check_free
+from rumpbundle.images.detect import open_disk
+from rumpbundle.manifest import stem
+
+
+@click.command(
+    "reconfig",
+    cls=GuestCommand,
+    example="rumpbundle reconfig web.qcow2 -e PORT=8080 -o web8080.qcow2",
+    short_help="a finished image with another configuration",
+)
+@click.argument("image", type=click.Path(readable=False))
+@click.option("-o", "--output", type=Output(), metavar="NEW", help="The image to write; IMAGE stays as it is.")
+@click.option("--in-place", is_flag=True, help="Change IMAGE itself.")
+@click.option("--cmdline", metavar="TEXT", help="Another kernel command line.  [default: the image's]")
+@options(CONFIG_OPTIONS)
+@options(format_options())
+@output_options
+@report_options
+def command(image: str, output: Path | None, in_place: bool, cmdline: str | None, **arguments: Any) -> None:
+    """Write the finished IMAGE with another configuration: what bundling with that would have given, byte for byte.
+
+    Options override what the image carries; -c replaces it. Kernel, files, boot images and dates stay what they are
+    in the image.
+    """
+    if in_place == (output is not None):
+        raise UsageError("give -o NEW to write another image, or --in-place to change this one")
+    force, dry_run, as_json = (arguments.pop(name) for name in ("force", "dry_run", "as_json"))
+    sync = not arguments.pop("no_sync")
+    terminal = Terminal.of(arguments)
+    with terminal, open_disk(image, terminal) as disk:
+        format, subformat = format_of(disk, image)
+        path = Path(image) if output is None else output
+        check_free(path, force=force or in_place)
+        found = origin(disk)
+        config = config_from(stem(found.bundle.kernel.name) or "app", config_of(found), arguments)
+        given = {name: value for name, value in arguments.items() if value not in (None, (), False)}
+        check_options([format], given)
+        planned = plan_of(found, image, config=config, cmdline=cmdline)
+        if in_place:
+            # The image is what is read, and what is to be replaced.
+            planned = dataclasses.replace(planned, recipe=dataclasses.replace(planned.recipe, app=""))
+            terminal(Note(f"{path.name} is written anew"))
+        own = options_of(format, given)
+        if dry_run:
+            job = job_for(planned, format, path, subformat=subformat, options=own, report=terminal)
+            say_json(plan_json(job, format)) if as_json else say(plan_text(job, format))
+            return
+        artifact, commands = write(
+            planned,
+            format,
+            path,
+            subformat=subformat,
+            options=own,
+            force=force or in_place,
+            sync=sync,
+            report=terminal,
+        )
+        result = Result(artifacts=(artifact,), digest=planned.bundle.identity.digest, commands=commands)
+    show(result, result_json(result) if as_json else None, print_commands=bool(given.get("print_commands")))
