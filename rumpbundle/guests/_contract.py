@@ -174,7 +174,7 @@ def arguments_of(config: Config) -> str:
         ConfigError: it runs several, or in a way only rumprun knows.
     """
     if config.cmdline is not None:
-        return config.cmdline.strip().partition(" ")[2]
+        return _without_first_word(config.cmdline)
     if len(config.rc) > 1:
         raise ConfigError("$.rc[1]: this guest is one program; only rumprun runs several")
     for program in config.rc:
@@ -182,6 +182,24 @@ def arguments_of(config: Config) -> str:
             raise ConfigError("$.rc[0].runmode: this guest is one program, there is nothing beside it to run")
         return words(program.argv, "$.rc[0].argv")
     return ""
+
+
+_FIRST_WORD = re.compile(r"""\s*(?:"[^"]*"|'[^']*'|[^\s"'])+(?:\s+|$)""")
+"""The program's name as a shell reads it: blanks inside quotes are part of it."""
+
+
+def _without_first_word(text: str) -> str:
+    """Return the command line *text* without its first word, which is the program's name.
+
+    Raises:
+        ConfigError: a quote in that word is never closed.
+    """
+    if not text.strip():
+        return ""
+    match = _FIRST_WORD.match(text)
+    if match is None:
+        raise ConfigError("$.cmdline: a quote in the program's name is not closed")
+    return text[match.end() :].rstrip()
 
 
 def refuse(config: Config, why: Mapping[str, str]) -> None:

@@ -45,6 +45,10 @@ def runs(*argv: str) -> Config:
         (Family.SOLO5, runs("--ipv4=10.0.0.2/24", "a b"), None, 'app.bin --ipv4=10.0.0.2/24 "a b"'),
         (Family.SOLO5, runs("x"), "-l debug", "app.bin -l debug x"),
         (Family.SOLO5, Config(cmdline="app -v x"), None, "app.bin -v x"),
+        (Family.SOLO5, Config(cmdline='"my prog" -v "x"'), None, 'app.bin -v "x"'),
+        (Family.SOLO5, Config(cmdline="'my prog'd -v x"), None, "app.bin -v x"),
+        (Family.SOLO5, Config(cmdline=" app "), None, "app.bin"),
+        (Family.SOLO5, Config(cmdline='"my prog"'), None, "app.bin"),
         (Family.UNIKRAFT, None, None, "app.bin"),
         (Family.UNIKRAFT, runs("-c", "/x.conf"), None, "app.bin -- -c /x.conf"),
         (Family.UNIKRAFT, None, "a.b=1 -- x", "app.bin a.b=1 -- x"),
@@ -217,3 +221,9 @@ def test_variables_and_arguments_arrive_as_they_were_or_are_refused(family, neve
         variables = ["app.bin", *(["env.vars=[", *variables, "]"] if env else [])]
     assert before == variables
     assert after == arguments
+
+
+@pytest.mark.parametrize("text", ['"my prog -v x', "my'prog -v"])
+def test_a_program_name_whose_quote_is_not_closed_is_refused(text):
+    with pytest.raises(ConfigError, match="a quote in the program's name is not closed"):
+        deliver(request(Family.SOLO5, Config(cmdline=text)))
