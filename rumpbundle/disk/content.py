@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import stat
+import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import field
@@ -24,8 +25,10 @@ CHUNK = 1 << 20
 """Bytes read at once: large enough for full disk speed, small enough to stay in the cache."""
 
 
-Fingerprint = tuple[int, int, int, int, int, int, int, int, int]
-"""Device, inode, size, mtime; ctime; links, mode and owner: if they differ later, the file changed under us.
+Fingerprint = bytes
+"""Packed, for there may be 200,000.
+
+Device, inode, size, mtime; ctime; links, mode and owner: if they differ later, the file changed under us.
 
 ctime tells also of a writer who sets mtime back, as rsync does. But a new link or mode moves it, too, and changes no
 byte: so it may differ if one of these does. (Only to hash the file once more would tell better, and cost as much as
@@ -33,14 +36,21 @@ to read it.)
 """
 
 
+_PACKED = struct.Struct("<5Q4I")
+_CTIME = slice(32, 40)
+_NUMBER = (1 << 64) - 1
+
+
 def _fingerprint(status: os.stat_result) -> Fingerprint:
     one = status
-    content = (one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns)
-    return (*content, one.st_ctime_ns, one.st_nlink, one.st_mode, one.st_uid, one.st_gid)
+    mtime, ctime = one.st_mtime_ns & _NUMBER, one.st_ctime_ns & _NUMBER  # before 1970 or after 2554, too
+    content = (one.st_dev & _NUMBER, one.st_ino, one.st_size, mtime)
+    return _PACKED.pack(*content, ctime, one.st_nlink & 0xFFFFFFFF, one.st_mode, one.st_uid, one.st_gid)
 
 
 def _is_same(first: Fingerprint, now: Fingerprint) -> bool:
-    return first == now or (first[:4] == now[:4] and first[5:] != now[5:])
+    before, after = slice(_CTIME.start), slice(_CTIME.stop, None)
+    return first == now or (first[before] == now[before] and first[after] != now[after])
 
 
 def close(fd: int) -> None:
@@ -94,6 +104,12 @@ class InputFile:
                 where=self.path,
                 hint="copy it, and give the copy",
             )
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Its device and inode number."""
+        device, inode, *_ = _PACKED.unpack(self.fingerprint)
+        return device, inode
 
     def __repr__(self) -> str:
         return f"InputFile({self.path!r}, size={self.size})"
@@ -320,7 +336,7 @@ class Content:
 
     def origins(self) -> Iterator[tuple[int, int]]:
         """Yield device and inode number of the files it is made of."""
-        return (source.file.fingerprint[:2] for source in self.sources if isinstance(source, FileSlice))
+        return (source.file.origin for source in self.sources if isinstance(source, FileSlice))
 
     def chunks(self) -> Iterator[bytes]:
         """Yield all bytes in order, at most ``CHUNK`` at a time."""
