@@ -9,25 +9,43 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rumpbundle.api import Artifact, ModuleFile, Plan, Recipe, Result, bundle, plan, write
+    from rumpbundle.api import Artifact, Plan, Result, bundle, plan, write
+    from rumpbundle.batch import build
     from rumpbundle.dev_launch import launch, run
     from rumpbundle.errors import RumpbundleError
+    from rumpbundle.formats._ec2_requests import Ec2Options
+    from rumpbundle.formats.azure import AzureOptions
+    from rumpbundle.formats.gce import GceOptions
+    from rumpbundle.formats.ova import OvaOptions
+    from rumpbundle.formats.xen import XenOptions
     from rumpbundle.kernels.unikernel import Unikernel
     from rumpbundle.launcher.session import Guest
+    from rumpbundle.look import cat, check, inspect, ls
+    from rumpbundle.recipe import ModuleFile, Recipe
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Artifact": "api",
+    "AzureOptions": "formats.azure",
+    "Ec2Options": "formats._ec2_requests",
+    "GceOptions": "formats.gce",
     "Guest": "launcher.session",
-    "ModuleFile": "api",
+    "ModuleFile": "recipe",
+    "OvaOptions": "formats.ova",
     "Plan": "api",
-    "Recipe": "api",
+    "Recipe": "recipe",
     "Result": "api",
     "RumpbundleError": "errors",
     "Unikernel": "kernels.unikernel",
+    "XenOptions": "formats.xen",
+    "build": "batch",
     "bundle": "api",
+    "cat": "look",
+    "check": "look",
+    "inspect": "look",
     "launch": "dev_launch",
+    "ls": "look",
     "plan": "api",
     "run": "dev_launch",
     "write": "api",
@@ -35,15 +53,25 @@ _HOME = {
 
 __all__ = [
     "Artifact",
+    "AzureOptions",
+    "Ec2Options",
+    "GceOptions",
     "Guest",
     "ModuleFile",
+    "OvaOptions",
     "Plan",
     "Recipe",
     "Result",
     "RumpbundleError",
     "Unikernel",
+    "XenOptions",
+    "build",
     "bundle",
+    "cat",
+    "check",
+    "inspect",
     "launch",
+    "ls",
     "plan",
     "run",
     "write",

@@ -17,8 +17,7 @@ import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from typing import Literal as OneOf
+from typing import Any, Unpack
 
 from rumpbundle import formats, grub, guests, hybrid
 from rumpbundle.dataclass import dataclass
@@ -40,54 +39,11 @@ from rumpbundle.formats import Beside, Folder, Format, Job, OneFile
 from rumpbundle.host import environment, overlap
 from rumpbundle.host.staging import check_free, staged_directory, staged_file, staged_kit
 from rumpbundle.kernels.unikernel import Firmware, Protocol, Unikernel
-from rumpbundle.manifest import SLOT, Asked, Bundle, Console, Module, stem
+from rumpbundle.manifest import SLOT, Asked, Bundle, Module, stem
+from rumpbundle.recipe import ModuleFile, Recipe, RecipeFields, count
 
-if TYPE_CHECKING:
-    from rumpbundle.config import Config
-
-FirmwareChoice = OneOf["both", "bios", "uefi"]
-ProtocolChoice = OneOf["auto", "multiboot", "multiboot2", "linux", "linux16", "efi"]
 MAX_NAME = 100
 """Longest machine name in characters; it becomes part of file names and volume labels."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModuleFile:
-    """A boot module of the user's: a file and its command line."""
-
-    path: str | os.PathLike[str]
-    text: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """What to bundle, whatever the format. See docs/cli.md for each option's meaning."""
-
-    app: str | os.PathLike[str]
-    cmdline: str | None = None
-    argv0: bool = True
-    modules: tuple[ModuleFile, ...] = ()
-    config: Config | None = None
-    config_name: str | None = None
-    """What errors call the configuration: its file's name."""
-    data: tuple[guests.Data, ...] = ()
-    volumes: tuple[guests.Writable, ...] = ()
-    esp: tree.Directory | None = None
-    """A tree of files for an EFI application, from the root of the EFI system partition on which it stands."""
-    firmware: FirmwareChoice = "both"
-    protocol: ProtocolChoice = "auto"
-    console: Console = "both"
-    name: str | None = None
-    size: int = 0
-    """The least size of the disk, in bytes."""
-    config_room: int = 0
-    """Bytes to keep in the image for another configuration, besides the few KiB there always are."""
-    strict: bool = False
-    """Whether what is known not to work where the format is for is an error, not a warning."""
-    epoch: int | None = None
-    """The date of everything dated, in seconds since 1970; None asks ``SOURCE_DATE_EPOCH``."""
-    inputs: tuple[str | os.PathLike[str], ...] = ()
-    """Further files and directories this was read from, as that of *config*: no output takes their place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +300,9 @@ def job_for(
     Raises:
         RumpbundleError: the format, or a platform it is for, cannot have this disk, these names or these options.
     """
+    if options is not None and (format.options is None or not isinstance(options, format.options)):
+        wanted = format.options.__name__ if format.options is not None else "none"
+        raise UsageError(f"expected {wanted} for {format.name}, got {options!r}", where="options")
     check_targets(plan, format, report, options=options)
     job = Job(
         layout=plan.disk_for(format),
@@ -352,7 +311,7 @@ def job_for(
         subformat=format.subformat(subformat).name,
         options=format.options() if options is None and format.options is not None else options,
         epoch=plan.bundle.epoch,
-        jobs=jobs or os.cpu_count() or 1,
+        jobs=os.cpu_count() or 1 if jobs is None else count("jobs", jobs, 1, 1024),
         report=report,
         label=output.name,
     )
@@ -414,7 +373,7 @@ def _origins(recipe: Recipe) -> Iterator[overlap.Inode | None]:
 
 
 def bundle(
-    app: str | os.PathLike[str],
+    app: str | os.PathLike[str] | Recipe,
     format: str = "iso",
     *,
     output: str | os.PathLike[str] | None = None,
@@ -424,23 +383,21 @@ def bundle(
     sync: bool = True,
     jobs: int | None = None,
     report: Report = silent,
-    **recipe: Any,
+    **recipe: Unpack[RecipeFields],
 ) -> Result:
     """Bundle the kernel *app* as *format* and return what was written.
 
     Further keywords are the fields of :class:`Recipe`: ``cmdline``, ``modules``, ``firmware``, ``size``, ….
+    *app* may be a whole recipe instead.
 
     Raises:
         RumpbundleError: see :mod:`rumpbundle.errors`; then nothing was written.
     """
     chosen = formats.find(format)
-    known = {field.name for field in dataclasses.fields(Recipe)}
-    for name in recipe:
-        if name not in known:
-            raise UsageError(f"bundle() has no option {name!r}")
-    path = default_output(app, chosen) if output is None else Path(os.fspath(output))
+    wanted = Recipe.of(app, **recipe)
+    path = default_output(wanted.app, chosen) if output is None else Path(os.fspath(output))
     check_free(path, force=force)
-    planned = plan(Recipe(app=app, **recipe), formats=[chosen], report=report)
+    planned = plan(wanted, formats=[chosen], report=report)
     artifact, commands = write(
         planned, chosen, path, subformat=subformat, options=options, force=force, sync=sync, jobs=jobs, report=report
     )

@@ -11,10 +11,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from rumpbundle import formats
-from rumpbundle.api import Artifact, Plan, check_no_inputs, write
+from rumpbundle.api import Artifact, Plan, check_no_inputs, plan, write
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK
 from rumpbundle.disk.flat import disk_errors, write_all
@@ -24,6 +24,7 @@ from rumpbundle.formats import Format
 from rumpbundle.host.parallel import run_all
 from rumpbundle.host.staging import staged_file
 from rumpbundle.manifest import stem
+from rumpbundle.recipe import Recipe, RecipeFields
 
 SUMS = "SHA256SUMS"
 """The name of the file of checksums."""
@@ -73,8 +74,8 @@ def targets(app: str | os.PathLike[str], names: Sequence[str], directory: Path) 
     return tuple(found.values())
 
 
-def build(
-    plan: Plan,
+def write_targets(
+    planned: Plan,
     targets: Sequence[Target],
     *,
     force: bool = False,
@@ -82,17 +83,17 @@ def build(
     jobs: int | None = None,
     report: Report = silent,
 ) -> tuple[Outcome, ...]:
-    """Write *plan* in every format of *targets* and return what became of each, in their order.
+    """Write *planned* in every format of *targets* and return what became of each, in their order.
 
     Only errors of the library's own are outcomes; an interruption, or a bug, ends everything.
     """
-    check_no_inputs(plan.recipe, [file for target in targets for file in target.format.files(target.output)])
+    check_no_inputs(planned.recipe, [file for target in targets for file in target.format.files(target.output)])
     once = _Once(report)
 
     def outcome(target: Target) -> Outcome:
         try:
             artifact, commands = write(
-                plan,
+                planned,
                 target.format,
                 target.output,
                 subformat=target.subformat,
@@ -108,6 +109,29 @@ def build(
 
     calls = [partial(outcome, target) for target in targets]
     return run_all(calls, max(2, os.cpu_count() or 1), once.stop)
+
+
+def build(
+    app: str | os.PathLike[str] | Recipe,
+    names: Sequence[str],
+    directory: str | os.PathLike[str] = ".",
+    *,
+    force: bool = False,
+    jobs: int | None = None,
+    report: Report = silent,
+    **recipe: Unpack[RecipeFields],
+) -> tuple[Outcome, ...]:
+    """Bundle the kernel *app* in every format of *names* (``vmdk``, ``vmdk:stream``) into *directory*.
+
+    Further keywords are the fields of :class:`Recipe`. What became of each is told in the order of *names*.
+
+    Raises:
+        RumpbundleError: nothing can be written, for a reason that is not one format's.
+    """
+    wanted = Recipe.of(app, **recipe)
+    found = targets(wanted.app, names, Path(directory))
+    planned = plan(wanted, formats=[target.format for target in found], report=report)
+    return write_targets(planned, found, force=force, jobs=jobs, report=report)
 
 
 class _Once:
@@ -180,4 +204,4 @@ def _line(name: str, digest: str) -> bytes:
     return (b"\\" if escaped != raw else b"") + digest.encode("ascii") + b"  " + escaped + b"\n"
 
 
-__all__ = ["Outcome", "Target", "build", "files_of", "sha256_of", "targets", "write_checksums"]
+__all__ = ["Outcome", "Target", "build", "files_of", "sha256_of", "targets", "write_checksums", "write_targets"]

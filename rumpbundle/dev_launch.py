@@ -19,16 +19,16 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from rumpbundle import api, formats, knowledge
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.flat import write_flat
 from rumpbundle.disk.layout import MIB
-from rumpbundle.errors import GuestError, Interrupted, UsageError
+from rumpbundle.errors import GuestError, Interrupted, UsageError, nearest
 from rumpbundle.events import Note, Report, Warned, silent
 from rumpbundle.formats import Folder, Format
 from rumpbundle.guests import Data, Writable
@@ -36,6 +36,7 @@ from rumpbundle.host import programs, signals
 from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.launcher import backend, registry, requests
 from rumpbundle.launcher.backend import Disk, Ending, Forward, Plan, Reason, Request
+from rumpbundle.recipe import Recipe, RecipeFields, choice, sequence, size
 
 if TYPE_CHECKING:
     from rumpbundle.launcher.session import Guest, Sink
@@ -60,43 +61,91 @@ class Options:
     """To the backend, untouched."""
 
     def __post_init__(self) -> None:
-        if self.accel not in backend.ACCELERATORS:
-            known = ", ".join(backend.ACCELERATORS)
-            raise UsageError(f"no such accelerator: {self.accel}", where="--accel", hint=f"known: {known}")
-        if self.memory is not None and self.memory < MIB:
-            raise UsageError(f"expected at least 1M, got {self.memory} bytes", where="--memory")
+        """Take what was given for what it means: ports as text, sizes as ``64M``, sequences of any kind.
 
-    @classmethod
-    def of(cls, publish: Sequence[str | Forward] = (), **options: Any) -> Options:
-        """Make options of what a Python caller writes: ports as text, sequences of any kind."""
-        ports = tuple(Forward.parse(each) if isinstance(each, str) else each for each in publish)
-        firmware = options.pop("firmware", None)
-        if firmware is not None:
-            firmware = Firmware(firmware)
-        return cls(publish=ports, firmware=firmware, args=tuple(options.pop("args", ())), **options)
+        Raises:
+            UsageError: a field has a value that says nothing; ``where`` names it.
+        """
+        registry.find(self.backend)
+        choice("--accel", self.accel, backend.ACCELERATORS)
+        if self.bus is not None:
+            choice("--bus", self.bus, backend.BUSES)
+        memory = None if self.memory is None else size("--memory", self.memory)
+        if memory is not None and memory < MIB:
+            raise UsageError(f"expected at least 1M, got {memory} bytes", where="--memory")
+        firmware = None if self.firmware is None else Firmware(choice("--firmware", self.firmware, tuple(Firmware)))
+        ports = (Forward.of(each) for each in sequence("--publish", self.publish))
+        gdb = None if self.gdb is None else backend.port(str(self.gdb), "--gdb")
+        given: Any = self.args
+        args = () if isinstance(given, str) else sequence("args", given)
+        if isinstance(given, str) or not all(isinstance(each, str) for each in args):
+            raise UsageError(f"expected a list of words, got {given!r}", where="args")
+        values = {"memory": memory, "firmware": firmware, "publish": tuple(ports), "gdb": gdb, "args": tuple(args)}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+
+class BootFields(TypedDict, total=False):
+    """The fields of :class:`Options`, as a caller may write them."""
+
+    backend: str
+    memory: int | str | None
+    accel: str
+    firmware: Firmware | str | None
+    bus: str | None
+    publish: Sequence[Forward | str]
+    gdb: int | None
+    persist: bool
+    args: Sequence[str]
+
+
+class LaunchFields(RecipeFields, total=False):
+    """What :func:`launch` takes: what to bundle, and how to boot; ``firmware`` is the one to boot with."""
+
+    backend: str
+    memory: int | str | None
+    accel: str
+    bus: str | None
+    publish: Sequence[Forward | str]
+    gdb: int | None
+    args: Sequence[str]
+
+
+def _options(options: Options | None, given: Mapping[str, Any]) -> Options:
+    """Return *options*, or those that the fields *given* make; not both."""
+    known = [field.name for field in fields(Options)]
+    for name in given:
+        if name not in known:
+            raise UsageError(f"there is no option {name!r}", hint=nearest(name, known))
+    if options is None:
+        return Options(**given)
+    if given:
+        raise UsageError(f"give {next(iter(given))!r} in options, or leave options out")
+    return options
 
 
 def launch(
-    app: str | os.PathLike[str],
+    app: str | os.PathLike[str] | Recipe,
     *,
     options: Options | None = None,
     sinks: tuple[Sink, ...] = (),
     report: Report = silent,
-    recipe: api.Recipe | None = None,
-    **more: Any,
+    **more: Unpack[LaunchFields],
 ) -> Guest:
     """Bundle the kernel *app*, boot the image, and return the running guest.
 
     Further keywords are the fields of :class:`Options` (``memory``, ``publish``, ``gdb``, …), or of
-    :class:`rumpbundle.Recipe` (``cmdline``, ``modules``, ``config``, …); ``options`` and ``recipe`` give them whole.
+    :class:`rumpbundle.Recipe` (``cmdline``, ``modules``, ``config``, …). ``options`` gives the former whole, and
+    a recipe in the place of *app* the latter.
     Every byte of the console goes to each of *sinks*.
 
     Raises:
         RumpbundleError: see :mod:`rumpbundle.errors`; then nothing runs.
     """
-    own, others = _split(more)
-    options = options or Options.of(**own)
-    recipe = recipe or api.Recipe(app=app, **others)
+    known = {field.name for field in fields(Options)}
+    options = _options(options, {name: value for name, value in more.items() if name in known})
+    others: Any = {name: value for name, value in more.items() if name not in known}
+    recipe = Recipe.of(app, **others)
     format = format_for(options)
     with contextlib.ExitStack() as stack:
         planned = api.plan(recipe, formats=[format], bus=_bus(options), report=report)
@@ -112,7 +161,7 @@ def launch(
         return _started(request, options, sinks, report, stack)
 
 
-def launch_plan(recipe: api.Recipe, options: Options, *, report: Report = silent) -> Plan:
+def launch_plan(recipe: Recipe, options: Options, *, report: Report = silent) -> Plan:
     """Return what :func:`launch` would do, with a named image instead of the nameless one. Nothing is started."""
     format = format_for(options)
     planned = api.plan(recipe, formats=[format], bus=_bus(options), report=report)
@@ -129,7 +178,7 @@ def run(
     disks: Sequence[Data | Writable] = (),
     sinks: tuple[Sink, ...] = (),
     report: Report = silent,
-    **more: Any,
+    **more: Unpack[BootFields],
 ) -> Guest:
     """Boot the finished *image*, of any format, and return the running guest; the image is not written to.
 
@@ -140,7 +189,7 @@ def run(
     Raises:
         RumpbundleError: see :mod:`rumpbundle.errors`; then nothing runs.
     """
-    options = options or Options.of(**more)
+    options = _options(options, more)
     with contextlib.ExitStack() as stack:
         named = options.backend in registry.KITS
         request = _finished(image, options, stack, copied=named)
@@ -213,16 +262,6 @@ def check_pattern(pattern: str) -> str:
     except re.error as error:
         raise UsageError(f"is no regular expression: {error}", where="--expect") from None
     return pattern
-
-
-def _split(keywords: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the keywords that are options, and the others: those of a recipe."""
-    known = {field.name for field in fields(Options)}
-    others = {name: value for name, value in keywords.items() if name not in known}
-    for name in others:
-        if name not in {field.name for field in fields(api.Recipe)}:
-            raise UsageError(f"launch() has no option {name!r}")
-    return {name: value for name, value in keywords.items() if name in known}, others
 
 
 def format_for(options: Options) -> Format:

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 _FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_LARGEST = 1 << 53
+LARGEST = 1 << 53
 
 
 def shown_size(count: int) -> str:
@@ -36,7 +36,7 @@ def parsed_size(text: str) -> int:
     """
     match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?)\s?([KMGT]?)(?:i?B)?", text.strip(), re.ASCII | re.IGNORECASE)
     size = Fraction(match[1]) * _FACTORS[match[2].upper()] if match else Fraction(-1)
-    if not match or size.denominator != 1 or size > _LARGEST:
+    if not match or size.denominator != 1 or size > LARGEST:
         raise NoSize(f"expected a size such as 512M, 2G or 1.5G, got {text!r}")
     if not match[2] and 0 < size < 1 << 20:
         raise NoSize(f"{match[1]} bytes are too few to be meant", f"did you mean {match[1]}M?")

@@ -24,7 +24,7 @@ from rumpbundle.api import ModuleFile
 from rumpbundle.config import Config, Program
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.tree import Directory, File
-from rumpbundle.formats.xen import Options
+from rumpbundle.formats.xen import XenOptions
 from rumpbundle.guests import Writable
 from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.launcher.backend import Disk, Request
@@ -67,7 +67,7 @@ def kit(tmp_path, name, kernel, *, options=None, **recipe):
         "xen",
         output=output,
         name=name,
-        options=Options(**options or {}),
+        options=XenOptions(**options or {}),
         **recipe,
     )
     files = {path.name: path for path in output.iterdir()}

@@ -39,9 +39,7 @@ def command(ctx: click.Context, /, app: str, **arguments: Any) -> None:
             show(plan)
             return
         session.follow(
-            lambda sinks: dev_launch.launch(
-                app, recipe=recipe, options=session.options, sinks=sinks, report=terminal
-            ),
+            lambda sinks: dev_launch.launch(recipe, options=session.options, sinks=sinks, report=terminal),
             terminal,
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from rumpbundle.api import Plan, check_no_inputs, job_for, plan
-from rumpbundle.batch import SUMS, Outcome, Target, build, targets, write_checksums
+from rumpbundle.batch import SUMS, Outcome, Target, targets, write_checksums, write_targets
 from rumpbundle.cli.command import completed
 from rumpbundle.cli.guest import GuestCommand
 from rumpbundle.cli.progress import Terminal
@@ -55,7 +55,7 @@ def command(app: str, names: tuple[str, ...], directory: Path, checksums: bool, 
         if dry_run:
             return rehearse(planned, wanted, terminal, as_json=as_json)
         made = make_directory(directory)
-        outcomes = build(planned, wanted, force=force, sync=sync, report=terminal)
+        outcomes = write_targets(planned, wanted, force=force, sync=sync, report=terminal)
         digest = planned.bundle.identity.digest if any(outcome.artifact for outcome in outcomes) else None
     if made and digest is None:
         directory.rmdir()

@@ -11,7 +11,7 @@ import click
 
 from rumpbundle import formats as registry
 from rumpbundle.api import default_output
-from rumpbundle.batch import Target, build, targets
+from rumpbundle.batch import Target, targets, write_targets
 from rumpbundle.cli.build import make_directory, rehearse, show_outcomes
 from rumpbundle.cli.command import Command, completed, group, options
 from rumpbundle.cli.one_format import field_options, print_commands_option
@@ -76,7 +76,7 @@ def command(image: str, names: tuple[str, ...], output: Path | None, **arguments
         else:
             made = False
             check_free(wanted[0].output, force=force)
-        outcomes = build(planned, wanted, force=force, sync=sync, report=terminal)
+        outcomes = write_targets(planned, wanted, force=force, sync=sync, report=terminal)
         digest = planned.bundle.identity.digest if any(outcome.artifact for outcome in outcomes) else None
     if made and digest is None and output is not None:
         output.rmdir()

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rumpbundle import guests
+from rumpbundle import guests, recipe
 from rumpbundle.cli.command import Command, group
 from rumpbundle.cli.values import Mount, Mounted, end_of_options
 from rumpbundle.disk import tree
-from rumpbundle.disk.content import InputFile
 from rumpbundle.errors import InputError
 from rumpbundle.manifest import stem
 
@@ -96,14 +95,13 @@ def volumes_of(options: Sequence[Mounted]) -> tuple[guests.Writable, ...]:
 
 def read_config(path: str) -> Config:
     """Read the configuration in the file *path*, or on standard input if it is ``-``; never more than it may have."""
+    if path != "-":
+        return recipe.read_config(path)
     from rumpbundle.config import parse
     from rumpbundle.config.jsontext import MAX_BYTES
 
-    if path == "-":
-        try:
-            text = sys.stdin.buffer.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise InputError(f"cannot be read: {os.strerror(error.errno or 0)}", where="standard input") from None
-        return parse(text, "standard input")
-    file = InputFile(path)
-    return parse(file.read(0, min(file.size, MAX_BYTES + 1)), path)
+    try:
+        text = sys.stdin.buffer.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"cannot be read: {os.strerror(error.errno or 0)}", where="standard input") from None
+    return parse(text, "standard input")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ from typing import Any
 import click
 
 from rumpbundle import formats
-from rumpbundle.api import ModuleFile
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import UsageError
 from rumpbundle.host.leftovers import put_right
+from rumpbundle.recipe import ModuleFile, parsed_mount
 from rumpbundle.units import NoSize, parsed_size
 
 
@@ -70,10 +69,7 @@ class Module(click.ParamType[ModuleFile]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ModuleFile:
         if isinstance(value, ModuleFile):
             return value
-        if ":" not in value or Path(value).exists():
-            return ModuleFile(value)
-        path, _, text = value.partition(":")
-        return ModuleFile(path, text)
+        return ModuleFile.parse(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +87,17 @@ class Mount(click.ParamType[Mounted]):
     name = "mount"
 
     def __init__(self, *, sized: bool) -> None:
-        self._form = re.compile(r"(.+?):(/[^:]*)(?::([^:/]+))?" if sized else r"(.+):(/[^:]*)()", re.DOTALL)
         self._sized = sized
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Mounted:
         if isinstance(value, Mounted):
             return value
-        match = self._form.fullmatch(value)
-        if not match:
-            form = "DIR:MOUNT[:SIZE]" if self._sized else "DIR:MOUNT"
-            self.fail(f"expected {form} with an absolute MOUNT, got {value!r}", param, ctx)
-        return Mounted(match[1], match[2], Size().convert(match[3], param, ctx) if match[3] else None)
+        try:
+            return Mounted(*parsed_mount(value, sized=self._sized))
+        except NoSize as error:
+            raise UsageError(str(error), where=param.opts[-1] if param else None, hint=error.hint) from None
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 def end_of_options(command: click.Command, words: Sequence[str]) -> int:

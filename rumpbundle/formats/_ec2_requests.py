@@ -56,7 +56,7 @@ _TAG = TextRule(what="an EC2 tag value", words="at most 255 printable characters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options(DescribedOptions):
+class Ec2Options(DescribedOptions):
     """What only the user knows."""
 
     imds_v2: bool = option(False, "Say that the guest speaks IMDSv2: instances get no IMDSv1 (ImdsSupport).")
@@ -134,7 +134,7 @@ class Requests:
         Raises:
             UsageError: the image cannot have what the user says of it.
         """
-        options: Options = self.job.options
+        options: Ec2Options = self.job.options
         paravirtual = pvgrub.starts(self.job.bundle)
         root = PV_ROOT_DEVICE if paravirtual else ROOT_DEVICE
         request: RegisterImageRequestTypeDef = {

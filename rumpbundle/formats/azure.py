@@ -40,6 +40,10 @@ _BUNDLE = "rumpbundle"
 _TAG = TextRule(what="an Azure tag value", words="at most 256 printable characters", pattern=r".{0,256}")
 
 
+class AzureOptions(CloudOptions):
+    """The options of Azure's kit."""
+
+
 def _write_kit(job: Job, directory: Path) -> None:
     disk, request = (directory / path.name for path in FORMAT.files(job.output))
     with disk_errors(), disk.open("x+b") as out:
@@ -120,7 +124,7 @@ FORMAT = Format(
     targets=("azure",),
     product=Beside(_write_kit, (".azure.json",)),
     commands=_commands,
-    options=CloudOptions,
+    options=AzureOptions,
     align=MIB,
     least=20 * MIB,
     subformats=(Subformat(largest=32 << 40),),

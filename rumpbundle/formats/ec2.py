@@ -23,7 +23,7 @@ from rumpbundle.events import Finished, Started
 from rumpbundle.formats._cloud import shell_path
 from rumpbundle.formats._contract import Folder, Format, Job, Subformat
 from rumpbundle.formats._ebs import BLOCK, SnapshotPlan, base64, plan_snapshot
-from rumpbundle.formats._ec2_requests import BUCKET, KERNEL_ID, SNAPSHOT_ID, Options, Requests, placeholders
+from rumpbundle.formats._ec2_requests import BUCKET, KERNEL_ID, SNAPSHOT_ID, Ec2Options, Requests, placeholders
 from rumpbundle.formats.vmdk import check_stream, write_stream
 from rumpbundle.manifest import Bundle
 from rumpbundle.shell import joined
@@ -183,7 +183,7 @@ FORMAT = Format(
     check=_check,
     commands=_commands,
     needs_disk=False,
-    options=Options,
+    options=Ec2Options,
     align=GIB,
     subformats=(Subformat(name="raw", largest=LARGEST), Subformat(name="stream", largest=LARGEST)),
 )

@@ -59,6 +59,10 @@ _DESCRIPTION = TextRule(
 )
 
 
+class GceOptions(DescribedOptions):
+    """The options of Google's kit."""
+
+
 def _write_kit(job: Job, directory: Path) -> None:
     from rumpbundle.formats._gzip_member import gzip_member
 
@@ -153,7 +157,7 @@ FORMAT = Format(
     targets=("gce",),
     product=Beside(_write_kit, (".gce.json",)),
     commands=_commands,
-    options=DescribedOptions,
+    options=GceOptions,
     align=GIB,
     subformats=(Subformat(largest=64 << 40),),
     check=_body,

@@ -27,7 +27,7 @@ AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class OvaOptions:
     """What the machine has; by default what suits the guest."""
 
     cpus: int = option(1, "the number of CPUs", metavar="N")
@@ -38,7 +38,7 @@ class Options:
 
 def _check(job: Job) -> None:
     check_stream(job)
-    options: Options = job.options
+    options: OvaOptions = job.options
     if not 1 <= options.cpus <= 128:
         raise UsageError(f"expected 1 to 128 CPUs, got {options.cpus}", where="--cpus")
     if options.memory and (options.memory % (4 * MIB) or not 4 * MIB <= options.memory <= 1 << 42):
@@ -157,6 +157,6 @@ FORMAT = Format(
     align=MIB,
     subformats=(Subformat(largest=LARGEST),),
     check=_check,
-    options=Options,
+    options=OvaOptions,
     targets=("vmware", "virtualbox"),
 )

@@ -32,7 +32,7 @@ _NAME = TextRule(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class XenOptions:
     type: str = option("auto", "How Xen runs it: auto, pv, pvh or hvm.", metavar="TYPE")
     memory: int = option(0, "The domain's memory: 64M.  [default: what the guest needs]", metavar="SIZE", size=True)
     host_directory: str = option(
@@ -68,7 +68,7 @@ def _write_kit(job: Job, directory: Path) -> None:
 
 def _domain(job: Job) -> xl.Domain:
     """Return the domain, with its files where the user will keep them."""
-    options: Options = job.options
+    options: XenOptions = job.options
     place = options.host_directory
     if place and (not posixpath.isabs(place) or posixpath.normpath(place) != place):
         raise UsageError(f"expected an absolute path, got {place!r}", where="--host-directory")
@@ -129,5 +129,5 @@ FORMAT = Format(
     check=_config,
     commands=_commands,
     needs_disk=False,
-    options=Options,
+    options=XenOptions,
 )

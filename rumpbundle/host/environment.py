@@ -17,6 +17,10 @@ DEFAULT_EPOCH = 315532800
 """1980-01-01T00:00:00Z, the first second FAT can express: every date in an image, unless the user says."""
 
 
+LAST_EPOCH = 4354819199
+"""2107-12-31T23:59:59Z, the last."""
+
+
 def epoch() -> int:
     """Return the time stamp for everything dated in an image, in seconds since 1970 (UTC).
 
@@ -28,9 +32,9 @@ def epoch() -> int:
     text = os.environ.get("SOURCE_DATE_EPOCH", "")
     if not text:
         return DEFAULT_EPOCH
-    if not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) > 4354819199:
+    if not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) > LAST_EPOCH:
         raise UsageError(
-            f"expected seconds since 1970, at most 4354819199 (the end of 2107), got {text!r}",
+            f"expected seconds since 1970, at most {LAST_EPOCH} (the end of 2107), got {text!r}",
             where="SOURCE_DATE_EPOCH",
         )
     return max(int(text), DEFAULT_EPOCH)

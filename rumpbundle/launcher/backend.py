@@ -30,6 +30,15 @@ class Forward:
     protocol: str = "tcp"
 
     @classmethod
+    def of(cls, value: object) -> Forward:
+        """Return *value*, a forward already or the text of one."""
+        if isinstance(value, Forward):
+            return value
+        if isinstance(value, str):
+            return cls.parse(value)
+        raise UsageError(f"expected HOST:GUEST[/udp], got {value!r}", where="--publish", hint="such as '8080:80'")
+
+    @classmethod
     def parse(cls, text: str) -> Forward:
         """Read ``HOST:GUEST[/udp]``.
 

@@ -15,7 +15,7 @@ from support import ovf as rules
 from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import UsageError
 from rumpbundle.formats import _ovf
-from rumpbundle.formats.ova import Options, _member
+from rumpbundle.formats.ova import OvaOptions, _member
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol
 
 OVF = "{http://schemas.dmtf.org/ovf/envelope/1}"
@@ -39,7 +39,7 @@ def make(tmp_path):
 
     def write(options=None, **of):
         layout = disks.disk_of(16 * MIB, disks.literal(0, b"boot"), disks.late(4096, 512))
-        path = disks.write(layout, tmp_path / "x.ova", "ova", bundle=bundle(**of), options=options or Options())
+        path = disks.write(layout, tmp_path / "x.ova", "ova", bundle=bundle(**of), options=options or OvaOptions())
         with tarfile.open(path) as archive:
             files = {m.name: archive.extractfile(m).read() for m in archive}
         return SimpleNamespace(path=path, files=files, xml=ET.fromstring(next(iter(files.values()))))
@@ -164,7 +164,7 @@ def test_machine_suits_the_guests_drivers(make, of, disk, nic, virtualbox):
 
 
 def test_options_decide(make):
-    xml = make(Options(cpus=4, memory=512 * MIB, controller="lsilogic", nic="none")).xml
+    xml = make(OvaOptions(cpus=4, memory=512 * MIB, controller="lsilogic", nic="none")).xml
     found = items(xml)
     assert found[3]["VirtualQuantity"] == "4"
     assert found[4]["VirtualQuantity"] == "512"
@@ -178,13 +178,13 @@ def test_options_decide(make):
 @pytest.mark.parametrize("controller", _ovf.CONTROLLERS)
 @pytest.mark.parametrize("firmware", [Firmware.BIOS, Firmware.UEFI])
 def test_the_descriptor_keeps_the_rules_of_the_standard(make, controller, nic, firmware):
-    rules.check(make(Options(controller=controller, nic=nic, cpus=2), firmware=(firmware,), name="R&D").xml)
+    rules.check(make(OvaOptions(controller=controller, nic=nic, cpus=2), firmware=(firmware,), name="R&D").xml)
 
 
 @pytest.mark.parametrize("controller", _ovf.CONTROLLERS)
 def test_what_vsphere_refuses_is_not_there(make, controller):
     """As its users report it (docs/facts/formats.md#ovf-readers)."""
-    xml = make(Options(controller=controller), family=Family.LINUX).xml
+    xml = make(OvaOptions(controller=controller), family=Family.LINUX).xml
     subtypes = {item.get("ResourceSubType") for item in items(xml).values()}
     system = xml.find(f".//{OVF}OperatingSystemSection").get(f"{VMW}osType")
     assert "PIIX4" not in subtypes
@@ -195,7 +195,7 @@ def test_what_vsphere_refuses_is_not_there(make, controller):
 @pytest.mark.parametrize("controller", _ovf.CONTROLLERS)
 def test_what_proxmox_reads(make, controller):
     """It believes a disk's size only with a unit of this form, and knows controllers by their numbers."""
-    xml = make(Options(controller=controller)).xml
+    xml = make(OvaOptions(controller=controller)).xml
     disk = xml.find(f"{OVF}DiskSection/{OVF}Disk")
     base, exponent = re.fullmatch(r"byte \* (\d+)\^(\d+)", disk.get(f"{OVF}capacityAllocationUnits")).groups()
     assert int(disk.get(f"{OVF}capacity")) * int(base) ** int(exponent) == 16 * MIB
@@ -207,7 +207,7 @@ def test_what_proxmox_reads(make, controller):
 
 @pytest.mark.parametrize(
     ("options", "where"),
-    [(Options(cpus=0), "--cpus"), (Options(memory=5 * MIB), "--memory"), (Options(memory=3), "--memory")],
+    [(OvaOptions(cpus=0), "--cpus"), (OvaOptions(memory=5 * MIB), "--memory"), (OvaOptions(memory=3), "--memory")],
 )
 def test_what_no_hypervisor_takes_is_refused(make, options, where):
     with pytest.raises(UsageError) as caught:

@@ -12,7 +12,7 @@ from rumpbundle.api import ModuleFile
 from rumpbundle.config import Config, Program
 from rumpbundle.disk import tree
 from rumpbundle.errors import ConfigError, KernelError, RumpbundleError, UsageError
-from rumpbundle.formats.xen import Options
+from rumpbundle.formats.xen import XenOptions
 from rumpbundle.host import environment
 from rumpbundle.xen import xl
 
@@ -20,7 +20,7 @@ from rumpbundle.xen import xl
 def kit(tmp_path, kernel, *, output="app.xen", options=None, **recipe):
     """Write a kit for the test kernel called *kernel*; return its directory, its xl.cfg and its commands."""
     result = rumpbundle.bundle(
-        kernels.build(kernel), "xen", output=tmp_path / output, options=Options(**(options or {})), **recipe
+        kernels.build(kernel), "xen", output=tmp_path / output, options=XenOptions(**(options or {})), **recipe
     )
     (path,) = result.paths
     return path, (path / "xl.cfg").read_text(), result.commands
@@ -106,7 +106,7 @@ def test_absolute_paths_make_restarts_possible(tmp_path):
 
 def test_further_settings(tmp_path):
     lines = ("vif=['bridge=xenbr0']", "vcpus = 2")
-    _, cfg, _ = kit(tmp_path, "xen-pv", options={"set": lines, "memory": 64})
+    _, cfg, _ = kit(tmp_path, "xen-pv", options={"set": lines, "memory": 64 << 20})
     assert "\nvif=['bridge=xenbr0']\nvcpus = 2\n# Bundle " in cfg
     assert "memory = 64\n" in cfg
 

@@ -1,0 +1,66 @@
+"""Looking from Python: what a kernel or an image is, whether a kernel will run somewhere, the files of an image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
+
+from rumpbundle.kernels.unikernel import Protocol, Unikernel
+from rumpbundle.report import inspect
+
+if TYPE_CHECKING:
+    from rumpbundle.images.filesystem import Entry
+    from rumpbundle.knowledge.check import Verdict
+
+PathLike = str | os.PathLike[str]
+
+
+def check(
+    app: PathLike | Unikernel,
+    target: str,
+    *,
+    firmware: Collection[str] = (),
+    protocol: Protocol | str | None = None,
+    drivers: Collection[str] = (),
+) -> Verdict:
+    """Return whether the kernel *app* will run on the platform *target*, with every reason: docs/check.md.
+
+    Raises:
+        UsageError: there is no such target, firmware, protocol or driver.
+    """
+    from rumpbundle.knowledge.check import check as judge
+    from rumpbundle.recipe import choice
+
+    kernel = app if isinstance(app, Unikernel) else Unikernel.read(app, disk=False)
+    wanted = None if protocol is None else Protocol(choice("protocol", protocol, tuple(Protocol)))
+    return judge(kernel, target, firmware=firmware, protocol=wanted, drivers=drivers)
+
+
+def ls(image: PathLike, path: str = "") -> list[tuple[str, Entry]]:
+    """Return the files in *image*, of any format, or those at and below *path*, each with its file system's name.
+
+    Raises:
+        ImageError: it is no image, or a damaged one; there is no such path.
+    """
+    from rumpbundle.images.detect import open_disk
+    from rumpbundle.images.volumes import select, volumes
+
+    with open_disk(image) as disk:
+        return [(volume.name, entry) for volume, entry in select(volumes(disk), path)]
+
+
+def cat(image: PathLike, path: str) -> Iterator[bytes]:
+    """Yield the file at *path* in *image* in pieces.
+
+    Raises:
+        ImageError: it is no image, or a damaged one; there is no such file.
+    """
+    from rumpbundle.images.detect import open_disk
+    from rumpbundle.images.volumes import cat as read
+
+    with open_disk(image) as disk:
+        yield from read(disk, path)
+
+
+__all__ = ["cat", "check", "inspect", "ls"]

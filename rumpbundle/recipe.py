@@ -1,0 +1,280 @@
+"""What to bundle, as one value that is never half valid.
+
+A :class:`Recipe` takes what the command line takes, and in the same words: ``size="512M"``,
+``modules=["initrd.gz"]``, ``data=["site:/srv/www"]``, ``config="cfg.json"``. It holds the typed values these mean.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, get_args
+from typing import Literal as OneOf
+
+from rumpbundle import guests
+from rumpbundle.dataclass import dataclass
+from rumpbundle.disk import tree
+from rumpbundle.disk.content import InputFile
+from rumpbundle.disk.tree import Directory
+from rumpbundle.errors import UsageError, nearest
+from rumpbundle.host import environment
+from rumpbundle.manifest import Console
+from rumpbundle.units import LARGEST, NoSize, parsed_size
+
+if TYPE_CHECKING:
+    from rumpbundle.config import Config
+
+PathLike = str | os.PathLike[str]
+FirmwareChoice = OneOf["both", "bios", "uefi"]
+ProtocolChoice = OneOf["auto", "multiboot", "multiboot2", "linux", "linux16", "efi"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleFile:
+    """A boot module of the user's: a file and its command line."""
+
+    path: PathLike
+    text: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``FILE[:TEXT]``. A file whose name holds a colon wins over the split."""
+        if ":" not in text or Path(text).exists():
+            return cls(text)
+        path, _, rest = text.partition(":")
+        return cls(path, rest)
+
+
+class RecipeFields(TypedDict, total=False):
+    """The fields of a :class:`Recipe`, as a caller may write them."""
+
+    cmdline: str | None
+    argv0: bool
+    modules: Sequence[ModuleFile | PathLike]
+    config: Config | PathLike | None
+    config_name: str | None
+    data: Sequence[guests.Data | str]
+    volumes: Sequence[guests.Writable | str]
+    esp: Directory | PathLike | None
+    firmware: FirmwareChoice
+    protocol: ProtocolChoice
+    console: Console
+    name: str | None
+    size: int | str
+    config_room: int | str
+    strict: bool
+    epoch: int | None
+    inputs: Sequence[PathLike]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What to bundle, whatever the format. See docs/cli.md for each option's meaning."""
+
+    app: PathLike
+    cmdline: str | None = None
+    argv0: bool = True
+    modules: tuple[ModuleFile, ...] = ()
+    config: Config | None = None
+    config_name: str | None = None
+    """What errors call the configuration: its file's name."""
+    data: tuple[guests.Data, ...] = ()
+    volumes: tuple[guests.Writable, ...] = ()
+    esp: Directory | None = None
+    """A tree of files for an EFI application, from the root of the EFI system partition on which it stands."""
+    firmware: FirmwareChoice = "both"
+    protocol: ProtocolChoice = "auto"
+    console: Console = "both"
+    name: str | None = None
+    size: int = 0
+    """The least size of the disk, in bytes."""
+    config_room: int = 0
+    """Bytes to keep in the image for another configuration, besides the few KiB there always are."""
+    strict: bool = False
+    """Whether what is known not to work where the format is for is an error, not a warning."""
+    epoch: int | None = None
+    """The date of everything dated, in seconds since 1970; None asks ``SOURCE_DATE_EPOCH``."""
+    inputs: tuple[PathLike, ...] = ()
+    """Further files and directories this was read from, as that of *config*: no output takes their place."""
+
+    def __post_init__(self) -> None:
+        """Take what was given for what it means.
+
+        Raises:
+            UsageError: a field has a value that says nothing; ``where`` names it.
+            InputError, ConfigError: a file or directory that is named cannot be read.
+        """
+        named: Any = self.config
+        if isinstance(named, str | os.PathLike):
+            path = os.fspath(named)
+            self._set(config=read_config(path), config_name=path, inputs=(*sequence("inputs", self.inputs), path))
+        self._set(
+            app=_path("app", self.app),
+            cmdline=_text("cmdline", self.cmdline),
+            argv0=_flag("argv0", self.argv0),
+            modules=tuple(_module(each) for each in sequence("modules", self.modules)),
+            config=_config(self.config),
+            data=tuple(_data(each) for each in sequence("data", self.data)),
+            volumes=tuple(_volume(each) for each in sequence("volumes", self.volumes)),
+            esp=_tree(self.esp),
+            firmware=choice("firmware", self.firmware, get_args(FirmwareChoice)),
+            protocol=choice("protocol", self.protocol, get_args(ProtocolChoice)),
+            console=choice("console", self.console, get_args(Console)),
+            name=_text("name", self.name),
+            size=size("size", self.size),
+            config_room=size("config_room", self.config_room),
+            strict=_flag("strict", self.strict),
+            epoch=_epoch(self.epoch),
+            inputs=tuple(_path("inputs", each) for each in sequence("inputs", self.inputs)),
+        )
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def of(cls, app: PathLike | Recipe, **fields: Unpack[RecipeFields]) -> Recipe:
+        """Return the recipe for *app* with these *fields*; a recipe is taken as it is, and has its own.
+
+        Raises:
+            UsageError: there is no such field, or *app* is a recipe already.
+        """
+        known = [field.name for field in dataclasses.fields(cls) if field.name != "app"]
+        for name in fields:
+            if name not in known:
+                raise UsageError(f"there is no option {name!r}", hint=nearest(name, known))
+        if not isinstance(app, Recipe):
+            return cls(app=app, **fields)  # type: ignore[arg-type]
+        if fields:
+            raise UsageError(f"the recipe has {next(iter(fields))!r} already: give one of the two")
+        return app
+
+
+def sequence(where: str, value: Any) -> Sequence[Any]:
+    """Return *value* as a sequence; a single text is one entry."""
+    if isinstance(value, str | os.PathLike):
+        return (value,)
+    if isinstance(value, Iterable) and not isinstance(value, bytes | dict):
+        return tuple(value)
+    raise UsageError(f"expected a list, got {value!r}", where=where)
+
+
+def choice(where: str, value: Any, known: Sequence[str]) -> Any:
+    """Return *value* if it is one of *known*."""
+    if not isinstance(value, str) or value not in known:
+        hint = nearest(value, known) if isinstance(value, str) else None
+        raise UsageError(f"expected one of {', '.join(known)}, got {value!r}", where=where, hint=hint)
+    return value
+
+
+def size(where: str, value: Any) -> int:
+    """Return *value*, a number of bytes or a text such as ``512M``, in bytes."""
+    if isinstance(value, str):
+        try:
+            return parsed_size(value)
+        except NoSize as error:
+            raise UsageError(str(error), where=where, hint=error.hint) from None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST:
+        raise UsageError(f"expected a number of bytes or a size such as '512M', got {value!r}", where=where)
+    return value
+
+
+def count(where: str, value: Any, least: int, most: int) -> int:
+    """Return *value* if it is a whole number from *least* to *most*."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise UsageError(f"expected a whole number from {least} to {most}, got {value!r}", where=where)
+    return value
+
+
+def parsed_mount(text: str, *, sized: bool) -> tuple[str, str, int | None]:
+    """Read ``DIR:MOUNT``, if *sized* also ``DIR:MOUNT:SIZE``; MOUNT begins with a slash, so DIR may hold colons.
+
+    Raises:
+        ValueError: it is not of that form, or the size is none.
+    """
+    form = r"(.+?):(/[^:]*)(?::([^:/]+))?" if sized else r"(.+):(/[^:]*)()"
+    match = re.fullmatch(form, text, re.DOTALL)
+    if not match:
+        wanted = "DIR:MOUNT[:SIZE]" if sized else "DIR:MOUNT"
+        raise ValueError(f"expected {wanted} with an absolute MOUNT, got {text!r}")
+    return match[1], match[2], parsed_size(match[3]) if match[3] else None
+
+
+def read_config(path: str) -> Config:
+    """Read the configuration in the file *path*; never more than it may have."""
+    from rumpbundle.config import parse
+    from rumpbundle.config.jsontext import MAX_BYTES
+
+    file = InputFile(path)
+    return parse(file.read(0, min(file.size, MAX_BYTES + 1)), path)
+
+
+def _path(where: str, value: Any) -> Any:
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        raise UsageError(f"expected the name of a file, got {value!r}", where=where)
+    return value
+
+
+def _text(where: str, value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise UsageError(f"expected a text, got {value!r}", where=where)
+    return value
+
+
+def _flag(where: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"expected True or False, got {value!r}", where=where)
+    return value
+
+
+def _epoch(value: Any) -> int | None:
+    least, most = environment.DEFAULT_EPOCH, environment.LAST_EPOCH  # 1980 to 2107: what FAT can say
+    return None if value is None else count("epoch", value, least, most)
+
+
+def _module(value: Any) -> ModuleFile:
+    if isinstance(value, ModuleFile):
+        return value
+    return ModuleFile.parse(value) if isinstance(value, str) else ModuleFile(_path("modules", value))
+
+
+def _config(value: Any) -> Any:
+    if value is not None:
+        from rumpbundle.config import Config
+
+        if not isinstance(value, Config):
+            raise UsageError(f"expected a Config or the name of its file, got {value!r}", where="config")
+    return value
+
+
+def _tree(value: Any) -> Directory | None:
+    return value if value is None or isinstance(value, Directory) else tree.scan(_path("esp", value))
+
+
+def _data(value: Any) -> guests.Data:
+    if isinstance(value, guests.Data):
+        return value
+    directory, mount, _ = _mounted("data", value, sized=False)
+    return guests.Data(tree.scan(directory), mount)
+
+
+def _volume(value: Any) -> guests.Writable:
+    if isinstance(value, guests.Writable):
+        return value
+    directory, mount, size = _mounted("volumes", value, sized=True)
+    return guests.Writable(tree.scan(directory), mount, size)
+
+
+def _mounted(where: str, value: Any, *, sized: bool) -> tuple[str, str, int | None]:
+    if not isinstance(value, str):
+        raise UsageError(f"expected 'DIR:MOUNT' or its value, got {value!r}", where=where)
+    try:
+        return parsed_mount(value, sized=sized)
+    except ValueError as error:
+        raise UsageError(str(error), where=where) from None
+
+
+__all__ = ["ModuleFile", "Recipe", "RecipeFields"]
