@@ -19,8 +19,8 @@ from pathlib import Path
 
 WEB = Path(__file__).resolve().parent
 ROOT = WEB.parent
-MODULES = ROOT / ".cache" / "page" / "node_modules"
-WHEELS = ROOT / ".cache" / "page" / "wheels"
+CACHE = ROOT / ".cache" / "page"
+MODULES = CACHE / "node_modules"
 BIOS = Path("/usr/share/seabios")
 PYTHON = ("3.14", "cp314", "pyemscripten_2026_0_wasm32")
 """Pyodide's Python: version, ABI, platform."""
@@ -44,7 +44,6 @@ LICENCES = {
 
 def main(target: Path) -> None:
     fetch_modules()
-    fetch_wheels()
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for pattern in OWN:
@@ -57,37 +56,38 @@ def main(target: Path) -> None:
     copy_bios(target / "lib" / "bios")
     copy_wheels(target / "wheels")
     copy_licences(target / "licences")
+    (target / "package.json").write_text('{"type": "module"}\n', "ascii")  # for Node.js
     finish(target)
 
 
 def fetch_modules() -> None:
     """Install the npm packages of the lock file, unless they are there."""
-    home = MODULES.parent
-    home.mkdir(parents=True, exist_ok=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
     wanted = (WEB / "package-lock.json").read_text("utf-8")
-    stamp = home / "installed"
+    stamp = CACHE / "installed"
     if stamp.exists() and stamp.read_text("utf-8") == wanted:
         return
     for name in ("package.json", "package-lock.json"):
-        shutil.copyfile(WEB / name, home / name)
+        shutil.copyfile(WEB / name, CACHE / name)
     subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
-                   cwd=home, check=True, stdout=sys.stderr)  # fmt: skip
+                   cwd=CACHE, check=True, stdout=sys.stderr)  # fmt: skip
     stamp.write_text(wanted, "utf-8")
 
 
-def fetch_wheels() -> None:
-    """Download the wheels of ``wheels.txt``, unless they are there."""
-    wanted = (WEB / "wheels.txt").read_text("utf-8")
-    stamp = WHEELS / "fetched"
-    if stamp.exists() and stamp.read_text("utf-8") == wanted:
-        return
-    shutil.rmtree(WHEELS, ignore_errors=True)
-    version, abi, platform = PYTHON
-    subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps",
-                    "--require-hashes", "--only-binary=:all:", "--implementation=cp", f"--python-version={version}",
-                    f"--abi={abi}", f"--platform={platform}", f"--dest={WHEELS}", "--requirement=wheels.txt"],
-                   cwd=WEB, check=True, stdout=sys.stderr)  # fmt: skip
-    stamp.write_text(wanted, "utf-8")
+def fetch_wheels(requirements: str = "wheels.txt") -> list[Path]:
+    """Return the wheels of *requirements*, downloaded unless they are there."""
+    target = CACHE / requirements.removesuffix(".txt")
+    wanted = (WEB / requirements).read_text("utf-8")
+    stamp = target / "fetched"
+    if not stamp.exists() or stamp.read_text("utf-8") != wanted:
+        shutil.rmtree(target, ignore_errors=True)
+        version, abi, platform = PYTHON
+        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps",
+                        "--require-hashes", "--only-binary=:all:", "--implementation=cp", f"--abi={abi}",
+                        f"--python-version={version}", f"--platform={platform}", f"--dest={target}",
+                        f"--requirement={requirements}"], cwd=WEB, check=True, stdout=sys.stderr)  # fmt: skip
+        stamp.write_text(wanted, "utf-8")
+    return sorted(target.glob("*.whl"))
 
 
 def copy_script(source: Path, target: Path) -> None:
@@ -110,7 +110,7 @@ def copy_bios(target: Path) -> None:
 def copy_wheels(target: Path) -> None:
     """Put rumpbundle's own wheel, with GRUB's boot images in it, beside the fetched ones."""
     target.mkdir(parents=True)
-    for wheel in sorted(WHEELS.glob("*.whl")):
+    for wheel in fetch_wheels():
         shutil.copyfile(wheel, target / (wheel.name.split("-")[0] + ".whl"))
     with tempfile.TemporaryDirectory() as scratch:
         subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", scratch],

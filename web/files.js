@@ -4,7 +4,12 @@ const CHUNK = 1 << 20;
 const ENOSPC = 51;
 const EIO = 29;
 
-/** The bytes of a file that is written in any order. What was never written is zero, and costs nothing. */
+function isZero(bytes) {
+  for (const byte of bytes) if (byte) return false;
+  return true;
+}
+
+/** The bytes of a file that is written in any order. What is zero costs nothing. */
 class Sparse {
   constructor() {
     this.chunks = new Map();
@@ -26,10 +31,12 @@ class Sparse {
       const at = (position + done) % CHUNK;
       const count = Math.min(CHUNK - at, data.length - done);
       const index = Math.floor((position + done) / CHUNK);
-      let chunk = this.chunks.get(index);
-      if (!chunk) this.chunks.set(index, (chunk = new Uint8Array(CHUNK)));
-      chunk.set(data.subarray(done, done + count), at);
+      const part = data.subarray(done, done + count);
       done += count;
+      let chunk = this.chunks.get(index);
+      if (!chunk && isZero(part)) continue;
+      if (!chunk) this.chunks.set(index, (chunk = new Uint8Array(CHUNK)));
+      chunk.set(part, at);
     }
   }
 
@@ -91,6 +98,7 @@ export function sparseFileSystem(FS, limit) {
       node.stream_ops = stream;
       node.node_ops = {
         ...node.node_ops,
+        getattr: (node) => ({ ...MEMFS.node_ops.getattr(node), blocks: (node.contents.chunks.size * CHUNK) / 512 }),
         setattr(node, attr) {
           MEMFS.node_ops.setattr(node, { ...attr, size: undefined });
           if (attr.size === undefined) return;

@@ -5,7 +5,7 @@ import "./lib/hash-wasm/sha256.umd.min.js";
 
 const { createBLAKE3, createSHA256 } = globalThis.hashwasm;
 /** Bytes that a Blob may have to be hashed by the browser itself, which is faster but takes it whole. */
-const AT_ONCE = (navigator.deviceMemory ?? 0) >= 8 ? 2 ** 31 - 1 : 256 << 20;
+const AT_ONCE = (globalThis.navigator?.deviceMemory ?? 0) >= 8 ? 2 ** 31 - 1 : 256 << 20;
 const STEP = 16 << 20;
 
 /** Registers what the Python class of `BLAKE3` below is made of: one engine, whose state the hashers take turns in. */

@@ -1,0 +1,63 @@
+// Runs unit tests of the core under Pyodide in Node.js: node core.mjs PAGE REPOSITORY SITE_PACKAGES HYPOTHESIS PYTEST_ARGUMENT…
+//
+// PAGE is a built page, whose Pyodide, msgspec and BLAKE3 are used; HYPOTHESIS is a wheel for it; pytest and what else is
+// pure Python comes from SITE_PACKAGES.
+
+import { readFile } from "node:fs/promises";
+import { pathToFileURL } from "node:url";
+
+const [page, repository, site, hypothesis, ...argv] = process.argv.slice(2);
+const at = (path) => new URL(path, `${pathToFileURL(page).href}/`);
+const { loadPyodide } = await import(at("lib/pyodide/pyodide.js"));
+const { provideBlake3 } = await import(at("hashes.js"));
+const { sparseFileSystem } = await import(at("files.js"));
+
+const python = await loadPyodide({ indexURL: `${page}/lib/pyodide/` });
+const { FS } = python;
+FS.mkdir("/packages");
+for (const wheel of [at("wheels/click.whl"), at("wheels/msgspec.whl"), hypothesis]) {
+  const { buffer } = new Uint8Array(await readFile(wheel));
+  python.unpackArchive(buffer, "wheel", { extractDir: "/packages" });
+}
+await provideBlake3(python, "/packages");
+for (const [root, path] of [[repository, "/repository"], [site, "/site"]]) {
+  FS.mkdir(path);
+  FS.mount(FS.filesystems.NODEFS, { root }, path);
+}
+FS.mkdir("/work");
+FS.mount(sparseFileSystem(FS, () => 2 ** 50), {}, "/tmp");
+FS.writeFile("/work/pytest.ini", `[pytest]
+pythonpath = /repository /repository/tests
+addopts = --import-mode=importlib -p no:cacheprovider -p no:xdist -p no:timeout -p without_a_host
+markers =
+    boot: boots an image
+    browser: drives the page
+`);
+FS.writeFile("/work/without_a_host.py", `
+"""Skips a test that itself needs a program, a thread or a hard link; where rumpbundle needs one, it fails."""
+import pytest
+
+WORDS = ("does not support processes", "can't start new thread", "has no attribute 'link'", "has no attribute 'mkfifo'",
+         "has no attribute 'copy_file_range'", "No module named 'resource'")
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed and call.excinfo is not None and any(word in str(call.excinfo.value) for word in WORDS):
+        ours = [str(each.path) for each in call.excinfo.traceback if str(each.path).startswith("/repository/")]
+        if ours and ours[-1].startswith("/repository/tests/"):
+            report.outcome = "skipped"
+            report.longrepr = (ours[-1], 0, f"Skipped: {call.excinfo.value}")
+    return report
+`);
+python.globals.set("argv", python.toPy(argv));
+const status = python.runPython(`
+import os, sys
+sys.path[:] = ["/repository", "/packages", "/work", *(each for each in sys.path if each.startswith("/lib/")), "/site"]
+sys.dont_write_bytecode = True
+os.environ.update(HYPOTHESIS_STORAGE_DIRECTORY="/work/hypothesis", HYPOTHESIS_NO_PLUGINS="1")
+os.chdir("/work")
+import pytest
+int(pytest.main(["-c", "/work/pytest.ini", "--rootdir=/repository", *argv]))
+`);
+process.exit(status);

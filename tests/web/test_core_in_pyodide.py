@@ -1,0 +1,43 @@
+"""The unit tests of the core under Pyodide in Node.js: a Python of 32 bits, without threads, programs or links."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+from support.browser import ROOT, built_page
+from support.tools import require
+
+SUBSET = (
+    "test_units.py", "test_layout.py", "test_config.py", "test_digest.py", "test_cpio.py", "test_ext2.py",
+    "test_iso9660.py", "test_hybrid.py", "test_knowledge.py", "test_dataclass.py", "test_manifest.py",
+    "test_component.py", "kernels/test_elf.py", "kernels/test_multiboot.py", "kernels/test_notes.py",
+    "kernels/test_packed.py", "kernels/test_pe.py", "kernels/test_linux.py", "kernels/test_foreign.py", "guests",
+    "images/test_partitions.py", "images/test_problems.py",
+)  # fmt: skip
+
+
+def test_the_core_works_in_another_python(tmp_path):
+    require("node")
+    page = built_page(tmp_path / "page")
+    sys.path.insert(0, str(ROOT / "web"))
+    try:
+        import build
+    finally:
+        sys.path.remove(str(ROOT / "web"))
+    (hypothesis,) = build.fetch_wheels("wheels-test.txt")
+    site = Path(msgspec.__file__).parents[1]
+    tests = [f"/repository/tests/{name}" for name in SUBSET]
+    ran = subprocess.run(
+        ["node", ROOT / "tests" / "web" / "core.mjs", page, ROOT, site, hypothesis, "-q", "--tb=short", *tests],
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-2000:]
+    passed = re.search(r"(\d+) passed", ran.stdout)
+    assert passed is not None
+    assert int(passed[1]) > 350, ran.stdout[-300:]
