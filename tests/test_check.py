@@ -331,6 +331,12 @@ def test_what_writes_vga_text_is_seen_under_bios_only():
     assert check(vga, "gce").findings[3].answer == "no"
 
 
+def test_seen_is_only_what_a_test_boots():
+    assert check(PLAIN, "qemu").findings[0].basis == "seen"
+    assert check(RUMPRUN, "qemu").findings[0].basis == "read"
+    assert check(PLAIN, "vmware").findings[0].basis == "told"
+
+
 def test_a_header_is_answered_for_by_firmware():
     trouble = Trouble(Protocol.MULTIBOOT2, Firmware.UEFI, "its Multiboot 2 header requires a console")
     guest = kernel("plain", protocols="multiboot2", troubles=(trouble,))

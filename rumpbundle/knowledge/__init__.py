@@ -125,11 +125,12 @@ class LaunchHints:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Guest:
+class GuestProfile:
     """A guest family, or one build of it."""
 
     title: str
     source: str
+    basis: Basis
     memory: Mapping[str, int]
     """The least memory in MiB by firmware, where known."""
     boot: tuple[BootRule, ...]
@@ -240,7 +241,7 @@ def qemu() -> Qemu:
 
 
 @cache
-def guest(family: str, target: str = "") -> Guest:
+def guest(family: str, target: str = "") -> GuestProfile:
     """Return what is known of a *family*'s guests, or of its build *target* where the table has that.
 
     Raises:
@@ -258,7 +259,7 @@ def guest(family: str, target: str = "") -> Guest:
         row[kind] = Ability(**_frozen(ability))
     row["boot"] = tuple(BootRule(**rule) for rule in row.get("boot", ()))
     row["launch"] = LaunchHints(**_frozen(row.get("launch", {})))
-    return Guest(**_frozen(row))
+    return GuestProfile(basis=common["basis"], **_frozen(row))
 
 
 def guests() -> tuple[tuple[str, str], ...]:
@@ -314,7 +315,7 @@ __all__ = [
     "BootRule",
     "Bus",
     "ConsoleUse",
-    "Guest",
+    "GuestProfile",
     "Kind",
     "LaunchHints",
     "Machine",

@@ -15,7 +15,7 @@ from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import KernelError, UsageError, nearest
 from rumpbundle.kernels import xen
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
-from rumpbundle.knowledge import Ability, Answer, Basis, ConsoleUse, Guest, Offer, Platform
+from rumpbundle.knowledge import Ability, Answer, Basis, ConsoleUse, GuestProfile, Offer, Platform
 
 Question = OneOf["boots", "disk", "network", "console", "clock"]
 
@@ -149,7 +149,7 @@ class _Comparison:
     """Drivers the user says it has."""
     boot_code: frozenset[str] | None
     """The firmwares a finished image has boot code for."""
-    guest: Guest = field(init=False)
+    guest: GuestProfile = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "guest", knowledge.guest(str(self.kernel.family), self.kernel.target))
@@ -182,9 +182,8 @@ class _Comparison:
             asked = [way, self._offer().how, self._boot_disk()]
             way = "; ".join(part for part in asked if part)
         sources = (self.guest.source, self._offer().source)
-        return Finding(
-            question="boots", answer=answer, why=why, way=way, basis=self._offer().basis, sources=_unique(sources)
-        )
+        basis = min((self.guest.basis, self._offer().basis), key=_SURE.index)
+        return Finding(question="boots", answer=answer, why=why, way=way, basis=basis, sources=_unique(sources))
 
     def _start(self) -> tuple[Answer, str, str]:
         """Return whether the kernel gets control under this firmware, why, and the way out."""

@@ -219,7 +219,7 @@ def machine_for(request: Request, *, uefi: tuple[str, str] | None = None) -> Mac
     )
 
 
-def _bus(request: Request, guest: knowledge.Guest, buses: Mapping[str, knowledge.Bus]) -> str:
+def _bus(request: Request, guest: knowledge.GuestProfile, buses: Mapping[str, knowledge.Bus]) -> str:
     """Return the canonical name of the bus for the disk: the user's, else the guest's first that it drives."""
     if request.bus is not None:
         found = [name for name, bus in buses.items() if bus.option == request.bus]
@@ -239,7 +239,7 @@ def _wants_network(request: Request) -> bool:
     return bool(request.publish) or not any(arg in ("-nic", "-netdev", "-net") for arg in request.args)
 
 
-def _card(request: Request, guest: knowledge.Guest, cards: Mapping[str, str]) -> str:
+def _card(request: Request, guest: knowledge.GuestProfile, cards: Mapping[str, str]) -> str:
     wanted = [name for name in guest.launch.nics if name in cards]
     return next((name for name in wanted if name in request.drivers), wanted[0])
 
