@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rumpbundle.batch import build
     from rumpbundle.dev_launch import launch, run
     from rumpbundle.errors import RumpbundleError
+    from rumpbundle.finished.verify import Verification, verify
     from rumpbundle.formats._ec2_requests import Ec2Options
     from rumpbundle.formats.azure import AzureOptions
     from rumpbundle.formats.gce import GceOptions
@@ -38,6 +39,7 @@ _HOME = {
     "Result": "api",
     "RumpbundleError": "errors",
     "Unikernel": "kernels.unikernel",
+    "Verification": "finished.verify",
     "XenOptions": "formats.xen",
     "build": "batch",
     "bundle": "api",
@@ -48,6 +50,7 @@ _HOME = {
     "ls": "look",
     "plan": "api",
     "run": "dev_launch",
+    "verify": "finished.verify",
     "write": "api",
 }
 
@@ -64,6 +67,7 @@ __all__ = [
     "Result",
     "RumpbundleError",
     "Unikernel",
+    "Verification",
     "XenOptions",
     "build",
     "bundle",
@@ -74,6 +78,7 @@ __all__ = [
     "ls",
     "plan",
     "run",
+    "verify",
     "write",
 ]
 

@@ -15,8 +15,8 @@ from rumpbundle.errors import KernelError, UsageError
 def test_the_exported_names_are_these():
     assert sorted(rumpbundle.__all__) == [
         "Artifact", "AzureOptions", "Ec2Options", "GceOptions", "Guest", "ModuleFile", "OvaOptions", "Plan",
-        "Recipe", "Result", "RumpbundleError", "Unikernel", "XenOptions", "build", "bundle", "cat", "check",
-        "inspect", "launch", "ls", "plan", "run", "write",
+        "Recipe", "Result", "RumpbundleError", "Unikernel", "Verification", "XenOptions", "build", "bundle", "cat",
+        "check", "inspect", "launch", "ls", "plan", "run", "verify", "write",
     ]  # fmt: skip
     for name in rumpbundle.__all__:
         assert getattr(rumpbundle, name).__doc__, name

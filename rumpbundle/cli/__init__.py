@@ -23,7 +23,7 @@ from rumpbundle.shell import quoted
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Images": ("build", "convert", "reconfig"),
-    "Look and check": ("inspect", "check", "ls", "cat"),
+    "Look and check": ("inspect", "check", "verify", "ls", "cat"),
     "Boot": ("run",),
     "Helpers": ("config", "volume", "component", "formats", "completion", "help", "version"),
 }

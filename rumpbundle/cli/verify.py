@@ -1,0 +1,90 @@
+"""``rumpbundle verify``: is a finished image whole, and what it says it is?"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import click
+
+from rumpbundle.cli.command import Command
+from rumpbundle.cli.long_json import print_json
+from rumpbundle.cli.progress import Terminal
+from rumpbundle.cli.recipe_options import report_options
+from rumpbundle.cli.streams import say, tell
+from rumpbundle.errors import GuestError, InputError
+from rumpbundle.finished.verify import Verification, verify
+from rumpbundle.units import shown_size
+
+
+@click.command(
+    "verify",
+    cls=Command,
+    example="rumpbundle verify app.vmdk app.iso",
+    short_help="is a finished image whole, and what it says it is?",
+)
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(readable=False))
+@click.option("--json", "as_json", is_flag=True, help="Print a machine-readable answer.")
+@report_options
+def command(images: tuple[str, ...], as_json: bool, **arguments: Any) -> int:
+    """Look for all that is wrong with each finished IMAGE: its container, partition tables and file systems; of one
+    that rumpbundle made every single byte, against its own manifest.
+
+    The exit status is 5 if one is damaged. A digest in the image itself proves that nothing was damaged; it does not
+    prove where the image comes from.
+    """
+    found: list[Verification] = []
+    errors: list[tuple[str, InputError]] = []
+    with Terminal.of(arguments) as terminal:
+        for image in images:
+            try:
+                found.append(verify(image, report=terminal))
+            except InputError as error:
+                errors.append((image, error))
+    if as_json:
+        print_json({"images": [_described(each) for each in found] + [_failed(*each) for each in errors]})
+    elif found:
+        say("\n".join(line for each in found for line in _lines(each)))
+    return _status(found, [error for _, error in errors])
+
+
+def _status(found: list[Verification], errors: list[InputError]) -> int:
+    """Return 0 if all is well, else raise the one error of all."""
+    damaged = [each for each in found if each.damage]
+    if errors and (damaged or len(errors) > 1):
+        for error in errors:
+            tell(f"error: {error}")
+    elif errors:
+        raise errors[0]
+    if len(damaged) == 1:
+        count = len(damaged[0].damage)
+        raise GuestError(f"is damaged: {count} finding{'s' if count > 1 else ''}", where=damaged[0].path)
+    if damaged:
+        raise GuestError(f"{len(damaged)} images are damaged")
+    return InputError.exit_code if errors else 0
+
+
+def _lines(each: Verification) -> list[str]:
+    kind = f"{each.container}, {shown_size(each.size)}" if each.container else "an image"
+    state = "damaged" if each.damage else "whole"
+    bundle = f", bundle {each.digest[:16]}" if each.digest else ""
+    lines = [f"{each.path}: {state} ({kind}{bundle})"]
+    lines += [f"  {'remark: ' if problem.severity == 'remark' else ''}{problem}" for problem in each.problems]
+    return lines + [f"  {note}" for note in each.notes]
+
+
+def _described(each: Verification) -> dict[str, Any]:
+    return {
+        "path": each.path,
+        "whole": not each.damage,
+        "container": each.container,
+        "size": each.size,
+        "digest": each.digest,
+        "compared": each.compared,
+        "problems": [dataclasses.asdict(problem) for problem in each.problems],
+        "notes": list(each.notes),
+    }
+
+
+def _failed(image: str, error: InputError) -> dict[str, Any]:
+    return {"path": image, "whole": None, "error": str(error)}

@@ -1,0 +1,180 @@
+"""Whether a finished image is whole, and what its manifest says it is.
+
+A digest that stands in the same file proves that nothing was damaged, not where the image comes from: whoever changes
+one can change the other. To bundle again and compare (``rebuild``) proves more.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.digest import hexdigest
+from rumpbundle.disk.layout import SECTOR
+from rumpbundle.errors import ImageError
+from rumpbundle.events import Finished, Report, Started, silent
+from rumpbundle.finished import planned
+from rumpbundle.finished.origin import NotOursError, Origin, manifest_of, origin
+from rumpbundle.grub import BootImages
+from rumpbundle.images import volumes
+from rumpbundle.images.detect import NoImageError, open_disk
+from rumpbundle.images.disk import Disk, RawDisk
+from rumpbundle.images.partitions import tables
+from rumpbundle.images.problem import Problem
+
+_MOST = 200
+"""Findings told of one image; a badly damaged one has no end of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What was found of an image."""
+
+    path: str
+    container: str
+    """The format, as ``rumpbundle inspect`` has it; empty if it could not be told."""
+    size: int
+    """The disk's, in bytes."""
+    digest: str
+    """The BLAKE3 of its manifest, which names the bundle; empty without one."""
+    compared: bool
+    """Whether there was something to compare with: its own manifest, a kit's, or a bundle made again."""
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def damage(self) -> tuple[Problem, ...]:
+        """What makes it damaged; the other problems are remarks."""
+        return tuple(problem for problem in self.problems if problem.severity == "damage")
+
+
+def verify(path: str | os.PathLike[str], *, report: Report = silent) -> Verification:
+    """Look for all that is wrong with the image at *path*.
+
+    Raises:
+        NoImageError: it is no image.
+        InputError: it cannot be read.
+    """
+    found = _Findings()
+    try:
+        with open_disk(path, report) as disk:
+            _check_is_one(disk, path)
+            found.container, found.size = disk.container, disk.size
+            found.look("the container", disk.problems)
+            found.look("the disk", lambda: volumes.problems(disk))
+            _against_manifest(disk, found, report, os.path.basename(os.fspath(path)))
+    except NoImageError:
+        raise
+    except ImageError as error:
+        if error.hint is not None:
+            raise  # it is whole, perhaps; but it cannot be read without something else
+        found.problems.append(_unreadable("the container", error))
+    return found.verification(os.fspath(path))
+
+
+class _Findings:
+    """What was found so far."""
+
+    def __init__(self) -> None:
+        self.container = ""
+        self.size = 0
+        self.digest = ""
+        self.compared = False
+        self.problems: list[Problem] = []
+        self.notes: list[str] = []
+
+    def look(self, what: str, problems: Callable[[], Iterator[Problem]]) -> None:
+        """Add *problems*, and what ends the search for more."""
+        try:
+            for problem in problems():
+                if len(self.problems) >= _MOST:
+                    self.notes.append(f"there is more than these {_MOST} findings")
+                    return
+                if problem not in self.problems:
+                    self.problems.append(problem)
+        except ImageError as error:
+            self.problems.append(_unreadable(what, error))
+
+    def verification(self, path: str) -> Verification:
+        return Verification(
+            path=path,
+            container=self.container,
+            size=self.size,
+            digest=self.digest,
+            compared=self.compared,
+            problems=tuple(self.problems),
+            notes=tuple(self.notes),
+        )
+
+
+def _unreadable(where: str, error: ImageError) -> Problem:
+    return Problem(where=where, offset=None, what=error.problem, consequence="what follows could not be looked at")
+
+
+def _check_is_one(disk: Disk, path: str | os.PathLike[str]) -> None:
+    """Raise :class:`NoImageError` for a file that passes for a plain disk only because it is nothing else."""
+    if type(disk) is not RawDisk or tables(disk) or any(True for _ in volumes.mounted(disk, ())):
+        return
+    raise NoImageError(
+        "is no disk image that can be told: it has neither a partition table nor a file system", where=path
+    )
+
+
+def _against_manifest(disk: Disk, found: _Findings, report: Report, name: str) -> None:
+    """Compare *disk* with what its manifest says, if it has one."""
+    try:
+        raw = manifest_of(disk)
+    except NotOursError as error:
+        found.notes.append(f"nothing to compare with: it {error.problem}")
+        return
+    except ImageError:
+        return  # told by the file system's own problems
+    found.digest = hexdigest(raw)
+    try:
+        ours = origin(disk)
+    except NotOursError as error:
+        found.notes.append(f"nothing to compare with: it {error.problem}" + (f": {error.hint}" if error.hint else ""))
+        return
+    except ImageError as error:
+        found.compared = True
+        found.problems.append(_unreadable("/rumpbundle.json", error))
+        return
+    found.compared = True
+    found.look("the boot images", lambda: _boot_images(ours))
+    label = f"verifying {name}"
+    report(Started(label, disk.size))
+    found.look("the disk", lambda: _planned(ours, disk, report, label))
+    report(Finished(label))
+
+
+def _planned(ours: Origin, disk: Disk, report: Report, label: str) -> Iterator[Problem]:
+    layout = ours.plan()
+    if layout.size > disk.size or disk.size % SECTOR:
+        what = f"the disk has {disk.size} bytes, its bundle takes {layout.size}"
+        yield Problem(where="the disk", offset=None, what=what, consequence="what stands behind its end is missing")
+        return
+    yield from planned.problems(layout.padded(least=disk.size), disk, report, label)
+
+
+def _boot_images(ours: Origin) -> Iterator[Problem]:
+    """Compare the boot images with the digests in the manifest."""
+    if ours.images is None:
+        return
+    said, facts = ours.bundle.grub, ours.images.facts
+    for name, what, part in _parts(ours.images):
+        if part and facts[name] != said.get(name):
+            problem = f"its BLAKE3 is {facts[name][:16]}…, the manifest says {said.get(name, 'nothing')[:16]}…"
+            yield Problem(where=what, offset=None, what=problem, consequence="firmware starts something else")
+
+
+def _parts(images: BootImages) -> tuple[tuple[str, str, Any], ...]:
+    return (
+        ("mbr", "boot code in the first sector", images.bios),
+        ("bios", "/boot/grub/eltorito.img", images.bios),
+        ("efi", "/EFI/BOOT/BOOTX64.EFI", images.efi),
+    )
+
+
+__all__ = ["Verification", "verify"]
