@@ -15,13 +15,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
 from rumpbundle import formats, grub, guests, hybrid
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk import tree
 from rumpbundle.disk.content import Content, InputFile
 from rumpbundle.disk.layout import DiskLayout, round_up
 from rumpbundle.disk.tree import Directory
@@ -107,6 +106,7 @@ def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", repor
     Raises:
         RumpbundleError: see :mod:`rumpbundle.errors`.
     """
+    report(Started("planning", 0))
     kernel = _kernel(recipe, formats)
     for repair in kernel.repairs:
         report(Note(f"{kernel.name}: repaired in the bundled copy: {repair}"))
@@ -160,7 +160,9 @@ def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", repor
     changed = [f"{label} ({of})" for of, label in hybrid.labels(bundle).items() if label != name.upper()]
     if recipe.name is not None and changed:
         report(Note(f"the name {name} becomes these labels: {', '.join(changed)}"))
-    return Plan(recipe=recipe, bundle=bundle, disk=hybrid.plan(bundle, images), delivery=delivery)
+    planned = Plan(recipe=recipe, bundle=bundle, disk=hybrid.plan(bundle, images), delivery=delivery)
+    report(Finished("planning"))
+    return planned
 
 
 def _asked(recipe: Recipe, request: guests.Request, delivery: guests.Delivery) -> Asked:
@@ -360,16 +362,7 @@ def _fill(job: Job, format: Format, *, force: bool, sync: bool) -> None:
 
 def check_no_inputs(recipe: Recipe, outputs: Iterable[Path]) -> None:
     """Raise :class:`UsageError` if to write *outputs* would touch what *recipe* is made of."""
-    overlap.check_apart(outputs, _origins(recipe))
-
-
-def _origins(recipe: Recipe) -> Iterator[overlap.Inode | None]:
-    """Yield the inodes of all that *recipe* is made of."""
-    files = (path for path in (recipe.app, *(module.path for module in recipe.modules)) if not os.path.isdir(path))
-    yield from map(overlap.inode, (*files, *recipe.inputs))
-    trees = [*(each.tree for each in recipe.data), *(each.tree for each in recipe.volumes)]
-    for top in trees if recipe.esp is None else [*trees, recipe.esp]:
-        yield from tree.origins(top)
+    overlap.check_apart(outputs, recipe.origins())
 
 
 def bundle(

@@ -13,7 +13,9 @@ from rumpbundle.dataclass import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A piece of work begins: *label* for people, and no two at a time have the same; *total* bytes to come."""
+    """A piece of work begins: *label* for people, and no two at a time have the same; *total* bytes to come,
+    0 where nobody knows how much there is.
+    """
 
     label: str
     total: int

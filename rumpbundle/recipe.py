@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, get_args
 from typing import Literal as OneOf
@@ -20,7 +20,7 @@ from rumpbundle.disk import tree
 from rumpbundle.disk.content import InputFile
 from rumpbundle.disk.tree import Directory
 from rumpbundle.errors import UsageError, nearest
-from rumpbundle.host import environment
+from rumpbundle.host import environment, overlap
 from rumpbundle.manifest import Console
 from rumpbundle.units import LARGEST, NoSize, parsed_size
 
@@ -130,6 +130,14 @@ class Recipe:
             epoch=_epoch(self.epoch),
             inputs=tuple(_path("inputs", each) for each in sequence("inputs", self.inputs)),
         )
+
+    def origins(self) -> Iterator[overlap.Inode | None]:
+        """Yield the inodes of all it is made of."""
+        files = (path for path in (self.app, *(module.path for module in self.modules)) if not os.path.isdir(path))
+        yield from map(overlap.inode, (*files, *self.inputs))
+        trees = [*(each.tree for each in self.data), *(each.tree for each in self.volumes)]
+        for top in trees if self.esp is None else [*trees, self.esp]:
+            yield from tree.origins(top)
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():

@@ -222,6 +222,18 @@ def test_json_has_sizes_digests_and_commands(place, capsys):
     assert value["commands"]["gce"][1].startswith("gcloud storage cp")
 
 
+@pytest.mark.parametrize("name", ["vmdk", "qcow2", "vhd", "vhdx"])
+def test_a_command_that_is_shown_can_be_pasted(place, name, capsys):
+    """With the disk as ``rumpbundle raw`` writes it."""
+    assert main([name, "app.bin", "-v"]) == 0
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("+ qemu-img"))
+    Path(f"app.{name}").rename("ours")
+    assert main(["raw", "app.bin", "-q"]) == 0
+    subprocess.run(["sh", "-e", "-c", line.removeprefix("+ ")], check=True, timeout=60)
+    kind = "vpc" if name == "vhd" else name
+    subprocess.run(["qemu-img", "compare", "-f", kind, "-F", kind, "ours", f"app.{name}"], check=True, timeout=60)
+
+
 # -- progress
 
 
@@ -290,3 +302,29 @@ def test_a_terminal_sees_a_bar_that_tells_the_truth(place):
     assert not re.search(r"[EZ]i?B", text)
     for number, total in re.findall(r"([\d.]+)/([\d.]+) MiB", text):
         assert float(number) <= float(total)
+
+
+def test_long_planning_is_shown_on_a_terminal(monkeypatch):
+    import io
+    import time
+
+    from rumpbundle.cli import progress
+    from rumpbundle.events import Finished, Started
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(progress, "_PATIENCE", 0.01)
+    with progress.Terminal() as terminal:
+        terminal(Started("planning", 0))
+        while "planning" not in screen.getvalue():
+            time.sleep(0.01)
+        terminal(Finished("planning"))
+    with progress.Terminal() as terminal:
+        terminal(Started("nothing", 0))
+        terminal(Finished("nothing"))
+    assert "nothing" not in screen.getvalue()

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LONG = 64 << 20
 """Work of fewer bytes is over before a bar could be read."""
+_PATIENCE = 1.0
+"""Seconds after which work of unknown length is shown."""
 
 
 class Terminal:
@@ -31,6 +33,7 @@ class Terminal:
         self._tasks: dict[str, TaskID] = {}
         self._done: dict[str, int] = {}
         self._totals: dict[str, int] = {}
+        self._waiting: threading.Timer | None = None
         self._lock = threading.Lock()
 
     @classmethod
@@ -44,6 +47,7 @@ class Terminal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._still()
         if self._bars is not None:
             self._bars.stop()
 
@@ -62,6 +66,12 @@ class Terminal:
                 self._line(f"warning: {text}")
             case Ran(argv) if self._verbose:
                 self._line(f"+ {joined(argv)}")
+            case Started(label, 0) if self._shown == "auto" and sys.stderr.isatty():
+                self._waiting = threading.Timer(_PATIENCE, self._pulse, [label])
+                self._waiting.daemon = True
+                self._waiting.start()
+            case Finished(label) if self._waiting is not None and label not in self._tasks:
+                self._still()
             case Started(label, total) if total >= LONG and self._shown == "auto":
                 self._start(label, total)
             case Advanced(label, count) if label in self._tasks and self._bars is not None:
@@ -85,6 +95,21 @@ class Terminal:
         if not sys.stderr.isatty():
             self._line(f"{label}: {shown_size(total)}")
             return
+        self._bar(label, total)
+
+    def _pulse(self, label: str) -> None:
+        """Show that work of unknown length goes on."""
+        with self._lock:
+            if self._waiting is not None:
+                self._bar(label, None)
+
+    def _still(self) -> None:
+        """Show it no more."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _bar(self, label: str, total: int | None) -> None:
         if self._bars is None:
             from rich.console import Console
             from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
