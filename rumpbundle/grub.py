@@ -12,9 +12,7 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import stat
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -97,6 +95,8 @@ def boot_images(report: Report = silent) -> BootImages:
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
         why = "once; they are kept in the user's cache" if missing else f"anew: {error}"
         report(Note(f"making GRUB's boot images {why}"))
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="rumpbundle-") as scratch:
         made = make_boot_images(Path(scratch), report)
         _keep(Path(scratch), directory)
@@ -125,7 +125,7 @@ def make_boot_images(directory: Path, report: Report = silent) -> BootImages:
         )
     bios = directory / "bios.img"
     bios.write_bytes(grubcore.quickened(bios.read_bytes()))
-    shutil.copyfile(_LIBRARY / "i386-pc" / "boot_hybrid.img", directory / "mbr.img")
+    (directory / "mbr.img").write_bytes((_LIBRARY / "i386-pc" / "boot_hybrid.img").read_bytes())
     said = programs.run(["grub-mkimage", "--version"], report=report).decode("utf-8", "replace")
     version = said.split()[-1] if said.split() else "unknown"
     images = BootImages(version, *((directory / name).read_bytes() for name in _FILES))
@@ -187,7 +187,7 @@ def _keep(made: Path, directory: Path) -> None:
         with staged_directory(directory, force=True, sync=False) as new:
             new.chmod(0o700)
             for name in (*_FILES, _FACTS):
-                shutil.copyfile(made / name, new / name)
+                (new / name).write_bytes((made / name).read_bytes())
                 (new / name).chmod(0o600)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 _FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -34,10 +33,12 @@ def parsed_size(text: str) -> int:
     Raises:
         NoSize: it says none.
     """
-    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?)\s?([KMGT]?)(?:i?B)?", text.strip(), re.ASCII | re.IGNORECASE)
-    size = Fraction(match[1]) * _FACTORS[match[2].upper()] if match else Fraction(-1)
-    if not match or size.denominator != 1 or size > LARGEST:
+    match = re.fullmatch(r"(\d{1,18})(\.\d{1,9})?\s?([KMGT]?)(?:i?B)?", text.strip(), re.ASCII | re.IGNORECASE)
+    fraction = (match[2] or ".0")[1:] if match else ""
+    scaled = int(match[1] + fraction) * _FACTORS[match[3].upper()] if match else -1
+    size, rest = divmod(scaled, int("1" + "0" * len(fraction)))
+    if not match or rest or size > LARGEST:
         raise NoSize(f"expected a size such as 512M, 2G or 1.5G, got {text!r}")
-    if not match[2] and 0 < size < 1 << 20:
-        raise NoSize(f"{match[1]} bytes are too few to be meant", f"did you mean {match[1]}M?")
-    return int(size)
+    if not match[3] and 0 < size < 1 << 20:
+        raise NoSize(f"{size} bytes are too few to be meant", f"did you mean {size}M?")
+    return size

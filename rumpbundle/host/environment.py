@@ -6,7 +6,6 @@ Nothing here may reach an output, except ``SOURCE_DATE_EPOCH``, which is there f
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -50,7 +49,16 @@ def cache_directory() -> Path:
 def find_program(name: str) -> str | None:
     """Return the path of *name* on PATH, or in the sbin directories a user's PATH often lacks."""
     path = os.environ.get("PATH", os.defpath)
-    return shutil.which(name, path=os.pathsep.join([path, "/usr/local/sbin", "/usr/sbin", "/sbin"]))
+    # Not shutil.which: that module takes as long to import as a small bundle to plan.
+    directories = (
+        [name]
+        if os.path.dirname(name)
+        else [
+            os.path.join(directory, name)
+            for directory in (*path.split(os.pathsep), "/usr/local/sbin", "/usr/sbin", "/sbin")
+        ]
+    )
+    return next((each for each in directories if os.path.isfile(each) and os.access(each, os.X_OK)), None)
 
 
 def monotonic() -> float:

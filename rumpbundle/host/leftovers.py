@@ -17,7 +17,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -135,6 +134,8 @@ def discard(path: Path) -> None:
     """
     if path.is_dir():
         undo(path)
+        import shutil
+
         shutil.rmtree(path)
     else:
         path.unlink()
