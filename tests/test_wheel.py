@@ -16,7 +16,7 @@ from support.tools import require
 import rumpbundle
 
 ROOT = Path(rumpbundle.__file__).parents[1]
-SOURCES = ("rumpbundle", "docs", "README.md", "LICENSE", "pyproject.toml", "hatch_build.py")
+SOURCES = ("rumpbundle", "docs", "README.md", "LICENSE", "LICENSES", "pyproject.toml", "hatch_build.py")
 
 
 @pytest.fixture(scope="module")
