@@ -1,0 +1,89 @@
+"""What is not read is named: nothing that is there looks like nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from support.media import Bytes
+from support.tools import output_of
+
+from rumpbundle.cli import main
+from rumpbundle.disk.layout import MIB
+from rumpbundle.images.detect import file_system
+from rumpbundle.images.filesystems.unread import MARKS, Unread
+
+MADE = {
+    "xfs": ("mkfs.xfs -q -f", 320),
+    "btrfs": ("mkfs.btrfs -q -f", 128),
+    "ntfs": ("mkntfs -q -f -F", 16),
+    "exfat": ("mkfs.exfat", 8),
+    "f2fs": ("mkfs.f2fs -q -f", 64),
+    "jfs": ("mkfs.jfs -q", 32),
+    "udf": ("mkudffs -b 512", 16),
+    "swap": ("mkswap -q", 8),
+}
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_what_its_own_program_made(tmp_path, capsys, kind):
+    command, size = MADE[kind]
+    image = tmp_path / "image"
+    with open(image, "wb") as file:
+        file.truncate(size * MIB)
+    output_of(*command.split(), str(image))
+    assert main(["ls", str(image)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"error: {image}: is a")
+    assert "which cannot be read" in err
+    assert main(["inspect", str(image)]) == 0
+    assert f"{kind}, whole disk: is a" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("kind", "command"), [("squashfs", "mksquashfs"), ("erofs", "mkfs.erofs")])
+def test_what_is_made_of_a_directory(tmp_path, kind, command):
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").write_bytes(b"x" * 9000)
+    argv = [str(tmp_path / "tree"), str(tmp_path / "image")]
+    output_of(command, *(argv if kind == "squashfs" else reversed(argv)))
+    volume = file_system(Bytes((tmp_path / "image").read_bytes()))
+    assert volume.kind == kind
+
+
+@pytest.mark.parametrize("mark", MARKS, ids=lambda mark: f"{mark.kind} at {mark.offset}")
+def test_every_mark(mark):
+    data = bytearray(128 << 10)
+    data[mark.offset : mark.offset + len(mark.magic)] = mark.magic
+    volume = file_system(Bytes(bytes(data)))
+    assert isinstance(volume, Unread)
+    assert volume.kind == mark.kind
+
+
+def test_a_partition_that_is_not_read_is_told_beside_those_that_are(tmp_path, capsys):
+    image = tmp_path / "image"
+    with open(image, "wb") as file:
+        file.truncate(32 * MIB)
+    output_of("sgdisk", "-n", "1:2048:+8M", "-n", "2:0:+8M", "-n", "3:0:0", str(image))
+    output_of("mke2fs", "-q", "-E", f"offset={MIB}", str(image), "8M")
+    os.truncate(tmp_path / "image", 32 * MIB)
+    with open(tmp_path / "swap", "wb") as file:
+        file.truncate(8 * MIB)
+    output_of("mkswap", "-q", str(tmp_path / "swap"))
+    with open(image, "r+b") as file:
+        file.seek(9 * MIB)
+        file.write((tmp_path / "swap").read_bytes())
+    assert main(["ls", str(image)]) == 0
+    out, err = capsys.readouterr()
+    assert "ext2:/lost+found" in out
+    assert err == "note: partition 2 is a Linux swap area, which cannot be read\n"
+    assert main(["cat", str(image), "/etc/passwd"]) == 2
+    assert "partition 2 is a Linux swap area" in capsys.readouterr().err
+    assert main(["ls", str(image), "swap:/"]) == 2
+    assert "is a Linux swap area, which cannot be read" in capsys.readouterr().err
+
+
+def test_the_page_names_them_all():
+    page = (Path(__file__).parents[2] / "docs/images.md").read_text()
+    assert all(f"| {mark.kind} | is {mark.name} |" in page for mark in MARKS)
