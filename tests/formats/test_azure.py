@@ -22,8 +22,14 @@ MIB = 1 << 20
 def made(tmp_path_factory):
     """The disk, the request and the command lines."""
     directory = tmp_path_factory.mktemp("azure")
+    # The size asked for stands in the bundle; without it Azure's least would be the disk's size all the same.
     (disk, request), commands = kit(
-        build("multiboot"), directory / "my app.azure.vhd", "azure", name="Web_1", options={"tag": ("owner=me", "e=")}
+        build("multiboot"),
+        directory / "my app.azure.vhd",
+        "azure",
+        name="Web_1",
+        size=20 * MIB,
+        options={"tag": ("owner=me", "e=")},
     )
     return disk, json.loads(request.read_text()), commands
 
@@ -80,7 +86,12 @@ def test_qemu_img_and_dissect_read_the_disk(made, tmp_path):
 
 def test_two_runs_give_the_same_bytes(made, tmp_path):
     (disk, request), _ = kit(
-        build("multiboot"), tmp_path / "other.azure.vhd", "azure", name="Web_1", options={"tag": ("e=", "owner=me")}
+        build("multiboot"),
+        tmp_path / "other.azure.vhd",
+        "azure",
+        name="Web_1",
+        size=20 * MIB,
+        options={"tag": ("e=", "owner=me")},
     )
     assert disk.read_bytes() == made[0].read_bytes()
     assert json.loads(request.read_text()) == made[1]

@@ -27,6 +27,7 @@ def made(tmp_path_factory):
         directory / "my app.gce.tar.gz",
         "gce",
         name="web-1",
+        size=1 << 30,  # is written into the bundle; Google's disks are of whole GiB without it too
         options={"tag": ("owner=me", "env="), "description": "hello, world", "driver": ("gvnic", "virtio-scsi")},
     )
     return archive, json.loads(request.read_text()), commands

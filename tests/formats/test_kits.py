@@ -9,7 +9,8 @@ import rumpbundle
 from rumpbundle import formats
 from rumpbundle.errors import UsageError
 from rumpbundle.formats import OneFile
-from rumpbundle.formats._cloud import CloudOptions, DescribedOptions
+from rumpbundle.formats.azure import AzureOptions
+from rumpbundle.formats.gce import GceOptions
 
 KITS = [each.name for each in formats.formats() if not isinstance(each.product, OneFile)]
 
@@ -33,15 +34,15 @@ def test_the_request_names_the_bundle_of_its_disk(tmp_path, format):
 
 
 def test_also_where_the_user_describes_the_image(tmp_path):
-    result, request = bundled(tmp_path, "gce", options=DescribedOptions(description="mine"))
+    result, request = bundled(tmp_path, "gce", options=GceOptions(description="mine"))
     assert result.digest[:63] in request
 
 
 @pytest.mark.parametrize(
     ("format", "options"),
     [
-        ("azure", CloudOptions(tag=("rumpbundle=x",))),
-        ("gce", DescribedOptions(tag=("rumpbundle=x",), description="mine")),
+        ("azure", AzureOptions(tag=("rumpbundle=x",))),
+        ("gce", GceOptions(tag=("rumpbundle=x",), description="mine")),
     ],
 )
 def test_its_place_is_taken(tmp_path, format, options):
