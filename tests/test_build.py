@@ -154,7 +154,7 @@ def test_a_qemu_img_that_is_too_old_says_which_will_do(app, capsys, qemu_img):
         ("vhd", 8, b"\xff", "two footers of the VHD differ"),
         ("vhd", -512, bytes(512), "two footers of the VHD differ"),
         ("vhd", 512, b"x", "dynamic header is damaged"),
-        ("vhdx", 0x30000, b"x", "region table is damaged"),
+        ("vhdx", 0x30000, b"x", "two region tables of the VHDX differ"),
         ("vhdx", 0x10004, bytes(4), ""),  # the other header counts
         ("qcow2", 63, b"\x01", "unknown values"),  # a snapshot
         ("qcow2", 79, b"\x01", "unknown values"),  # marked as dirty

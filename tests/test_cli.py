@@ -236,7 +236,7 @@ def complete(*words):
 
 
 def test_the_shell_completes_commands_options_and_values():
-    assert complete("rumpbundle", "v") == ["vdi", "vhd", "vhdx", "vmdk", "version", "volume"]
+    assert complete("rumpbundle", "v") == ["vdi", "vhd", "vhdx", "vmdk", "verify", "version", "volume"]
     assert complete("rumpbundle", "iso", "--fi") == ["--firmware"]
     assert complete("rumpbundle", "iso", "--firmware", "") == ["both", "bios", "uefi"]
 

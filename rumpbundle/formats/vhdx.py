@@ -34,6 +34,8 @@ def _seal(job: Job, fd: int) -> None:
     expect(disk.size == job.layout.size, "the VHDX has another size")
     # Vhdx() has refused a log that is in use; this one only holds stale entries.
     expect(disk.header.log_length == MIB and disk.header.log_offset >= MIB, "the VHDX's log is not where it was")
+    tables = {medium.read(offset, vhdx.REGION_TABLE_SIZE) for offset in vhdx.REGION_TABLES}
+    expect(len(tables) == 1, "the two region tables of the VHDX differ")
     expect(vhdx.PAGE_83 in disk.items, "the VHDX has no disk id")
     fill_late(job.layout, disk, fd)
     creator = "rumpbundle".encode("utf-16-le")
