@@ -21,7 +21,8 @@ from typing import Any, Unpack
 
 from rumpbundle import formats, grub, guests, hybrid
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.content import Content, InputFile
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.layout import DiskLayout, round_up
 from rumpbundle.disk.tree import Directory
 from rumpbundle.errors import (

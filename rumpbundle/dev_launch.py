@@ -35,7 +35,7 @@ from rumpbundle.guests import Data, Writable
 from rumpbundle.host import programs, signals
 from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.launcher import backend, registry, requests
-from rumpbundle.launcher.backend import Disk, Ending, Forward, Plan, Reason, Request
+from rumpbundle.launcher.backend import Drive, Ending, Forward, LaunchPlan, LaunchRequest, Reason
 from rumpbundle.recipe import Recipe, RecipeFields, choice, sequence, size
 
 if TYPE_CHECKING:
@@ -157,18 +157,18 @@ def launch(
             # A file without a name: it vanishes with the last process that has it open, however that ends.
             fd = stack.enter_context(tempfile.TemporaryFile(prefix="rumpbundle-")).fileno()
             write_flat(planned.disk_for(format), fd, report, "disk")
-            request = _bundled(planned, options, disk=Disk(path=f"/dev/fd/{fd}", fd=fd, persist=True))
+            request = _bundled(planned, options, disk=Drive(path=f"/dev/fd/{fd}", fd=fd, persist=True))
         return _started(request, options, sinks, report, stack)
 
 
-def launch_plan(recipe: Recipe, options: Options, *, report: Report = silent) -> Plan:
+def launch_plan(recipe: Recipe, options: Options, *, report: Report = silent) -> LaunchPlan:
     """Return what :func:`launch` would do, with a named image instead of the nameless one. Nothing is started."""
     format = format_for(options)
     planned = api.plan(recipe, formats=[format], bus=_bus(options), report=report)
     image = str(api.default_output(recipe.app, format))
     if isinstance(format.product, Folder):
         return _planned(_bundled(planned, options, kit=image), options, report)
-    return _planned(_bundled(planned, options, disk=Disk(path=image, persist=True)), options, report)
+    return _planned(_bundled(planned, options, disk=Drive(path=image, persist=True)), options, report)
 
 
 def run(
@@ -207,7 +207,7 @@ def run_plan(
     *,
     disks: Sequence[Data | Writable] = (),
     report: Report = silent,
-) -> Plan:
+) -> LaunchPlan:
     """Return what :func:`run` would do, with names for the *disks*. Nothing is started."""
     with contextlib.ExitStack() as stack:
         request = _finished(image, options, stack)
@@ -223,7 +223,7 @@ def run_plan(
         from rumpbundle.launcher.qemu import unpacking
 
         copy = f"{request.name}.copy"
-        plan = _planned(replace(request, disk=Disk(path=copy, persist=True)), options, report)
+        plan = _planned(replace(request, disk=Drive(path=copy, persist=True)), options, report)
         make, remove = unpacking(request.disk, copy), ("rm", copy)
         return replace(plan, commands=(programs.shown(make), *plan.commands, programs.shown(remove)))
 
@@ -284,7 +284,9 @@ def _temporary_directory(stack: contextlib.ExitStack) -> Path:
     return Path(directory)
 
 
-def _bundled(planned: api.Plan, options: Options, *, disk: Disk | None = None, kit: str | None = None) -> Request:
+def _bundled(
+    planned: api.Plan, options: Options, *, disk: Drive | None = None, kit: str | None = None
+) -> LaunchRequest:
     """Return the request to boot what was bundled, from *disk* or as *kit*."""
     config = planned.delivery.config if kit is None else planned.bundle.config
     return _as_wanted(requests.of_bundle(planned.bundle, config, disk=disk, kit=kit), options)
@@ -292,7 +294,7 @@ def _bundled(planned: api.Plan, options: Options, *, disk: Disk | None = None, k
 
 def _finished(
     path: str | os.PathLike[str], options: Options, stack: contextlib.ExitStack, *, copied: bool = False
-) -> Request:
+) -> LaunchRequest:
     """Return the request to boot the finished image or kit at *path*, or (if *copied*) to boot a copy.
 
     No copy is made if the guest may write to it.
@@ -303,13 +305,13 @@ def _finished(
     return _as_wanted(requests.of_image(path, stack, persist=options.persist, copy=copy), options)
 
 
-def _as_wanted(request: Request, options: Options) -> Request:
+def _as_wanted(request: LaunchRequest, options: Options) -> LaunchRequest:
     """Return *request* with what the user chose."""
     chosen = {name: getattr(options, name) for name in ("memory", "accel", "bus", "publish", "gdb", "args")}
     return replace(request, firmware=options.firmware or request.firmware, **chosen)
 
 
-def _planned(request: Request, options: Options, report: Report) -> Plan:
+def _planned(request: LaunchRequest, options: Options, report: Report) -> LaunchPlan:
     chosen = registry.find(options.backend)
     if options.backend == "qemu" and request.accel == "auto":
         from rumpbundle.launcher import accel, qemu
@@ -326,7 +328,7 @@ def _planned(request: Request, options: Options, report: Report) -> Plan:
 
 
 def _started(
-    request: Request, options: Options, sinks: tuple[Sink, ...], report: Report, stack: contextlib.ExitStack
+    request: LaunchRequest, options: Options, sinks: tuple[Sink, ...], report: Report, stack: contextlib.ExitStack
 ) -> Guest:
     plan = _planned(request, options, report)
     guest = None

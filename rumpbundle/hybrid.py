@@ -23,7 +23,7 @@ from rumpbundle.disk.layout import MIB, SECTOR, DiskLayout, Extent, Named, Parti
 from rumpbundle.disk.tree import Directory, File, Node, walk
 from rumpbundle.errors import InputError
 from rumpbundle.filesystems.fat import MAX_LABEL, FatVolume
-from rumpbundle.filesystems.iso9660 import BLOCK, SYSTEM_AREA, Volume, volume_id
+from rumpbundle.filesystems.iso9660 import BLOCK, SYSTEM_AREA, Iso9660Volume, volume_id
 from rumpbundle.grub import BootImages
 from rumpbundle.kernels.unikernel import Firmware, Protocol
 from rumpbundle.manifest import MAX_MANIFEST, PATH, SLOT, Bundle
@@ -61,7 +61,7 @@ def plan(bundle: Bundle, images: BootImages | None) -> DiskLayout:
     """
     parts = _parts(bundle, images)
     elsewhere = tuple(content for content, _ in parts.on_esp)
-    volume = Volume(parts.root, label=labels(bundle)["ISO 9660"], epoch=bundle.epoch, elsewhere=elsewhere)
+    volume = Iso9660Volume(parts.root, label=labels(bundle)["ISO 9660"], epoch=bundle.epoch, elsewhere=elsewhere)
     iso_size = end = round_up(volume.end, _GRAIN)
     partitions = []
     extents: list[Extent] = []
@@ -270,7 +270,7 @@ def _comment(size: int) -> bytes:
     return lines[len(lines) - size :]
 
 
-def _iso_metadata(bundle: Bundle, volume: Volume, iso_end: int, catalog: bytes | None) -> list[Extent]:
+def _iso_metadata(bundle: Bundle, volume: Iso9660Volume, iso_end: int, catalog: bytes | None) -> list[Extent]:
     """Return the volume's own structures; the one directory that shows the marker's name comes late."""
     data = volume.metadata(size=iso_end, boot_catalog=catalog)
     start, length = volume.directory_range(_MARKERS)

@@ -17,7 +17,7 @@ from typing import Literal as OneOf
 from rumpbundle import guests
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk import tree
-from rumpbundle.disk.content import InputFile
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.tree import Directory
 from rumpbundle.errors import UsageError, nearest
 from rumpbundle.host import environment, overlap

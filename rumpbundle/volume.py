@@ -11,11 +11,10 @@ from rumpbundle.disk.content import Content, Literal, Source, Zeros
 from rumpbundle.disk.flat import write_content
 from rumpbundle.disk.tree import Directory
 from rumpbundle.events import Finished, Report, Started, silent
-from rumpbundle.filesystems.ext2 import Volume as Ext2
+from rumpbundle.filesystems.ext2 import Ext2Volume
 from rumpbundle.filesystems.ext2 import check_label as ext2_label
 from rumpbundle.filesystems.ext2.records import SuperBlock
-from rumpbundle.filesystems.iso9660 import SYSTEM_AREA
-from rumpbundle.filesystems.iso9660 import Volume as Iso
+from rumpbundle.filesystems.iso9660 import SYSTEM_AREA, Iso9660Volume
 from rumpbundle.filesystems.iso9660 import check_label as iso9660_label
 from rumpbundle.host.staging import staged_file
 from rumpbundle.manifest import HEAD_ROOM, Volume
@@ -31,7 +30,7 @@ def ext2(
     Raises:
         InputError: it does not fit, or ext2 cannot express it.
     """
-    volume = Ext2(root, label=label, epoch=epoch, size=size, free=free)
+    volume = Ext2Volume(root, label=label, epoch=epoch, size=size, free=free)
     return Volume(label, "ext2", volume.content()), volume.uuid
 
 
@@ -47,7 +46,7 @@ def iso9660(root: Directory, *, label: str, epoch: int) -> Volume:
     Raises:
         InputError: ISO 9660 cannot express it.
     """
-    volume = Iso(root, label=label, epoch=epoch)
+    volume = Iso9660Volume(root, label=label, epoch=epoch)
     pieces: list[tuple[int, Source]] = [(SYSTEM_AREA, Literal(volume.metadata()))]
     for offset, content, _ in volume.files:
         for source in content.sources:

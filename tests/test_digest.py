@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from support.disks import disk_of
 from support.tools import output_of
 
-from rumpbundle.disk.content import Content, InputFile, Literal, Zeros
+from rumpbundle.disk.content import Content, Literal, Zeros
 from rumpbundle.disk.digest import BLOCK, BlockHash, WholeHash
 from rumpbundle.disk.flat import write_flat
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.layout import MIB, Named, content_extents
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from support.tools import output_of
 
-from rumpbundle.disk.content import Content, InputFile
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.tree import Directory, File, Symlink
 from rumpbundle.errors import InputError
 from rumpbundle.filesystems.fat import FatVolume

@@ -15,15 +15,15 @@ from rumpbundle.disk import tree
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.tree import Directory, File, Symlink
 from rumpbundle.errors import InputError
-from rumpbundle.filesystems.ext2 import Volume
+from rumpbundle.filesystems.ext2 import Ext2Volume
 from rumpbundle.filesystems.ext2.geometry import BLOCK, GROUP, Geometry
 
 EPOCH = 1_700_000_000
 MIB = 1 << 20
 
 
-def volume(root: Directory, **options) -> Volume:
-    return Volume(root, label="data", epoch=EPOCH, **options)
+def volume(root: Directory, **options) -> Ext2Volume:
+    return Ext2Volume(root, label="data", epoch=EPOCH, **options)
 
 
 def pattern(size: int) -> bytes:

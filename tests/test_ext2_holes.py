@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rumpbundle.disk import tree
-from rumpbundle.filesystems.ext2 import Volume
+from rumpbundle.filesystems.ext2 import Ext2Volume
 
 MIB = 1 << 20
 
@@ -30,7 +30,7 @@ def written(path: Path, size: int, data: list[tuple[int, int]], *, holes: bool) 
 
 
 def digest(directory: Path) -> tuple[str, int]:
-    volume = Volume(tree.scan(directory), label="x", epoch=0)
+    volume = Ext2Volume(tree.scan(directory), label="x", epoch=0)
     return volume.content().digest(), volume.size
 
 
@@ -66,7 +66,7 @@ from rumpbundle.disk import tree
 from rumpbundle.filesystems import cpio, ext2, iso9660
 from rumpbundle.volume import iso9660 as iso
 top = tree.scan(sys.argv[1])
-print(ext2.Volume(top, label="x", epoch=0).content().digest(), iso(top, label="x", epoch=0).content.digest())
+print(ext2.Ext2Volume(top, label="x", epoch=0).content().digest(), iso(top, label="x", epoch=0).content.digest())
 """
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rumpbundle.disk.content import Content, FileSlice, InputFile, Literal, Source, Zeros
+from rumpbundle.disk.content import Content, FileSlice, Literal, Source, Zeros
 from rumpbundle.disk.flat import SMALL, write_flat
 from rumpbundle.disk.identity import Identity
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.layout import DiskLayout, content_extents
 
 

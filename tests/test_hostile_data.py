@@ -13,11 +13,11 @@ from rumpbundle import volume
 from rumpbundle.disk import tree
 from rumpbundle.errors import InputError
 from rumpbundle.filesystems import cpio
-from rumpbundle.filesystems.ext2 import Volume
+from rumpbundle.filesystems.ext2 import Ext2Volume
 
 
 def as_ext2(path):
-    return Volume(tree.scan(path), label="x", epoch=0).content()
+    return Ext2Volume(tree.scan(path), label="x", epoch=0).content()
 
 
 def as_iso(path):

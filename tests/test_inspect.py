@@ -16,7 +16,7 @@ from rumpbundle import formats
 from rumpbundle.cli import main
 from rumpbundle.errors import RumpbundleError
 from rumpbundle.kernels.unikernel import Unikernel
-from rumpbundle.report import Image, inspect
+from rumpbundle.report import ImageReport, inspect
 from rumpbundle.report.picture import svg
 
 KERNEL_MARKS = b"_RUMPRUN_ROOTFSCFG=\0ld_virtio\0vioif\0"
@@ -48,7 +48,7 @@ def raw(app, data, tmp_path_factory):
     return out
 
 
-def layers(image: Image) -> dict:
+def layers(image: ImageReport) -> dict:
     """What an image holds, whatever it is packed in."""
     return {
         "tables": [(t.kind, t.id, t.flaws, [(s.number, s.type, s.name) for s in t.slots]) for t in image.tables],
@@ -62,7 +62,7 @@ def layers(image: Image) -> dict:
 def test_every_format_shows_the_same_layers(app, tmp_path, name, subformat):
     made = images.make(tmp_path, app, name, subformat=subformat)
     image = inspect(made)
-    assert isinstance(image, Image)
+    assert isinstance(image, ImageReport)
     assert image.flaws == ()
     assert image.container.split()[0] in ("vmdk" if name == "ova" else name, "raw")
     assert image.file_size == made.stat().st_size
@@ -231,7 +231,7 @@ def test_damaged_images_are_described_or_refused(raw, tmp_path, seed):
         image = inspect(tmp_path / "d.raw")
     except RumpbundleError:
         return
-    if isinstance(image, Image):
+    if isinstance(image, ImageReport):
         ElementTree.fromstring(svg(image))
 
 

@@ -14,17 +14,18 @@ import pytest
 from support.tools import output_of
 
 from rumpbundle.disk import tree
-from rumpbundle.disk.content import Content, InputFile
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.tree import Directory, File, Symlink
 from rumpbundle.errors import InputError
-from rumpbundle.filesystems.iso9660 import BLOCK, SYSTEM_AREA, Volume, volume_id
+from rumpbundle.filesystems.iso9660 import BLOCK, SYSTEM_AREA, Iso9660Volume, volume_id
 
 EPOCH = 1_000_000_000
 
 
 def write(root: Directory, path: Path, **more) -> Path:
     """Write *root* as a volume without anything else to *path*."""
-    volume = Volume(root, label="test", epoch=EPOCH, **more)
+    volume = Iso9660Volume(root, label="test", epoch=EPOCH, **more)
     with path.open("wb") as file:
         file.truncate(volume.end)
         file.seek(SYSTEM_AREA)
@@ -154,7 +155,7 @@ def test_a_file_over_4_gib_has_several_extents(tmp_path):
         file.seek((9 << 30) - 3)
         file.write(b"end")
     root = Directory.of("", [File("big", Content.of_file(InputFile(big))), File("small", Content.of_bytes(b"s"))])
-    volume = Volume(root, label="big", epoch=EPOCH)
+    volume = Iso9660Volume(root, label="big", epoch=EPOCH)
     image = tmp_path / "big.iso"
     with image.open("wb") as file:
         file.truncate(volume.end)
@@ -196,7 +197,7 @@ def test_names_that_collide_in_iso9660_get_different_identifiers(tmp_path):
 
 
 def test_metadata_and_files_fill_the_volume_exactly(source):
-    volume = Volume(tree.scan(source), label="x", epoch=EPOCH)
+    volume = Iso9660Volume(tree.scan(source), label="x", epoch=EPOCH)
     assert len(volume.metadata()) == volume.metadata_end - SYSTEM_AREA
     position = volume.metadata_end
     for offset, content, _ in volume.files:
@@ -208,7 +209,7 @@ def test_metadata_and_files_fill_the_volume_exactly(source):
 def test_a_content_elsewhere_is_placed_by_the_caller(tmp_path):
     content = Content.of_bytes(b"far away")
     root = Directory.of("", [File("here", Content.of_bytes(b"near")), File("there", content)])
-    volume = Volume(root, label="x", epoch=EPOCH, elsewhere=(content,))
+    volume = Iso9660Volume(root, label="x", epoch=EPOCH, elsewhere=(content,))
     volume.place(content, 1 << 20)
     image = tmp_path / "a.iso"
     with image.open("wb") as file:
@@ -230,13 +231,13 @@ def test_a_content_elsewhere_is_placed_by_the_caller(tmp_path):
 def test_a_link_target_that_does_not_fit_is_refused():
     root = Directory.of("", [Symlink("link", "x/" * 2000)])
     with pytest.raises(InputError, match="link: name or link target is too long for ISO 9660"):
-        Volume(root, label="x", epoch=EPOCH)
+        Iso9660Volume(root, label="x", epoch=EPOCH)
 
 
 def test_more_directories_than_a_path_table_holds_are_refused():
     root = Directory.of("", [Directory(str(number)) for number in range(70_000)])
     with pytest.raises(InputError, match="70001 directories; an ISO 9660 path table holds 65,535"):
-        Volume(root, label="x", epoch=EPOCH)
+        Iso9660Volume(root, label="x", epoch=EPOCH)
 
 
 @pytest.mark.parametrize(

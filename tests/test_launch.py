@@ -33,7 +33,7 @@ from rumpbundle.images import disk as images
 from rumpbundle.images.detect import file_system
 from rumpbundle.kernels.unikernel import Family, Firmware
 from rumpbundle.launcher import attached, qemu
-from rumpbundle.launcher.backend import Disk, Reason, Request
+from rumpbundle.launcher.backend import Drive, LaunchRequest, Reason
 from rumpbundle.launcher.image import opened, unpacked
 from rumpbundle.launcher.terminal import Keys
 
@@ -153,16 +153,16 @@ def test_the_guest_has_memory_for_its_modules(app: Path, firmware: str):
 
 
 FORMATS = {
-    "iso": Disk(path="app.iso"),
-    "raw": Disk(path="app.raw"),
-    "vmdk": Disk(path="app.vmdk", format="vmdk"),
-    "vdi": Disk(path="app.vdi", format="vdi"),
-    "qcow2": Disk(path="app.qcow2", format="qcow2"),
-    "vhd": Disk(path="app.vhd", format="vpc"),
-    "azure": Disk(path="app.azure.vhd", length=20 << 20),
-    "vhdx": Disk(path="app.vhdx", format="vhdx"),
-    "ova": Disk(path="app.ova", format="vmdk", offset=3584),
-    "ec2": Disk(path="app.ec2/volume.raw"),
+    "iso": Drive(path="app.iso"),
+    "raw": Drive(path="app.raw"),
+    "vmdk": Drive(path="app.vmdk", format="vmdk"),
+    "vdi": Drive(path="app.vdi", format="vdi"),
+    "qcow2": Drive(path="app.qcow2", format="qcow2"),
+    "vhd": Drive(path="app.vhd", format="vpc"),
+    "azure": Drive(path="app.azure.vhd", length=20 << 20),
+    "vhdx": Drive(path="app.vhdx", format="vhdx"),
+    "ova": Drive(path="app.ova", format="vmdk", offset=3584),
+    "ec2": Drive(path="app.ec2/volume.raw"),
 }
 
 
@@ -239,7 +239,7 @@ def test_directories_become_further_disks(tmp_path: Path):
                 assert files.label == label
                 assert b"".join(files.chunks(files.find("/sub/page"))) == b"page"
         assert os.fstat(ext2.fd).st_size == 4 << 20
-    argv = qemu.command(qemu.machine_for(Request(name="x", disk=Disk(path="x"), further=(iso, ext2))))
+    argv = qemu.command(qemu.machine_for(LaunchRequest(name="x", disk=Drive(path="x"), further=(iso, ext2))))
     assert f"if=none,id=disk2,driver=raw,file.driver=file,file.filename={ext2.path}" in argv
     assert "virtio-blk-pci,drive=disk2,disable-legacy=off" in argv
 

@@ -19,7 +19,7 @@ from rumpbundle.errors import GuestError, MissingToolError, ToolError
 from rumpbundle.host import environment
 from rumpbundle.launcher import accel, qemu
 from rumpbundle.launcher.accel import Choice, choose
-from rumpbundle.launcher.backend import Disk, Request
+from rumpbundle.launcher.backend import Drive, LaunchRequest
 from rumpbundle.launcher.session import Guest
 
 WORKS = Choice("kvm", "it runs a guest here")
@@ -173,7 +173,7 @@ def truly_runs(directory: Path, name: str) -> bool:
     """Whether a guest under accelerator *name*, with SSE as most have it, comes to say something, in some seconds."""
     image = directory / "disk.raw"
     image.write_bytes(bootsector("here", "success", first=SSE).ljust(1 << 20, b"\0"))
-    request = Request(name="test", disk=Disk(path=str(image)), accel=name, bus="ide", args=("-nic", "none"))
+    request = LaunchRequest(name="test", disk=Drive(path=str(image)), accel=name, bus="ide", args=("-nic", "none"))
     with Guest(qemu.BACKEND.start(qemu.BACKEND.plan(request), lambda event: None)) as guest:
         try:
             guest.expect("here", 4 * accel.PATIENCE)

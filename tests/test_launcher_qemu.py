@@ -15,7 +15,7 @@ from rumpbundle import knowledge
 from rumpbundle.errors import UsageError
 from rumpbundle.kernels.unikernel import Device, Family, Firmware
 from rumpbundle.launcher import backend, qemu, registry
-from rumpbundle.launcher.backend import Disk, Forward, Request
+from rumpbundle.launcher.backend import Drive, Forward, LaunchRequest
 from rumpbundle.launcher.qemu import Machine, command
 
 PLAIN = Machine(
@@ -23,10 +23,10 @@ PLAIN = Machine(
     accel="tcg",
     memory=64 << 20,
     display="none",
-    disk=Disk(path="a.raw"),
+    disk=Drive(path="a.raw"),
     attach=("ide-hd,drive={drive}",),
 )
-REQUEST = Request(name="app", disk=Disk(path="app.raw"), accel="tcg")
+REQUEST = LaunchRequest(name="app", disk=Drive(path="app.raw"), accel="tcg")
 
 
 def options(argv: tuple[str, ...], name: str) -> list[str]:
@@ -45,7 +45,7 @@ def test_the_whole_command():
 
 
 def test_commas_in_names_are_doubled():
-    argv = command(replace(PLAIN, disk=Disk(path="/a,b,snapshot=off,file=/etc/passwd")))
+    argv = command(replace(PLAIN, disk=Drive(path="/a,b,snapshot=off,file=/etc/passwd")))
     assert options(argv, "-drive") == [
         "if=none,id=disk0,snapshot=on,driver=raw,file.driver=file,file.filename=/a,,b,,snapshot=off,,file=/etc/passwd"
     ]
@@ -53,11 +53,11 @@ def test_commas_in_names_are_doubled():
 
 def test_the_image_is_written_only_on_request():
     assert "snapshot=on" in options(command(PLAIN), "-drive")[0]
-    assert "snapshot" not in options(command(replace(PLAIN, disk=Disk(path="a", persist=True))), "-drive")[0]
+    assert "snapshot" not in options(command(replace(PLAIN, disk=Drive(path="a", persist=True))), "-drive")[0]
 
 
 def test_a_disk_inside_a_file():
-    disk = Disk(path="a.ova", format="vmdk", offset=1024, length=4096)
+    disk = Drive(path="a.ova", format="vmdk", offset=1024, length=4096)
     (drive,) = options(command(replace(PLAIN, disk=disk)), "-drive")
     before, _, node = drive.partition("file=json:")
     assert before == "if=none,id=disk0,snapshot=on,"
@@ -77,7 +77,7 @@ def test_a_disk_inside_a_file():
 
 
 def test_a_hypervisor_of_ours_opens_the_file_we_have_opened():
-    machine = replace(PLAIN, disk=Disk(path="a.raw", fd=7), further=(Disk(path="b.raw", fd=8),))
+    machine = replace(PLAIN, disk=Drive(path="a.raw", fd=7), further=(Drive(path="b.raw", fd=8),))
     assert [drive.partition("filename=")[2] for drive in options(command(machine), "-drive")] == ["a.raw", "b.raw"]
     opened = options(command(machine, inherited=True), "-drive")
     assert [drive.partition("filename=")[2] for drive in opened] == ["/dev/fd/7", "/dev/fd/8"]
@@ -125,7 +125,7 @@ def test_solo5_never_boots_from_the_disk_it_would_overwrite():
     assert machine.exit_port == 0x501
 
 
-def solo5(*devices: Device) -> Request:
+def solo5(*devices: Device) -> LaunchRequest:
     return replace(REQUEST, family=Family.SOLO5, devices=devices)
 
 
@@ -138,12 +138,12 @@ def test_solo5_gets_what_its_manifest_asks_for():
     storage = solo5(Device("storage", "block"))
     assert "block devices it will not find (storage)" in qemu.BACKEND.plan(storage).notes[0]
     assert not qemu.BACKEND.plan(replace(storage, args=("-drive", "if=virtio,file=x"))).notes
-    assert not qemu.BACKEND.plan(replace(storage, further=(Disk(path="x"),))).notes
+    assert not qemu.BACKEND.plan(replace(storage, further=(Drive(path="x"),))).notes
 
 
 def test_solo5_gets_as_many_cards_as_its_manifest_names():
     wanted = solo5(Device("front", "net"), Device("disk", "block"), Device("back", "net"))
-    argv = command(qemu.machine_for(replace(wanted, further=(Disk(path="1"),), publish=(Forward(8080, 80),))))
+    argv = command(qemu.machine_for(replace(wanted, further=(Drive(path="1"),), publish=(Forward(8080, 80),))))
     assert options(argv, "-netdev") == ["user,id=net0,hostfwd=tcp:127.0.0.1:8080-:80", "user,id=net1"]
     found = [device.split(",")[0] for device in options(argv, "-device") if device.startswith("virtio")]
     assert found == ["virtio-net-pci", "virtio-blk-pci", "virtio-net-pci"]
@@ -154,7 +154,7 @@ def test_a_pc_has_so_many_devices(tmp_path: Path):
     """QEMU starts with all we allow, and not with many more."""
     require(qemu.PROGRAM)
     (tmp_path / "x").write_bytes(bytes(4096))
-    disks = tuple(Disk(path=str(tmp_path / "x")) for _ in range(qemu.SLOTS - 1))
+    disks = tuple(Drive(path=str(tmp_path / "x")) for _ in range(qemu.SLOTS - 1))
     for machine in ("ide", "sata"):
         full = replace(REQUEST, further=disks, bus=machine, screen="text", disk=disks[0])
         argv = [*command(qemu.machine_for(full)), "-S", "-monitor", "stdio", "-serial", "none"]
@@ -167,7 +167,7 @@ def test_a_pc_has_so_many_devices(tmp_path: Path):
 
 def test_solo5_finds_its_devices_in_the_order_of_its_manifest():
     wanted = solo5(Device("a", "block"), Device("service", "net"), Device("b", "block"))
-    machine = qemu.machine_for(replace(wanted, further=(Disk(path="1"), Disk(path="2"), Disk(path="3"))))
+    machine = qemu.machine_for(replace(wanted, further=(Drive(path="1"), Drive(path="2"), Drive(path="3"))))
     found = [device.split(",")[0] for device in options(command(machine), "-device") if device.startswith("virtio")]
     assert found == ["virtio-blk-pci", "virtio-net-pci", "virtio-blk-pci", "virtio-blk-pci"]
     drives = [device.split(",")[1] for device in options(command(machine), "-device") if "virtio-blk" in device]
@@ -206,7 +206,7 @@ def test_a_guest_that_would_be_silent_is_announced():
         "Linux speaks here only with console=ttyS0 on its command line: --cmdline console=ttyS0",
     )
     assert not qemu.BACKEND.plan(replace(linux, cmdline="quiet console=ttyS0,115200")).notes
-    further = replace(REQUEST, family=Family.RUMPRUN, further=(Disk(path="x.ext2"),))
+    further = replace(REQUEST, family=Family.RUMPRUN, further=(Drive(path="x.ext2"),))
     assert "nothing mounts these disks" in qemu.BACKEND.plan(further).notes[0]
 
 
@@ -234,7 +234,7 @@ def test_ports():
 
 
 def test_the_plan_can_be_pasted():
-    plan = qemu.BACKEND.plan(replace(REQUEST, disk=Disk(path="my disk.raw")))
+    plan = qemu.BACKEND.plan(replace(REQUEST, disk=Drive(path="my disk.raw")))
     assert plan.commands[0].startswith("qemu-system-x86_64 ")
     assert "'if=none,id=disk0,snapshot=on,driver=raw,file.driver=file,file.filename=my disk.raw'" in plan.commands[0]
 
@@ -243,7 +243,7 @@ def test_the_plan_can_be_pasted():
 
 
 def test_bhyve_commands():
-    further = (Disk(path="x.iso"), Disk(path="y.ext2", persist=True))
+    further = (Drive(path="x.iso"), Drive(path="y.ext2", persist=True))
     request = replace(
         REQUEST, family=Family.RUMPRUN, publish=(Forward(8080, 80),), gdb=1234, args=("-w",), further=further
     )
@@ -258,7 +258,7 @@ def test_bhyve_commands():
         ),
         "bhyvectl --vm=app --destroy",
     )
-    persist = Disk(path="app.raw", persist=True)
+    persist = Drive(path="app.raw", persist=True)
     solo5 = registry.find("bhyve").plan(replace(REQUEST, family=Family.SOLO5, firmware=Firmware.UEFI, disk=persist))
     assert "-s 2,ahci-hd,app.raw " in solo5.commands[0]
     assert "BHYVE_UEFI.fd" in solo5.commands[0]
@@ -286,8 +286,8 @@ def test_virtualbox_commands():
 
 
 def test_virtualbox_forgets_what_shall_not_persist():
-    vbox, vdi = registry.find("vbox"), Disk(path="a.vdi", format="vdi")
-    lines = vbox.plan(replace(REQUEST, disk=vdi, further=(Disk(path="x.iso"),))).commands
+    vbox, vdi = registry.find("vbox"), Drive(path="a.vdi", format="vdi")
+    lines = vbox.plan(replace(REQUEST, disk=vdi, further=(Drive(path="x.iso"),))).commands
     assert lines[0] == "VBoxManage convertfromraw x.iso app1.vdi --format VDI"
     attach = "VBoxManage storageattach app --storagectl disk --port"
     assert [line.removeprefix(attach) for line in lines if "storageattach" in line] == [
@@ -308,4 +308,4 @@ def test_they_start_nothing_and_refuse_what_they_lack(name: str):
     with pytest.raises(UsageError, match="has no bus"):
         chosen.plan(replace(REQUEST, bus="ide" if name == "bhyve" else "virtio"))
     with pytest.raises(UsageError, match="disks"):
-        chosen.plan(replace(REQUEST, disk=Disk(path="a.qcow2", format="qcow2")))
+        chosen.plan(replace(REQUEST, disk=Drive(path="a.qcow2", format="qcow2")))

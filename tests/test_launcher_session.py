@@ -20,7 +20,7 @@ from rumpbundle.errors import GuestError, ToolError
 from rumpbundle.host import programs
 from rumpbundle.kernels.unikernel import Family
 from rumpbundle.launcher import qemu
-from rumpbundle.launcher.backend import Disk, Ending, Reason, Request
+from rumpbundle.launcher.backend import Drive, Ending, LaunchRequest, Reason
 from rumpbundle.launcher.console import KEEP, Console
 from rumpbundle.launcher.endings import Endings
 from rumpbundle.launcher.session import Guest
@@ -341,7 +341,7 @@ def start(
     require(qemu.PROGRAM)
     image = directory / "disk,1.raw"
     image.write_bytes(bootsector(text, ending, first=first).ljust(1 << 20, b"\0"))
-    request = Request(name="test", disk=Disk(path=str(image)), accel="tcg", **more)
+    request = LaunchRequest(name="test", disk=Drive(path=str(image)), accel="tcg", **more)
     return Guest(qemu.BACKEND.start(qemu.BACKEND.plan(request), lambda event: None), family=family)
 
 

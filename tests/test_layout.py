@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.disks import IDENTITY, disk_of, from_file, late, literal
 
-from rumpbundle.disk.content import Content, InputFile
+from rumpbundle.disk.content import Content
 from rumpbundle.disk.flat import write_flat
 from rumpbundle.disk.hashing import hashing
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.layout import MIB, LayoutReader, Named, content_extents, round_up
 from rumpbundle.errors import InputError
 

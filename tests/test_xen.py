@@ -27,7 +27,7 @@ from rumpbundle.disk.tree import Directory, File
 from rumpbundle.formats.xen import XenOptions
 from rumpbundle.guests import Writable
 from rumpbundle.kernels.unikernel import Firmware
-from rumpbundle.launcher.backend import Disk, Request
+from rumpbundle.launcher.backend import Drive, LaunchRequest
 from rumpbundle.launcher.xl import BACKEND, shutdown_reason
 from rumpbundle.xen import xl
 
@@ -150,8 +150,8 @@ def test_pv_and_pvh_guests_get_what_was_meant(tmp_path):
     pvh = pv | {"kind": xl.Kind.PVH}
     files = {"k": kernels.build("xen-pv")}
     disks = (
-        xl.Disk(path="disk.raw", vdev="xvda"),
-        xl.Disk(path="/job/disks/ü,'\"#%s=.raw", vdev="xvdb", writable=False),
+        xl.DomainDisk(path="disk.raw", vdev="xvda"),
+        xl.DomainDisk(path="/job/disks/ü,'\"#%s=.raw", vdev="xvdb", writable=False),
     )
     guests = [
         launched(
@@ -193,9 +193,9 @@ def finished(tmp_path, name, format, driver):
     """
     image = f"app.{format}"
     rumpbundle.bundle(kernels.build("multiboot"), format, output=tmp_path / image, cmdline="halt")
-    disk = Disk(path=image, format=driver, persist=True)
+    disk = Drive(path=image, format=driver, persist=True)
     plan = BACKEND.plan(
-        Request(name=name, disk=disk, firmware=Firmware.UEFI, memory=128 << 20, args=("vga='none'", "vnc=0"))
+        LaunchRequest(name=name, disk=disk, firmware=Firmware.UEFI, memory=128 << 20, args=("vga='none'", "vnc=0"))
     )
     create, console, _ = plan.commands
     return Guest(name, {image: tmp_path / image}, f"{create}\n{console} </dev/null >/results/{name}.console")
@@ -307,7 +307,7 @@ def test_kits_start_by_the_commands_we_print(tmp_path):
         kit(tmp_path, "again", "xen-pv", cmdline="exit=1", options={"host_directory": "/job/again"}),
     ]
     crashing = kit(tmp_path, "crashing", "xen-pv", cmdline="exit=3")
-    plan = BACKEND.plan(Request(name="renamed", kit="/job/crashing", memory=40 << 20))
+    plan = BACKEND.plan(LaunchRequest(name="renamed", kit="/job/crashing", memory=40 << 20))
     files = job([*guests, replace(crashing, commands=AS_LAUNCHED.format(create=plan.commands[1]))])
     script = files["run"].decode().replace("xl destroy again", "sleep 8; xl destroy again")
     for name, line in MISUNDERSTOOD.items():

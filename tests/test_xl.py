@@ -22,12 +22,12 @@ def pv(**changes):
 
 
 def hvm(**changes):
-    disks = (xl.Disk(path="app.raw", vdev="xvda"),)
+    disks = (xl.DomainDisk(path="app.raw", vdev="xvda"),)
     return xl.Domain(**({"name": "web1", "kind": xl.Kind.HVM, "memory": 128, "disks": disks} | changes))
 
 
 def test_pv_domain_as_text():
-    domain = pv(cmdline='say "hi"', disks=(xl.Disk(path="/d/x,y.raw", vdev="xvda"),))
+    domain = pv(cmdline='say "hi"', disks=(xl.DomainDisk(path="/d/x,y.raw", vdev="xvda"),))
     assert domain.text() == (
         'name = "web1"\n'
         'type = "pv"\n'
@@ -74,7 +74,7 @@ def test_every_key_written_is_one_xl_asks_for(make):
         ({"name": "-p"}, "is no name"),
         ({"name": "n" * 65}, "is no name"),
         ({"name": "12"}, "is no name"),
-        ({"disks": (xl.Disk(path="a", vdev="xvda"), xl.Disk(path="b", vdev="xvda"))}, "same device name"),
+        ({"disks": (xl.DomainDisk(path="a", vdev="xvda"), xl.DomainDisk(path="b", vdev="xvda"))}, "same device name"),
     ],
 )
 def test_what_xl_would_get_wrong_is_refused(changes, problem):
@@ -102,17 +102,17 @@ def test_a_pv_command_line_is_not_cut():
 @pytest.mark.parametrize("path", ["/my disk.raw", "/tab\t.raw", "/a\u00a0b", "/ends,", "", "/a\nb"])
 def test_disk_paths_xl_would_change_are_refused(path):
     with pytest.raises(InputError):
-        xl.Disk(path=path, vdev="xvda")
+        xl.DomainDisk(path=path, vdev="xvda")
 
 
 @pytest.mark.parametrize("vdev", ["vda", "xvda1", "xvd", "sdaa", "d0p0", ""])
 def test_device_names_that_fail_at_create_are_refused(vdev):
     with pytest.raises(UsageError):
-        xl.Disk(path="/d", vdev=vdev)
+        xl.DomainDisk(path="/d", vdev=vdev)
 
 
 def test_read_only_disk():
-    assert "access=ro," in xl.Disk(path="/d", vdev="xvdb", writable=False).spec()
+    assert "access=ro," in xl.DomainDisk(path="/d", vdev="xvdb", writable=False).spec()
 
 
 @given(st.text())

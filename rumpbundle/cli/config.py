@@ -11,7 +11,7 @@ from rumpbundle.cli.command import Command
 from rumpbundle.cli.guest import read_config
 from rumpbundle.cli.streams import say
 from rumpbundle.config.jsontext import MAX_BYTES
-from rumpbundle.disk.content import InputFile
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.errors import UsageError
 
 

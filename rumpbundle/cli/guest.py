@@ -11,7 +11,7 @@ import click
 
 from rumpbundle import guests, recipe
 from rumpbundle.cli.command import Command, group
-from rumpbundle.cli.values import Mount, Mounted, end_of_options
+from rumpbundle.cli.values import MountedDirectory, MountWord, end_of_options
 from rumpbundle.disk import tree
 from rumpbundle.errors import InputError
 from rumpbundle.manifest import stem
@@ -33,9 +33,9 @@ CONFIG_OPTIONS = group("The configuration", "-c cfg.json -e MODE=fast -- --port 
 GUEST_OPTIONS = group(
     "The guest", "-c cfg.json -e MODE=fast --data site:/srv/www --volume state:/var/db:64M -- --port 80",
     *_CONFIG_OPTIONS,
-    click.option("--data", type=Mount(sized=False), metavar="DIR:MOUNT", multiple=True,
+    click.option("--data", type=MountWord(sized=False), metavar="DIR:MOUNT", multiple=True,
                  help="A directory the guest sees, read-only, at MOUNT; repeatable as far as the guest can."),
-    click.option("--volume", "volumes", type=Mount(sized=True), metavar="DIR:MOUNT[:SIZE]", multiple=True,
+    click.option("--volume", "volumes", type=MountWord(sized=True), metavar="DIR:MOUNT[:SIZE]", multiple=True,
                  help="A directory as a writable ext2 partition of the image."),
 )  # fmt: skip
 
@@ -83,12 +83,12 @@ def config_from(program: str, base: Config | None, arguments: dict[str, Any]) ->
     return config
 
 
-def data_of(options: Sequence[Mounted]) -> tuple[guests.Data, ...]:
+def data_of(options: Sequence[MountedDirectory]) -> tuple[guests.Data, ...]:
     """Look into the directories that ``--data`` named."""
     return tuple(guests.Data(tree.scan(each.directory), each.mount) for each in options)
 
 
-def volumes_of(options: Sequence[Mounted]) -> tuple[guests.Writable, ...]:
+def volumes_of(options: Sequence[MountedDirectory]) -> tuple[guests.Writable, ...]:
     """Look into the directories that ``--volume`` named."""
     return tuple(guests.Writable(tree.scan(each.directory), each.mount, each.size) for each in options)
 

@@ -18,8 +18,8 @@ from rumpbundle.host.overlap import check_apart, inode
 from rumpbundle.host.staging import check_free, staged_file
 from rumpbundle.images.filesystem import Entry
 from rumpbundle.kernels.unikernel import Firmware, Unikernel
-from rumpbundle.report import Image, inspect
-from rumpbundle.report.image import Text, Volume
+from rumpbundle.report import ImageReport, inspect
+from rumpbundle.report.image import Text, VolumeReport
 from rumpbundle.units import shown_size
 
 _FILES = 40
@@ -145,7 +145,7 @@ def _kernel_json(kernel: Unikernel) -> dict[str, Any]:
 # -- an image ----------------------------------------------------------------------------------------------
 
 
-def _image(image: Image, everything: bool) -> Iterator[Section]:
+def _image(image: ImageReport, everything: bool) -> Iterator[Section]:
     facts = [("container", image.container), *((name, str(value)) for name, value in image.facts.items())]
     facts += [("file", f"{image.file_size} bytes ({shown_size(image.file_size)})")]
     facts += [("disk", f"{image.disk_size} bytes ({shown_size(image.disk_size)})")]
@@ -179,7 +179,7 @@ def _image(image: Image, everything: bool) -> Iterator[Section]:
         yield Section(title="problems", text=image.flaws)
 
 
-def _catalog(volume: Volume) -> Section:
+def _catalog(volume: VolumeReport) -> Section:
     rows = tuple(
         (each.platform, "bootable" if each.bootable else "not bootable", str(each.offset), str(each.size))
         for each in volume.boot_entries
@@ -188,7 +188,7 @@ def _catalog(volume: Volume) -> Section:
     return Section(title="El Torito boot catalog", head=head, rows=rows, right=frozenset((2, 3)))
 
 
-def _bundle(image: Image) -> Section:
+def _bundle(image: ImageReport) -> Section:
     """Return what the manifest says. It comes from a file: nothing in it is as expected until looked at."""
     manifest = image.manifest or {}
     boot = manifest.get("boot")
@@ -205,7 +205,7 @@ def _bundle(image: Image) -> Section:
     return Section(title="bundle (/rumpbundle.json)", rows=tuple(row for row in rows if row[1]))
 
 
-def _volume(volume: Volume, everything: bool) -> Section:
+def _volume(volume: VolumeReport, everything: bool) -> Section:
     label = f" “{volume.label}”" if volume.label else ""
     facts = "".join(f", {name} {value}" for name, value in volume.facts.items())
     title = f"{volume.kind}{label}: {volume.where}, {shown_size(volume.size)}{facts}"
@@ -237,7 +237,7 @@ def _texts(title: str, texts: tuple[Text, ...]) -> Iterator[Section]:
         yield Section(title=f"{title} ({', '.join(where)})", text=tuple(text.splitlines()))
 
 
-def _image_json(image: Image) -> dict[str, Any]:
+def _image_json(image: ImageReport) -> dict[str, Any]:
     return {
         "kind": "image",
         "name": image.name,
@@ -267,7 +267,7 @@ def _image_json(image: Image) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _volume_json(volume: Volume) -> dict[str, Any]:
+def _volume_json(volume: VolumeReport) -> dict[str, Any]:
     return {
         "kind": volume.kind,
         "label": volume.label,

@@ -14,7 +14,7 @@ from rumpbundle.cli.values import Input
 from rumpbundle.errors import one_line
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.filesystem import Entry
-from rumpbundle.images.volumes import Volume, mode_text, remarks, select, volumes
+from rumpbundle.images.volumes import MountedVolume, mode_text, remarks, select, volumes
 
 
 @click.command(
@@ -43,7 +43,7 @@ def command(image: str, path: str, as_json: bool, quiet: bool) -> None:
             tell(f"note: {remark}")
 
 
-def _described(volume: Volume, entry: Entry) -> dict[str, Any]:
+def _described(volume: MountedVolume, entry: Entry) -> dict[str, Any]:
     value: dict[str, Any] = {
         "volume": volume.name,
         "path": one_line(entry.path),

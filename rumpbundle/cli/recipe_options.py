@@ -10,7 +10,7 @@ import click
 from rumpbundle.api import Recipe
 from rumpbundle.cli.command import group, options
 from rumpbundle.cli.guest import GUEST_OPTIONS, guest_from
-from rumpbundle.cli.values import Module, Size
+from rumpbundle.cli.values import ModuleWord, Size
 from rumpbundle.disk import tree
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -20,7 +20,7 @@ _KERNEL_OPTIONS = group(
     click.option("--cmdline", "--append", "cmdline", metavar="TEXT", help="The kernel's command line."),
     click.option("--no-argv0", is_flag=True,
                  help="Do not put the kernel's file name before a Multiboot command line."),
-    click.option("--module", "--initrd", "modules", type=Module(), metavar="FILE[:TEXT]", multiple=True,
+    click.option("--module", "--initrd", "modules", type=ModuleWord(), metavar="FILE[:TEXT]", multiple=True,
                  help="A further boot module (Linux: the initrd); repeatable, in order."),
     click.option("--protocol", default="auto", show_default=True,
                  type=click.Choice(["auto", "multiboot", "multiboot2", "linux", "linux16", "efi"]),

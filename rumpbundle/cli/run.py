@@ -14,7 +14,7 @@ from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import report_options
 from rumpbundle.cli.session_options import BackendCommand, Session, boot_options, show
 from rumpbundle.cli.streams import say
-from rumpbundle.cli.values import Input, Mount, Mounted
+from rumpbundle.cli.values import Input, MountedDirectory, MountWord
 from rumpbundle.disk.tree import origins
 from rumpbundle.host.overlap import check_apart, inode
 from rumpbundle.host.programs import shown
@@ -33,7 +33,7 @@ from rumpbundle.kernels.unikernel import Firmware
 @click.option("--persist", is_flag=True, help="Let the guest write to the image; else its writes are forgotten.")
 @click.option(
     "--data",
-    type=Mount(sized=False),
+    type=MountWord(sized=False),
     metavar="DIR:MOUNT",
     multiple=True,
     help="A directory as a further disk, read-only, labelled after MOUNT; repeatable.",
@@ -41,7 +41,7 @@ from rumpbundle.kernels.unikernel import Firmware
 @click.option(
     "--volume",
     "volumes",
-    type=Mount(sized=True),
+    type=MountWord(sized=True),
     metavar="DIR:MOUNT[:SIZE]",
     multiple=True,
     help="A directory as a further disk, writable; what is written is forgotten.",
@@ -70,7 +70,7 @@ def command(ctx: click.Context, /, image: str, **arguments: Any) -> None:
         )
 
 
-def _making(options: Sequence[Mounted], disks: Sequence[guests.Data | guests.Writable]) -> Iterator[str]:
+def _making(options: Sequence[MountedDirectory], disks: Sequence[guests.Data | guests.Writable]) -> Iterator[str]:
     """Yield the commands that make the further *disks*, under the names a plan gives them, from what named them."""
     if disks:
         from rumpbundle.launcher.attached import named

@@ -22,7 +22,7 @@ from rumpbundle.errors import GuestError, HostError
 from rumpbundle.events import Note
 from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.launcher import registry
-from rumpbundle.launcher.backend import ACCELERATORS, BUSES, Forward, Plan, port
+from rumpbundle.launcher.backend import ACCELERATORS, BUSES, Forward, LaunchPlan, port
 
 if TYPE_CHECKING:
     from rumpbundle.launcher.session import Guest, Sink
@@ -162,7 +162,7 @@ def _write(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def show(plan: Plan) -> None:
+def show(plan: LaunchPlan) -> None:
     """Print what would be run, ready to paste."""
     for path, content in plan.files.items():
         say(f"# {path}:\n{content.decode('utf-8', 'surrogateescape')}")

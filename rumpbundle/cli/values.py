@@ -61,7 +61,7 @@ class Output(click.Path):
         return super().convert(value, param, ctx)
 
 
-class Module(click.ParamType[ModuleFile]):
+class ModuleWord(click.ParamType[ModuleFile]):
     """``FILE[:TEXT]``: a boot module and its command line. A file whose name holds a colon wins over the split."""
 
     name = "module"
@@ -73,7 +73,7 @@ class Module(click.ParamType[ModuleFile]):
 
 
 @dataclass(frozen=True, slots=True)
-class Mounted:
+class MountedDirectory:
     """``DIR:MOUNT``, for volumes ``DIR:MOUNT[:SIZE]``: a directory, and where the guest sees it."""
 
     directory: str
@@ -81,7 +81,7 @@ class Mounted:
     size: int | None = None
 
 
-class Mount(click.ParamType[Mounted]):
+class MountWord(click.ParamType[MountedDirectory]):
     """``DIR:MOUNT``, if *sized* also ``DIR:MOUNT:SIZE``; MOUNT begins with a slash, so DIR may hold colons."""
 
     name = "mount"
@@ -89,11 +89,11 @@ class Mount(click.ParamType[Mounted]):
     def __init__(self, *, sized: bool) -> None:
         self._sized = sized
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Mounted:
-        if isinstance(value, Mounted):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> MountedDirectory:
+        if isinstance(value, MountedDirectory):
             return value
         try:
-            return Mounted(*parsed_mount(value, sized=self._sized))
+            return MountedDirectory(*parsed_mount(value, sized=self._sized))
         except NoSize as error:
             raise UsageError(str(error), where=param.opts[-1] if param else None, hint=error.hint) from None
         except ValueError as error:

@@ -7,9 +7,10 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from rumpbundle.disk.content import CHUNK, Computed, Content, FileSlice, Late, Literal, close
+from rumpbundle.disk.content import CHUNK, Computed, Content, FileSlice, Late, Literal
 from rumpbundle.disk.digest import hexdigest
 from rumpbundle.disk.hashing import Locate, trailing
+from rumpbundle.disk.inputfile import close
 from rumpbundle.disk.layout import DiskLayout, Extent, Named, content_extents, round_up
 from rumpbundle.errors import HostError
 from rumpbundle.events import Advanced, Report, silent

@@ -17,8 +17,9 @@ from typing import Literal as OneOf
 from typing import Self
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.content import Content, FileSlice, InputFile, Late, Literal, Stored, Zeros, close
+from rumpbundle.disk.content import Content, FileSlice, Late, Literal, Stored, Zeros
 from rumpbundle.disk.identity import Identity
+from rumpbundle.disk.inputfile import InputFile, close
 
 SECTOR = 512
 MIB = 1 << 20

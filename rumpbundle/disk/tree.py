@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from dataclasses import field
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.content import Content, InputFile
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.errors import InputError
 
 MAX_DEPTH = 128

@@ -90,7 +90,7 @@ class _Directory:
     """Its number in the path table."""
 
 
-class Volume:
+class Iso9660Volume:
     """A planned volume. ``end`` is its size in bytes without anything appended."""
 
     def __init__(self, root: Directory, *, label: str, epoch: int, elsewhere: tuple[Content, ...] = ()) -> None:

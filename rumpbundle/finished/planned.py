@@ -11,8 +11,9 @@ from contextlib import ExitStack
 from typing import Self
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.content import CHUNK, Content, InputFile, Zeros
+from rumpbundle.disk.content import CHUNK, Content, Zeros
 from rumpbundle.disk.digest import BlockHash, WholeHash
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.layout import DiskLayout, Extent
 from rumpbundle.errors import ImageError
 from rumpbundle.events import Advanced, Report, silent

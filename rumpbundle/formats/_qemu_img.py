@@ -16,9 +16,10 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-from rumpbundle.disk.content import FileSlice, InputFile
+from rumpbundle.disk.content import FileSlice
 from rumpbundle.disk.flat import disk_errors, write_all, write_extents
 from rumpbundle.disk.hashing import hashing
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.layout import MIB, SECTOR, DiskLayout, Extent, held
 from rumpbundle.errors import HostError, ToolError
 from rumpbundle.events import Advanced, Event, Ran, Waiting

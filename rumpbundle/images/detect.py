@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk import signatures
-from rumpbundle.disk.content import InputFile
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.disk.signatures import Kind
 from rumpbundle.errors import ImageError

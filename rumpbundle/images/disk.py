@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, NamedTuple
 
-from rumpbundle.disk.content import InputFile, Zeros
+from rumpbundle.disk.content import Zeros
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.images.medium import Medium, Run, check_bounds, joined, moved
 from rumpbundle.images.problem import Problem

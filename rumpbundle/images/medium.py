@@ -15,7 +15,8 @@ from typing import Literal as OneOf
 from typing import Protocol
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.content import FileSlice, InputFile, Zeros
+from rumpbundle.disk.content import FileSlice, Zeros
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.errors import HostError, ImageError
 
 

@@ -2,7 +2,7 @@
 
 QEMU follows what an image says: a VMDK whose header has no capacity is a list of other files to it, a qcow2 may name
 a backing file. That gives a guest any file of the host (CVE-2022-47951 and its kind). So an image comes to QEMU and
-to qemu-img only after our own reader has opened it, and as a :class:`Node`.
+to qemu-img only after our own reader has opened it, and as a :class:`BlockNode`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CONVERT = "rumpbundle convert IMAGE -f qcow2 makes one file of it"
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class BlockNode:
     """What QEMU opens; *offset* and *length* in bytes of the file, a length of None reaches to its end."""
 
     driver: str
@@ -26,7 +26,7 @@ class Node:
     length: int | None = None
 
 
-def node_of(disk: Disk) -> Node | None:
+def node_of(disk: Disk) -> BlockNode | None:
     """Return how QEMU opens *disk*, or None if it has no way to: then the disk has to be unpacked.
 
     Raises:
@@ -44,4 +44,4 @@ def node_of(disk: Disk) -> Node | None:
         start = disk.locate(0)[0] or 0
         if start or disk.size != disk.medium.size:
             offset, length = offset + start, disk.size
-    return Node(disk.qemu, fd, offset, length)
+    return BlockNode(disk.qemu, fd, offset, length)

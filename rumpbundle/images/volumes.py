@@ -32,7 +32,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Volume:
+class MountedVolume:
     """A file system and what we call it: its kind, numbered from the second of a kind on (``ext2-2``)."""
 
     name: str
@@ -57,7 +57,7 @@ def places(disk: Medium, found: tuple[Table, ...]) -> tuple[Place, ...]:
     return tuple(by_offset[offset] for offset in sorted(by_offset))[:MOST]
 
 
-def mounted(disk: Medium, found: tuple[Table, ...]) -> Iterator[Volume]:
+def mounted(disk: Medium, found: tuple[Table, ...]) -> Iterator[MountedVolume]:
     """Yield what stands on *disk* with the tables *found*, each once: as a whole, in partitions, where CDs boot.
 
     What cannot be read is there, too, as an :class:`Unread` that says why.
@@ -75,7 +75,7 @@ def mounted(disk: Medium, found: tuple[Table, ...]) -> Iterator[Volume]:
         seen.add(place.offset)
         kind = "fat" if files.kind.startswith("fat") else files.kind
         counts[kind] = count = counts.get(kind, 0) + 1
-        yield Volume(kind if count == 1 else f"{kind}-{count}", place, files)
+        yield MountedVolume(kind if count == 1 else f"{kind}-{count}", place, files)
         waiting += _boot_places(disk, files, place.offset)
 
 
@@ -123,7 +123,7 @@ def problems(disk: Medium) -> Iterator[Problem]:
             yield replace(problem, where=f"{where}: {inside}" if inside else where, offset=offset)
 
 
-def volumes(disk: Medium) -> tuple[Volume, ...]:
+def volumes(disk: Medium) -> tuple[MountedVolume, ...]:
     """Return the file systems on *disk*, in the order of the disk, also those that cannot be read.
 
     Raises:
@@ -139,7 +139,7 @@ def volumes(disk: Medium) -> tuple[Volume, ...]:
     raise ImageError("holds no file system we can read")
 
 
-def select(found: tuple[Volume, ...], path: str) -> Iterator[tuple[Volume, Entry]]:
+def select(found: tuple[MountedVolume, ...], path: str) -> Iterator[tuple[MountedVolume, Entry]]:
     """Yield what *path* names, and all below it: ``/boot`` in every volume, ``fat:/EFI`` in one, empty for all.
 
     Raises:
@@ -162,7 +162,7 @@ def select(found: tuple[Volume, ...], path: str) -> Iterator[tuple[Volume, Entry
         raise InputError("no such file in the image", where=path, hint=_where_else(found))
 
 
-def remarks(found: tuple[Volume, ...]) -> Iterator[str]:
+def remarks(found: tuple[MountedVolume, ...]) -> Iterator[str]:
     """Yield what whoever lists the files of *found* should know: what is not listed, and why."""
     for volume in found:
         where = volume.name if volume.place.where == "whole disk" else f"{volume.name}, {volume.place.where}"
@@ -172,7 +172,7 @@ def remarks(found: tuple[Volume, ...]) -> Iterator[str]:
             yield f"{where}: {remark}"
 
 
-def _where_else(found: tuple[Volume, ...]) -> str:
+def _where_else(found: tuple[MountedVolume, ...]) -> str:
     hidden = [f"{v.place.where} {v.files.problem}" for v in found if isinstance(v.files, Unread)]
     return f"rumpbundle ls IMAGE lists them; {hidden[0]}" if hidden else "rumpbundle ls IMAGE lists them"
 

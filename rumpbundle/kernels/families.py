@@ -15,7 +15,7 @@ _LINUX_RELEASE = re.compile(r"\d+\.\d+.* #\d+")
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Provenance:
     """Where a kernel comes from, as far as the file tells."""
 
     family: Family
@@ -25,7 +25,7 @@ class Origin:
     """The telling texts found in it."""
 
     @classmethod
-    def of(cls, file: KernelFile) -> Origin:
+    def of(cls, file: KernelFile) -> Provenance:
         marks = _marks(file)
         family = _family(file, marks)
         drivers = _drivers(file, family)

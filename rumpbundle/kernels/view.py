@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.content import CHUNK, InputFile
+from rumpbundle.disk.content import CHUNK
+from rumpbundle.disk.inputfile import InputFile
 
 
 @dataclass(frozen=True, slots=True)

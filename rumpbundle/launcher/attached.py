@@ -11,13 +11,13 @@ from rumpbundle import guests, volume
 from rumpbundle.disk.flat import disk_errors, write_content
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.host import environment
-from rumpbundle.launcher.backend import Disk
+from rumpbundle.launcher.backend import Drive
 
 Tree = guests.Data | guests.Writable
 """Data becomes an ISO 9660 file system, what is writable an ext2 one; both are labelled after their mount point."""
 
 
-def attached(trees: Sequence[Tree], stack: contextlib.ExitStack, directory: str | None = None) -> tuple[Disk, ...]:
+def attached(trees: Sequence[Tree], stack: contextlib.ExitStack, directory: str | None = None) -> tuple[Drive, ...]:
     """Return a disk for each of *trees*: files without a name that vanish with *stack*, or named ones in *directory*.
 
     Raises:
@@ -34,19 +34,19 @@ def attached(trees: Sequence[Tree], stack: contextlib.ExitStack, directory: str 
         with disk_errors():
             if directory is None:
                 fd = stack.enter_context(tempfile.TemporaryFile(prefix="rumpbundle-")).fileno()  # noqa: SIM115 (it does)
-                disks.append(Disk(path=f"/dev/fd/{fd}", fd=fd, persist=True))
+                disks.append(Drive(path=f"/dev/fd/{fd}", fd=fd, persist=True))
             else:
                 path = os.path.join(directory, name)
                 fd = stack.enter_context(open(path, "xb")).fileno()  # noqa: SIM115
-                disks.append(Disk(path=path, persist=True))
+                disks.append(Drive(path=path, persist=True))
             write_content(made.content, fd, align=SECTOR)
     return tuple(disks)
 
 
-def named(trees: Sequence[Tree]) -> tuple[Disk, ...]:
+def named(trees: Sequence[Tree]) -> tuple[Drive, ...]:
     """Return the disks with names in the current directory instead, for commands that are shown."""
     return tuple(
-        Disk(path=name, persist=isinstance(tree, guests.Writable))
+        Drive(path=name, persist=isinstance(tree, guests.Writable))
         for tree, name in zip(trees, _names(trees), strict=True)
     )
 

@@ -60,7 +60,7 @@ def port(text: str, where: str) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
+class Drive:
     """A disk as the hypervisor opens it."""
 
     path: str
@@ -88,7 +88,7 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class LaunchRequest:
     """What is to boot and how, as far as the user said: None leaves it to the guest's and the backend's needs."""
 
     name: str
@@ -110,9 +110,9 @@ class Request:
     """The configuration in the guest's own format, for a backend that hands it over itself."""
     kit: str | None = None
     """The directory of a finished kit, for a backend that boots one instead of a disk."""
-    disk: Disk | None = None
+    disk: Drive | None = None
     """The disk to boot from; None for a backend that starts the bundle's kernel itself."""
-    further: tuple[Disk, ...] = ()
+    further: tuple[Drive, ...] = ()
     """Disks besides it, on the same bus where that takes several."""
     firmware: Firmware | None = None
     memory: int | None = None
@@ -127,7 +127,7 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class LaunchPlan:
     """What a backend is going to do. Backends extend it with what their ``start`` needs."""
 
     commands: tuple[str, ...]
@@ -210,14 +210,14 @@ class Backend(Protocol):
 
     name: str
 
-    def plan(self, request: Request) -> Plan:
+    def plan(self, request: LaunchRequest) -> LaunchPlan:
         """Return what it would do; runs nothing.
 
         Raises:
             UsageError: it cannot do what is asked.
         """
 
-    def start(self, plan: Plan, report: Report) -> Running:
+    def start(self, plan: LaunchPlan, report: Report) -> Running:
         """Start the guest of a *plan* this backend made.
 
         Raises:

@@ -11,7 +11,7 @@ from rumpbundle.errors import UsageError
 from rumpbundle.events import Report
 from rumpbundle.host import programs
 from rumpbundle.kernels.unikernel import Firmware
-from rumpbundle.launcher.backend import Backend, Disk, Plan, Request, Running
+from rumpbundle.launcher.backend import Backend, Drive, LaunchPlan, LaunchRequest, Running
 
 ROMS = {Firmware.UEFI: "BHYVE_UEFI.fd", Firmware.BIOS: "BHYVE_UEFI_CSM.fd"}
 """What the package edk2-bhyve installs; the second holds a BIOS."""
@@ -23,7 +23,7 @@ _DISKS = {"virtio": "virtio-blk", "sata": "ahci-hd", "cd": "ahci-cd", "nvme": "n
 class _Bhyve:
     name = "bhyve"
 
-    def plan(self, request: Request) -> Plan:
+    def plan(self, request: LaunchRequest) -> LaunchPlan:
         if request.disk is None or request.disk.format != "raw" or request.disk.offset:
             raise UsageError("bhyve takes raw disks", where="--boot bhyve", hint="rumpbundle raw APP")
         bus = request.bus or ("sata" if "virtio-blk" not in _buses(request) else "virtio")
@@ -46,18 +46,18 @@ class _Bhyve:
             programs.shown([*argv, *request.args, request.name]),
             programs.shown(["bhyvectl", f"--vm={request.name}", "--destroy"]),
         )
-        return Plan(commands=commands, tested=False)
+        return LaunchPlan(commands=commands, tested=False)
 
-    def start(self, plan: Plan, report: Report) -> Running:
+    def start(self, plan: LaunchPlan, report: Report) -> Running:
         raise UsageError("only tells its commands", where="--boot bhyve", hint="give --dry-run and paste them")
 
 
-def _backing(disk: Disk, bus: str) -> str:
+def _backing(disk: Drive, bus: str) -> str:
     """Return the file of *disk*, read-only if it shall stay as it is: bhyve cannot forget what a guest writes."""
     return disk.path if disk.persist or bus == "cd" else f"{disk.path},ro"
 
 
-def _buses(request: Request) -> tuple[str, ...]:
+def _buses(request: LaunchRequest) -> tuple[str, ...]:
     return knowledge.guest(str(request.family), request.target).launch.buses
 
 

@@ -22,7 +22,7 @@ from rumpbundle.images.node import node_of
 from rumpbundle.kernels.footprint import footprint
 from rumpbundle.kernels.unikernel import Device, Family, Firmware, Unikernel, examine
 from rumpbundle.kernels.view import View
-from rumpbundle.launcher.backend import Disk
+from rumpbundle.launcher.backend import Drive
 from rumpbundle.manifest import MAX_MANIFEST, PATH, said
 
 _KERNEL = "/boot/kernel/"
@@ -31,10 +31,10 @@ _LOADED = (_KERNEL, "/boot/modules/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
+class BootImage:
     """A finished image: the disk in it and, if we made it, its manifest and its kernel."""
 
-    disk: Disk
+    disk: Drive
     manifest: Mapping[str, Any]
     kernel: Unikernel | None = None
     modules: tuple[tuple[int, bytes], ...] = ()
@@ -79,7 +79,7 @@ class Image:
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike[str], *, persist: bool) -> Iterator[Image]:
+def opened(path: str | os.PathLike[str], *, persist: bool) -> Iterator[BootImage]:
     """Give the image at *path*, of any format; its file stays open, and what had to be unpacked lives, in the block.
 
     Raises:
@@ -96,14 +96,14 @@ def opened(path: str | os.PathLike[str], *, persist: bool) -> Iterator[Image]:
                 "is packed, and cannot be written to", where=path, hint="leave out --persist, or unpack the disk"
             )
         if node is None:
-            yield Image(disk=_unpacked(disk, stack), **found)
+            yield BootImage(disk=_unpacked(disk, stack), **found)
             return
         fd = node.fd
         if persist:
             fd = _writable(path, fd)
             stack.callback(os.close, fd)
-        yield Image(
-            disk=Disk(path=path, format=node.driver, offset=node.offset, length=node.length, persist=persist, fd=fd),
+        yield BootImage(
+            disk=Drive(path=path, format=node.driver, offset=node.offset, length=node.length, persist=persist, fd=fd),
             **found,
         )
 
@@ -134,15 +134,15 @@ def _writable(path: str, fd: int) -> int:
     return writable
 
 
-def _unpacked(disk: images.Disk, stack: contextlib.ExitStack) -> Disk:
+def _unpacked(disk: images.Disk, stack: contextlib.ExitStack) -> Drive:
     """Return *disk* as a file without a name, which lives as long as *stack*."""
     with disk_errors():
         fd = stack.enter_context(tempfile.TemporaryFile(prefix="rumpbundle-")).fileno()  # noqa: SIM115 (it does)
     _copy(disk, fd)
-    return Disk(path=f"/dev/fd/{fd}", fd=fd, persist=True)
+    return Drive(path=f"/dev/fd/{fd}", fd=fd, persist=True)
 
 
-def unpacked(path: str | os.PathLike[str], to: str) -> Image:
+def unpacked(path: str | os.PathLike[str], to: str) -> BootImage:
     """Write the disk in the image at *path*, of any format, to the new raw file *to*, and return it.
 
     Raises:
@@ -153,7 +153,7 @@ def unpacked(path: str | os.PathLike[str], to: str) -> Image:
     with detect.open_disk(path) as disk, open(to, "xb") as file:
         node_of(disk)
         _copy(disk, file.fileno())
-        return Image(disk=Disk(path=to, persist=True), **_contents(disk))
+        return BootImage(disk=Drive(path=to, persist=True), **_contents(disk))
 
 
 def _copy(disk: images.Disk, fd: int) -> None:
@@ -170,7 +170,7 @@ def _copy(disk: images.Disk, fd: int) -> None:
 
 
 def _contents(disk: Medium) -> dict[str, Any]:
-    """Return what is known of the guest on *disk*, as fields of :class:`Image`: little, if we did not make it."""
+    """Return what is known of the guest on *disk*, as fields of :class:`BootImage`: little, if we did not make it."""
     manifest: Mapping[str, Any] = {}
     loaded: list[Entry] = []
     with contextlib.suppress(RumpbundleError, ValueError, RecursionError):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rumpbundle.kernels.unikernel import Family
-from rumpbundle.launcher.backend import Request
+from rumpbundle.launcher.backend import LaunchRequest
 
 _SHOW = "it gets a display adapter, which is not shown here: add -- -display gtk"
 
 
-def notes(request: Request) -> Iterator[str]:
+def notes(request: LaunchRequest) -> Iterator[str]:
     """Yield what is worth saying of *request*, one line each."""
     if request.screen == "framebuffer":
         yield f"the kernel asks for a framebuffer; {_SHOW}"

@@ -19,7 +19,7 @@ from rumpbundle.errors import MissingToolError, UsageError
 from rumpbundle.events import Ran, Report, Warned
 from rumpbundle.host import programs
 from rumpbundle.kernels.unikernel import Family, Firmware
-from rumpbundle.launcher.backend import Backend, Disk, Ending, Forward, Plan, Reason, Request
+from rumpbundle.launcher.backend import Backend, Drive, Ending, Forward, LaunchPlan, LaunchRequest, Reason
 from rumpbundle.launcher.notes import notes
 from rumpbundle.launcher.qmp import Control
 
@@ -70,10 +70,10 @@ class Machine:
     """UEFI's code and its empty variable store; None for the BIOS."""
     settings: tuple[str, ...] = ()
     """Values of ``-global``."""
-    disk: Disk
+    disk: Drive
     attach: tuple[str, ...]
     """``-device`` values for it; ``{drive}`` stands for its id."""
-    further: tuple[Disk, ...] = ()
+    further: tuple[Drive, ...] = ()
     card: str | None = None
     """The network card's ``-device`` value, ``{netdev}`` for the network; None for no network."""
     cards: int = 1
@@ -140,20 +140,20 @@ def _size(size: int) -> str:
     return f"{size // MIB}M" if size % MIB == 0 else f"{size}B"
 
 
-def _drive(disk: Disk, name: str, inherited: bool) -> str:
+def _drive(disk: Drive, name: str, inherited: bool) -> str:
     options = ["if=none", f"id={name}", *([] if disk.persist else ["snapshot=on"])]
     node = _node(disk, disk.inherited if inherited else disk.path)
     return ",".join([*options, f"file={quoted(_json(node))}" if "backing" in node else _dotted(node)])
 
 
-def unpacking(disk: Disk, to: str) -> tuple[str, ...]:
+def unpacking(disk: Drive, to: str) -> tuple[str, ...]:
     """Return the command that writes the content of *disk* to the raw file *to*."""
     node = _node(disk, disk.path)
     source = [_json(node)] if "backing" in node else ["--image-opts", _dotted(node)]
     return ("qemu-img", "convert", "-O", "raw", *source, to)
 
 
-def _node(disk: Disk, path: str) -> dict[str, Any]:
+def _node(disk: Drive, path: str) -> dict[str, Any]:
     """Return what QEMU opens as *disk*: the driver for exactly this file, so that nothing in it is followed."""
     node: dict[str, Any] = {"driver": "file", "filename": path}
     if disk.offset or disk.length is not None:
@@ -182,7 +182,7 @@ def _forwarded(forward: Forward) -> str:
     return f"hostfwd={forward.protocol}:127.0.0.1:{forward.host}-:{forward.guest}"
 
 
-def machine_for(request: Request, *, uefi: tuple[str, str] | None = None) -> Machine:
+def machine_for(request: LaunchRequest, *, uefi: tuple[str, str] | None = None) -> Machine:
     """Choose the machine that *request*'s guest can drive, as far as the user did not.
 
     Raises:
@@ -219,7 +219,7 @@ def machine_for(request: Request, *, uefi: tuple[str, str] | None = None) -> Mac
     )
 
 
-def _bus(request: Request, guest: knowledge.GuestProfile, buses: Mapping[str, knowledge.Bus]) -> str:
+def _bus(request: LaunchRequest, guest: knowledge.GuestProfile, buses: Mapping[str, knowledge.Bus]) -> str:
     """Return the canonical name of the bus for the disk: the user's, else the guest's first that it drives."""
     if request.bus is not None:
         found = [name for name, bus in buses.items() if bus.option == request.bus]
@@ -231,7 +231,7 @@ def _bus(request: Request, guest: knowledge.GuestProfile, buses: Mapping[str, kn
     return next((name for name in wanted if name in request.drivers), wanted[0])
 
 
-def _wants_network(request: Request) -> bool:
+def _wants_network(request: LaunchRequest) -> bool:
     if request.devices is not None and all(device.kind != "net" for device in request.devices):
         if request.publish:
             raise UsageError("its manifest asks for no network device a port could lead to", where="--publish")
@@ -239,7 +239,7 @@ def _wants_network(request: Request) -> bool:
     return bool(request.publish) or not any(arg in ("-nic", "-netdev", "-net") for arg in request.args)
 
 
-def _card(request: Request, guest: knowledge.GuestProfile, cards: Mapping[str, str]) -> str:
+def _card(request: LaunchRequest, guest: knowledge.GuestProfile, cards: Mapping[str, str]) -> str:
     wanted = [name for name in guest.launch.nics if name in cards]
     return next((name for name in wanted if name in request.drivers), wanted[0])
 
@@ -259,7 +259,7 @@ def find_uefi() -> tuple[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QemuPlan(Plan):
+class QemuPlan(LaunchPlan):
     """The machine, and whose guest is in it."""
 
     machine: Machine
@@ -342,7 +342,7 @@ class RunningQemu:
 class _Qemu:
     name = "qemu"
 
-    def plan(self, request: Request) -> QemuPlan:
+    def plan(self, request: LaunchRequest) -> QemuPlan:
         machine = machine_for(request, uefi=find_uefi() if request.firmware is Firmware.UEFI else None)
         return QemuPlan(
             commands=(programs.shown(command(machine)),),
@@ -351,7 +351,7 @@ class _Qemu:
             family=request.family,
         )
 
-    def start(self, plan: Plan, report: Report) -> RunningQemu:
+    def start(self, plan: LaunchPlan, report: Report) -> RunningQemu:
         assert isinstance(plan, QemuPlan)
         return RunningQemu(plan, report)
 

@@ -8,18 +8,18 @@ import re
 import shutil
 from pathlib import Path
 
-from rumpbundle.disk.content import InputFile
 from rumpbundle.disk.flat import disk_errors
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.errors import ImageError
 from rumpbundle.kernels.unikernel import Family, Firmware
-from rumpbundle.launcher.backend import Disk, Request
+from rumpbundle.launcher.backend import Drive, LaunchRequest
 from rumpbundle.manifest import Bundle
 
 
-def of_bundle(bundle: Bundle, config: bytes, *, disk: Disk | None = None, kit: str | None = None) -> Request:
+def of_bundle(bundle: Bundle, config: bytes, *, disk: Drive | None = None, kit: str | None = None) -> LaunchRequest:
     """Return the request to boot what was bundled, from *disk* or as *kit*; *config* is handed over beside it."""
     kernel = bundle.kernel
-    return Request(
+    return LaunchRequest(
         name=_hypervisor_name(bundle.name),
         family=kernel.family,
         target=kernel.target,
@@ -37,7 +37,7 @@ def of_bundle(bundle: Bundle, config: bytes, *, disk: Disk | None = None, kit: s
 
 def of_image(
     path: str | os.PathLike[str], stack: contextlib.ExitStack, *, persist: bool = False, copy: Path | None = None
-) -> Request:
+) -> LaunchRequest:
     """Return the request to boot the finished image at *path*, which stays open as long as *stack*.
 
     With *copy*, a directory, a copy there boots: for a hypervisor that cannot forget by itself what a guest writes.
@@ -53,7 +53,7 @@ def of_image(
         with disk_errors():
             image = unpacked(path, str(copy / "disk.raw"))
     kernel = image.kernel
-    return Request(
+    return LaunchRequest(
         name=_hypervisor_name(os.path.basename(os.fspath(path))),
         family=image.family,
         target="" if kernel is None else kernel.target,
@@ -71,7 +71,7 @@ def is_kit(path: str | os.PathLike[str]) -> bool:
     return (Path(path) / "xl.cfg").is_file()
 
 
-def of_kit(path: str | os.PathLike[str], *, copy: Path | None = None) -> Request:
+def of_kit(path: str | os.PathLike[str], *, copy: Path | None = None) -> LaunchRequest:
     """Return the request to boot the kit at *path*, or a copy of it in the directory *copy*."""
     from rumpbundle.xen.xl import CONFIG_MAX
 
@@ -88,7 +88,7 @@ def of_kit(path: str | os.PathLike[str], *, copy: Path | None = None) -> Request
     if (kit / "cfg.json").exists():
         file = InputFile(kit / "cfg.json")
         config = file.read(0, min(file.size, CONFIG_MAX + 1))
-    return Request(name=_hypervisor_name(name), config=config, kit=str(kit))
+    return LaunchRequest(name=_hypervisor_name(name), config=config, kit=str(kit))
 
 
 def _hypervisor_name(name: str) -> str:

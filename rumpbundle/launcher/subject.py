@@ -12,7 +12,7 @@ from rumpbundle.images import detect
 from rumpbundle.images.partitions import tables
 from rumpbundle.images.volumes import mounted
 from rumpbundle.kernels.unikernel import Device, Firmware, Unikernel
-from rumpbundle.launcher.image import Image, opened
+from rumpbundle.launcher.image import BootImage, opened
 
 
 def subject(path: str | os.PathLike[str]) -> tuple[Unikernel, frozenset[str]]:
@@ -36,7 +36,7 @@ def subject(path: str | os.PathLike[str]) -> tuple[Unikernel, frozenset[str]]:
         return replace(image.kernel, name=name, drivers=drivers, devices=_devices(image)), frozenset(map(str, boot))
 
 
-def _devices(image: Image) -> tuple[Device, ...]:
+def _devices(image: BootImage) -> tuple[Device, ...]:
     assert image.kernel is not None
     return image.kernel.devices if image.devices is None else image.devices
 

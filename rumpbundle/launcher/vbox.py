@@ -11,7 +11,7 @@ from rumpbundle.errors import UsageError
 from rumpbundle.events import Report
 from rumpbundle.host import programs
 from rumpbundle.kernels.unikernel import Firmware
-from rumpbundle.launcher.backend import Backend, Plan, Request, Running
+from rumpbundle.launcher.backend import Backend, LaunchPlan, LaunchRequest, Running
 
 _CONTROLLERS = {"sata": "sata", "ide": "ide", "nvme": "pcie", "scsi": "virtio-scsi", "usb": "usb"}
 """``storagectl --add`` by our name of the bus."""
@@ -23,7 +23,7 @@ _FORMATS = {"vdi", "vmdk", "vpc"}
 class _VirtualBox:
     name = "vbox"
 
-    def plan(self, request: Request) -> Plan:
+    def plan(self, request: LaunchRequest) -> LaunchPlan:
         disk = request.disk
         if disk is None or disk.offset or disk.format not in (*_FORMATS, "raw"):
             raise UsageError("VirtualBox takes raw, VDI, VMDK and VHD disks here", where="--boot vbox")
@@ -70,9 +70,9 @@ class _VirtualBox:
             *detach,
             ["VBoxManage", "unregistervm", name, "--delete"],
         ]
-        return Plan(commands=tuple(map(programs.shown, lines)), tested=False)
+        return LaunchPlan(commands=tuple(map(programs.shown, lines)), tested=False)
 
-    def start(self, plan: Plan, report: Report) -> Running:
+    def start(self, plan: LaunchPlan, report: Report) -> Running:
         raise UsageError("only tells its commands", where="--boot vbox", hint="give --dry-run and paste them")
 
 

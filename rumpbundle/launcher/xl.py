@@ -18,7 +18,7 @@ from rumpbundle.errors import ToolError, UsageError
 from rumpbundle.events import Report, Warned
 from rumpbundle.host import programs
 from rumpbundle.kernels.unikernel import Firmware
-from rumpbundle.launcher.backend import Backend, Disk, Ending, Plan, Reason, Request
+from rumpbundle.launcher.backend import Backend, Drive, Ending, LaunchPlan, LaunchRequest, Reason
 from rumpbundle.launcher.qemu import unpacking
 from rumpbundle.xen import xl as toolstack
 
@@ -39,7 +39,7 @@ _REASONS = {0: Reason.POWERED_OFF, 1: Reason.RESET, 3: Reason.PANICKED, 4: Reaso
 
 
 @dataclass(frozen=True, kw_only=True)
-class XlPlan(Plan):
+class XlPlan(LaunchPlan):
     """The domain to make, and of what."""
 
     cfg: str
@@ -161,7 +161,7 @@ def _number(printed: bytes) -> int:
 class _Xl:
     name = "xl"
 
-    def plan(self, request: Request) -> XlPlan:
+    def plan(self, request: LaunchRequest) -> XlPlan:
         given = {
             "--publish": bool(request.publish),
             "--gdb": request.gdb is not None,
@@ -191,12 +191,12 @@ class _Xl:
             arguments=arguments,
         )
 
-    def start(self, plan: Plan, report: Report) -> RunningXl:
+    def start(self, plan: LaunchPlan, report: Report) -> RunningXl:
         assert isinstance(plan, XlPlan)
         return RunningXl(plan, report)
 
 
-def _of_kit(request: Request, name: str) -> list[str]:
+def _of_kit(request: LaunchRequest, name: str) -> list[str]:
     """Return what is to differ from the ``xl.cfg`` of a kit."""
     if request.further:
         raise UsageError("a kit has its own disks", where="--data or --volume", hint="give them to rumpbundle xen")
@@ -206,7 +206,7 @@ def _of_kit(request: Request, name: str) -> list[str]:
     return settings
 
 
-def _of_disk(request: Request, name: str) -> list[str]:
+def _of_disk(request: LaunchRequest, name: str) -> list[str]:
     """Return all there is to say of an HVM domain that boots from a disk."""
     assert request.disk is not None
     firmware = request.firmware or Firmware.BIOS
@@ -225,7 +225,7 @@ def _of_disk(request: Request, name: str) -> list[str]:
     return [f"{key}={value}" for key, value in domain.settings().items() if not key.startswith("on_")]
 
 
-def _disk(disk: Disk, vdev: str) -> toolstack.Disk:
+def _disk(disk: Drive, vdev: str) -> toolstack.DomainDisk:
     """Return *disk* as xl's."""
     format = _FORMATS.get(disk.format)
     if format is None or disk.offset or disk.length is not None:
@@ -235,7 +235,7 @@ def _disk(disk: Disk, vdev: str) -> toolstack.Disk:
             hint=f"leave out --persist, or convert it: {programs.shown(unpacking(disk, 'disk.raw'))}",
         )
     # All are writable: as an IDE disk, which an HVM domain has besides, a read-only one is refused.
-    return toolstack.Disk(path=disk.path, vdev=vdev, format=format)
+    return toolstack.DomainDisk(path=disk.path, vdev=vdev, format=format)
 
 
 BACKEND: Backend = _Xl()

@@ -11,12 +11,12 @@ from rumpbundle.errors import KernelError
 from rumpbundle.events import Report, silent
 from rumpbundle.images.detect import NoImageError
 from rumpbundle.kernels.unikernel import Unikernel
-from rumpbundle.report.image import Image, look_into
+from rumpbundle.report.image import ImageReport, look_into
 
-__all__ = ["Image", "Unikernel", "inspect"]
+__all__ = ["ImageReport", "Unikernel", "inspect"]
 
 
-def inspect(path: str | os.PathLike[str], report: Report = silent) -> Unikernel | Image:
+def inspect(path: str | os.PathLike[str], report: Report = silent) -> Unikernel | ImageReport:
     """Return what the kernel or finished image at *path* is.
 
     A kernel that no disk image can boot is a kernel all the same. *report* hears how far an image is unpacked.

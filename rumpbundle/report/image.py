@@ -10,9 +10,9 @@ from typing import Any
 from typing import Literal as OneOf
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.content import InputFile
 from rumpbundle.disk.digest import hexdigest
 from rumpbundle.disk.gpt import ENTRIES_BYTES
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
 from rumpbundle.events import Report, silent
@@ -55,7 +55,7 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Volume:
+class VolumeReport:
     """A file system found on the disk."""
 
     where: str
@@ -92,7 +92,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
+class ImageReport:
     """A finished image, ours or not."""
 
     name: str
@@ -103,7 +103,7 @@ class Image:
     """The files of the archive the container stands in (OVA); offsets in the file."""
     disk_size: int
     tables: tuple[Table, ...]
-    volumes: tuple[Volume, ...]
+    volumes: tuple[VolumeReport, ...]
     boot_configs: tuple[Text, ...]
     guest_configs: tuple[Text, ...]
     """What the guest is told, where it is a file or the module of a rumprun guest."""
@@ -133,7 +133,7 @@ class Image:
         return _inside(regions, self.disk_size)
 
 
-def look_into(path: str | os.PathLike[str], report: Report = silent) -> Image:
+def look_into(path: str | os.PathLike[str], report: Report = silent) -> ImageReport:
     """Return the layers of the image at *path*. Damage below the container is told in ``flaws``.
 
     Raises:
@@ -149,7 +149,7 @@ def look_into(path: str | os.PathLike[str], report: Report = silent) -> Image:
         flaws += [f"{volume.kind}, {volume.where}: {flaw}" for volume in volumes for flaw in volume.flaws]
         manifest, digest = _manifest(described, flaws)
         name = os.path.basename(os.path.normpath(os.fspath(path)))
-        return Image(
+        return ImageReport(
             name=name,
             file_size=_file_size(path),
             container=disk.container,
@@ -186,14 +186,14 @@ def _members(path: str | os.PathLike[str]) -> tuple[Member, ...]:
         os.close(fd)
 
 
-def _volumes(disk: Disk, found: tuple[Table, ...]) -> Iterator[tuple[Volume, FileSystem]]:
+def _volumes(disk: Disk, found: tuple[Table, ...]) -> Iterator[tuple[VolumeReport, FileSystem]]:
     """Yield every file system, described; one budget serves all."""
     budget = Budget()
     for volume in mounted(disk, found):
         yield _described(volume.files, volume.place, budget), volume.files
 
 
-def _described(volume: FileSystem, place: Place, budget: Budget) -> Volume:
+def _described(volume: FileSystem, place: Place, budget: Budget) -> VolumeReport:
     """Return what *volume* is and holds, as far as the *budget* goes."""
     entries: list[Entry] = []
     boot: tuple[BootEntry, ...] = ()
@@ -209,7 +209,7 @@ def _described(volume: FileSystem, place: Place, budget: Budget) -> Volume:
         entries += _placed(volume.entries("/", budget), flaws)
     except ImageError as error:
         flaws.append(error.problem)
-    return Volume(
+    return VolumeReport(
         where=place.where,
         offset=place.offset,
         kind=volume.kind,
@@ -276,7 +276,9 @@ def _inside(regions: list[Region], end: int) -> tuple[Region, ...]:
     return tuple(kept[place] for place in sorted(kept))
 
 
-def _manifest(mounted: list[tuple[Volume, FileSystem]], flaws: list[str]) -> tuple[Mapping[str, Any] | None, str]:
+def _manifest(
+    mounted: list[tuple[VolumeReport, FileSystem]], flaws: list[str]
+) -> tuple[Mapping[str, Any] | None, str]:
     for volume, medium in mounted:
         entry = next((entry for entry in volume.entries if entry.path == MANIFEST and entry.kind == "file"), None)
         if entry is None:
@@ -304,7 +306,7 @@ def _config_modules(manifest: Mapping[str, Any] | None) -> tuple[str, ...]:
     return (f"/boot/modules/0/{first['name']}",) if isinstance(first, dict) and "name" in first else ()
 
 
-def _texts(mounted: list[tuple[Volume, FileSystem]], paths: tuple[str, ...]) -> Iterator[Text]:
+def _texts(mounted: list[tuple[VolumeReport, FileSystem]], paths: tuple[str, ...]) -> Iterator[Text]:
     """Yield the texts at *paths*, letters of either case, of all volumes; equal ones once."""
     seen: set[tuple[str, str]] = set()
     wanted = {path.lower() for path in paths}

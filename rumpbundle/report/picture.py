@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import one_line
-from rumpbundle.report.image import Image, Kind, Region
+from rumpbundle.report.image import ImageReport, Kind, Region
 from rumpbundle.units import shown_size
 
 _WIDTH, _MARGIN, _NAMES = 1000, 20, 130
@@ -46,7 +46,7 @@ class _Lane:
     boxes: tuple[Region, ...]
 
 
-def svg(image: Image) -> str:
+def svg(image: ImageReport) -> str:
     """Return the picture of *image*'s disk."""
     lanes = [_Lane("disk", f"{image.container}, {shown_size(image.disk_size)}", image.table_regions)]
     lanes += [
@@ -87,7 +87,7 @@ def svg(image: Image) -> str:
     )
 
 
-def _subtitle(image: Image) -> str:
+def _subtitle(image: ImageReport) -> str:
     said = f"{image.container}: a file of {shown_size(image.file_size)} with a disk of {shown_size(image.disk_size)}"
     return said + (f"; bundle {image.digest[:16]}" if image.digest else "")
 

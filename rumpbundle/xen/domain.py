@@ -98,9 +98,9 @@ def domain_of(
         :func:`~rumpbundle.xen.xl.check_config`.
     """
     xl.check_config(bundle.config.decode())
-    disks = [xl.Disk(path=path(f"{volume.device}.raw"), vdev=volume.device) for volume in own_disks(bundle)]
+    disks = [xl.DomainDisk(path=path(f"{volume.device}.raw"), vdev=volume.device) for volume in own_disks(bundle)]
     if kind is Kind.HVM or bundle.root.children or len(disks) < len(bundle.volumes):
-        disks.append(xl.Disk(path=path("disk.raw"), vdev="xvda"))
+        disks.append(xl.DomainDisk(path=path("disk.raw"), vdev="xvda"))
     if kind is Kind.HVM:
         firmware = Firmware.BIOS if Firmware.BIOS in bundle.boot else Firmware.UEFI
         return xl.Domain(

@@ -81,7 +81,7 @@ DISK_FORMATS = ("raw", "qcow2", "vhd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
+class DomainDisk:
     """A file as a block device of the domain."""
 
     path: str
@@ -128,7 +128,7 @@ class Domain:
     """Path of the kernel; PV and PVH only. An HVM domain boots its first disk."""
     ramdisk: str | None = None
     cmdline: str = ""
-    disks: tuple[Disk, ...] = ()
+    disks: tuple[DomainDisk, ...] = ()
     firmware: Firmware = Firmware.BIOS
     """What an HVM domain starts with."""
     restarts: bool = True

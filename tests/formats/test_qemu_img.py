@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from support import disks, readers
 
-from rumpbundle.disk.content import FileSlice, InputFile
+from rumpbundle.disk.content import FileSlice
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.layout import MIB, Extent
 from rumpbundle.errors import HostError, InputError, ToolError
 from rumpbundle.formats import _qemu_img

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from support.tools import require
 
-from rumpbundle.disk.content import InputFile
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.errors import ImageError
 from rumpbundle.images.containers.vmdk import open_vmdk
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.medium import FdMedium, Window
-from rumpbundle.images.node import Node, node_of
+from rumpbundle.images.node import BlockNode, node_of
 from rumpbundle.images.records import qcow2, vmdk
 from rumpbundle.launcher import requests
-from rumpbundle.launcher.backend import Disk
+from rumpbundle.launcher.backend import Drive
 from rumpbundle.launcher.image import opened
 from rumpbundle.launcher.qemu import unpacking
 
@@ -29,7 +29,7 @@ SECRET = b"a secret of the host"
 
 def vmdk_of(lines: str, *, capacity: int = 128, footer: int | None = None, at: int = 1) -> bytes:
     """Return a sparse VMDK with *lines* in its descriptor, at sector *at*; with a *footer* of that capacity."""
-    text = f'# Disk DescriptorFile\nversion=1\nCID=12345678\ncreateType="monolithicSparse"\n{lines}\n'.encode()
+    text = f'# Drive DescriptorFile\nversion=1\nCID=12345678\ncreateType="monolithicSparse"\n{lines}\n'.encode()
     end = vmdk.GD_AT_END
     header = vmdk.SparseHeader(capacity=capacity, gd_offset=end if footer is not None else 40, descriptor_offset=at)
     data = bytearray(header.pack().ljust(64 << 10, b"\0"))
@@ -62,7 +62,7 @@ def ova_of(name: str, data: bytes) -> bytes:
 
 NO_PARENT = "parentCID=ffffffff"
 FLAT = f'{NO_PARENT}\nRW 2048 FLAT "/etc/hostname" 0'
-DIRECT = f'# Disk DescriptorFile\nversion=1\ncreateType="monolithicFlat"\n{FLAT}\n'.encode()
+DIRECT = f'# Drive DescriptorFile\nversion=1\ncreateType="monolithicFlat"\n{FLAT}\n'.encode()
 
 HOSTILE = {
     "capacity-0": (vmdk_of(FLAT, capacity=0), "a disk of no size"),
@@ -130,7 +130,7 @@ def test_qemu_follows_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         plain = subprocess.run(["qemu-img", "convert", "-f", format, "-O", "raw", "child", "seen"], check=False)
         assert plain.returncode == 0
         assert Path("seen").read_bytes().startswith(SECRET), "the case shows nothing"
-        subprocess.run(unpacking(Disk(path="child", format=format), "seen"), check=True)
+        subprocess.run(unpacking(Drive(path="child", format=format), "seen"), check=True)
         assert not Path("seen").read_bytes().strip(b"\0")
         Path("child").unlink()
 
@@ -152,7 +152,7 @@ def test_what_a_window_shows_is_opened_in_its_file(tmp_path: Path):
     with path.open("rb") as file:
         outer = Window(FdMedium(file.fileno()), 512, len(data) + 1024)
         disk = open_vmdk(Window(outer, 512, len(data)))
-        assert node_of(disk) == Node("vmdk", file.fileno(), 1024, len(data))
+        assert node_of(disk) == BlockNode("vmdk", file.fileno(), 1024, len(data))
 
 
 def test_the_name_may_lead_elsewhere_by_then(tmp_path: Path):

@@ -10,7 +10,7 @@ from support.media import Bytes
 from support.tools import output_of
 
 from rumpbundle.disk import tree
-from rumpbundle.filesystems.ext2 import Volume
+from rumpbundle.filesystems.ext2 import Ext2Volume
 from rumpbundle.images.detect import file_system
 from rumpbundle.images.volumes import problems
 from rumpbundle.volume import iso9660
@@ -57,7 +57,7 @@ def test_sound_ext(top, tmp_path, shape):
 
 @pytest.fixture(scope="module")
 def ours(top, tmp_path_factory):
-    volume = Volume(tree.scan(top), label="data", epoch=0, size=400 * MIB)
+    volume = Ext2Volume(tree.scan(top), label="data", epoch=0, size=400 * MIB)
     return ext2_reader.write(volume.content(), tmp_path_factory.mktemp("ours") / "image").read_bytes()
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from support import disks
 from support.tools import output_of
 
-from rumpbundle.disk.content import FileSlice, InputFile, Zeros
+from rumpbundle.disk.content import FileSlice, Zeros
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.layout import MIB
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.medium import FdMedium, Patchwork, Piece

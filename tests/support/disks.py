@@ -7,8 +7,9 @@ import random
 from pathlib import Path
 from types import SimpleNamespace
 
-from rumpbundle.disk.content import FileSlice, InputFile, Late, Literal
+from rumpbundle.disk.content import FileSlice, Late, Literal
 from rumpbundle.disk.identity import Identity
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.layout import MIB, DiskLayout, Extent
 from rumpbundle.formats import Job, OneFile, find
 from rumpbundle.host.staging import staged_file

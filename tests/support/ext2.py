@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from rumpbundle.disk.content import Content, Zeros
-from rumpbundle.filesystems.ext2 import Volume
+from rumpbundle.filesystems.ext2 import Ext2Volume
 from support.tools import output_of
 
 
@@ -23,7 +23,7 @@ def write(content: Content, path: Path) -> Path:
     return path
 
 
-def check(volume: Volume, path: Path) -> Path:
+def check(volume: Ext2Volume, path: Path) -> Path:
     """Write *volume* to *path* and let e2fsck look at it; it must find nothing."""
     content = volume.content()
     assert content.size == volume.size

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from rumpbundle.disk.content import Content, InputFile
+from rumpbundle.disk.content import Content
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.tree import Directory, File
 from rumpbundle.filesystems import cpio
 from support.debian import debian_file, debian_tree

@@ -57,7 +57,7 @@ _INODE_FIELDS = ("mode", "size", "accessed", "changed", "modified", "links", "se
 _NUMBER = attrgetter("number")
 
 
-class Volume:
+class Ext2Volume:
     """A planned ext2 file system; ``size`` in bytes."""
 
     def __init__(self, root: Directory, *, label: str, epoch: int, size: int | None = None, free: int = 0) -> None:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from rumpbundle.disk.content import InputFile
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError, InputError, one_line
 from rumpbundle.images.containers.vmdk import open_vmdk
