@@ -17,7 +17,7 @@ LAYERS = (
     {"disk", "host", "config"},
     {"filesystems", "kernels", "images", "component"},
     {"knowledge", "manifest"},
-    {"efistarter", "grubcore", "report", "volume", "xen"},
+    {"efistarter", "grubcore", "provenance", "report", "volume", "xen"},
     {"grub", "guests", "formats"},
     {"hybrid", "recipe"},
     {"api", "launcher", "look"},
@@ -32,7 +32,7 @@ WITHOUT_HOST = {"disk", "filesystems", "hybrid", "images", "report"}
 
 HOMES = {
     "subprocess": {"host"},
-    "time": {"host", "filesystems"},  # gmtime of a given moment is no clock; see below
+    "time": {"host", "filesystems", "provenance"},  # gmtime of a given moment is no clock; see below
     "random": set(),
     "secrets": set(),
     "datetime": set(),
@@ -55,7 +55,7 @@ FORBIDDEN_CALLS = {
     ("os", "getlogin"): set(),
     ("time", "time"): set(),
     ("time", "localtime"): set(),
-    ("time", "strftime"): {"filesystems", "report"},  # of the given moment
+    ("time", "strftime"): {"filesystems", "provenance", "report"},  # of the given moment
     ("time", "monotonic"): {"host"},
     ("uuid", "uuid4"): set(),
     ("uuid", "uuid1"): set(),

@@ -13,8 +13,9 @@ from rumpbundle.batch import SUMS, Outcome, Target, targets, write_checksums, wr
 from rumpbundle.cli.command import completed
 from rumpbundle.cli.guest import GuestCommand
 from rumpbundle.cli.progress import Terminal
+from rumpbundle.cli.provenance import Provenance, provenance_options
 from rumpbundle.cli.recipe_options import output_options, recipe_from, recipe_options, report_options
-from rumpbundle.cli.results import artifacts_json, plan_json, plan_text
+from rumpbundle.cli.results import artifacts_json, beside_json, plan_json, plan_text
 from rumpbundle.cli.streams import say, say_json, say_path, tell
 from rumpbundle.cli.values import format_names
 from rumpbundle.errors import InputError, RumpbundleError
@@ -36,6 +37,7 @@ from rumpbundle.errors import InputError, RumpbundleError
 @click.option("--checksums", is_flag=True, help="Write SHA256SUMS of everything beside it.")
 @recipe_options
 @output_options
+@provenance_options
 @report_options
 def command(app: str, names: tuple[str, ...], directory: Path, checksums: bool, **arguments: Any) -> int:
     """Bundle APP in several formats, planned once and written side by side.
@@ -46,10 +48,13 @@ def command(app: str, names: tuple[str, ...], directory: Path, checksums: bool, 
     recipe = recipe_from(app, arguments)
     force, dry_run, as_json = (arguments.pop(name) for name in ("force", "dry_run", "as_json"))
     sync = not arguments.pop("no_sync")
+    provenance = Provenance.of(arguments, force=force, sync=sync)
     terminal = Terminal.of(arguments)
     wanted = targets(app, [name for group in names for name in group.split(",")], directory)
     sums_path = [directory / SUMS] if checksums else []
-    check_no_inputs(recipe, [file for each in wanted for file in each.format.files(each.output)] + sums_path)
+    outputs = [file for each in wanted for file in each.format.files(each.output)] + sums_path
+    check_no_inputs(recipe, outputs)
+    provenance.check(recipe, outputs, free=False)
     with terminal:
         planned = plan(recipe, formats=[target.format for target in wanted], report=terminal)
         if dry_run:
@@ -61,7 +66,8 @@ def command(app: str, names: tuple[str, ...], directory: Path, checksums: bool, 
         directory.rmdir()
     artifacts = [outcome.artifact for outcome in outcomes if outcome.artifact is not None]
     sums = write_checksums(artifacts, directory, force=force, sync=sync) if checksums and artifacts else None
-    show_outcomes(outcomes, digest, sums, as_json=as_json)
+    beside = provenance.write(planned.bundle, artifacts, [sums] if sums else []) if artifacts else []
+    show_outcomes(outcomes, digest, sums, beside, as_json=as_json)
     return max((outcome.error.exit_code for outcome in outcomes if outcome.error is not None), default=0)
 
 
@@ -106,6 +112,7 @@ def show_outcomes(
     outcomes: tuple[Outcome, ...],
     digest: str | None,
     sums: Path | None,
+    beside: Sequence[Path] = (),
     *,
     as_json: bool,
     print_commands: bool = False,
@@ -128,9 +135,9 @@ def show_outcomes(
             "digest": digest,
             **({"commands": commands} if commands else {}),
         }
-        say_json(value | ({"checksums": str(sums)} if sums else {}))
+        say_json(value | ({"checksums": str(sums)} if sums else {}) | beside_json(beside))
         return
-    for path in [*(artifact.path for artifact in made), *([sums] if sums else [])]:
+    for path in [*(artifact.path for artifact in made), *([sums] if sums else []), *beside]:
         say_path(path)
     for line in (line for outcome in outcomes for line in outcome.commands) if print_commands else ():
         say(line)

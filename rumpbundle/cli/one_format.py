@@ -13,6 +13,7 @@ from rumpbundle.api import Result, check_no_inputs, default_output, job_for, pla
 from rumpbundle.cli.command import completed, group, options
 from rumpbundle.cli.guest import GuestCommand
 from rumpbundle.cli.progress import Terminal
+from rumpbundle.cli.provenance import Provenance, provenance_options
 from rumpbundle.cli.recipe_options import output_options, recipe_from, recipe_options, report_options
 from rumpbundle.cli.results import plan_json, plan_text, result_json, show
 from rumpbundle.cli.streams import say, say_json
@@ -29,12 +30,14 @@ def format_command(format: Format) -> click.Command:
         recipe = recipe_from(app, arguments)
         force, dry_run, as_json = (arguments.pop(name) for name in ("force", "dry_run", "as_json"))
         sync = not arguments.pop("no_sync")
+        provenance = Provenance.of(arguments, force=force, sync=sync)
         terminal = Terminal.of(arguments)
         own = format.options(**arguments) if format.options is not None else None
         path = default_output(app, format) if output is None else output
         if not dry_run:
             check_free(path, force=force)
         check_no_inputs(recipe, format.files(path))
+        provenance.check(recipe, format.files(path), free=not dry_run)
         with terminal:
             planned = plan(recipe, formats=[format], report=terminal)
             if dry_run:
@@ -45,13 +48,14 @@ def format_command(format: Format) -> click.Command:
                 planned, format, path, subformat=subformat, options=own, force=force, sync=sync, report=terminal
             )
             result = Result(artifacts=(artifact,), digest=planned.bundle.identity.digest, commands=commands)
-        found = result_json(result) if as_json else None
+            beside = provenance.write(planned.bundle, result.artifacts)
+        found = result_json(result, beside) if as_json else None
         with signals.held() as late:
             late.done = True
-            show(result, found, print_commands=print_commands)
+            show(result, found, beside, print_commands=print_commands)
 
     own = group(f"Of {format.name} alone", "", *_own_options(format))
-    run = recipe_options(output_options(report_options(run)))
+    run = recipe_options(output_options(provenance_options(report_options(run))))
     run = options(own)(run)
     kind = "directory" if isinstance(format.product, Folder) else "file"
     run = click.option(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rumpbundle import hybrid
@@ -31,18 +32,25 @@ def artifacts_json(artifacts: Iterable[Artifact]) -> list[dict[str, Any]]:
     return found
 
 
-def result_json(result: Result) -> dict[str, Any]:
-    """Return *result* for ``--json``; of a kit with the commands that use it."""
+def result_json(result: Result, beside: Sequence[Path] = ()) -> dict[str, Any]:
+    """Return *result* for ``--json``, with the files *beside* it; of a kit with the commands that use it."""
     commands = {"commands": list(result.commands)} if result.commands else {}
-    return {"artifacts": artifacts_json(result.artifacts), "digest": result.digest} | commands
+    return {"artifacts": artifacts_json(result.artifacts), "digest": result.digest} | commands | beside_json(beside)
 
 
-def show(result: Result, found: dict[str, Any] | None, *, print_commands: bool = False) -> None:
+def beside_json(paths: Sequence[Path]) -> dict[str, Any]:
+    """Return the key for the SBOM and signatures *paths*, if there are any."""
+    return {"provenance": list(map(str, paths))} if paths else {}
+
+
+def show(
+    result: Result, found: dict[str, Any] | None, beside: Sequence[Path] = (), *, print_commands: bool = False
+) -> None:
     """Print *result* to standard output: *found* as JSON, or a path a line (and commands, if asked for)."""
     if found is not None:
         say_json(found)
         return
-    for path in result.paths:
+    for path in (*result.paths, *beside):
         say_path(path)
     for line in result.commands if print_commands else ():
         say(line)

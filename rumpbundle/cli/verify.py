@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,8 +13,9 @@ from rumpbundle.cli.long_json import print_json
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import report_options
 from rumpbundle.cli.streams import say, tell
-from rumpbundle.errors import GuestError, InputError
+from rumpbundle.errors import GuestError, InputError, one_line
 from rumpbundle.finished.verify import Verification, verify
+from rumpbundle.provenance.minisign import PublicKey, signed_files
 from rumpbundle.units import shown_size
 
 
@@ -25,14 +27,19 @@ from rumpbundle.units import shown_size
 )
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(readable=False))
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable answer.")
+@click.option(
+    "--key", metavar="KEY", help="A public key of minisign, or its file: each image must be signed with it."
+)
 @report_options
-def command(images: tuple[str, ...], as_json: bool, **arguments: Any) -> int:
+def command(images: tuple[str, ...], as_json: bool, key: str | None, **arguments: Any) -> int:
     """Look for all that is wrong with each finished IMAGE: its container, partition tables and file systems; of one
     that rumpbundle made every single byte, against its own manifest.
 
     The exit status is 5 if one is damaged. A digest in the image itself proves that nothing was damaged; it does not
-    prove where the image comes from.
+    prove where the image comes from. A signature does: with --key, IMAGE.minisig is checked first, and if it is not
+    that key's, nothing in the image is looked at.
     """
+    signed = _signatures(images, PublicKey.read(key)) if key is not None else {}
     found: list[Verification] = []
     errors: list[tuple[str, InputError]] = []
     with Terminal.of(arguments) as terminal:
@@ -42,10 +49,21 @@ def command(images: tuple[str, ...], as_json: bool, **arguments: Any) -> int:
             except InputError as error:
                 errors.append((image, error))
     if as_json:
-        print_json({"images": [_described(each) for each in found] + [_failed(*each) for each in errors]})
+        print_json({"images": [_described(each) | _key(key) for each in found] + [_failed(*each) for each in errors]})
     elif found:
-        say("\n".join(line for each in found for line in _lines(each)))
+        say("\n".join(line for each in found for line in [*_lines(each), *signed.get(each.path, ())]))
     return _status(found, [error for _, error in errors])
+
+
+def _signatures(images: tuple[str, ...], key: PublicKey) -> dict[str, list[str]]:
+    """Return what to say of the signatures of each of *images*, all of which are *key*'s."""
+    return {
+        image: [
+            f"  signed with the key {key}: {one_line(key.check(file, signature))}"
+            for file, signature in signed_files(Path(image))
+        ]
+        for image in images
+    }
 
 
 def _status(found: list[Verification], errors: list[InputError]) -> int:
@@ -84,6 +102,10 @@ def _described(each: Verification) -> dict[str, Any]:
         "problems": [dataclasses.asdict(problem) for problem in each.problems],
         "notes": list(each.notes),
     }
+
+
+def _key(key: str | None) -> dict[str, Any]:
+    return {"key": str(PublicKey.read(key))} if key is not None else {}
 
 
 def _failed(image: str, error: InputError) -> dict[str, Any]:

@@ -1,0 +1,98 @@
+"""``--sbom`` and ``--sign``: what others can check of an output, written beside it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import click
+
+from rumpbundle.api import Artifact, check_no_inputs
+from rumpbundle.batch import files_of
+from rumpbundle.cli.command import group, options
+from rumpbundle.cli.values import Output
+from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.flat import disk_errors, write_all
+from rumpbundle.errors import one_line
+from rumpbundle.host.staging import check_free, staged_file
+from rumpbundle.manifest import Bundle
+from rumpbundle.provenance.minisign import SecretKey, signature_path
+from rumpbundle.recipe import Recipe
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = group(
+    "Provenance", "--sbom app.cdx.json --sign minisign.key",
+    click.option("--sbom", type=Output(), metavar="FILE",
+                 help="Write what is in the image as a CycloneDX document."),
+    click.option("--sign", metavar="KEY", type=click.Path(readable=False),
+                 help="Sign each output with this secret key of minisign: APP.iso.minisig beside APP.iso."),
+)  # fmt: skip
+
+
+def provenance_options(function: F) -> F:
+    """Add ``--sbom`` and ``--sign``; :meth:`Provenance.of` takes them out again."""
+    return options(_OPTIONS)(function)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """What to write beside the outputs."""
+
+    sbom: Path | None
+    key: SecretKey | None
+    key_file: Path | None
+    force: bool
+    sync: bool
+
+    @classmethod
+    def of(cls, arguments: dict[str, Any], *, force: bool, sync: bool) -> Self:
+        """Take the options out of *arguments*, and read the key before there is anything to sign."""
+        sbom, sign = arguments.pop("sbom"), arguments.pop("sign")
+        return cls(
+            sbom=sbom,
+            key=None if sign is None else SecretKey.read(sign, _password),
+            key_file=None if sign is None else Path(sign),
+            force=force,
+            sync=sync,
+        )
+
+    def check(self, recipe: Recipe, outputs: Iterable[Path], *, free: bool) -> None:
+        """Raise if to write beside *outputs* would touch an input, or (with *free*) what exists already."""
+        signatures = [signature_path(output, output) for output in outputs] if self.key else []
+        paths = [*signatures, *([self.sbom] if self.sbom else [])]
+        check_no_inputs(recipe, paths)
+        for path in paths if free else ():
+            check_free(path, force=self.force)
+
+    def write(self, bundle: Bundle, artifacts: Iterable[Artifact], more: Iterable[Path] = ()) -> list[Path]:
+        """Write all that was asked for about *artifacts* and the files *more*, and return its paths."""
+        written = []
+        if self.sbom is not None:
+            from rumpbundle.provenance.sbom import sbom
+
+            self._put(self.sbom, sbom(bundle))
+            written.append(self.sbom)
+        if self.key is None:
+            return written
+        files = [(each.path, file) for each in artifacts for file in files_of(each)]
+        for top, file in [*files, *((path, path) for path in [*written, *more])]:
+            inside = top in file.parents
+            path = signature_path(top if inside else file, file)
+            trusted = f"file:{one_line(file.name)} bundle:{bundle.identity.digest}"
+            self._put(path, self.key.sign(file, trusted))
+            written.append(path)
+        return written
+
+    def _put(self, path: Path, data: bytes) -> None:
+        with staged_file(path, force=self.force, sync=self.sync) as staged, disk_errors():
+            write_all(staged.fd, data, 0)
+
+
+def _password() -> str:
+    """Return the key's password: asked for on a terminal, else the first line of standard input."""
+    if sys.stdin is not None and sys.stdin.isatty():
+        return str(click.prompt("password of the key", hide_input=True, default="", show_default=False, err=True))
+    return sys.stdin.readline().rstrip("\r\n") if sys.stdin is not None else ""

@@ -1,0 +1,1 @@
+"""What others can check: who made an image (``minisign``), and what is in it (``sbom``)."""

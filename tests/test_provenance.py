@@ -1,0 +1,150 @@
+"""What others can check of an output: an SBOM the published schema takes, and signatures minisign takes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from support import kernels
+from support.tools import require
+
+from rumpbundle.cli import main
+
+PASSWORD = "correct horse\n"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A place with a kernel, a directory, and a key pair of minisign's, ``k``."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(kernels.build("multiboot"), "app.bin")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "ä").write_bytes(b"small")
+    minisign("-G", "-W", "-p", "k.pub", "-s", "k.key")
+    return tmp_path
+
+
+def minisign(*words: str, said: str = "") -> subprocess.CompletedProcess[str]:
+    program = require("minisign")
+    return subprocess.run([program, *words], input=said, capture_output=True, text=True, timeout=60)
+
+
+def run(*words: str) -> int:
+    return main(list(words))
+
+
+def test_minisign_verifies_ours(here, capsys):
+    assert run("build", "app.bin", "-f", "iso,ec2,gce", "--checksums", "--sbom", "b.json", "--sign", "k.key") == 0
+    said = capsys.readouterr().out.split()
+    expected = {
+        "app.iso": "app.iso.minisig",
+        "app.ec2/volume.raw": "app.ec2.volume.raw.minisig",
+        "app.ec2/manifest.json": "app.ec2.manifest.json.minisig",
+        "app.gce.tar.gz": "app.gce.tar.gz.minisig",
+        "app.gce.json": "app.gce.json.minisig",
+        "SHA256SUMS": "SHA256SUMS.minisig",
+        "b.json": "b.json.minisig",
+    }
+    assert {name for name in said if name.endswith(".minisig")} == set(expected.values())
+    for file, signature in expected.items():
+        done = minisign("-V", "-p", "k.pub", "-m", file, "-x", signature)
+        assert (done.returncode, done.stderr) == (0, ""), file
+        assert "bundle:" in done.stdout
+    assert run("verify", "--key", "k.pub", "app.iso") == 0
+
+
+def test_a_signature_is_the_same_bytes_again(here):
+    assert run("iso", "app.bin", "--sign", "k.key") == 0
+    first = (here / "app.iso.minisig").read_bytes()
+    assert run("iso", "app.bin", "--sign", "k.key") == 2
+    assert run("iso", "app.bin", "--sign", "k.key", "--force") == 0
+    assert (here / "app.iso.minisig").read_bytes() == first
+
+
+def test_we_verify_minisigns(here, capsys):
+    assert run("iso", "app.bin") == 0
+    assert minisign("-S", "-s", "k.key", "-m", "app.iso", "-t", "by me").returncode == 0
+    key = (here / "k.pub").read_text().split("\n")
+    number = key[0].rpartition(" ")[2]
+    for given in ("k.pub", key[1]):
+        capsys.readouterr()
+        assert run("verify", "--key", given, "app.iso") == 0
+        assert f"signed with the key {number}: by me\n" in capsys.readouterr().out
+
+
+def test_a_key_with_a_password(here, monkeypatch):
+    made = minisign("-G", "-p", "p.pub", "-s", "p.key", said=PASSWORD * 2)
+    assert made.returncode == 0, made.stderr
+    with open(here / "password", "w+") as file:
+        file.write(PASSWORD)
+        file.seek(0)
+        monkeypatch.setattr("sys.stdin", file)
+        assert run("iso", "app.bin", "--sign", "p.key") == 0
+        assert run("iso", "app.bin", "--force", "--sign", "p.key") == 2  # at the file's end: an empty password
+    assert minisign("-V", "-p", "p.pub", "-m", "app.iso").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "status", "error"),
+    [
+        ("image", 5, "app.iso: is not what was signed"),
+        ("comment", 5, "app.iso.minisig: has a trusted comment that was not signed"),
+        ("key", 5, "app.iso: is signed by another key, "),
+        ("missing", 5, "app.iso: is not signed: there is no app.iso.minisig"),
+        ("legacy", 5, "app.iso.minisig: is a signature of the old kind"),
+        ("short", 2, "app.iso.minisig: is not a signature of minisign"),
+        ("swapped", 2, "k.key: is not a public key of minisign"),
+    ],
+)
+def test_what_is_not_signed_is_not_believed(here, capsys, spoil, status, error):
+    assert run("iso", "app.bin", "--sign", "k.key") == 0
+    image, signature, key = here / "app.iso", here / "app.iso.minisig", "k.pub"
+    text = signature.read_text()
+    if spoil == "image":
+        with image.open("r+b") as file:
+            file.seek(40000)
+            file.write(b"\xff")
+    elif spoil == "comment":
+        signature.write_text(text.replace("file:app.iso", "file:web.iso"))
+    elif spoil == "key":
+        minisign("-G", "-W", "-p", "other.pub", "-s", "other.key")
+        key = "other.pub"
+    elif spoil == "missing":
+        signature.unlink()
+    elif spoil == "legacy":
+        assert minisign("-S", "-l", "-s", "k.key", "-m", "app.iso").returncode == 0
+    elif spoil == "short":
+        signature.write_text(text[: len(text) // 3])
+    else:
+        key = "k.key"
+    capsys.readouterr()
+    assert run("verify", "--key", key, "app.iso") == status
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"error: {error}")
+
+
+@pytest.mark.parametrize("words", [["--sign", "app.bin"], ["--sign", "missing.key"], ["--sbom", "app.bin"]])
+def test_nothing_is_written_if_it_cannot_be_signed_or_told(here, words):
+    before = sorted(here.iterdir())
+    assert run("iso", "app.bin", *words, "--force") == 2
+    assert sorted(here.iterdir()) == before
+
+
+def test_the_published_schema_takes_the_sbom(here, capsys):
+    words = ["app.bin", "--module", "data/ä:text", "--sbom", "app.cdx.json", "--json"]
+    assert run("iso", *words) == 0
+    assert json.loads(capsys.readouterr().out)["provenance"] == ["app.cdx.json"]
+    text = (here / "app.cdx.json").read_text("ascii")
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    told = json.loads(text)
+    names = {each["bom-ref"]: each["name"] for each in told["components"]}
+    assert names == {"grub": "GRUB", "kernel": "app.bin", "module 1": "ä"}
+    assert run("vdi", *words, "--force") == 0
+    assert (here / "app.cdx.json").read_text("ascii") == text
+    told["components"][0]["licenses"] = "GPL"
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(told)) is not None
