@@ -109,10 +109,7 @@ def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", repor
     """
     report(Started("planning", 0))
     kernel = _kernel(recipe, formats)
-    for repair in kernel.repairs:
-        report(Note(f"{kernel.name}: repaired in the bundled copy: {repair}"))
-    for warning in kernel.warnings:
-        report(Warned(f"{kernel.name} {warning}"))
+    _tell_repairs(kernel, report)
     name = machine_name(recipe, kernel)
     firmware, boot = _boot(recipe, kernel, report) if kernel.protocols else ((), {})
     modules = tuple(_module(module) for module in recipe.modules)
@@ -132,13 +129,7 @@ def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", repor
         epoch=epoch,
         room=round_up(recipe.config_room, SLOT),
     )
-    try:
-        delivery = guests.deliver(request)
-    except ConfigError as error:
-        error.where = error.where or recipe.config_name
-        raise
-    for note in delivery.notes:
-        report(Note(note))
+    delivery = _delivered(recipe, request, report)
     images = grub.boot_images(report) if firmware else None
     bundle = Bundle(
         name=name,
@@ -158,12 +149,36 @@ def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", repor
         grub=images.facts if images else {},
         asked=_asked(recipe, request, delivery),
     )
-    changed = [f"{label} ({of})" for of, label in hybrid.labels(bundle).items() if label != name.upper()]
-    if recipe.name is not None and changed:
-        report(Note(f"the name {name} becomes these labels: {', '.join(changed)}"))
+    _tell_labels(recipe, bundle, report)
     planned = Plan(recipe=recipe, bundle=bundle, disk=hybrid.plan(bundle, images), delivery=delivery)
     report(Finished("planning"))
     return planned
+
+
+def _tell_repairs(kernel: Unikernel, report: Report) -> None:
+    for repair in kernel.repairs:
+        report(Note(f"{kernel.name}: repaired in the bundled copy: {repair}"))
+    for warning in kernel.warnings:
+        report(Warned(f"{kernel.name} {warning}"))
+
+
+def _tell_labels(recipe: Recipe, bundle: Bundle, report: Report) -> None:
+    """Report what becomes of a name that was asked for."""
+    changed = [f"{label} ({of})" for of, label in hybrid.labels(bundle).items() if label != bundle.name.upper()]
+    if recipe.name is not None and changed:
+        report(Note(f"the name {bundle.name} becomes these labels: {', '.join(changed)}"))
+
+
+def _delivered(recipe: Recipe, request: guests.Request, report: Report) -> guests.Delivery:
+    """Return what the guest gets; errors in its configuration name the file."""
+    try:
+        delivery = guests.deliver(request)
+    except ConfigError as error:
+        error.where = error.where or recipe.config_name
+        raise
+    for note in delivery.notes:
+        report(Note(note))
+    return delivery
 
 
 def _asked(recipe: Recipe, request: guests.Request, delivery: guests.Delivery) -> Asked:

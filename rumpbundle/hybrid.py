@@ -23,7 +23,9 @@ from rumpbundle.disk.layout import MIB, SECTOR, DiskLayout, Extent, Named, Parti
 from rumpbundle.disk.tree import Directory, File, Node, walk
 from rumpbundle.errors import InputError
 from rumpbundle.filesystems.fat import MAX_LABEL, FatVolume
-from rumpbundle.filesystems.iso9660 import BLOCK, SYSTEM_AREA, Iso9660Volume, volume_id
+from rumpbundle.filesystems.identifiers import volume_id
+from rumpbundle.filesystems.iso9660 import SYSTEM_AREA, Iso9660Volume
+from rumpbundle.filesystems.isodirectory import BLOCK
 from rumpbundle.grub import BootImages
 from rumpbundle.kernels.unikernel import Firmware, Protocol
 from rumpbundle.manifest import MAX_MANIFEST, PATH, SLOT, Bundle

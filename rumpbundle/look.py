@@ -11,7 +11,7 @@ from rumpbundle.report import inspect
 
 if TYPE_CHECKING:
     from rumpbundle.images.filesystem import Entry
-    from rumpbundle.knowledge.check import Verdict
+    from rumpbundle.knowledge.verdict import Verdict
 
 PathLike = str | os.PathLike[str]
 

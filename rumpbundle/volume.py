@@ -14,8 +14,8 @@ from rumpbundle.events import Finished, Report, Started, silent
 from rumpbundle.filesystems.ext2 import Ext2Volume
 from rumpbundle.filesystems.ext2 import check_label as ext2_label
 from rumpbundle.filesystems.ext2.records import SuperBlock
+from rumpbundle.filesystems.identifiers import check_label as iso9660_label
 from rumpbundle.filesystems.iso9660 import SYSTEM_AREA, Iso9660Volume
-from rumpbundle.filesystems.iso9660 import check_label as iso9660_label
 from rumpbundle.host.staging import staged_file
 from rumpbundle.manifest import HEAD_ROOM, Volume
 

@@ -18,7 +18,9 @@ from rumpbundle.disk.content import Content
 from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.tree import Directory, File, Symlink
 from rumpbundle.errors import InputError
-from rumpbundle.filesystems.iso9660 import BLOCK, SYSTEM_AREA, Iso9660Volume, volume_id
+from rumpbundle.filesystems.identifiers import volume_id
+from rumpbundle.filesystems.iso9660 import SYSTEM_AREA, Iso9660Volume
+from rumpbundle.filesystems.isodirectory import BLOCK
 
 EPOCH = 1_000_000_000
 

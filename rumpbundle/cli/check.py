@@ -16,8 +16,8 @@ from rumpbundle.cli.streams import say, say_json
 from rumpbundle.cli.values import driver_names
 from rumpbundle.errors import GuestError, KernelError, UsageError, one_line
 from rumpbundle.kernels.unikernel import Protocol, Unikernel
-from rumpbundle.knowledge.check import Finding, Verdict
 from rumpbundle.knowledge.check import check as judge
+from rumpbundle.knowledge.verdict import Finding, Verdict
 
 _COLOURS = {"yes": "green", "no": "red", "unknown": "yellow"}
 _BASIS = {"seen": "seen here", "read": "from a source", "told": "not verified"}

@@ -36,11 +36,7 @@ _PLATEFS = "rumprun_platefs"
 def write_object(component: Component, machine: str) -> Content:
     """Return the object file for *machine* (a key of ``MACHINES``); file data is read when it is written."""
     target = MACHINES[machine]
-    names = bytearray()
-    name_places: list[int] = []
-    for path in (*component.directories, *(path for path, _ in component.files)):
-        name_places.append(len(names))
-        names += os.fsencode(path) + b"\0"
+    names, name_places = _names(component)
     word = target.word
     record = 4 * word  # three words and an int, padded to words
     files_at = round_up(len(component.directories) * word, ALIGN)
@@ -77,7 +73,7 @@ def write_object(component: Component, machine: str) -> Content:
             relocations=(Relocation(0, pointer, ".text"),),
             entry_size=word,
         ),
-        Section(name=".rodata", flags=ALLOC, data=bytes(names)),
+        Section(name=".rodata", flags=ALLOC, data=names),
         # Writable: the guest opens these files for writing, and writes where the data lies.
         Section(
             name=".data",
@@ -98,6 +94,16 @@ def write_object(component: Component, machine: str) -> Content:
         Symbol(name=_PLATEFS),
     )
     return relocatable(target, sections, symbols)
+
+
+def _names(component: Component) -> tuple[bytes, list[int]]:
+    """Return the paths of all directories and files, each with a NUL, and where each begins."""
+    names = bytearray()
+    places: list[int] = []
+    for path in (*component.directories, *(path for path, _ in component.files)):
+        places.append(len(names))
+        names += os.fsencode(path) + b"\0"
+    return bytes(names), places
 
 
 def save(component: Component, machine: str, output: Path, *, force: bool = False, sync: bool = True) -> None:

@@ -14,18 +14,29 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterator
-from dataclasses import field
 from typing import Any
 
-from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import Content, Literal
 from rumpbundle.disk.layout import Extent, content_extents
 from rumpbundle.disk.tree import Directory, File, Node, Symlink, name_bytes
 from rumpbundle.errors import InputError
 from rumpbundle.filesystems import rockridge
+from rumpbundle.filesystems.identifiers import check_label, identifier_for
+from rumpbundle.filesystems.isodirectory import (
+    BLOCK,
+    Entry,
+    IsoDirectory,
+    blocks_of,
+    count_links,
+    files_below,
+    path_table_order,
+    plain_length,
+    record_base,
+    record_length,
+    record_order,
+)
 from rumpbundle.filesystems.rockridge import both16, both32
 
-BLOCK = 2048
 SYSTEM_AREA = 16 * BLOCK
 MAX_EXTENT = 0xFFFFFFFF // BLOCK * BLOCK
 """The longest extent one directory record can describe: 32 bits of length, whole blocks."""
@@ -34,60 +45,6 @@ MAX_BLOCKS = 0xFFFFFFFF
 _DESCRIPTORS = 4
 """Primary volume descriptor, boot record, terminator, boot catalog."""
 _MAX_RECORD = 254
-_D_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
-_MANGLE = bytes(c if c in _D_CHARACTERS + b"." else ord("_") for c in bytes(range(256)).upper())
-"""Maps every byte to a d-character (ECMA-119 §7.4.1) or a dot."""
-
-
-MAX_LABEL = 32
-
-
-def volume_id(name: str) -> str:
-    """Return the volume identifier of an image called *name*: up to 32 of A-Z, 0-9 and _ (ECMA-119 §8.4.6)."""
-    return _mangled(name).replace(".", "_")[:MAX_LABEL]
-
-
-def check_label(label: str) -> None:
-    """Raise :class:`InputError` if *label* cannot stand in a volume exactly as it is.
-
-    ECMA-119 has capitals, digits and _ only. Readers take all of ASCII, and some look for what is none of these:
-    cloud-init for ``config-2`` and ``cidata``.
-    """
-    if len(label) > MAX_LABEL or not label.isascii() or not label.isprintable() or label != label.strip():
-        raise InputError(
-            f"{label!r} is no label for ISO 9660",
-            hint=f"it has at most {MAX_LABEL} printable characters of ASCII, no blank first or last",
-        )
-
-
-def _mangled(name: str) -> str:
-    return name.encode("ascii", "replace").translate(_MANGLE).decode("ascii")
-
-
-@dataclass(slots=True)
-class _Entry:
-    """One child of a directory: its ISO name, and the system use entries that do not depend on positions."""
-
-    identifier: bytes
-    node: Node
-    system_use: bytes = b""
-    """Empty where they fit and follow from the node: most are such, and they are made when the record is."""
-    continuation: bytes = b""
-    continued_at: tuple[int, int] = (0, 0)
-    """Block and offset of the continuation area."""
-    directory: _Directory | None = None
-
-
-@dataclass(slots=True)
-class _Directory:
-    node: Directory
-    parent: _Directory | None
-    identifier: bytes
-    entries: list[_Entry] = field(default_factory=list)
-    block: int = 0
-    size: int = 0
-    number: int = 0
-    """Its number in the path table."""
 
 
 class Iso9660Volume:
@@ -111,14 +68,14 @@ class Iso9660Volume:
         self._long_date = f"{time.strftime('%Y%m%d%H%M%S', moment)}00".encode() + b"\0"
         self._tf = rockridge.tf(self._record_date)
         self._links: dict[int, int] = {}
-        _count_links(root, self._links)
+        count_links(root, self._links)
 
         self._root = self._gather(root)
-        self._directories = _path_table_order(self._root)
+        self._directories = path_table_order(self._root)
         if len(self._directories) > 0xFFFF:
             raise InputError(f"{len(self._directories)} directories; an ISO 9660 path table holds 65,535")
         self._path_table_size = sum(8 + len(d.identifier) + len(d.identifier) % 2 for d in self._directories)
-        table_blocks = _blocks(self._path_table_size)
+        table_blocks = blocks_of(self._path_table_size)
         self._l_table = SYSTEM_AREA // BLOCK + _DESCRIPTORS
         self._m_table = self._l_table + table_blocks
         block = self._place_directories(self._m_table + table_blocks)
@@ -132,23 +89,23 @@ class Iso9660Volume:
 
     # -- planning ------------------------------------------------------------------------------------------
 
-    def _gather(self, root: Directory) -> _Directory:
-        top = _Directory(root, None, b"\0")
+    def _gather(self, root: Directory) -> IsoDirectory:
+        top = IsoDirectory(root, None, b"\0")
         stack = [top]
         while stack:
             directory = stack.pop()
             taken: dict[bytes, int] = {}
             entries = []
             for node in directory.node.children:
-                identifier = _identifier(node, taken)
-                entry = _Entry(identifier, node)
-                if isinstance(node, Symlink) or _plain_length(node, identifier) > _MAX_RECORD:
+                identifier = identifier_for(node, taken)
+                entry = Entry(identifier, node)
+                if isinstance(node, Symlink) or plain_length(node, identifier) > _MAX_RECORD:
                     entry.system_use, entry.continuation = self._system_use(node, identifier)
                 if isinstance(node, Directory):
-                    entry.directory = _Directory(node, directory, identifier)
+                    entry.directory = IsoDirectory(node, directory, identifier)
                     stack.append(entry.directory)
                 entries.append(entry)
-            entries.sort(key=_order)
+            entries.sort(key=record_order)
             directory.entries = entries
         return top
 
@@ -157,7 +114,7 @@ class Iso9660Volume:
         parts = [self._px(node), self._tf, *rockridge.nm(name_bytes(node.name))]
         if isinstance(node, Symlink):
             parts += rockridge.sl(name_bytes(node.target))
-        room = _MAX_RECORD - _record_base(identifier)
+        room = _MAX_RECORD - record_base(identifier)
         if sum(map(len, parts)) <= room:
             return b"".join(parts), b""
         room -= rockridge.CE_BYTES
@@ -193,15 +150,15 @@ class Iso9660Volume:
                 if position % BLOCK + length > BLOCK:
                     position = (position // BLOCK + 1) * BLOCK
                 position += length
-            directory.size = _blocks(position) * BLOCK
+            directory.size = blocks_of(position) * BLOCK
             block += directory.size // BLOCK
         return block
 
-    def _record_lengths(self, directory: _Directory) -> list[int]:
-        dot = _record_base(b"\0") + len(self._px(directory.node)) + len(self._tf)
+    def _record_lengths(self, directory: IsoDirectory) -> list[int]:
+        dot = record_base(b"\0") + len(self._px(directory.node)) + len(self._tf)
         lengths = [dot + (7 + rockridge.CE_BYTES if directory.parent is None else 0), dot]
         for entry in directory.entries:
-            length = _record_length(entry)
+            length = record_length(entry)
             extents = 1 if not isinstance(entry.node, File) else max(1, -(-entry.node.content.size // MAX_EXTENT))
             lengths += [length] * extents
         return [length + length % 2 for length in lengths]
@@ -220,7 +177,7 @@ class Iso9660Volume:
         return block + 1
 
     def _place_files(self, block: int) -> int:
-        for path, node in _files(self._root.node, ""):
+        for path, node in files_below(self._root.node, ""):
             if id(node.content) in self._block_of:
                 continue
             size = node.content.size
@@ -228,7 +185,7 @@ class Iso9660Volume:
             if size:
                 if node.room > size:
                     self._rooms.append((block * BLOCK + size, node.room - size, path))
-                block += _blocks(max(size, node.room))
+                block += blocks_of(max(size, node.room))
                 if block > MAX_BLOCKS:
                     raise InputError("more data than ISO 9660's 32-bit block numbers reach (8 TiB)")
         return block
@@ -237,7 +194,7 @@ class Iso9660Volume:
     def files(self) -> Iterator[tuple[int, Content, str]]:
         """``(offset, content, path)`` of every distinct content placed here, in order of offset."""
         seen = set(self._elsewhere)
-        for path, node in _files(self._root.node, ""):
+        for path, node in files_below(self._root.node, ""):
             content = node.content
             if content.size and id(content) not in seen:
                 seen.add(id(content))
@@ -367,7 +324,7 @@ class Iso9660Volume:
             )
         )
 
-    def _records(self, directory: _Directory) -> bytes:
+    def _records(self, directory: IsoDirectory) -> bytes:
         parent = directory.parent or directory
         use = self._px(directory.node) + self._tf
         if directory.parent is None:
@@ -405,80 +362,3 @@ _FLAGS = {flags: bytes((flags, 0, 0, 1, 0, 0, 1)) for flags in (0, 2, 0x80)}
 """Flags of a record, and what follows them: no interleaving, the first volume of its set."""
 _FILLER = b"\xff"
 _TERMINATOR = b"\xffCD001\x01"
-
-
-def _blocks(size: int) -> int:
-    return -(-size // BLOCK)
-
-
-def _order(entry: _Entry) -> bytes:
-    """Order of records (ECMA-119 §9.3): names compare as if padded with blanks, then extension."""
-    name, _, extension = entry.identifier.partition(b".")
-    return name.ljust(32) + extension
-
-
-def _count_links(directory: Directory, counts: dict[int, int]) -> None:
-    """Enter the links of all directories, by the node's id, and of all files, by the content's, into *counts*."""
-    links = 2
-    for node in directory.children:
-        if isinstance(node, File):
-            counts[id(node.content)] = counts.get(id(node.content), 0) + 1
-        elif isinstance(node, Directory):
-            links += 1
-            _count_links(node, counts)
-    counts[id(directory)] = links
-
-
-def _files(directory: Directory, path: str) -> Iterator[tuple[str, File]]:
-    """Yield path and node of all files in the order of their places: a directory's own before those below it."""
-    for node in directory.children:
-        if isinstance(node, File):
-            yield f"{path}/{node.name}", node
-    for node in directory.children:
-        if isinstance(node, Directory):
-            yield from _files(node, f"{path}/{node.name}")
-
-
-def _path_table_order(root: _Directory) -> list[_Directory]:
-    """Return all directories level by level, within a level by parent, then by name (ECMA-119 §6.9.1)."""
-    ordered, level = [root], [root]
-    while level:
-        level = [entry.directory for directory in level for entry in directory.entries if entry.directory]
-        ordered += level
-    return ordered
-
-
-def _identifier(node: Node, taken: dict[bytes, int]) -> bytes:
-    """Return an identifier (level 2: 31 characters) for *node* that is not in *taken*, and enter it there."""
-    mangled = node.name.encode("ascii", "replace").translate(_MANGLE)
-    stem, extension, end = mangled, b"", b""
-    if not isinstance(node, Directory):
-        base, dot, extension = mangled.rpartition(b".")
-        stem, extension = (base, extension[:8]) if dot else (mangled, b"")
-        end = b"." + extension + b";1"
-    stem = stem.replace(b".", b"_")
-    room = 28 - len(extension)
-    first = identifier = stem[:room] + end
-    while identifier in taken:
-        taken[first] += 1
-        tail = b"_%X" % taken[first]
-        identifier = stem[: room - len(tail)] + tail + end
-    taken[identifier] = 0
-    return identifier
-
-
-def _record_base(identifier: bytes) -> int:
-    """Bytes of a record before its system use field."""
-    return 33 + len(identifier) + (len(identifier) + 1) % 2
-
-
-def _record_length(entry: _Entry) -> int:
-    if not entry.system_use:
-        return _plain_length(entry.node, entry.identifier)
-    length = _record_base(entry.identifier) + len(entry.system_use)
-    return length + (rockridge.CE_BYTES if entry.continuation else 0)
-
-
-def _plain_length(node: Node, identifier: bytes) -> int:
-    """Return the length of a record that only has the entries every node has: PX, TF and NM."""
-    return _record_base(identifier) + rockridge.PX_BYTES + rockridge.TF_BYTES + 5 + len(name_bytes(node.name))

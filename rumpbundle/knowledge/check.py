@@ -16,44 +16,9 @@ from rumpbundle.errors import KernelError, UsageError, nearest
 from rumpbundle.kernels import xen
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
 from rumpbundle.knowledge import Ability, Answer, Basis, ConsoleUse, GuestProfile, Offer, Platform
-
-Question = OneOf["boots", "disk", "network", "console", "clock"]
+from rumpbundle.knowledge.verdict import Finding, Question, Verdict
 
 _SURE: tuple[Basis, ...] = ("told", "read", "seen")
-_RANK: dict[Answer, int] = {"no": 0, "unknown": 1, "yes": 2}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """The answer to one question. *way* says how to get there: for a yes what to ask for, for a no the way out."""
-
-    question: Question
-    answer: Answer
-    why: str
-    way: str = ""
-    basis: Basis = "seen"
-    """How well the weaker of the facts behind it is known: seen by us, read in a source, or told."""
-    sources: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What becomes of a kernel on a platform with one firmware."""
-
-    kernel: str
-    target: str
-    title: str
-    firmware: str
-    findings: tuple[Finding, ...]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def noes(self) -> tuple[Finding, ...]:
-        return tuple(finding for finding in self.findings if finding.answer == "no")
-
-    @property
-    def _merit(self) -> tuple[int, ...]:
-        return _RANK[self.findings[0].answer], -len(self.noes), sum(_RANK[f.answer] for f in self.findings)
 
 
 def check(
@@ -85,7 +50,7 @@ def check(
     also = frozenset(drivers)
     code = None if boot_code is None else frozenset(boot_code)
     verdicts = [_Comparison(kernel, platform, name, protocol, also, code).verdict() for name in possible]
-    return max(verdicts, key=lambda verdict: verdict._merit)
+    return max(verdicts, key=lambda verdict: verdict.merit)
 
 
 def warnings(
@@ -101,7 +66,7 @@ def warnings(
     If there is something, none of the others suits the kernel either, and a last sentence says so.
     """
     verdicts = [check(kernel, t, firmware=firmware, protocol=protocol, drivers=drivers) for t in targets]
-    best = max(verdicts, key=lambda verdict: verdict._merit, default=None)
+    best = max(verdicts, key=lambda verdict: verdict.merit, default=None)
     if best is None or not best.noes:
         return ()
     said = [
