@@ -33,12 +33,14 @@ COPIED = {
                     "pyodide/python_stdlib.zip", "pyodide/pyodide-lock.json"),
     "lib/v86": ("v86/build/libv86.mjs", "v86/build/v86.wasm"),
     "lib/xterm": ("@xterm/xterm/lib/xterm.mjs", "@xterm/xterm/css/xterm.css"),
+    "lib/libdeflate": ("libdeflate/dist/libdeflate.wasm.mjs",),
     "lib/hash-wasm": ("hash-wasm/dist/blake3.umd.min.js", "hash-wasm/dist/sha256.umd.min.js"),
 }  # fmt: skip
 LICENCES = {
     "v86": "v86/LICENSE",
     "xterm.js": "@xterm/xterm/LICENSE",
     "hash-wasm": "hash-wasm/LICENSE",
+    "libdeflate": "libdeflate/LICENSE.txt",
 }
 
 

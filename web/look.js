@@ -7,6 +7,7 @@ import { argument, safe } from "./recipe.js";
 import { forget, saved } from "./save.js";
 
 const SHOWN = 500;
+const MORE = ["check", "verify"];
 
 /** Shows everything known of the image in `file`: {name, data}. */
 export async function look(file) {
@@ -32,6 +33,14 @@ export async function look(file) {
   byId("boot-image").hidden = !report.files.length;
   byId("boot-image").onclick = () => boot(file.data, /\.iso$/i.test(name));
   await listed(here, name);
+  for (const command of MORE) byId("report").textContent += await judged(here, command, name);
+}
+
+/** Returns what a further command says of the image; nothing if this rumpbundle has no such command. */
+async function judged(here, command, name) {
+  const { out, err } = await ask("run", { ...here, argv: [command, name] });
+  const { errors } = sorted(err);
+  return /no such command/.test(errors) ? "" : `\n${[out.trimEnd(), errors].filter(Boolean).join("\n")}\n`;
 }
 
 function drawn(picture) {

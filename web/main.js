@@ -18,7 +18,8 @@ const show = (id, text) => (byId(id).textContent = text);
 async function start() {
   const { version, formats } = await ask("start");
   show("version", version);
-  for (const format of formats) addFormat(format);
+  // What can be made here comes first.
+  for (const format of formats.sort((a, b) => a.missing.length - b.missing.length)) addFormat(format);
   restore();
   show("status", "");
   update();

@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
-from importlib.util import find_spec
 
 from rumpbundle import __version__, cli
 from rumpbundle import formats as registry
@@ -51,16 +50,8 @@ def formats() -> str:
     for format in registry.formats():
         for subformat in format.subformats:
             name = format.name if subformat is format.subformats[0] else f"{format.name}:{subformat.name}"
-            missing = [*subformat.tools, *_NEEDS.get(name, ())]
-            found.append({"name": name, "summary": format.summary, "missing": missing})
+            found.append({"name": name, "summary": format.summary, "missing": list(subformat.tools)})
     return json.dumps(found)
-
-
-_NEEDS = (
-    dict.fromkeys(("ec2:stream", "gce", "ova", "vmdk:stream"), ("libdeflate",))
-    if find_spec("deflate") is None
-    else {}
-)
 
 
 def version() -> str:

@@ -1,6 +1,7 @@
 // Where rumpbundle runs: Python in a worker of its own, so that the page never waits for it.
 
 import { loadPyodide } from "./lib/pyodide/pyodide.js";
+import { provideDeflate } from "./deflate.js";
 import { blobOf, runsOf, sparseFileSystem } from "./files.js";
 import { provideBlake3, sha256 } from "./hashes.js";
 
@@ -28,6 +29,7 @@ async function start() {
   FS.mkdir(PACKAGES);
   for (const wheel of wheels) python.unpackArchive(await wheel, "wheel", { extractDir: PACKAGES });
   await provideBlake3(python, PACKAGES);
+  provideDeflate(python, PACKAGES);
   FS.writeFile(`${PACKAGES}/page.py`, new Uint8Array(await glue));
   // Not from the directory we work in: what the user gives is no module, whatever its name.
   python.runPython(`import sys; sys.path[:] = [*(each for each in sys.path if each.startswith("/lib/")), "${PACKAGES}"]`);

@@ -195,7 +195,7 @@ class _Reader:
         view = memoryview(self._buffer)
         at = 0
         while at < source.length:
-            count = os.preadv(fd, [view[: min(CHUNK, source.length - at)]], source.start + at)
+            count = _read_into(view[: min(CHUNK, source.length - at)], fd, source.start + at)
             if not count:
                 raise ImageError("became shorter while it was read")
             yield view[:count]
@@ -210,6 +210,15 @@ class _Reader:
             fd = self._open[id(file)] = file.open()
             self._stack.callback(os.close, fd)
         return fd
+
+
+def _read_into(view: memoryview, fd: int, offset: int) -> int:
+    """Fill *view* from *offset* of *fd* as far as the file goes, and return how far; without POSIX by a copy."""
+    if hasattr(os, "preadv"):
+        return os.preadv(fd, [view], offset)
+    data = os.pread(fd, len(view), offset)
+    view[: len(data)] = data
+    return len(data)
 
 
 _MOST_OPEN = 64

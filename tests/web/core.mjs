@@ -1,7 +1,7 @@
 // Runs unit tests of the core under Pyodide in Node.js: node core.mjs PAGE REPOSITORY SITE_PACKAGES HYPOTHESIS PYTEST_ARGUMENT…
 //
-// PAGE is a built page, whose Pyodide, msgspec and BLAKE3 are used; HYPOTHESIS is a wheel for it; pytest and what else is
-// pure Python comes from SITE_PACKAGES.
+// PAGE is a built page, whose Pyodide, msgspec, BLAKE3 and libdeflate are used; HYPOTHESIS is a wheel for it; pytest and
+// what else is pure Python comes from SITE_PACKAGES.
 
 import { readFile } from "node:fs/promises";
 import { pathToFileURL } from "node:url";
@@ -10,6 +10,7 @@ const [page, repository, site, hypothesis, ...argv] = process.argv.slice(2);
 const at = (path) => new URL(path, `${pathToFileURL(page).href}/`);
 const { loadPyodide } = await import(at("lib/pyodide/pyodide.js"));
 const { provideBlake3 } = await import(at("hashes.js"));
+const { provideDeflate } = await import(at("deflate.js"));
 const { sparseFileSystem } = await import(at("files.js"));
 
 const python = await loadPyodide({ indexURL: `${page}/lib/pyodide/` });
@@ -20,6 +21,7 @@ for (const wheel of [at("wheels/click.whl"), at("wheels/msgspec.whl"), hypothesi
   python.unpackArchive(buffer, "wheel", { extractDir: "/packages" });
 }
 await provideBlake3(python, "/packages");
+provideDeflate(python, "/packages");
 for (const [root, path] of [[repository, "/repository"], [site, "/site"]]) {
   FS.mkdir(path);
   FS.mount(FS.filesystems.NODEFS, { root }, path);

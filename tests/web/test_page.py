@@ -80,7 +80,7 @@ def test_the_bytes_are_the_command_lines(page, command_line, tmp_path, given):
     for id, paths in files.items():
         page.choose(id, *paths)
     formats = page.offered()
-    assert {"iso", "raw", "vdi", "vhd:fixed", "azure", "ec2"} <= set(formats)
+    assert {"iso", "raw", "vdi", "vhd:fixed", "azure", "ec2", "gce", "ova", "vmdk:stream", "xen"} <= set(formats)
     page.tick(*formats)
     results = page.bundle()
     words = ["--cmdline=one two=2", *(f"--module={path}" for path in files.get("modules", ()))]
@@ -221,6 +221,8 @@ def test_an_image_is_looked_into(page, command_line, tmp_path):
         page.choose("image", tmp_path / image)
         page.wait(lambda: "/rumpbundle.json" in page.text("entries"), "no entries")
         report = command_line("inspect", image, cwd=tmp_path).stdout
+        matrix = command_line("check", image, cwd=tmp_path).stdout
+        page.wait(lambda text=matrix: text.strip() in page.text("report"), "no matrix")
         assert report.strip() in page.text("report")
         page.wait(lambda: page.js("return document.getElementById('picture').naturalWidth") > 0, "no picture")
     page.js(
