@@ -36,6 +36,7 @@ from rumpbundle.errors import (
 )
 from rumpbundle.events import Exact, Finished, Note, Report, Started, Warned, silent
 from rumpbundle.formats import Beside, Folder, Format, Job, OneFile
+from rumpbundle.grub import BootImages
 from rumpbundle.host import environment, overlap
 from rumpbundle.host.staging import check_free, staged_directory, staged_file, staged_kit
 from rumpbundle.kernels.unikernel import Firmware, Protocol, Unikernel
@@ -84,7 +85,8 @@ class Plan:
         return self.disk.padded(align=format.align, least=max(format.least, self.recipe.size))
 
 
-def _kernel(recipe: Recipe, formats: Sequence[Format]) -> Unikernel:
+def read_kernel(recipe: Recipe, formats: Sequence[Format] = ()) -> Unikernel:
+    """Read the recipe's kernel, which is to be written in *formats*."""
     try:
         return Unikernel.read(recipe.app, disk=not formats or any(format.needs_disk for format in formats))
     except FinishedImageError as error:
@@ -95,12 +97,21 @@ def _kernel(recipe: Recipe, formats: Sequence[Format]) -> Unikernel:
         raise FinishedImageError(error.problem, where=error.where, hint=hint) from None
 
 
-def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", report: Report = silent) -> Plan:
+def plan(
+    recipe: Recipe,
+    *,
+    formats: Sequence[Format] = (),
+    bus: str = "",
+    kernel: Unikernel | None = None,
+    images: BootImages | None = None,
+    report: Report = silent,
+) -> Plan:
     """Read the kernel, compile the configuration, and plan the disk.
 
     *formats* are what will be written. If none of them needs a disk to boot, the kernel may be one that no disk image
     can boot; its disk then only holds the guest's data. *bus* is where the disk will be, where somebody knows that
-    better than the platforms the formats are for.
+    better than the platforms the formats are for. Who plans many bundles has read their *kernel*, the recipe's, and
+    the boot *images* before.
 
     Nothing has been copied: the input files must stay as they are until all is written.
 
@@ -108,7 +119,7 @@ def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", repor
         RumpbundleError: see :mod:`rumpbundle.errors`.
     """
     report(Started("planning", 0))
-    kernel = _kernel(recipe, formats)
+    kernel = kernel or read_kernel(recipe, formats)
     _tell_repairs(kernel, report)
     name = machine_name(recipe, kernel)
     firmware, boot = _boot(recipe, kernel, report) if kernel.protocols else ((), {})
@@ -130,7 +141,7 @@ def plan(recipe: Recipe, *, formats: Sequence[Format] = (), bus: str = "", repor
         room=round_up(recipe.config_room, SLOT),
     )
     delivery = _delivered(recipe, request, report)
-    images = grub.boot_images(report) if firmware else None
+    images = (images or grub.boot_images(report)) if firmware else None
     bundle = Bundle(
         name=name,
         kernel=kernel,

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import stat
+import struct
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -69,6 +70,12 @@ class BootImages:
     """El Torito image: cdboot.img and a core."""
     efi: bytes
     """The PE file that becomes BOOTX64.EFI."""
+
+    @cached_property
+    def bios_sum(self) -> int:
+        """The sum of the BIOS image's 32-bit words behind its boot-info table, but for those of the address."""
+        words = blanked(self.bios.ljust(-(-len(self.bios) // 4) * 4, b"\0"), NEXT_SECTOR)[BOOT_INFO.stop :]
+        return sum(struct.unpack(f"<{len(words) // 4}I", words))
 
     @cached_property
     def facts(self) -> Mapping[str, str]:

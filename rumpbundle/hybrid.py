@@ -80,8 +80,8 @@ def plan(bundle: Bundle, images: BootImages | None) -> DiskLayout:
 
     bios_offset = volume.offset_of(parts.bios) if parts.bios is not None else 0
     extents += [extent for extent in volume.extents() if extent.offset != bios_offset or not parts.bios]
-    if parts.bios is not None:
-        image = Literal(_with_boot_info(parts.bios.read(), bios_offset // BLOCK))
+    if images and parts.bios is not None:
+        image = Literal(_with_boot_info(images, bios_offset // BLOCK))
         extents.append(Extent(bios_offset, image, "/boot/grub/eltorito.img"))
     catalog = _boot_catalog(bios_offset // BLOCK, esp_offset // BLOCK, esp_size // SECTOR) if images else None
     extents += _iso_metadata(bundle, volume, iso_end, catalog)
@@ -290,17 +290,18 @@ def _iso_metadata(bundle: Bundle, volume: Iso9660Volume, iso_end: int, catalog: 
     ]
 
 
-def _with_boot_info(image: bytes, block: int) -> bytes:
+def _with_boot_info(images: BootImages, block: int) -> bytes:
     """Return GRUB's El Torito image with its own address written in (docs/facts/formats.md#hybrid-boot).
 
     A boot-info table at byte 8 (volume descriptor, image, length, checksum of all words from byte 64), and at byte
     2548 the address, in 512-byte sectors, of what follows the first five sectors: for boot_hybrid.img.
     """
-    patched = bytearray(image.ljust(round_up(len(image), 4), b"\0"))
-    patched[grub.NEXT_SECTOR] = struct.pack("<Q", block * 4 + 5)
-    checksum = sum(struct.unpack(f"<{len(patched) // 4 - 16}I", patched[64:])) & 0xFFFFFFFF
-    patched[grub.BOOT_INFO] = struct.pack("<IIII40x", SYSTEM_AREA // BLOCK, block, len(image), checksum)
-    return bytes(patched[: len(image)])
+    patched = bytearray(images.bios)
+    address = struct.pack("<Q", block * 4 + 5)
+    patched[grub.NEXT_SECTOR] = address
+    checksum = (images.bios_sum + sum(struct.unpack("<II", address))) & 0xFFFFFFFF
+    patched[grub.BOOT_INFO] = struct.pack("<IIII40x", SYSTEM_AREA // BLOCK, block, len(images.bios), checksum)
+    return bytes(patched)
 
 
 def _boot_code(images: BootImages, bios_offset: int) -> bytes:
