@@ -51,25 +51,29 @@ class Outcome:
     error: RumpbundleError | None = None
 
 
-def targets(app: str | os.PathLike[str], names: Sequence[str], directory: Path) -> tuple[Target, ...]:
+def targets(
+    app: str | os.PathLike[str], names: Sequence[str], directory: Path, *, name: str = ""
+) -> tuple[Target, ...]:
     """Return what to write into *directory* for *names*, each a format or ``FORMAT:SUBFORMAT``.
 
-    A subformat that is not the format's first stands in the file's name: ``app.stream.vmdk``.
+    The files are called by *name*, without it by *app*'s stem. A subformat that is not the format's first stands in
+    the file's name: ``app.stream.vmdk``.
 
     Raises:
         UsageError: a name is unknown, or two want the same file.
     """
     found: dict[Path, Target] = {}
-    for name in names:
-        format_name, colon, wanted = name.partition(":")
+    called = name or stem(os.fspath(app))
+    for each in names:
+        format_name, colon, wanted = each.partition(":")
         format = formats.find(format_name)
         subformat = format.subformat(wanted).name
         if colon and not wanted:
-            raise UsageError(f"no such subformat: {name!r}", where="-f")
+            raise UsageError(f"no such subformat: {each!r}", where="-f")
         kind = f".{subformat}" if subformat != format.subformats[0].name else ""
-        target = Target(format, subformat, directory / f"{stem(os.fspath(app))}{kind}{format.tail}")
+        target = Target(format, subformat, directory / f"{called}{kind}{format.tail}")
         if target.output in found:
-            raise UsageError(f"{name} is given twice", where="-f")
+            raise UsageError(f"{each} is given twice", where="-f")
         found[target.output] = target
     return tuple(found.values())
 

@@ -22,6 +22,7 @@ LAYERS = (
     {"hybrid", "recipe"},
     {"api", "launcher", "look"},
     {"batch", "dev_launch", "finished"},
+    {"project"},
     {"cli"},
     {"__main__"},
 )

@@ -22,7 +22,7 @@ from rumpbundle.host import signals
 from rumpbundle.shell import quoted
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "Images": ("build", "convert", "reconfig"),
+    "Images": ("build", "fleet", "convert", "reconfig"),
     "Look and check": ("inspect", "check", "verify", "ls", "cat"),
     "Boot": ("run",),
     "Helpers": ("config", "volume", "component", "formats", "completion", "help", "version"),

@@ -10,6 +10,7 @@ import click
 
 from rumpbundle.api import Plan, check_no_inputs, job_for, plan
 from rumpbundle.batch import SUMS, Outcome, Target, targets, write_checksums, write_targets
+from rumpbundle.cli import project
 from rumpbundle.cli.command import completed
 from rumpbundle.cli.guest import GuestCommand
 from rumpbundle.cli.progress import Terminal
@@ -18,39 +19,59 @@ from rumpbundle.cli.recipe_options import output_options, recipe_from, recipe_op
 from rumpbundle.cli.results import artifacts_json, beside_json, plan_json, plan_text
 from rumpbundle.cli.streams import say, say_json, say_path, tell
 from rumpbundle.cli.values import format_names
-from rumpbundle.errors import InputError, RumpbundleError
+from rumpbundle.errors import InputError, RumpbundleError, UsageError
 
 
 @click.command(
     "build",
     cls=GuestCommand,
     example="rumpbundle build app.bin -f iso,vmdk:stream,ova -o out --checksums",
-    short_help="several formats of one kernel in one pass",
+    short_help="several formats of one kernel, or what the project file says",
 )
-@click.argument("app", type=click.Path(readable=False))
-@click.option("-f", "--formats", "names", required=True, multiple=True, metavar="FORMAT[:SUBFORMAT],…",
+@click.argument("apps", metavar="[APP | NAME...]", nargs=-1, type=click.Path(readable=False))
+@click.option("-f", "--formats", "names", multiple=True, metavar="FORMAT[:SUBFORMAT],…",
               shell_complete=completed(format_names),
               help="What to write, separated by commas: iso,vmdk:stream,ova; repeatable.")  # fmt: skip
-@click.option("-o", "--output", "directory", type=click.Path(path_type=Path, readable=False), default=Path("."),
-              metavar="DIRECTORY",
+@click.option("-o", "--output", "directory", type=click.Path(path_type=Path, readable=False), metavar="DIRECTORY",
               help="The directory to write into; made if it is missing.  [default: the current one]")  # fmt: skip
 @click.option("--checksums", is_flag=True, help="Write SHA256SUMS of everything beside it.")
 @recipe_options
 @output_options
 @provenance_options
 @report_options
-def command(app: str, names: tuple[str, ...], directory: Path, checksums: bool, **arguments: Any) -> int:
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    apps: tuple[str, ...],
+    names: tuple[str, ...],
+    directory: Path | None,
+    checksums: bool,
+    **arguments: Any,
+) -> int:
     """Bundle APP in several formats, planned once and written side by side.
 
-    Each appears whole or not at all. One that fails does not take the others down: it is reported, and its exit
-    status is the command's.
+    Without APP, or with bare NAMEs, what rumpbundle.toml says, here or in a directory above: all of it or these
+    images, each only if it is not up to date. Options win over the file. A path has a / or a dot: ./app.
+
+    Each output appears whole or not at all. One that fails does not take the others down: it is reported, and its
+    exit status is the command's.
     """
+    formats = [name for group in names for name in group.split(",")]
+    if project.is_named(apps):
+        return project.build(ctx, apps, formats, directory, checksums=checksums, arguments=arguments)
+    return _build_app(project.only(apps), formats, directory or Path("."), checksums, arguments)
+
+
+def _build_app(app: str, formats: list[str], directory: Path, checksums: bool, arguments: dict[str, Any]) -> int:
+    if not formats:
+        raise UsageError("expected the formats to write", where="-f", hint="as in -f iso,ova")
     recipe = recipe_from(app, arguments)
     force, dry_run, as_json = (arguments.pop(name) for name in ("force", "dry_run", "as_json"))
     sync = not arguments.pop("no_sync")
     provenance = Provenance.of(arguments, force=force, sync=sync)
     terminal = Terminal.of(arguments)
-    wanted = targets(app, [name for group in names for name in group.split(",")], directory)
+    wanted = targets(app, formats, directory)
     sums_path = [directory / SUMS] if checksums else []
     outputs = [file for each in wanted for file in each.format.files(each.output)] + sums_path
     check_no_inputs(recipe, outputs)

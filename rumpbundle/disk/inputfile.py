@@ -96,6 +96,12 @@ class InputFile:
         device, inode, *_ = _PACKED.unpack(self.fingerprint)
         return device, inode
 
+    @property
+    def state(self) -> tuple[int, int, int, int]:
+        """Size, mtime, ctime and inode, as they were when it was first looked at."""
+        _, inode, size, mtime, ctime, *_ = _PACKED.unpack(self.fingerprint)
+        return size, mtime, ctime, inode
+
     def __repr__(self) -> str:
         return f"InputFile({self.path!r}, size={self.size})"
 

@@ -88,6 +88,29 @@ def sync_below(path: Path) -> None:
         os.close(fd)
 
 
+def sync_file_system(path: Path) -> None:
+    """Wait until everything in the file system of the directory *path* is on the disk, or at least what is below it.
+
+    For many files that is one wait in the place of many.
+    """
+    try:
+        import ctypes
+    except ImportError:
+        sync_below(path)
+        return
+    call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if call is None:
+        sync_below(path)
+        return
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if call(fd) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(fd)
+
+
 def sync_directory(path: Path) -> None:
     """Wait until the names in the directory *path* are on the disk, where a directory can be told so."""
     try:

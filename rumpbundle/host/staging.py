@@ -230,6 +230,28 @@ def staged_kit(path: Path, beside: tuple[Path, ...], *, force: bool = False, syn
                 hold.done = True
 
 
+@contextlib.contextmanager
+def staged_batch(directory: Path, *, sync: bool = True) -> Iterator[Path]:
+    """Give a directory in which the block makes many files and directories; then they move to *directory*.
+
+    They replace what has their names there: all of them, or none if it comes to grief. They are waited for once.
+    """
+    leftovers.put_right(directory)
+    with _scratch_directory(directory / "batch") as scratch:
+        new = scratch / "new"
+        with _writing(directory):
+            new.mkdir()
+        yield new
+        with _writing(directory):
+            paths = [directory / name for name in sorted(os.listdir(new))]
+            if paths and sync:
+                naming.sync_file_system(new)
+            with signals.held() as hold:
+                if paths:
+                    _publish_files(scratch, paths, force=True, sync=sync)
+                hold.done = True
+
+
 def _publish_files(scratch: Path, paths: Sequence[Path], *, force: bool, sync: bool) -> None:
     """Move the files in ``new`` of *scratch* to *paths*: all, or none (:mod:`rumpbundle.host.leftovers`)."""
     old = scratch / "old"

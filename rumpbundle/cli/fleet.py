@@ -1,0 +1,168 @@
+"""``rumpbundle fleet``: the matrix of a project file as one job, here or on a cluster."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rumpbundle import __version__
+from rumpbundle.cli.command import Command
+from rumpbundle.cli.recipe_options import NO_SYNC, report_options
+from rumpbundle.cli.streams import say, say_json, tell
+from rumpbundle.host.staging import staged_file
+
+if TYPE_CHECKING:
+    from rumpbundle.project.fleet import Failed, Progress, Summary
+
+
+@click.command(
+    "fleet",
+    cls=Command,
+    example="rumpbundle fleet -o out --scheduler tcp://10.0.0.1:8786",
+    short_help="all that a project file describes as one job, here or on a Dask cluster",
+)
+@click.argument("file", required=False, type=click.Path(readable=False))
+@click.option("-o", "--output", "directory", type=click.Path(path_type=Path, readable=False), metavar="DIR",
+              help="The directory to write into; made if it is missing.  [default: what the file says]")  # fmt: skip
+@click.option("--scheduler", metavar="ADDRESS",
+              help="The scheduler of a Dask cluster, tcp://HOST:PORT.  [default: workers here]")  # fmt: skip
+@click.option("--workers", type=click.IntRange(1, 1024), metavar="N",
+              help="How many workers to start on this machine.  [default: one a processor]")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print what fleet.json holds, instead of its name.")
+@NO_SYNC
+@report_options
+def command(
+    file: str | None,
+    directory: Path | None,
+    scheduler: str | None,
+    workers: int | None,
+    as_json: bool,
+    no_sync: bool,
+    **arguments: Any,
+) -> int:
+    """Make every bundle that the project FILE describes (rumpbundle.toml, here or in a directory above) and that does
+    not stand already, in batches, on the workers of a Dask cluster.
+
+    What fails does not stop the rest: it is told with its row, and its exit status is the command's. Start the
+    command again and it goes on where it ended. fleet.json lists all that stands, with sizes and digests.
+    """
+    from rumpbundle.project import fleet, reading
+    from rumpbundle.project.record import Record
+
+    project = reading.read(file or reading.find())
+    record = Record(project.directory)
+    teller = _Teller(**arguments)
+    summary = fleet.run(
+        project,
+        record,
+        directory=directory,
+        scheduler=scheduler,
+        workers=workers,
+        sync=not no_sync,
+        report=teller.progress,
+        complain=teller.failed,
+    )
+    record.tidy()
+    teller.end(summary.progress)
+    place = directory or Path(project.directory or ".")
+    listed = _listed(summary, place)
+    place.mkdir(parents=True, exist_ok=True)
+    with staged_file(place / "fleet.json", force=True, sync=not no_sync) as staged:
+        with open(staged.fd, "wb", closefd=False) as out:
+            out.write(_text(listed))
+    say_json(listed) if as_json else say(str(place / "fleet.json"))
+    return max((each.failure.exit_code for each in summary.failed), default=0)
+
+
+def _listed(summary: Summary, place: Path) -> dict[str, Any]:
+    """Return what ``fleet.json`` holds: the same for the same fleet."""
+    import os
+
+    bundles = []
+    for entry, outputs in summary.outputs:
+        artifacts = [
+            {
+                "path": os.path.relpath(output.path, os.path.abspath(place)),
+                "format": json.loads(output.how)[1],
+                "size": output.size,
+                "files": [
+                    {
+                        "path": os.path.relpath(each.path, os.path.abspath(place)),
+                        "size": each.size,
+                        "blake3": each.digest,
+                    }
+                    for each in output.files
+                ],
+            }
+            for output in outputs
+        ]
+        key = {} if entry.row is None else {"key": entry.row.key}
+        bundles.append({"image": entry.name} | key | {"digest": outputs[0].bundle, "artifacts": artifacts})
+    failed = [
+        {"image": each.entry.name}
+        | ({} if each.entry.row is None else {"row": each.entry.row.number, "line": each.entry.row.line})
+        | {"error": each.failure.problem}
+        for each in summary.failed
+    ]
+    return {"rumpbundle": __version__, "bundles": bundles, "failed": failed}
+
+
+def _text(listed: dict[str, Any]) -> bytes:
+    """Return *listed* as JSON, a line for each bundle."""
+    head = f'{{\n "rumpbundle": {json.dumps(listed["rumpbundle"])},\n'
+    parts = []
+    for name in ("bundles", "failed"):
+        lines = ",\n".join(f"  {json.dumps(each)}" for each in listed[name])
+        parts.append(f' "{name}": [' + (f"\n{lines}\n ]" if lines else "]"))
+    return (head + ",\n".join(parts) + "\n}\n").encode("ascii")
+
+
+class _Teller:
+    """Tells on standard error how far the fleet is."""
+
+    def __init__(self, *, quiet: bool, verbose: bool, progress: str) -> None:
+        self._quiet = quiet
+        self._json = progress == "json"
+        self._silent = progress == "none" or quiet
+        self._told = -1
+
+    def progress(self, now: Progress) -> None:
+        """Tell *now* once a percent."""
+        percent = (now.done + now.failed) * 100 // max(1, now.total)
+        if percent == self._told or self._silent:
+            return
+        self._told = percent
+        if self._json:
+            tell(json.dumps({"event": "fleet", "total": now.total, "done": now.done, "made": now.made,
+                             "failed": now.failed, "rate": round(now.rate, 1),
+                             "left": None if now.left is None else round(now.left, 1)}))  # fmt: skip
+        else:
+            left = "" if now.left is None else f", {_span(now.left)} left"
+            tell(f"{now.done} of {now.total} done, {now.failed} failed, {now.rate:.0f} a second{left}")
+
+    def failed(self, one: Failed) -> None:
+        """Tell of *one* there is no bundle of."""
+        if self._json:
+            tell(json.dumps({"event": "failed", "bundle": one.entry.where, "error": one.failure.problem}))
+        tell(f"error: {one.entry.where}: {one.failure.problem}")
+        if one.failure.hint:
+            tell(f"hint: {one.failure.hint}")
+
+    def end(self, now: Progress) -> None:
+        """Tell how it ended."""
+        if not self._silent and not self._json:
+            tell(f"note: {now.done} bundles stand, {now.made} outputs of them new, in {_span(now.seconds)}")
+
+
+def _span(seconds: float) -> str:
+    whole = round(seconds)
+    return (
+        f"{whole // 3600} h {whole // 60 % 60} min"
+        if whole >= 3600
+        else f"{whole // 60} min {whole % 60} s"
+        if whole >= 60
+        else f"{whole} s"
+    )

@@ -1,0 +1,218 @@
+"""The project file on the command line: which words name what it describes, and what wins over it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from rumpbundle.batch import SUMS, write_checksums
+from rumpbundle.cli.guest import data_of, read_config, volumes_of
+from rumpbundle.cli.progress import Terminal
+from rumpbundle.cli.results import artifacts_json, plan_json, plan_text
+from rumpbundle.cli.streams import say, say_json, say_path, tell
+from rumpbundle.disk import tree
+from rumpbundle.errors import RumpbundleError, UsageError
+from rumpbundle.events import Note
+
+if TYPE_CHECKING:
+    from rumpbundle.project.entry import Entry, Given
+    from rumpbundle.project.maker import Made, Maker
+
+_ALIKE = ("cmdline", "size", "config_room", "firmware", "protocol", "strict", "console", "name", "modules")
+_GUEST = ("env", "hostname", "net", "arguments")
+
+
+def is_named(words: Sequence[str]) -> bool:
+    """Whether *words*, perhaps none, name what a project file describes; a path has a ``/`` or a ``.``.
+
+    Raises:
+        UsageError: some do and some do not.
+    """
+    bare = [word for word in words if not set(word) & {"/", "."}]
+    if len(bare) == 1 == len(words) and os.path.isfile(bare[0]) and not _there_is_one():
+        return False  # a kernel's name, where there is nothing else it could be
+    if bare and len(bare) < len(words):
+        raise UsageError(f"{bare[0]!r} names an image of the project file, the other words are paths: give one kind")
+    return len(bare) == len(words)
+
+
+def _there_is_one() -> bool:
+    from rumpbundle.project import reading
+
+    try:
+        reading.find()
+    except UsageError:
+        return False
+    return True
+
+
+def only(words: Sequence[str]) -> str:
+    """Return the one kernel that *words* names."""
+    if len(words) > 1:
+        raise UsageError(f"expected one kernel, got {len(words)} paths")
+    return words[0]
+
+
+def entries(names: Sequence[str], file: str | None = None) -> list[Entry]:
+    """Return what the project file describes under *names*, or all of it."""
+    from rumpbundle.project import reading
+    from rumpbundle.project.entry import entries
+
+    return list(entries(reading.read(file or reading.find()), names))
+
+
+def one(name: str) -> Entry:
+    """Return the one image called *name*, or one row's of it.
+
+    Raises:
+        UsageError: there is none, or it is many.
+    """
+    from rumpbundle.project import reading
+    from rumpbundle.project.entry import entries
+
+    project = reading.read(reading.find())
+    image, row = next(
+        ((each, name[len(each) + 1 :]) for each in project.images if name.startswith(f"{each}-")), (name, "")
+    )
+    if name in project.images:
+        image, row = name, ""
+    found = list(entries(project, [image]))
+    if row or len(found) > 1:
+        found = [each for each in found if each.row is not None and each.row.key == row]
+    if len(found) != 1:
+        raise UsageError(f"{image!r} is an image for each row", where=project.path, hint=f"name one: {image}-KEY")
+    return found[0]
+
+
+def given(ctx: click.Context, arguments: dict[str, Any]) -> Given:
+    """Take the options that bundle out of *arguments* and return those that were written on the command line.
+
+    Raises:
+        UsageError: one of them cannot stand beside a project file.
+    """
+    from rumpbundle.project.entry import Given
+
+    written = {name for name in arguments if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    fields = {name: arguments[name] for name in _ALIKE if name in written}
+    if "no_argv0" in written:
+        fields["argv0"] = not arguments["no_argv0"]
+    if "esp" in written:
+        fields["esp"] = tree.scan(arguments["esp"])
+    if "data" in written:
+        fields["data"] = data_of(arguments["data"])
+    if "volumes" in written:
+        fields["volumes"] = volumes_of(arguments["volumes"])
+    config = None
+    if "config" in written:
+        file = arguments["config"]
+        name, path = ("standard input", "/dev/stdin") if file == "-" else (file, file)
+        config = {"config": read_config(file), "config_name": name, "inputs": [path]}
+    guest = {name: arguments[name] for name in _GUEST if name in written}
+    for name in (*_ALIKE, *_GUEST, "no_argv0", "esp", "data", "volumes", "config"):
+        arguments.pop(name, None)
+    return Given(fields=fields, config=config, guest=guest)
+
+
+def build(
+    ctx: click.Context,
+    names: Sequence[str],
+    formats: Sequence[str],
+    directory: Path | None,
+    *,
+    checksums: bool,
+    arguments: dict[str, Any],
+) -> int:
+    """Build what the project file describes under *names*, and return the exit status."""
+    from rumpbundle.project.maker import Maker
+    from rumpbundle.project.record import Record
+
+    wins = given(ctx, arguments)
+    force, dry_run, as_json = (arguments.pop(name) for name in ("force", "dry_run", "as_json"))
+    sync = not arguments.pop("no_sync")
+    with Terminal.of(arguments) as terminal:
+        wanted = entries(names)
+        record = Record(wanted[0].project.directory) if wanted else None
+        if record is None:
+            return 0
+        maker = Maker.of(record, names=formats, directory=directory, given=wins, force=force, sync=sync)
+        if dry_run:
+            return _rehearse(wanted, maker, terminal, as_json=as_json)
+        made: list[Made] = []
+        failed: list[tuple[str, RumpbundleError]] = []
+        for entry in wanted:
+            _make(entry, maker, terminal, made, failed)
+        record.tidy()
+    sums = _checksums(made, sync=sync) if checksums else []
+    _show(made, failed, sums, as_json=as_json)
+    return max((error.exit_code for _, error in failed), default=0)
+
+
+def _make(
+    entry: Entry, maker: Maker, terminal: Terminal, made: list[Made], failed: list[tuple[str, RumpbundleError]]
+) -> None:
+    """Build *entry*; what became of it goes to *made* or *failed*, and a failure is told at once."""
+    try:
+        for each in maker.make(entry, terminal):
+            if each.outcome.error is not None:
+                failed.append((f"{entry.where}: {each.outcome.target.format.name}", each.outcome.error))
+            else:
+                made.append(each)
+                if each.kept:
+                    terminal(Note(f"{each.outcome.target.output} is up to date"))
+    except RumpbundleError as error:
+        failed.append((entry.where, error))
+
+
+def _rehearse(wanted: Iterable[Entry], maker: Maker, terminal: Terminal, *, as_json: bool) -> int:
+    from rumpbundle.api import job_for
+
+    plans, texts = [], []
+    for entry in wanted:
+        planned, targets = maker.plan(entry, terminal)
+        for target in targets:
+            job = job_for(planned, target.format, target.output, subformat=target.subformat, options=target.options)
+            plans.append({"image": entry.label} | plan_json(job, target.format))
+            texts.append(plan_text(job, target.format))
+    say_json(plans) if as_json else say("\n\n".join(texts))
+    return 0
+
+
+def _checksums(made: Sequence[Made], *, sync: bool) -> list[Path]:
+    """Write SHA256SUMS into every directory that has outputs."""
+    artifacts = [each.outcome.artifact for each in made if each.outcome.artifact is not None]
+    places = sorted({artifact.path.parent for artifact in artifacts})
+    inside = {place: [artifact for artifact in artifacts if artifact.path.parent == place] for place in places}
+    return [write_checksums(found, place, force=True, sync=sync) for place, found in inside.items()]
+
+
+def _show(
+    made: Sequence[Made], failed: Sequence[tuple[str, RumpbundleError]], sums: Sequence[Path], *, as_json: bool
+) -> None:
+    for where, error in failed:
+        tell(f"error: {where}: {error}")
+        if error.hint:
+            tell(f"hint: {error.hint}")
+    if as_json:
+        artifacts = [
+            {"image": each.entry.label, "digest": each.digest, "up_to_date": each.kept} | described
+            for each in made
+            if each.outcome.artifact is not None
+            for described in artifacts_json([each.outcome.artifact])
+        ]
+        errors = [{"image": where, "error": str(error), "hint": error.hint} for where, error in failed]
+        value: dict[str, Any] = {"artifacts": artifacts, "failed": errors}
+        say_json(value | ({"checksums": [str(each) for each in sums]} if sums else {}))
+        return
+    for each in made:
+        if each.outcome.artifact is not None:
+            say_path(each.outcome.artifact.path)
+    for path in sums:
+        say_path(path)
+
+
+__all__ = ["SUMS", "build", "entries", "given", "is_named", "one", "only"]

@@ -1,0 +1,205 @@
+"""What a project file describes, one bundle after the other, as the library takes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from rumpbundle import formats
+from rumpbundle.batch import Target, targets
+from rumpbundle.dataclass import dataclass
+from rumpbundle.errors import InputError, UsageError, nearest
+from rumpbundle.formats import Format
+from rumpbundle.manifest import stem
+from rumpbundle.project import rows
+from rumpbundle.project.model import Image
+from rumpbundle.project.reading import Project
+from rumpbundle.project.stock import Stock
+from rumpbundle.recipe import Recipe
+from rumpbundle.units import NoSize, parsed_size
+
+_ALIKE = ("cmdline", "argv0", "firmware", "protocol", "console", "name", "size", "config_room", "strict")
+"""Fields of an image that a recipe has alike."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What the command line says, which wins over the file."""
+
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Fields of a Recipe."""
+    config: Mapping[str, Any] | None = None
+    """The fields for another configuration than all that the file says of it."""
+    guest: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What the configuration gets besides, as :func:`rumpbundle.config.combined` takes it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One bundle that a project file describes: an image, or one row's of it."""
+
+    project: Project
+    name: str
+    """The image's name in the file."""
+    row: rows.Row | None = None
+
+    @property
+    def label(self) -> str:
+        """What its outputs are called."""
+        return self.name if self.row is None else f"{self.name}-{self.row.key}"
+
+    @property
+    def where(self) -> str:
+        """What errors call it."""
+        if self.row is None:
+            return self.name
+        return f"{self.label} ({self.table}, row {self.row.number}, line {self.row.line})"
+
+    @property
+    def table(self) -> str:
+        return os.path.join(self.project.directory, self.project.images[self.name].get("rows", ""))
+
+    def at(self, path: str) -> str:
+        """Return *path* of the project file as one of the current directory."""
+        return os.path.join(self.project.directory, path)
+
+    @cached_property
+    def image(self) -> Image:
+        """What is said of it, with the row's values filled in."""
+        values = self.project.image(self.name)
+        if self.row is None:
+            return self.project.typed(self.name, values)
+        filled = rows.filled({**values, "rows": ""}, self.row, self.table)
+        try:
+            return self.project.typed(self.name, filled)
+        except InputError as error:
+            raise rows.error_in(self.table, self.row, f"{error.problem} of {self.project.path}", error.hint) from None
+
+    def error(self, problem: str, key: str, hint: str | None = None) -> InputError:
+        """Return the error for what the project file says at *key* of this image."""
+        error = self.project.error(problem, ("image", self.name, *key.split(".")), hint)
+        if self.row is None:
+            return error
+        return rows.error_in(self.table, self.row, f"{error.problem} of {self.project.path}", hint)
+
+    def recipe(self, stock: Stock, given: Given | None = None) -> Recipe:
+        """Return what to bundle; what is *given* wins over the file.
+
+        Raises:
+            RumpbundleError: something it names is missing or wrong.
+        """
+        image = self.image
+        given = given or Given()
+        fields: dict[str, Any] = {name: getattr(image, name) for name in _ALIKE}
+        trees: dict[str, Callable[[], Any]] = {
+            "modules": lambda: [self.at(each) for each in image.modules],
+            "data": lambda: [stock.data(self.at(each)) for each in image.data],
+            "volumes": lambda: [stock.volume(self.at(each)) for each in image.volumes],
+            "esp": lambda: stock.tree(self.at(image.esp)) if image.esp is not None else None,
+        }
+        try:
+            fields |= {name: read() for name, read in trees.items() if name not in given.fields}
+            fields |= self._config(stock) if given.config is None else given.config
+            if given.guest:
+                from rumpbundle.config import combined
+
+                program = stem(image.app) or "app"
+                fields["config"] = combined(fields["config"], program=program, **given.guest)
+            fields["inputs"] = [*fields["inputs"], self.project.path, *([self.table] if self.row else [])]
+            return Recipe(app=self.at(image.app), **fields | dict(given.fields))
+        except UsageError as error:
+            key = (error.where or "").replace("_", "-").removeprefix("--")
+            if key not in Image.__struct_encode_fields__:
+                raise
+            raise self.error(error.problem, key, error.hint) from None
+
+    def _config(self, stock: Stock) -> dict[str, Any]:
+        """Return the fields of the recipe that say what the guest is told."""
+        image = self.image
+        path = self.at(image.config) if image.config is not None else None
+        config = stock.config(path) if path is not None else None
+        if image.env or image.hostname is not None or image.net or image.args:
+            from rumpbundle.config import combined
+
+            config = combined(
+                config,
+                program=stem(image.app) or "app",
+                env=[f"{key}={value}" for key, value in image.env.items()],
+                hostname=image.hostname,
+                net=image.net,
+                arguments=image.args,
+            )
+        return {"config": config, "config_name": path or self.project.path, "inputs": [path] if path else []}
+
+    def targets(self, names: Sequence[str] = (), directory: Path | None = None) -> tuple[Target, ...]:
+        """Return what to write: the formats the file names, or *names*; where it says, or into *directory*."""
+        image = self.image
+        for format in image.options:
+            formats.find(format)
+        wanted = names or image.formats
+        if not wanted:
+            raise self.error("says not which formats to write", "formats", 'add formats = ["iso"]')
+        place = directory if directory is not None else Path(self.at(image.output))
+        found = targets(self.label, wanted, place, name=self.label)
+        return tuple(dataclasses.replace(each, options=self._options(each.format)) for each in found)
+
+    def _options(self, format: Format) -> Any:
+        """Return *format*'s own options, as the file has them."""
+        given = self.image.options.get(format.name, {})
+        if not given:
+            return None
+        known = {} if format.options is None else {field.name: field for field in dataclasses.fields(format.options)}
+        values: dict[str, Any] = {}
+        for key, value in given.items():
+            at = f"options.{format.name}.{key}"
+            field = known.get(key.replace("-", "_"))
+            if field is None or format.options is None:
+                words = [name.replace("_", "-") for name in known]
+                raise self.error(
+                    "unknown key", at, nearest(key, words, f"{format.name} has {', '.join(words) or 'none'}")
+                )
+            values[field.name] = self._option(at, value, get_type_hints(format.options)[field.name], field.metadata)
+        return format.options(**values) if format.options is not None else None
+
+    def _option(self, at: str, value: Any, kind: Any, metadata: Mapping[str, Any]) -> Any:
+        """Return the *value* at the key *at* as an option of *kind* has it."""
+        if metadata.get("size") and isinstance(value, str):
+            try:
+                return parsed_size(value)
+            except NoSize as error:
+                raise self.error(str(error), at, error.hint) from None
+        if metadata.get("choices") and value not in metadata["choices"]:
+            raise self.error(f"expected one of {', '.join(metadata['choices'])}, got {value!r}", at)
+        if metadata.get("multiple"):
+            if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+                raise self.error(f"expected a list of strings, got {value!r}", at)
+            return tuple(value)
+        import msgspec
+
+        try:
+            return msgspec.convert(value, kind, strict=True)
+        except msgspec.ValidationError as error:
+            raise self.error(str(error).replace("`", ""), at) from None
+
+
+def entries(project: Project, names: Sequence[str] = ()) -> Iterator[Entry]:
+    """Yield what *project* describes under *names*, or all of it, in the order of the file and of its rows.
+
+    Raises:
+        InputError: an image is unknown, or a row is wrong.
+    """
+    labels: set[str] = set()
+    for name in dict.fromkeys(names or project.images):
+        table = project.image(name).get("rows")
+        if table and not isinstance(table, str):
+            project.typed(name, project.image(name))
+        for row in rows.read(os.path.join(project.directory, table)) if table else (None,):
+            entry = Entry(project=project, name=name, row=row)
+            if entry.label in labels:
+                raise entry.error(f"two images are called {entry.label}, and so their outputs", "rows")
+            labels.add(entry.label)
+            yield entry

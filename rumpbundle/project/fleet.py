@@ -1,0 +1,230 @@
+"""A whole project file as one job on Dask: batches go to workers, what became of them into the record.
+
+Dask brings the workers, the queue between them and the retries; nothing of that is ours (https://distributed.dask.org).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rumpbundle import __version__
+from rumpbundle.dataclass import dataclass
+from rumpbundle.errors import HostError, MissingToolError, RumpbundleError, ToolError
+from rumpbundle.grub import boot_images
+from rumpbundle.host import environment
+from rumpbundle.project import batches
+from rumpbundle.project.batches import Batch, Done, Failure, Item
+from rumpbundle.project.entry import Entry, entries
+from rumpbundle.project.reading import Project
+from rumpbundle.project.record import Output, Record
+
+BATCH = 32
+"""Bundles a worker is given at once: Dask costs some 1.6 ms a task, the disk a wait."""
+_AHEAD = 3
+"""Batches a worker has at most waiting: enough that none is idle, few enough that memory stays flat."""
+_STRIKES = 4
+"""Workers that may die over one batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a fleet is."""
+
+    total: int
+    done: int
+    """Bundles that stand, new or as they were."""
+    made: int
+    """Outputs that are new."""
+    failed: int
+    seconds: float
+    """Since the beginning."""
+
+    @property
+    def rate(self) -> float:
+        """Bundles a second."""
+        return (self.done + self.failed) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that are left at this rate."""
+        return (self.total - self.done - self.failed) / self.rate if self.rate else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A bundle there is none of."""
+
+    entry: Entry
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What became of a fleet."""
+
+    progress: Progress
+    outputs: tuple[tuple[Entry, tuple[Output, ...]], ...]
+    """What stands, in the order of the project file and its rows."""
+    failed: tuple[Failed, ...]
+
+
+def run(
+    project: Project,
+    record: Record,
+    *,
+    directory: Path | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    sync: bool = True,
+    report: Callable[[Progress], None] = lambda progress: None,
+    complain: Callable[[Failed], None] = lambda failed: None,
+) -> Summary:
+    """Make all that *project* describes and is not up to date, on the workers of *scheduler* or on *workers* here.
+
+    Raises:
+        InputError: the project file or a table is wrong; then nothing was made.
+        MissingToolError: Dask is not installed.
+        HostError: there is no such scheduler.
+    """
+    found = list(entries(project))
+    with _client(scheduler, workers) as client:
+        return _Run(client, project, record, found, directory, sync, report, complain).follow()
+
+
+@contextlib.contextmanager
+def _client(scheduler: str | None, workers: int | None) -> Iterator[Any]:
+    """Give a client of Dask."""
+    try:
+        import distributed
+    except ImportError:
+        raise MissingToolError("Dask is not installed", hint="pip install 'rumpbundle[fleet]'") from None
+    # What Dask says of a worker that died is ours to say: what became of its batch.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    with contextlib.ExitStack() as stack:
+        try:
+            if scheduler is None:
+                count = workers or os.cpu_count() or 1
+                local = distributed.LocalCluster(
+                    n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1",
+                    silence_logs=logging.CRITICAL,
+                )  # fmt: skip
+                scheduler = stack.enter_context(local)
+            yield stack.enter_context(distributed.Client(scheduler))
+        except (OSError, ValueError) as error:
+            if not isinstance(scheduler, str):
+                raise
+            raise HostError(f"no scheduler answers there: {error}", where=scheduler) from None
+
+
+class _Run:
+    """A fleet on its way."""
+
+    def __init__(
+        self,
+        client: Any,
+        project: Project,
+        record: Record,
+        found: list[Entry],
+        directory: Path | None,
+        sync: bool,
+        report: Callable[[Progress], None],
+        complain: Callable[[Failed], None],
+    ) -> None:
+        self._client = client
+        self._record = record
+        self._directory = directory
+        self._found = found
+        self._report = report
+        self._complain = complain
+        self._began = environment.monotonic()
+        self._outputs: dict[int, tuple[Output, ...]] = {}
+        self._failed: dict[int, Failed] = {}
+        self._made = 0
+        try:
+            images = boot_images().facts
+        except MissingToolError:
+            images = None
+        self._batch = Batch(
+            project=dataclasses.replace(project, path=os.path.abspath(project.path)),
+            items=(),
+            directory=None if directory is None else os.path.abspath(directory),
+            now=record.now,
+            epoch=environment.epoch(),
+            version=__version__,
+            images=None if images is None else dict(images),
+            sync=sync,
+        )
+
+    def follow(self) -> Summary:
+        """Hand out batches and take what comes back until all is done."""
+        from distributed import as_completed
+
+        batches_left = self._batches()
+        threads = sum(self._client.nthreads().values()) or 1
+        futures = as_completed(self._submit(*each) for each in itertools.islice(batches_left, threads * _AHEAD))
+        for future in futures:
+            self._take(future)
+            for each in itertools.islice(batches_left, 1):
+                futures.add(self._submit(*each))
+        return Summary(
+            progress=self._progress(),
+            outputs=tuple((self._found[at], self._outputs[at]) for at in sorted(self._outputs)),
+            failed=tuple(self._failed[at] for at in sorted(self._failed)),
+        )
+
+    def _batches(self) -> Iterator[tuple[int, Batch]]:
+        """Yield batches, each with the position of its first entry."""
+        threads = sum(self._client.nthreads().values()) or 1
+        size = max(1, min(BATCH, len(self._found) // (2 * threads)))
+        for at in range(0, len(self._found), size):
+            items = tuple(self._item(entry) for entry in self._found[at : at + size])
+            yield at, dataclasses.replace(self._batch, items=items)
+
+    def _item(self, entry: Entry) -> Item:
+        known: tuple[Output | None, ...] = ()
+        with contextlib.suppress(RumpbundleError):  # what is wrong with it, the worker says
+            targets = entry.targets((), self._directory)
+            known = tuple(self._record.outputs.get(os.path.abspath(target.output)) for target in targets)
+        return Item(name=entry.name, row=entry.row, known=tuple(each for each in known if each is not None))
+
+    def _submit(self, at: int, batch: Batch) -> Any:
+        key = f"rumpbundle-{self._record.now}-{os.getpid()}-{at}-{len(batch.items)}"
+        future = self._client.submit(batches.run, batch, key=key, pure=False)
+        future.rumpbundle = at, len(batch.items)
+        return future
+
+    def _take(self, future: Any) -> None:
+        from distributed.scheduler import KilledWorker
+
+        at, count = future.rumpbundle
+        try:
+            done: tuple[Done, ...] = future.result()
+        except KilledWorker:
+            error = ToolError(f"the workers that made it died, {_STRIKES} one after the other")
+            done = tuple(Done(failure=Failure.of(error)) for _ in range(count))
+        future.release()
+        self._record.add([output for each in done for output in each.outputs])
+        for position, each in enumerate(done, at):
+            self._made += each.made
+            if each.failure is None:
+                self._outputs[position] = each.outputs
+            else:
+                self._failed[position] = Failed(entry=self._found[position], failure=each.failure)
+                self._complain(self._failed[position])
+        self._report(self._progress())
+
+    def _progress(self) -> Progress:
+        return Progress(
+            total=len(self._found),
+            done=len(self._outputs),
+            made=self._made,
+            failed=len(self._failed),
+            seconds=environment.monotonic() - self._began,
+        )

@@ -1,0 +1,73 @@
+"""``rumpbundle fleet``: many bundles as one job, equal to single runs, and resumed however it ended."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import kernels
+
+from rumpbundle.cli import main
+
+TEXT = """
+[image.node]
+app = "app.bin"
+formats = ["iso"]
+rows = "fleet.csv"
+output = "out"
+cmdline = "id={id} limit={limit}"
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project of 40 rows in the current directory, one of which cannot be."""
+    (tmp_path / "app.bin").write_bytes(kernels.build("multiboot").read_bytes())
+    (tmp_path / "rumpbundle.toml").write_text(TEXT)
+    rows = [f"n{number},{number}" for number in range(40)]
+    rows[7] = "n7," + "x" * 9000
+    (tmp_path / "fleet.csv").write_text("id,limit\n" + "\n".join(rows) + "\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def fleet(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as people do: its workers are processes that import what it imports."""
+    argv = [sys.executable, "-m", "rumpbundle", "fleet", *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=300)
+
+
+def states() -> dict[str, tuple[int, int]]:
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in Path("out").iterdir()}
+
+
+def test_it_makes_what_single_runs_make_and_nothing_twice(project, capsys):
+    ran = fleet("--workers", "2", "--progress", "json")
+    assert (ran.returncode, ran.stdout) == (2, "fleet.json\n")
+    lines = [json.loads(line) for line in ran.stderr.splitlines() if line.startswith("{")]
+    assert lines[-1]["total"] == 40
+    assert (lines[-1]["done"], lines[-1]["failed"], lines[-1]["made"]) == (39, 1, 39)
+    assert "error: node-n7 (fleet.csv, row 8, line 9): GRUB reads at most" in ran.stderr
+    listed = json.loads(Path("fleet.json").read_bytes())
+    assert [each["key"] for each in listed["bundles"]] == [f"n{number}" for number in range(40) if number != 7]
+    assert [(each["row"], each["line"]) for each in listed["failed"]] == [(8, 9)]
+    for number in (0, 23, 39):
+        assert (
+            main(["iso", "app.bin", "--cmdline", f"id=n{number} limit={number}", "-o", "one.iso", "-q", "--force"])
+            == 0
+        )
+        assert Path("one.iso").read_bytes() == Path(f"out/node-n{number}.iso").read_bytes()
+        artifact = next(each for each in listed["bundles"] if each["key"] == f"n{number}")["artifacts"][0]
+        assert artifact["size"] == Path("one.iso").stat().st_size
+    before, first = states(), Path("fleet.json").read_bytes()
+    Path("out/node-n3.iso").unlink()
+    ran = fleet("--workers", "1")
+    assert ran.returncode == 2
+    assert "39 bundles stand, 1 outputs of them new" in ran.stderr
+    after = states()
+    assert {name for name in after if after[name] != before[name]} == {"node-n3.iso"}
+    assert Path("fleet.json").read_bytes() == first
+    assert sorted(after) == sorted(f"node-n{number}.iso" for number in range(40) if number != 7)
