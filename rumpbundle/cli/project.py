@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rumpbundle.project.maker import Made, Maker
 
 _ALIKE = ("cmdline", "size", "config_room", "firmware", "protocol", "strict", "console", "name", "modules")
+_BESIDE = ("force", "dry_run", "as_json", "no_sync", "quiet", "verbose", "progress")
 _GUEST = ("env", "hostname", "net", "arguments")
 
 
@@ -115,6 +116,9 @@ def given(ctx: click.Context, arguments: dict[str, Any]) -> Given:
     guest = {name: arguments[name] for name in _GUEST if name in written}
     for name in (*_ALIKE, *_GUEST, "no_argv0", "esp", "data", "volumes", "config"):
         arguments.pop(name, None)
+    if odd := sorted((written & set(arguments)) - set(_BESIDE)):
+        option = next(param.opts[0] for param in ctx.command.params if param.name == odd[0])
+        raise UsageError("takes one kernel, not what a project file describes", where=option)
     return Given(fields=fields, config=config, guest=guest)
 
 
