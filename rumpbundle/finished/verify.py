@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from rumpbundle.dataclass import dataclass
@@ -15,10 +16,11 @@ from rumpbundle.disk.digest import hexdigest
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
 from rumpbundle.events import Finished, Report, Started, silent
-from rumpbundle.finished import planned
+from rumpbundle.finished import containers, planned
 from rumpbundle.finished.origin import NotOursError, Origin, manifest_of, origin
 from rumpbundle.grub import BootImages
 from rumpbundle.images import volumes
+from rumpbundle.images.compression import Unpacked
 from rumpbundle.images.detect import NoImageError, open_disk
 from rumpbundle.images.disk import Disk, RawDisk
 from rumpbundle.images.partitions import tables
@@ -50,8 +52,8 @@ class Verification:
         return tuple(problem for problem in self.problems if problem.severity == "damage")
 
 
-def verify(path: str | os.PathLike[str], *, report: Report = silent) -> Verification:
-    """Look for all that is wrong with the image at *path*.
+def verify(path: str | os.PathLike[str], *, opinions: bool = True, report: Report = silent) -> Verification:
+    """Look for all that is wrong with the image at *path*; with *opinions*, other programs' readers look at it, too.
 
     Raises:
         NoImageError: it is no image.
@@ -62,6 +64,7 @@ def verify(path: str | os.PathLike[str], *, report: Report = silent) -> Verifica
         with open_disk(path, report) as disk:
             _check_is_one(disk, path)
             found.container, found.size = disk.container, disk.size
+            _around(disk, found)
             found.look("the container", disk.problems)
             found.look("the disk", lambda: volumes.problems(disk))
             _against_manifest(disk, found, report, os.path.basename(os.fspath(path)))
@@ -113,6 +116,26 @@ def _unreadable(where: str, error: ImageError) -> Problem:
     return Problem(where=where, offset=None, what=error.problem, consequence="what follows could not be looked at")
 
 
+def _around(disk: Disk, found: _Findings) -> None:
+    """Look at the compression and the archive in which *disk* stands."""
+    for kind, layer in zip(disk.around, disk.layers, strict=True):
+        if isinstance(layer, Unpacked):
+            found.look(kind, lambda layer=layer: _unpacked(layer, disk))  # type: ignore[misc]
+        if kind == "tar":
+            from rumpbundle.images.containers.archive_check import problems
+
+            found.look("tar", lambda layer=layer: problems(layer))  # type: ignore[misc]
+
+
+def _unpacked(layer: Unpacked, disk: Disk) -> Iterator[Problem]:
+    """Unpack all that is left, so that its checksum is compared; nothing may follow it."""
+    layer.finish()
+    rest = disk.outermost.size - layer.used if disk.outermost is not None else 0
+    if rest:
+        what = f"{rest} bytes follow the compressed data"
+        yield Problem(where=layer.kind, offset=layer.used, what=what, consequence="nobody reads them")
+
+
 def _check_is_one(disk: Disk, path: str | os.PathLike[str]) -> None:
     """Raise :class:`NoImageError` for a file that passes for a plain disk only because it is nothing else."""
     if type(disk) is not RawDisk or tables(disk) or any(True for _ in volumes.mounted(disk, ())):
@@ -142,7 +165,10 @@ def _against_manifest(disk: Disk, found: _Findings, report: Report, name: str) -
         found.problems.append(_unreadable("/rumpbundle.json", error))
         return
     found.compared = True
+    # What other programs may leave in a container is damage in one that was just written.
+    found.problems = [replace(problem, severity="damage") for problem in found.problems]
     found.look("the boot images", lambda: _boot_images(ours))
+    found.look("the container", lambda: containers.problems(disk, ours))
     label = f"verifying {name}"
     report(Started(label, disk.size))
     found.look("the disk", lambda: _planned(ours, disk, report, label))

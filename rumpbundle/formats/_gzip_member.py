@@ -29,7 +29,7 @@ LEVEL = 1
 _ZERO_RUN = 256 << 10
 _RUNS_AT_ONCE = 1024  # 256 MiB of zeros, 270 KiB of output
 _ZERO_LEVEL = 6  # its blocks may be that long; at level 1 they end at 64 KiB
-_HEADER = bytes.fromhex("1f8b 08 00 00000000 00 ff")  # no name, no time, system unknown
+HEADER = bytes.fromhex("1f8b 08 00 00000000 00 ff")  # no name, no time, system unknown
 _EMPTY_STORED = b"\x00\x00\xff\xff"  # LEN and NLEN of a stored block without bytes
 _FINAL = b"\x03\x00"  # a last block, of fixed codes, that holds only its end
 _POLYNOMIAL = 0xEDB88320
@@ -55,7 +55,7 @@ def gzip_member(pieces: Iterable[bytes | int], jobs: int) -> Iterator[bytes]:
                 size += len(piece)
                 yield from (piece[at : at + CHUNK] for at in range(0, len(piece), CHUNK))
 
-    yield _HEADER
+    yield HEADER
     yield from ordered_map(_compressed, chunks(), jobs)
     yield _FINAL + struct.pack("<II", crc, size & 0xFFFFFFFF)
 

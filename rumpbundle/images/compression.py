@@ -129,6 +129,8 @@ class Unpacked:
         self._fd = fd
         self._report = report
         self._label = f"unpacking {label}"
+        self.used = 0
+        """Bytes of *medium* that were compressed data, once all is unpacked."""
         self._told = 0
         self._position = 0
         self._most = min(_FURTHEST, max(_FREE, _EXPANDS * medium.size))
@@ -212,6 +214,7 @@ class Unpacked:
             if self.kind == "xz":
                 rest = rest.lstrip(b"\0")  # padding between streams
             if not rest.startswith(_MAGICS[self.kind]):
+                self.used = at - len(rest)
                 return
 
     def _tell(self, done: int) -> None:

@@ -54,7 +54,10 @@ def open_disk(path: str | os.PathLike[str], report: Report = silent) -> Iterator
         fd = file.open()
         stack.callback(os.close, fd)
         try:
-            yield _Opening(file.path, stack, report).disk(FdMedium(fd, file))
+            medium = FdMedium(fd, file)
+            disk = _Opening(file.path, stack, report).disk(medium)
+            disk.outermost = medium
+            yield disk
         except ImageError as error:
             if error.where is None:
                 raise type(error)(error.problem, where=file.path, hint=error.hint) from None
@@ -85,6 +88,7 @@ class _Opening:
     stack: contextlib.ExitStack
     report: Report
     around: tuple[str, ...] = ()
+    layers: tuple[Medium, ...] = ()
 
     def disk(self, medium: Medium, *, tail: bool = True) -> Disk:
         """Return the disk in *medium*; only with *tail* its last bytes are looked at, too."""
@@ -99,7 +103,7 @@ class _Opening:
             return self._archive(medium)
         else:
             raise self._refused(kind)
-        disk.around = self.around
+        disk.around, disk.layers = self.around, self.layers
         return disk
 
     def _container(self, medium: Medium, kind: Kind) -> Disk:
@@ -123,7 +127,7 @@ class _Opening:
         file = self.stack.enter_context(tempfile.TemporaryFile(prefix="rumpbundle-"))  # noqa: SIM115 (it does)
         inside = Unpacked(medium, compression, file.fileno(), self.report, os.path.basename(self.path))
         inside.reach(BLOCK)
-        within = replace(self, around=(compression,))
+        within = replace(self, around=(compression,), layers=(inside,))
         if is_tar(inside.read(0, min(inside.size, BLOCK))):
             return within._archive(inside)
         inside.finish()  # an archive tells the sizes of its members, anything else has to be known whole
@@ -133,7 +137,7 @@ class _Opening:
         from rumpbundle.images.containers.archive import GOOGLE, choose
 
         member = choose(medium)
-        within = replace(self, around=(*self.around, "tar"))
+        within = replace(self, around=(*self.around, "tar"), layers=(*self.layers, medium))
         # The end of Google's disk is far away in a compressed archive, and there can be no footer.
         return within.disk(member.within(medium), tail=member.name != GOOGLE)
 

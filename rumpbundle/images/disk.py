@@ -37,6 +37,11 @@ class Disk:
     around: tuple[str, ...] = ()
     """What the container stands in, from the outside: ``gzip``, ``xz``, ``bzip2`` or ``zstd``, then ``tar``."""
 
+    outermost: Medium | None = None
+    """The image's file."""
+    layers: tuple[Medium, ...] = ()
+    """For each of these: of a compression what is inside, of an archive itself."""
+
     container: ClassVar[str]
     """The format's name, as ``rumpbundle formats`` has it, or ``vmdk (stream)`` and the like."""
     qemu: ClassVar[str] = ""

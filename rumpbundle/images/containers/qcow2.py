@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError, one_line
 from rumpbundle.images.compression import decoder
+from rumpbundle.images.containers.claims import Claims
 from rumpbundle.images.disk import Disk, Fact, Where
 from rumpbundle.images.medium import Medium, Tables
+from rumpbundle.images.problem import Problem
 from rumpbundle.images.records import qcow2
 
 _MAX_L1 = 32 << 20
@@ -33,9 +35,9 @@ class Qcow2(Disk):
         if not self.size:
             raise ImageError("qcow2: the disk has no bytes")
         self.compression = _compression(medium, header)
-        self._cluster = 1 << header.cluster_bits
-        self._width = 16 if header.incompatible & qcow2.INCOMPATIBLE_L2 else 8
-        self._span = self._cluster * (self._cluster // self._width)
+        self.cluster = 1 << header.cluster_bits
+        self.width = 16 if header.incompatible & qcow2.INCOMPATIBLE_L2 else 8
+        self._span = self.cluster * (self.cluster // self.width)
         needed = -(-self.size // self._span)
         if header.l1_size < needed or 8 * needed > _MAX_L1 or header.l1_offset + 8 * needed > medium.size:
             raise ImageError(f"qcow2 header: a table of {header.l1_size} entries for a disk of {self.size} bytes")
@@ -45,10 +47,10 @@ class Qcow2(Disk):
     @property
     def facts(self) -> Mapping[str, Fact]:
         header = self.header
-        facts: dict[str, Fact] = {"version": header.version, "cluster_size": self._cluster}
+        facts: dict[str, Fact] = {"version": header.version, "cluster_size": self.cluster}
         if self.compression != "zlib":
             facts["compression"] = self.compression
-        if self._width == 16:
+        if self.width == 16:
             facts["extended_l2"] = "yes"
         if header.refcount_order != 4:
             facts["refcount_bits"] = 1 << header.refcount_order
@@ -60,13 +62,31 @@ class Qcow2(Disk):
             facts["corrupt"] = "yes: qemu-img check found damage in it"
         return facts
 
+    @property
+    def header_end(self) -> int:
+        """Where the header and its extensions end."""
+        end = self.header.header_length
+        for _, data in _extensions(self.medium, self.header):
+            end += 8 + -(-len(data) // 8) * 8
+        return end
+
+    def claims(self) -> Claims:
+        from rumpbundle.images.containers.qcow2_check import claims
+
+        return claims(self)
+
+    def problems(self) -> Iterator[Problem]:
+        from rumpbundle.images.containers.qcow2_check import problems
+
+        return problems(self)
+
     def _l2(self, offset: int) -> int:
         """Return where the level 2 table for byte *offset* of the disk stands in the file; 0 if there is none."""
         entry = self._tables.number(self.header.l1_offset + 8 * (offset // self._span), 8, "big")
         return self._aligned(entry & qcow2.OFFSET_MASK)
 
     def _aligned(self, position: int) -> int:
-        if position % self._cluster:
+        if position % self.cluster:
             raise ImageError(f"qcow2: a table points to {position}, where no cluster begins")
         return position
 
@@ -78,27 +98,27 @@ class Qcow2(Disk):
             most = -(-(inside + left) // self._span)
             absent = self._tables.same(self.header.l1_offset + 8 * index, most, bytes(8))
             return Where(None, min(max(absent, 1) * self._span - inside, left))
-        index, at = divmod(offset % self._span, self._cluster)
-        place = table + self._width * index
+        index, at = divmod(offset % self._span, self.cluster)
+        place = table + self.width * index
         entry = self._tables.number(place, 8, "big")
-        run = min(self._cluster - at, left)
+        run = min(self.cluster - at, left)
         if entry & qcow2.L2_COMPRESSED:
             return Where(entry, run, packed=True)
         host = self._aligned(entry & qcow2.OFFSET_MASK)
-        if self._width == 16:
+        if self.width == 16:
             return self._subclusters(host, self._tables.number(place + 8, 8, "big"), at, run)
         if entry & qcow2.L2_ZERO and self.header.version > 2:
             return Where(None, run)
         if not host:
-            absent = self._tables.same(place, self._cluster // 8 - index, bytes(8))
-            return Where(None, min(max(absent, 1) * self._cluster - at, left))
+            absent = self._tables.same(place, self.cluster // 8 - index, bytes(8))
+            return Where(None, min(max(absent, 1) * self.cluster - at, left))
         return Where(host + at, run)
 
     def _subclusters(self, host: int, bitmap: int, at: int, run: int) -> Where:
         """Return where byte *at* of a cluster is, whose parts are there (*bitmap*'s low bits) or zero (high)."""
         if bitmap >> _SUBCLUSTERS & bitmap or (bitmap & 0xFFFFFFFF and not host):
             raise ImageError(f"qcow2: the subclusters at {host} are there and not there")
-        size = self._cluster // _SUBCLUSTERS
+        size = self.cluster // _SUBCLUSTERS
         first = at // size
         there = bitmap >> first & 1
         last = first
@@ -112,23 +132,28 @@ class Qcow2(Disk):
             return bytes(min(run, length)) if entry is None else self.medium.read(entry, min(run, length))
         if self._last[0] != entry:
             self._last = (entry, self._inflated(entry))
-        at = offset % self._cluster
+        at = offset % self.cluster
         return self._last[1][at : at + min(length, run)]
 
-    def _inflated(self, entry: int) -> bytes:
+    def packed_place(self, entry: int) -> tuple[int, int]:
+        """Return where the compressed data of a cluster stands in the file, and the bytes it takes at most."""
         bits = 62 - (self.header.cluster_bits - 8)
         offset = entry & ((1 << bits) - 1)
         sectors = (entry >> bits & ((1 << (62 - bits)) - 1)) + 1
-        length = min(sectors * SECTOR - offset % SECTOR, self.medium.size - offset)
+        return offset, sectors * SECTOR - offset % SECTOR
+
+    def _inflated(self, entry: int) -> bytes:
+        offset, length = self.packed_place(entry)
+        length = min(length, self.medium.size - offset)
         packed = self.medium.read(offset, max(length, 0))
         try:
             if self.compression == "zlib":
-                data = zlib.decompressobj(-12).decompress(packed, self._cluster)
+                data = zlib.decompressobj(-12).decompress(packed, self.cluster)
             else:
-                data = decoder("zstd").decompress(packed, self._cluster)
+                data = decoder("zstd").decompress(packed, self.cluster)
         except zlib.error as error:
             raise ImageError(f"qcow2: the cluster at {offset} does not decompress: {error}") from None
-        if len(data) != self._cluster:
+        if len(data) != self.cluster:
             raise ImageError(f"qcow2: the cluster at {offset} is too short")
         return data
 

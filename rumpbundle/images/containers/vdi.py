@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
+from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
+from rumpbundle.images.containers.claims import Claims
 from rumpbundle.images.disk import Disk, Fact, Where
 from rumpbundle.images.medium import Medium, Tables
+from rumpbundle.images.problem import Problem
 from rumpbundle.images.records import vdi
 
 _CHILDREN = {vdi.UNDO: "an undo disk", vdi.DIFFERENCING: "a differencing disk"}
@@ -56,3 +59,35 @@ class Vdi(Disk):
             free = self._tables.same(place, -(-(at + left) // size), entry.to_bytes(4, "little"))
             return Where(None, min(free * size - at, left))
         return Where(self.header.data_offset + entry * size + at, min(size - at, left))
+
+    def claims(self) -> Claims:
+        return self._claimed()[0]
+
+    def _claimed(self) -> tuple[Claims, int]:
+        """Return what claims the file's bytes, and how many blocks are in use."""
+        claims = Claims("VDI", self.medium.size)
+        claims.add(0, vdi.Header.SIZE, "the header")
+        claims.add(self.header.blocks_offset, 4 * self.header.blocks, "the block map")
+        return claims, claims.add_mapped(self)
+
+    def problems(self) -> Iterator[Problem]:
+        header = self.header
+        claims, used = self._claimed()
+        yield from claims.problems()
+        if used != header.blocks_allocated:
+            what = f"the header counts {header.blocks_allocated} blocks in use, the map has {used}"
+            yield _problem(what, "the next block may be put where one is, or leave a hole")
+        if header.sector_size not in (0, SECTOR):
+            yield _problem(f"sectors of {header.sector_size} bytes", "VirtualBox refuses it")
+        if header.uuid_linkage != bytes(16) or header.uuid_parent_modify != bytes(16):
+            yield _problem("a disk without a parent names one", "VirtualBox looks for the parent")
+        if header.header_size < _LEAST_HEADER:
+            yield _problem(f"a header of {header.header_size} bytes", "VirtualBox refuses it")
+
+
+_LEAST_HEADER = 348
+"""Of version 1.1, up to its last UUID and without the geometry of newer ones."""
+
+
+def _problem(what: str, consequence: str) -> Problem:
+    return Problem(where="VDI", offset=0, what=what, consequence=consequence)

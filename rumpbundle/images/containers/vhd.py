@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
+from rumpbundle.images.containers.claims import Claims
 from rumpbundle.images.disk import Disk, Fact, RawDisk, Where
 from rumpbundle.images.medium import Medium, Tables
+from rumpbundle.images.problem import Problem
 from rumpbundle.images.records import vhd
 
 _FREE = b"\xff" * 4
@@ -51,6 +53,72 @@ class DynamicVhd(Disk):
             return Where(None, min(unused * size - at, left))
         return Where(sector * SECTOR + self._bitmap + at, min(size - at, left))
 
+    def claims(self) -> Claims:
+        claims = Claims("VHD", self.medium.size)
+        claims.add(0, vhd.Footer.SIZE, "the copy of the footer")
+        claims.add(self.footer.data_offset, vhd.DynamicHeader.SIZE, "the dynamic header")
+        table = -(-4 * self.header.blocks // SECTOR) * SECTOR  # filled up to whole sectors
+        claims.add(self.header.table_offset, table, "the block table")
+        for _, position, _ in claims.mapped(self):
+            # Each block is there whole, also the last of a disk that ends within it.
+            claims.add(position - self._bitmap, self._bitmap + self.header.block_size, "a block")
+        claims.add((self.medium.size - 1) // SECTOR * SECTOR, vhd.Footer.SIZE, "the footer")
+        return claims
+
+    def problems(self) -> Iterator[Problem]:
+        yield from self.claims().problems()
+        yield from _footers(self.medium, self.footer)
+        for offset, position, _ in Claims("VHD", 0).mapped(self):
+            start = position - self._bitmap
+            if start < 0 or position > self.medium.size:
+                continue  # told already
+            for sector in _cleared(self.medium.read(start, self._bitmap), self.header.block_size // SECTOR):
+                at = position + sector * SECTOR
+                if any(self.medium.read(at, min(SECTOR, max(self.medium.size - at, 0)))):
+                    what = f"the bitmap of block {offset // self.header.block_size} leaves out what holds something"
+                    yield _problem(start + sector // 8, what, "readers that go by it see zeros there")
+                    break
+
+    def bitmaps(self) -> Iterator[Problem]:
+        """Yield the bitmaps that leave out a sector, which no writer of whole disks lets them do."""
+        for _, position, _ in Claims("VHD", 0).mapped(self):
+            start = max(position - self._bitmap, 0)
+            wanted = (b"\xff" * (self.header.block_size // SECTOR // 8)).ljust(self._bitmap, b"\0")
+            found = self.medium.read(start, min(self._bitmap, self.medium.size - start))
+            if found != wanted:
+                at = start + next((n for n in range(len(found)) if found[n] != wanted[n]), 0)
+                yield _problem(at, "a bitmap leaves out sectors", "readers that go by it see zeros there")
+
+
+def _cleared(bitmap: bytes, sectors: int) -> Iterator[int]:
+    """Yield the sectors of a block that *bitmap* leaves out."""
+    whole = sectors // 8
+    if bitmap[:whole] == b"\xff" * whole:
+        return
+    for index in range(whole):
+        if bitmap[index] != 0xFF:
+            for bit in range(8):
+                if not bitmap[index] & 0x80 >> bit:
+                    yield 8 * index + bit
+
+
+def _problem(offset: int | None, what: str, consequence: str) -> Problem:
+    return Problem(where="VHD", offset=offset, what=what, consequence=consequence)
+
+
+def _footers(medium: Medium, footer: vhd.Footer) -> Iterator[Problem]:
+    """Compare *footer* with that at the end, and with the copy in front that a dynamic disk has."""
+    end = max((medium.size - 1) // SECTOR * SECTOR, 0)
+    places = [(end, "the footer", "Hyper-V and Azure refuse the disk")]
+    if footer.disk_type == vhd.DYNAMIC:
+        places.append((0, "the copy of the footer", "a disk that is cut off can no longer be repaired"))
+    for at, what, consequence in places:
+        found = medium.read(at, min(vhd.Footer.SIZE, medium.size - at)).ljust(vhd.Footer.SIZE, b"\0")
+        if found != footer.pack():
+            damaged = vhd.Footer.unpack(found).sealed().pack() != found or not found.startswith(vhd.Footer.cookie)
+            how = "is damaged: its checksum is wrong" if damaged else "differs from the other"
+            yield _problem(at, f"{what} {how}", consequence)
+
 
 class FixedVhd(RawDisk):
     """The disk itself, with a footer behind it."""
@@ -66,6 +134,9 @@ class FixedVhd(RawDisk):
     @property
     def facts(self) -> Mapping[str, Fact]:
         return _facts(self.footer, "fixed")
+
+    def problems(self) -> Iterator[Problem]:
+        yield from _footers(self.medium, self.footer)
 
 
 def _facts(footer: vhd.Footer, kind: str) -> Mapping[str, Fact]:

@@ -7,8 +7,10 @@ from uuid import UUID
 
 from rumpbundle.disk.layout import MIB, SECTOR
 from rumpbundle.errors import ImageError
+from rumpbundle.images.containers.claims import Claims
 from rumpbundle.images.disk import Disk, Fact, Where
 from rumpbundle.images.medium import Medium, Tables
+from rumpbundle.images.problem import Problem
 from rumpbundle.images.records import vhdx
 
 _LARGEST = 64 << 40  # bytes of a disk, by the specification
@@ -83,6 +85,118 @@ class Vhdx(Disk):
         end = slot + self._tables.same(place, blocks + blocks // self._chunk, entry.to_bytes(8, "little"))
         absent = end - end // (self._chunk + 1) - index
         return Where(None, min(max(absent, 1) * self.block - at, left))
+
+    def claims(self) -> Claims:
+        """Return what claims the file's bytes; of tables only the parts in use."""
+        claims = Claims("VHDX", self.medium.size)
+        claims.add(0, vhdx.FileIdentifier.SIZE, "the identifier")
+        for header, table in zip(vhdx.HEADERS, vhdx.REGION_TABLES, strict=True):
+            claims.add(header, vhdx.Header.SIZE, "a header")
+            claims.add(table, vhdx.REGION_TABLE_SIZE, "a region table")
+        claims.add(self.header.log_offset, self.header.log_length, "the log")
+        blocks = -(-self.size // self.block)
+        claims.add(self.regions[vhdx.BAT][0], 8 * (blocks + (blocks - 1) // self._chunk), "the block table")
+        start = self.regions[vhdx.METADATA][0]
+        claims.add(
+            start, vhdx.MetadataTableHead.SIZE + len(self.items) * vhdx.MetadataEntry.SIZE, "the metadata table"
+        )
+        for guid, place in self.items.items():
+            claims.add(place, _LENGTHS.get(guid, 0), "a metadata item")
+        claims.add_mapped(self)
+        return claims
+
+    def problems(self) -> Iterator[Problem]:
+        yield from self.claims().problems()
+        for offset in vhdx.HEADERS:
+            header = vhdx.Header.unpack(self.medium.read(offset, vhdx.Header.SIZE))
+            if header.signature != vhdx.Header.signature or header.sealed() != header:
+                yield _problem(offset, "a header is damaged: its checksum is wrong", "the other one is the last")
+        whole = [table for table in map(self._region_table, vhdx.REGION_TABLES) if table is not None]
+        if len(whole) < 2 or whole[0] != whole[1]:
+            bad = next((at for at in vhdx.REGION_TABLES if self._region_table(at) is None), vhdx.REGION_TABLES[1])
+            yield _problem(bad, "a region table is damaged, or differs from the other", "the other one is the last")
+        yield from self._metadata()
+        yield from self._blocks()
+
+    def _region_table(self, offset: int) -> bytes | None:
+        table = self.medium.read(offset, vhdx.REGION_TABLE_SIZE)
+        summed = table[:4] + bytes(4) + table[8:]
+        right = int.from_bytes(table[4:8], "little") == vhdx.crc32c(summed)
+        return table if right and table[:4] == vhdx.RegionTableHead.signature else None
+
+    def _metadata(self) -> Iterator[Problem]:
+        """Check the metadata table, which has no checksum, against what the specification says of each item."""
+        start = self.regions[vhdx.METADATA][0]
+        for index in range(len(self.items)):
+            at = start + vhdx.MetadataTableHead.SIZE + index * vhdx.MetadataEntry.SIZE
+            entry = vhdx.MetadataEntry.unpack(self.medium.read(at, vhdx.MetadataEntry.SIZE))
+            guid = UUID(bytes_le=entry.guid)
+            if guid not in _LENGTHS:
+                required = entry.flags & _REQUIRED
+                consequence = "Hyper-V refuses it" if required else "nobody reads it"
+                yield _problem(at, f"a metadata item {guid}, which is not known", consequence)
+            elif (entry.length, entry.flags) != (_LENGTHS[guid], _FLAGS[guid]) or entry.reserved:
+                yield _problem(
+                    at, f"the metadata item {guid} has another length or other flags", "Hyper-V refuses it"
+                )
+        for guid in _LENGTHS:
+            if guid not in self.items:
+                yield _problem(start, f"the metadata item {guid} is missing", "Hyper-V refuses it")
+        if vhdx.PHYSICAL_SECTOR in self.items:
+            size = self._item(self.medium, vhdx.PHYSICAL_SECTOR, 4)
+            if size not in (512, 4096):
+                place = self.items[vhdx.PHYSICAL_SECTOR]
+                yield _problem(place, f"physical sectors of {size} bytes", "Hyper-V refuses it")
+        parameters = self._item(self.medium, vhdx.FILE_PARAMETERS, 8) >> 32
+        if parameters & ~_KNOWN_PARAMETERS:
+            yield _problem(self.items[vhdx.FILE_PARAMETERS], f"file parameters {parameters:#x}", "Hyper-V refuses it")
+
+    def _blocks(self) -> Iterator[Problem]:
+        """Check the bits of the block table that have to be zero."""
+        start = self.regions[vhdx.BAT][0]
+        blocks = -(-self.size // self.block)
+        count = blocks + (blocks - 1) // self._chunk
+        if count > _MOST_CHECKED:
+            return
+        data = self.medium.read(start, 8 * count)
+        for index in range(count):
+            entry = int.from_bytes(data[8 * index : 8 * index + 8], "little")
+            if entry & _RESERVED or entry & 7 in (4, 5):
+                yield _problem(start + 8 * index, f"block entry {entry:#x} has no meaning", "Hyper-V refuses it")
+
+    def unused_entries(self) -> Iterator[Problem]:
+        """Yield the entries of blocks that are not there, and of bitmaps, which say something all the same."""
+        start = self.regions[vhdx.BAT][0]
+        blocks = -(-self.size // self.block)
+        count = min(blocks + (blocks - 1) // self._chunk, _MOST_CHECKED)
+        data = self.medium.read(start, 8 * count)
+        for index in range(count):
+            entry = int.from_bytes(data[8 * index : 8 * index + 8], "little")
+            there = entry & 7 == vhdx.BLOCK_FULLY_PRESENT and index % (self._chunk + 1) != self._chunk
+            if entry and not there:
+                yield _problem(
+                    start + 8 * index, f"an entry of a block that is not there says {entry:#x}", "nobody reads it"
+                )
+
+
+_MOST_CHECKED = 1 << 22
+_RESERVED = 0xFFFF8
+"""Bits of a block's entry."""
+_REQUIRED = 4
+_KNOWN_PARAMETERS = 3
+_LENGTHS = {
+    vhdx.FILE_PARAMETERS: 8,
+    vhdx.DISK_SIZE: 8,
+    vhdx.PAGE_83: 16,
+    vhdx.SECTOR_SIZE: 4,
+    vhdx.PHYSICAL_SECTOR: 4,
+}
+"""Bytes of every item a disk without a parent has ([MS-VHDX] 2.6.2), and the flags of its entry."""
+_FLAGS = dict.fromkeys(_LENGTHS, 6) | {vhdx.FILE_PARAMETERS: 4}
+
+
+def _problem(offset: int | None, what: str, consequence: str) -> Problem:
+    return Problem(where="VHDX", offset=offset, what=what, consequence=consequence)
 
 
 def _current_header(medium: Medium) -> tuple[int, vhdx.Header]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
+from rumpbundle.images.containers.claims import Claims
 from rumpbundle.images.containers.vmdk_descriptor import MISLEADS, parse
 from rumpbundle.images.disk import Disk, Fact, Where
 from rumpbundle.images.medium import Medium, Tables
+from rumpbundle.images.problem import Problem
 from rumpbundle.images.records import vmdk
 
 _MAX_GRAIN = 2048  # sectors; a damaged header must not make us allocate
@@ -35,6 +37,7 @@ class SparseVmdk(Disk):
         self.header = header = vmdk.SparseHeader.unpack(medium.read(0, min(medium.size, SECTOR)))
         if header.gd_offset == vmdk.GD_AT_END:
             header = _footer(medium)
+        self.footer = header
         if not self.header.capacity or not header.capacity:
             # QEMU takes such a header for the envelope of a list of files (block/vmdk.c, ``vmdk_open_vmdk4``).
             raise ImageError("VMDK header: a disk of no size", hint=MISLEADS)
@@ -48,14 +51,14 @@ class SparseVmdk(Disk):
         if header.capacity > 1 << 54:
             raise ImageError("VMDK header: the disk is larger than any")
         super().__init__(medium, header.capacity * SECTOR)
-        self._grain = grain * SECTOR
-        self._span = self._grain * vmdk.TABLE_ENTRIES
+        self.grain = grain * SECTOR
+        self.span = self.grain * vmdk.TABLE_ENTRIES
         self._tables = Tables(medium)
-        self._directories = [header.gd_offset * SECTOR]
+        self.directories = [header.gd_offset * SECTOR]
         if header.flags & vmdk.FLAG_REDUNDANT_TABLE and header.rgd_offset and not header.flags & vmdk.FLAG_COMPRESSED:
-            self._directories.append(header.rgd_offset * SECTOR)
-        length = 4 * -(-self.size // self._span)
-        if length > _MAX_DIRECTORY or max(self._directories) + length > medium.size:
+            self.directories.append(header.rgd_offset * SECTOR)
+        length = 4 * -(-self.size // self.span)
+        if length > _MAX_DIRECTORY or max(self.directories) + length > medium.size:
             raise ImageError("VMDK header: the grain directory lies behind the end of the file")
         inside = parse(self.descriptor)
         inside.check_parent()
@@ -78,6 +81,16 @@ class SparseVmdk(Disk):
             facts["unclean"] = "yes"
         return facts | dict(parse(self.descriptor).facts)
 
+    def claims(self) -> Claims:
+        from rumpbundle.images.containers.vmdk_check import claims
+
+        return claims(self)
+
+    def problems(self) -> Iterator[Problem]:
+        from rumpbundle.images.containers.vmdk_check import problems
+
+        return problems(self)
+
     def _both(self, at: int, entries: list[int]) -> int:
         """Return what both copies of a table, at *entries* in the file, say at their byte *at*."""
         found = {self._tables.number(entry + at, 4, "little") for entry in entries}
@@ -87,21 +100,21 @@ class SparseVmdk(Disk):
 
     def locate(self, offset: int) -> Where:
         left = self.size - offset
-        index, inside = divmod(offset, self._span)
-        tables = [self._tables.number(each + 4 * index, 4, "little") * SECTOR for each in self._directories]
+        index, inside = divmod(offset, self.span)
+        tables = [self._tables.number(each + 4 * index, 4, "little") * SECTOR for each in self.directories]
         if not all(tables):
             if any(tables):
                 raise ImageError("VMDK: the grain directory and its copy differ", hint="one of them is damaged")
-            most = -(-(inside + left) // self._span)
-            absent = min(self._tables.same(each + 4 * index, most, bytes(4)) for each in self._directories)
-            return Where(None, min(absent * self._span - inside, left))
-        slot, at = divmod(inside, self._grain)
+            most = -(-(inside + left) // self.span)
+            absent = min(self._tables.same(each + 4 * index, most, bytes(4)) for each in self.directories)
+            return Where(None, min(absent * self.span - inside, left))
+        slot, at = divmod(inside, self.grain)
         sector = self._both(4 * slot, tables)
         # 1 means "zeros, whatever a parent says" (VMware's and QEMU's use of a flag the technote leaves out).
         if sector < 2:
             absent = max(self._absent(index, slot, tables), 1)
-            return Where(None, min(absent * self._grain - at, left))
-        return Where(sector * SECTOR + at, min(self._grain - at, left))
+            return Where(None, min(absent * self.grain - at, left))
+        return Where(sector * SECTOR + at, min(self.grain - at, left))
 
     def _absent(self, index: int, slot: int, tables: list[int]) -> int:
         """Return how many grains from *slot* of table *index* on are zero, as far as tables follow each other."""
@@ -109,9 +122,9 @@ class SparseVmdk(Disk):
         absent = min(self._tables.same(each + 4 * slot, most, bytes(4)) for each in tables)
         if absent < most:
             return absent
-        count = min(-(-self.size // self._span) - index, _TABLES_AT_ONCE)
+        count = min(-(-self.size // self.span) - index, _TABLES_AT_ONCE)
         for number in range(1, count):
-            following = [self._tables.number(each + 4 * (index + number), 4, "little") for each in self._directories]
+            following = [self._tables.number(each + 4 * (index + number), 4, "little") for each in self.directories]
             if following != [each // SECTOR + number * _TABLE_SECTORS for each in tables]:
                 count = number
                 break
@@ -143,30 +156,38 @@ class StreamVmdk(SparseVmdk):
         position, run, _ = super().locate(offset)
         return Where(position, run, position is not None)
 
+    def problems(self) -> Iterator[Problem]:
+        from rumpbundle.images.containers.vmdk_check import stream_problems
+
+        return stream_problems(self)
+
     def read_unit(self, offset: int, length: int) -> bytes:
         position, run, _ = self.locate(offset)
         count = min(run, length)
         if position is None:
             return bytes(count)
-        index, at = divmod(offset, self._grain)
+        index, at = divmod(offset, self.grain)
         if self._last[0] != index:
             self._last = (index, self._inflated(index, position - at))
         return self._last[1][at : at + count]
 
     def _inflated(self, index: int, position: int) -> bytes:
         try:
-            grain = zlib.decompressobj().decompress(self._packed(index, position), self._grain)
+            inflater = zlib.decompressobj()
+            grain = inflater.decompress(self._packed(index, position), self.grain)
+            if not inflater.eof:
+                inflater.decompress(inflater.unconsumed_tail, 1)  # its checksum is behind all that
         except zlib.error as error:
             raise ImageError(f"VMDK: grain {index} does not decompress: {error}") from None
-        if len(grain) < min(self._grain, self.size - index * self._grain):
+        if len(grain) < min(self.grain, self.size - index * self.grain):
             raise ImageError(f"VMDK: grain {index} is too short")
         return grain
 
     def _packed(self, index: int, position: int) -> bytes:
         if not self.header.flags & vmdk.FLAG_MARKERS:
-            return self.medium.read(position, min(2 * self._grain, max(self.medium.size - position, 0)))
+            return self.medium.read(position, min(2 * self.grain, max(self.medium.size - position, 0)))
         head = vmdk.GrainHeader.unpack(self.medium.read(position, vmdk.GrainHeader.SIZE))
-        if head.lba * SECTOR != index * self._grain or head.size > 2 * self._grain:
+        if head.lba * SECTOR != index * self.grain or head.size > 2 * self.grain:
             raise ImageError(f"VMDK: what stands at {position} is not grain {index}")
         return self.medium.read(position + vmdk.GrainHeader.SIZE, head.size)
 

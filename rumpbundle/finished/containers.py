@@ -1,0 +1,187 @@
+"""What our writers put around a disk, against what stands there: ids, headers, and nothing in what is free.
+
+Another program may have put a disk of ours into a container of its own; then only its own rules hold. Ours is known
+by its name in the file or by an id that follows from the bundle, so that damage to one of them does not hide it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rumpbundle.disk.content import CHUNK
+from rumpbundle.disk.identity import Identity
+from rumpbundle.disk.layout import SECTOR
+from rumpbundle.finished.origin import Origin
+from rumpbundle.images.containers.claims import Claims
+from rumpbundle.images.containers.qcow2 import Qcow2
+from rumpbundle.images.containers.vdi import Vdi
+from rumpbundle.images.containers.vhd import DynamicVhd, FixedVhd
+from rumpbundle.images.containers.vhdx import Vhdx
+from rumpbundle.images.containers.vmdk import SparseVmdk, StreamVmdk
+from rumpbundle.images.disk import Disk
+from rumpbundle.images.medium import Medium
+from rumpbundle.images.problem import Problem
+from rumpbundle.images.records import vdi, vhd, vhdx, vmdk
+
+_IDS = "it is not what bundling writes: another id, or a field nobody here sets"
+
+
+def problems(disk: Disk, ours: Origin) -> Iterator[Problem]:
+    """Yield where the container of *disk* is not as our writers make it; nothing if another program made it."""
+    for kind, check in _CHECKS.items():
+        if type(disk) is kind:
+            yield from check(disk, ours)
+    if disk.around == ("gzip", "tar"):
+        yield from _gce(disk)
+
+
+def _problem(where: str, offset: int, what: str, consequence: str = _IDS) -> Problem:
+    return Problem(where=where, offset=offset, what=what, consequence=consequence)
+
+
+def _same(medium: Medium, at: int, wanted: bytes, where: str, what: str) -> Iterator[Problem]:
+    """Compare what stands at byte *at* of the file with what is *wanted* there."""
+    found = medium.read(at, min(len(wanted), max(medium.size - at, 0)))
+    if found != wanted:
+        first = next((n for n in range(len(found)) if found[n] != wanted[n]), len(found))
+        yield _problem(where, at + first, f"{what} is {found[first:][:8].hex()}, expected {wanted[first:][:8].hex()}")
+
+
+def _empty(medium: Medium, claims: Claims) -> Iterator[Problem]:
+    """Check that what nothing claims is zero."""
+    for start, end in claims.free():
+        for run in medium.runs(start, end - start):
+            for at in range(run.offset, run.offset + run.length, CHUNK):
+                data = medium.read(at, min(CHUNK, run.offset + run.length - at))
+                if data.count(0) != len(data):
+                    place = at + len(data) - len(data.lstrip(b"\0"))
+                    what = "what no part of the container takes is not zero"
+                    yield _problem(claims.where, place, what, "nobody reads it, but it was not written here")
+                    return
+
+
+def _vdi(disk: Vdi, ours: Origin) -> Iterator[Problem]:
+    identity, header = ours.bundle.identity, disk.header
+    create, modify = identity.uuid("vdi-create").bytes_le, identity.uuid("vdi-modify").bytes_le
+    text = vdi.Header.text.ljust(64, b"\0")
+    if header.text != text and create != header.uuid_create and modify != header.uuid_modify:
+        return
+    wanted = vdi.Header(
+        data_offset=header.data_offset,
+        disk_size=disk.size,
+        blocks=-(-disk.size // vdi.BLOCK),
+        blocks_allocated=header.blocks_allocated,
+        uuid_create=create,
+        uuid_modify=modify,
+    )
+    yield from _same(disk.medium, 0, wanted.pack(), "VDI", "the header")
+    yield from _empty(disk.medium, disk.claims())
+
+
+def _vhd(disk: DynamicVhd | FixedVhd, ours: Origin) -> Iterator[Problem]:
+    identity, footer = ours.bundle.identity, disk.footer
+    dynamic = isinstance(disk, DynamicVhd)
+    changes = {"data_offset": SECTOR, "disk_type": vhd.DYNAMIC} if dynamic else {}
+    unique = identity.uuid("vhd-dynamic" if dynamic else "vhd-fixed").bytes
+    if footer.creator_application != vhd.Footer.creator_application and footer.unique_id != unique:
+        return
+    wanted = vhd.footer(disk.size, unique, ours.bundle.epoch, **changes).pack()
+    yield from _same(disk.medium, disk.medium.size - SECTOR, wanted, "VHD", "the footer")
+    if isinstance(disk, DynamicVhd):
+        yield from _same(disk.medium, 0, wanted, "VHD", "the copy of the footer")
+        table = disk.header.table_offset + 4 * disk.header.blocks
+        yield from _same(disk.medium, table, b"\xff" * (-table % SECTOR), "VHD", "what fills the block table")
+        yield from disk.bitmaps()
+        yield from _empty(disk.medium, disk.claims())
+    elif disk.medium.size != disk.size + SECTOR:
+        yield _problem("VHD", disk.size, "something stands between the disk and the footer")
+
+
+def _vhdx(disk: Vhdx, ours: Origin) -> Iterator[Problem]:
+    identity = ours.bundle.identity
+    page = identity.uuid("vhdx-disk").bytes_le
+    guids = {"file_write_guid": identity.uuid("vhdx-file-write").bytes_le}
+    guids["data_write_guid"] = identity.uuid("vhdx-data-write").bytes_le
+    found = disk.medium.read(disk.items[vhdx.PAGE_83], 16) if vhdx.PAGE_83 in disk.items else b""
+    if disk.creator != "rumpbundle" and page != found and guids["file_write_guid"] != disk.header.file_write_guid:
+        return
+    medium = disk.medium
+    identifier = vhdx.FileIdentifier(creator="rumpbundle".encode("utf-16-le")).pack()
+    yield from _same(medium, 0, identifier, "VHDX", "the identifier")
+    for sequence, offset in enumerate(vhdx.HEADERS, 1):
+        header = disk.header.replace(sequence=sequence, **guids).sealed()
+        yield from _same(medium, offset, header.pack(), "VHDX", "a header")
+    if found != page and vhdx.PAGE_83 in disk.items:
+        yield from _same(medium, disk.items[vhdx.PAGE_83], page, "VHDX", "the disk's id")
+    log = medium.read(disk.header.log_offset, min(disk.header.log_length, 1 << 20))
+    if log.count(0) != len(log):
+        yield _problem("VHDX", disk.header.log_offset, "the log is not empty")
+    yield from disk.unused_entries()
+    yield from _empty(medium, disk.claims())
+
+
+def _vmdk(disk: SparseVmdk, ours: Origin) -> Iterator[Problem]:
+    identity, header = ours.bundle.identity, disk.header
+    kind, adapter = ("streamOptimized", "lsilogic") if type(disk) is StreamVmdk else ("monolithicSparse", "ide")
+    if not _is_ours(disk.descriptor, kind, identity):
+        return
+    named = re.search(r'^RW \d+ SPARSE "(.*)"$', disk.descriptor, re.MULTILINE)
+    extent = named[1] if named else ""
+    text = vmdk.descriptor(create_type=kind, size=disk.size, extent=extent, adapter=adapter, identity=identity)
+    wanted = text.ljust(header.descriptor_size * SECTOR, b"\0")
+    yield from _same(disk.medium, header.descriptor_offset * SECTOR, wanted, "VMDK", "the descriptor")
+    if type(disk) is StreamVmdk:
+        flags = vmdk.FLAG_NEWLINES | vmdk.FLAG_COMPRESSED | vmdk.FLAG_MARKERS
+        known = vmdk.SparseHeader(
+            version=3, flags=flags, capacity=disk.size // SECTOR, gd_offset=vmdk.GD_AT_END,
+            compression=vmdk.COMPRESS_DEFLATE,
+        )  # fmt: skip
+        front = known.pack() + wanted
+        yield from _same(disk.medium, 0, front.ljust(known.overhead * SECTOR, b"\0"), "VMDK", "the header")
+        return
+    first = min((position for _, position, _ in Claims("VMDK", 0).mapped(disk)), default=header.overhead * SECTOR)
+    known = vmdk.SparseHeader(
+        capacity=disk.size // SECTOR,
+        rgd_offset=header.descriptor_offset + header.descriptor_size,
+        gd_offset=header.gd_offset,
+        overhead=first // SECTOR,
+    )
+    yield from _same(disk.medium, 0, known.pack(), "VMDK", "the header")
+    yield from _empty(disk.medium, disk.claims())
+
+
+def _is_ours(descriptor: str, kind: str, identity: Identity) -> bool:
+    ids = (f"CID={identity.u32(f'{kind}-cid'):08x}", str(identity.uuid(f"{kind}-image")))
+    return any(each in descriptor for each in (*ids, str(identity.uuid(f"{kind}-modification"))))
+
+
+def _qcow2(disk: Qcow2, ours: Origin) -> Iterator[Problem]:
+    header = disk.header
+    if header.version != 3 or header.snapshots or disk.cluster != 65536 or header.incompatible:
+        return
+    odd = (header.compatible, header.autoclear, header.backing_file_size, header.snapshots_offset)
+    if any(odd) or header.refcount_order != 4:
+        yield _problem("qcow2", 0, "the header has values that nothing here writes")
+    yield from _empty(disk.medium, disk.claims())
+
+
+def _gce(disk: Disk) -> Iterator[Problem]:
+    """Check the header of the compression: the data behind it has a checksum, this has not."""
+    from rumpbundle.formats._gzip_member import HEADER
+
+    head = disk.outermost.read(0, len(HEADER)) if disk.outermost is not None else HEADER
+    if head != HEADER and head[4:8] == bytes(4):
+        yield _problem("gzip", 0, "its header is not what bundling writes")
+
+
+_CHECKS: dict[type[Disk], Callable[[Any, Origin], Iterator[Problem]]] = {
+    Vdi: _vdi,
+    DynamicVhd: _vhd,
+    FixedVhd: _vhd,
+    Vhdx: _vhdx,
+    SparseVmdk: _vmdk,
+    StreamVmdk: _vmdk,
+    Qcow2: _qcow2,
+}

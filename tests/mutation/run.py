@@ -1,0 +1,265 @@
+"""Flip bytes of images of every format, one at a time, and see whether ``rumpbundle verify`` finds each.
+
+Every byte of the metadata (what the container and the disk layout write themselves) and a sample of the rest::
+
+    PYTHONPATH=.:tests nice python tests/mutation/run.py [FORMAT…] [--sample N] [--jobs N]
+
+What is not found has to lie in a range of :data:`MEANINGLESS`. The suite runs a sample of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import random
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from support import kernels
+
+from rumpbundle.cli import main
+from rumpbundle.errors import RumpbundleError
+from rumpbundle.finished.origin import origin
+from rumpbundle.finished.verify import verify
+from rumpbundle.images.containers.vmdk import StreamVmdk
+from rumpbundle.images.detect import open_disk
+from rumpbundle.images.records import vmdk
+
+IMAGES = {
+    "iso": "app.iso",
+    "raw": "app.raw",
+    "vdi": "app.vdi",
+    "qcow2": "app.qcow2",
+    "vhd": "app.vhd",
+    "vhd:fixed": "app.fixed.vhd",
+    "vhdx": "app.vhdx",
+    "vmdk": "app.vmdk",
+    "vmdk:stream": "app.stream.vmdk",
+    "ova": "app.ova",
+    "gce": "app.gce.tar.gz",
+    "azure": "app.azure.vhd",
+}
+PAYLOAD = 1000
+"""Bytes of the payload that are flipped."""
+
+MEANINGLESS = {
+    "name of the extent": ("vmdk", "vmdk:stream", "ova"),
+    "names of features": ("qcow2",),
+    "end of compressed data": ("vmdk:stream", "ova", "gce"),
+}
+"""What carries no meaning, and the formats that have it (docs/verify.md says why)."""
+
+
+@dataclass
+class Outcome:
+    """What became of the flips in one image."""
+
+    format: str
+    metadata: int = 0
+    payload: int = 0
+    found: int = 0
+    meaningless: Counter[str] = field(default_factory=Counter)
+    missed: list[int] = field(default_factory=list)
+
+
+def build(directory: Path) -> None:
+    """Write an image of each format into *directory*, all of one bundle with a module and a volume."""
+    app = directory / "app.bin"
+    app.write_bytes(kernels.build("multiboot").read_bytes())
+    (directory / "module").write_bytes(b"module " * 1000)
+    argv = ["build", str(app), "-q", "-o", str(directory), "-f", ",".join(IMAGES), "--module", f"{directory}/module"]
+    if main([*argv, "--cmdline", "a b"]):
+        raise SystemExit("the images could not be made")
+
+
+def payload(image: Path) -> list[tuple[int, int]]:
+    """Return start and end, in the file, of all that is payload: files, boot loaders, free space, compressed data."""
+    with open_disk(image) as disk:
+        if "gzip" in disk.around:
+            return [(10, image.stat().st_size - 8)]
+        start = disk.layers[0].size and _member_start(image) if disk.around == ("tar",) else 0
+        if isinstance(disk, StreamVmdk):
+            return [(start + low, start + high) for low, high in _grains(disk)]
+        layout = origin(disk).plan().padded(least=disk.size)
+        kept = [
+            (extent.offset, extent.end)
+            for extent in layout.extents
+            if not extent.label.startswith(("/boot/grub/eltorito.img", "EFI system partition:/EFI/BOOT/BOOTX64.EFI"))
+            and not extent.label.startswith(("room of", "/boot/kernel", "/boot/modules"))
+        ]
+        free = _inverted(kept, layout.size)
+        found = []
+        for low, high in free:
+            while low < high:
+                position, run, _ = disk.locate(low)
+                count = min(run, high - low)
+                if position is not None:
+                    found.append((position, position + count))
+                low += count
+        return found + _unclaimed(disk)
+
+
+def _member_start(image: Path) -> int:
+    from rumpbundle.images.containers.archive import choose
+    from rumpbundle.images.medium import FdMedium
+
+    fd = os.open(image, os.O_RDONLY)
+    try:
+        return choose(FdMedium(fd)).offset
+    finally:
+        os.close(fd)
+
+
+def _unclaimed(disk) -> list[tuple[int, int]]:
+    return list(disk.claims().free()) if hasattr(disk, "claims") else []
+
+
+def _grains(disk: StreamVmdk) -> Iterator[tuple[int, int]]:
+    at = 512 * disk.header.overhead
+    while True:
+        head = vmdk.GrainHeader.unpack(disk.medium.read(at, 12))
+        if head.size:
+            yield at + 12, at + 12 + head.size
+            at += -(-(12 + head.size) // 512) * 512
+            continue
+        marker = vmdk.Marker.unpack(disk.medium.read(at, 512))
+        if marker.type == vmdk.MARKER_END:
+            return
+        at += 512 * (1 + marker.sectors)
+
+
+def _inverted(ranges: list[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    found, position = [], 0
+    for low, high in sorted(ranges):
+        if low > position:
+            found.append((position, low))
+        position = max(position, high)
+    return [*found, (position, size)] if position < size else found
+
+
+def meaning(format: str, data: bytes, at: int, inside: list[tuple[int, int]]) -> str:
+    """Return which kind of space without meaning byte *at* is in; empty if in none."""
+    if format in MEANINGLESS["name of the extent"]:
+        quoted = data.find(b' SPARSE "') + 9
+        if quoted > 9 and quoted <= at < data.index(b'"', quoted):
+            return "name of the extent"
+    if format == "qcow2":
+        start = data.find(b"\x68\x03\xf8\x57")
+        if start + 8 <= at < start + 8 + int.from_bytes(data[start + 4 : start + 8], "big"):
+            return "names of features"
+    if format in MEANINGLESS["end of compressed data"] and any(high - 6 <= at < high for _, high in inside):
+        return "end of compressed data"
+    return ""
+
+
+def is_found(path: Path) -> bool:
+    try:
+        return bool(verify(path, opinions=False).damage)
+    except RumpbundleError:
+        return True
+
+
+def attack(format: str, image: Path, sample: int, seed: int, part: int, parts: int) -> Outcome:
+    """Flip the bytes of *image* that are this part's; *sample* is the most of the metadata (0: all)."""
+    directory = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+    try:
+        path = directory / image.name
+        shutil.copyfile(image, path)
+        data = path.read_bytes()
+        assert not is_found(path), f"{format} is damaged before anything is flipped"
+        inside = payload(image)
+        draw = random.Random(seed)
+        outside = [at for low, high in _inverted(inside, len(data)) for at in range(low, high)]
+        if sample and len(outside) > sample:
+            outside = sorted(draw.sample(outside, sample))
+        total = sum(high - low for low, high in inside)
+        picks = sorted(draw.randrange(total) for _ in range(min(sample or PAYLOAD, PAYLOAD, total)))
+        outcome = Outcome(format)
+        for kind, places in (("metadata", outside), ("payload", [_place(inside, pick) for pick in picks])):
+            for at in places[part::parts]:
+                setattr(outcome, kind, getattr(outcome, kind) + 1)
+                flip(path, data, at)
+                if is_found(path):
+                    outcome.found += 1
+                elif reason := meaning(format, data, at, inside):
+                    outcome.meaningless[reason] += 1
+                else:
+                    outcome.missed.append(at)
+                restore(path, data, at)
+        return outcome
+    finally:
+        shutil.rmtree(directory)
+
+
+def _place(inside: list[tuple[int, int]], pick: int) -> int:
+    for low, high in inside:
+        if pick < high - low:
+            return low + pick
+        pick -= high - low
+    raise AssertionError
+
+
+def flip(path: Path, data: bytes, at: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(bytes([data[at] ^ 1 << at % 8]))
+
+
+def restore(path: Path, data: bytes, at: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(data[at : at + 1])
+
+
+def together(outcomes: list[Outcome]) -> Outcome:
+    whole = Outcome(outcomes[0].format)
+    for each in outcomes:
+        whole.metadata += each.metadata
+        whole.payload += each.payload
+        whole.found += each.found
+        whole.meaningless += each.meaningless
+        whole.missed += each.missed
+    return whole
+
+
+def run(formats: list[str], sample: int, jobs: int, seed: int = 1) -> list[Outcome]:
+    """Attack an image of each of *formats* and return what became of each."""
+    directory = Path(tempfile.mkdtemp())
+    try:
+        build(directory)
+        tasks = [(f, directory / IMAGES[f], sample, seed, part, jobs) for f in formats for part in range(jobs)]
+        if jobs == 1:
+            results = [attack(*task) for task in tasks]
+        else:
+            with multiprocessing.get_context("fork").Pool(jobs) as pool:
+                results = pool.starmap(attack, tasks, chunksize=1)
+        return [together([each for each in results if each.format == format]) for format in formats]
+    finally:
+        shutil.rmtree(directory)
+
+
+def report(outcomes: list[Outcome]) -> int:
+    print(f"{'format':12} {'metadata':>9} {'payload':>8} {'found':>9} {'no meaning':>11} {'missed':>7}")
+    for each in outcomes:
+        less = sum(each.meaningless.values())
+        print(f"{each.format:12} {each.metadata:9} {each.payload:8} {each.found:9} {less:11} {len(each.missed):7}")
+        for reason, count in sorted(each.meaningless.items()):
+            print(f"{'':12} {count} in: {reason}")
+        if each.missed:
+            print(f"{'':12} missed: {' '.join(map(str, each.missed[:40]))}")
+    return any(each.missed for each in outcomes)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Flip bytes of images and see whether verify finds it.")
+    parser.add_argument("formats", nargs="*", default=list(IMAGES), help="formats to attack: all")
+    parser.add_argument("--sample", type=int, default=0, help="flips in the metadata at most (0: every byte)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    arguments = parser.parse_args()
+    sys.exit(report(run(arguments.formats, arguments.sample, arguments.jobs)))
