@@ -37,6 +37,10 @@ class NotOursError(ImageError):
     """An image that cannot be planned again: not made by rumpbundle, or by one that made them otherwise."""
 
 
+class ContradictionError(NotOursError):
+    """An image of ours whose manifest does not describe the files beside it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Origin:
     """What an image was made from."""
@@ -81,7 +85,7 @@ def origin(disk: Disk) -> Origin:
     manifest = records.parse(raw)
     made = _Image(disk, manifest).origin(raw)
     if made.bundle.manifest() != raw:
-        raise NotOursError(f"{PATH} does not describe the files beside it, so the disk cannot be planned again")
+        raise ContradictionError(f"{PATH} does not describe the files beside it, so the disk cannot be planned again")
     return made
 
 
@@ -312,4 +316,4 @@ def _asked(manifest: Manifest) -> Asked:
     )
 
 
-__all__ = ["NotOursError", "Origin", "content_at", "manifest_of", "origin"]
+__all__ = ["ContradictionError", "NotOursError", "Origin", "content_at", "manifest_of", "origin"]

@@ -16,8 +16,9 @@ from rumpbundle.disk.digest import hexdigest
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
 from rumpbundle.events import Finished, Report, Started, silent
-from rumpbundle.finished import containers, planned
-from rumpbundle.finished.origin import NotOursError, Origin, manifest_of, origin
+from rumpbundle.finished import containers, listing, planned
+from rumpbundle.finished import manifest as records
+from rumpbundle.finished.origin import ContradictionError, NotOursError, Origin, manifest_of, origin
 from rumpbundle.grub import BootImages
 from rumpbundle.images import volumes
 from rumpbundle.images.compression import Unpacked
@@ -25,6 +26,7 @@ from rumpbundle.images.detect import NoImageError, open_disk
 from rumpbundle.images.disk import Disk, RawDisk
 from rumpbundle.images.partitions import tables
 from rumpbundle.images.problem import Problem
+from rumpbundle.manifest import PATH
 
 _MOST = 200
 """Findings told of one image; a badly damaged one has no end of them."""
@@ -100,6 +102,18 @@ class _Findings:
         except ImageError as error:
             self.problems.append(_unreadable(what, error))
 
+    @property
+    def damage(self) -> list[Problem]:
+        return [problem for problem in self.problems if problem.severity == "damage"]
+
+    def contradicts(self, disk: Disk, raw: bytes, error: ImageError) -> None:
+        """Add where the files on *disk* and its manifest differ, for which it cannot be planned again."""
+        self.compared = True
+        before = len(self.damage)
+        self.look(PATH, lambda: listing.problems(disk, records.parse(raw)))
+        if len(self.damage) == before:
+            self.problems.append(_unreadable(PATH, error))
+
     def verification(self, path: str) -> Verification:
         return Verification(
             path=path,
@@ -150,19 +164,26 @@ def _against_manifest(disk: Disk, found: _Findings, report: Report, name: str) -
     try:
         raw = manifest_of(disk)
     except NotOursError as error:
-        found.notes.append(f"nothing to compare with: it {error.problem}")
+        before = len(found.damage)
+        found.look("the disk", lambda: listing.traces(disk))
+        if len(found.damage) == before:
+            found.notes.append(f"nothing to compare with: it {error.problem}")
         return
     except ImageError:
+        found.look("the disk", lambda: listing.traces(disk))
         return  # told by the file system's own problems
     found.digest = hexdigest(raw)
+    found.look(PATH, lambda: _marked(disk, found.digest))
     try:
         ours = origin(disk)
+    except ContradictionError as error:
+        found.contradicts(disk, raw, error)
+        return
     except NotOursError as error:
         found.notes.append(f"nothing to compare with: it {error.problem}" + (f": {error.hint}" if error.hint else ""))
         return
     except ImageError as error:
-        found.compared = True
-        found.problems.append(_unreadable("/rumpbundle.json", error))
+        found.contradicts(disk, raw, error)
         return
     found.compared = True
     # What other programs may leave in a container is damage in one that was just written.
@@ -173,6 +194,14 @@ def _against_manifest(disk: Disk, found: _Findings, report: Report, name: str) -
     report(Started(label, disk.size))
     found.look("the disk", lambda: _planned(ours, disk, report, label))
     report(Finished(label))
+
+
+def _marked(disk: Disk, digest: str) -> Iterator[Problem]:
+    """Compare the manifest with the file by which GRUB knows the image: it is named by the manifest's digest."""
+    marked = listing.marker(disk)
+    if marked and marked != digest[:16].upper():
+        what = f"its BLAKE3 is {digest[:16]}…, the image was made with {marked.lower()}…"
+        yield Problem(where=PATH, offset=None, what=what, consequence="it does not tell what was bundled")
 
 
 def _planned(ours: Origin, disk: Disk, report: Report, label: str) -> Iterator[Problem]:
