@@ -5,14 +5,18 @@ Written by qemu-img, in whose result nothing is random or dated (docs/facts/form
 
 from __future__ import annotations
 
+import struct
+
 from rumpbundle.disk.layout import MIB
 from rumpbundle.formats._contract import Format, Job, OneFile, Subformat
 from rumpbundle.formats._late import fill_late
 from rumpbundle.formats._qemu_img import convert
 from rumpbundle.formats._seal import expect, sealing
+from rumpbundle.formats._written import compare
 from rumpbundle.host.staging import StagedFile
 from rumpbundle.images.containers.qcow2 import Qcow2
 from rumpbundle.images.medium import FdMedium
+from rumpbundle.images.records import qcow2
 
 _LARGEST = 1 << 51
 """Bytes; more do not fit the first-level table of qemu-img's clusters of 64 KiB."""
@@ -25,7 +29,21 @@ def _write(job: Job, out: StagedFile) -> None:
         header = disk.header
         plain = (header.version, header.snapshots, header.incompatible, header.autoclear) == (3, 0, 0, 0)
         expect(disk.size == job.layout.size and plain, "the qcow2 header has unknown values")
+        cluster = 1 << header.cluster_bits
+        compare(job.layout, disk, unit=cluster, least=_end(disk, cluster))
         fill_late(job.layout, disk, out.fd)
+
+
+def _end(disk: Qcow2, cluster: int) -> int:
+    """Return where the last of *disk*'s tables ends in its file."""
+    header = disk.header
+    starts = (header.l1_offset, header.refcount_table_offset)
+    ends = (starts[0] + 8 * header.l1_size, starts[1] + header.refcount_table_clusters * cluster)
+    found = [*ends]
+    for start, end in zip(starts, ends, strict=True):
+        entries = struct.iter_unpack(">Q", disk.medium.read(start, end - start))
+        found += [(entry & qcow2.OFFSET_MASK) + cluster for (entry,) in entries]
+    return max(found)
 
 
 FORMAT = Format(

@@ -7,11 +7,12 @@ round the disk's size to cylinders. Azure wants ``fixed`` with rules of its own:
 from __future__ import annotations
 
 from rumpbundle.disk.flat import disk_errors, write_all, write_flat
-from rumpbundle.disk.layout import GIB, MIB, SECTOR
+from rumpbundle.disk.layout import GIB, MIB, SECTOR, round_up
 from rumpbundle.formats._contract import Format, Job, OneFile, Subformat
 from rumpbundle.formats._late import fill_late
 from rumpbundle.formats._qemu_img import convert
 from rumpbundle.formats._seal import expect, sealing
+from rumpbundle.formats._written import compare
 from rumpbundle.host.staging import StagedFile
 from rumpbundle.images.containers.vhd import DynamicVhd
 from rumpbundle.images.medium import FdMedium
@@ -53,7 +54,10 @@ def _seal(job: Job, fd: int) -> None:
         creator_host_os=footer.creator_host_os,
     ).sealed()
     expect(same.pack() == footer.pack(), "the VHD's footer has unknown values")
-    fill_late(job.layout, DynamicVhd(medium, written), fd)
+    disk = DynamicVhd(medium, written)
+    table = round_up(4 * disk.header.blocks, SECTOR)
+    compare(job.layout, disk, unit=disk.header.block_size, least=disk.header.table_offset + table, behind=SECTOR)
+    fill_late(job.layout, disk, fd)
     write_all(fd, footer.pack(), 0)
     write_all(fd, footer.pack(), medium.size - SECTOR)
 

@@ -12,6 +12,7 @@ from rumpbundle.formats._contract import Format, Job, OneFile, Subformat
 from rumpbundle.formats._late import fill_late
 from rumpbundle.formats._qemu_img import convert
 from rumpbundle.formats._seal import expect, sealing
+from rumpbundle.formats._written import compare
 from rumpbundle.host.staging import StagedFile
 from rumpbundle.images.containers.vhdx import Vhdx
 from rumpbundle.images.medium import FdMedium
@@ -37,6 +38,7 @@ def _seal(job: Job, fd: int) -> None:
     tables = {medium.read(offset, vhdx.REGION_TABLE_SIZE) for offset in vhdx.REGION_TABLES}
     expect(len(tables) == 1, "the two region tables of the VHDX differ")
     expect(vhdx.PAGE_83 in disk.items, "the VHDX has no disk id")
+    compare(job.layout, disk, unit=disk.block)
     fill_late(job.layout, disk, fd)
     creator = "rumpbundle".encode("utf-16-le")
     write_all(fd, vhdx.FileIdentifier(creator=creator).pack(), 0)

@@ -21,6 +21,7 @@ from rumpbundle.formats._contract import Format, Job, OneFile, Subformat
 from rumpbundle.formats._late import fill_late
 from rumpbundle.formats._qemu_img import convert
 from rumpbundle.formats._seal import expect, sealing
+from rumpbundle.formats._written import compare
 from rumpbundle.host.parallel import ordered_map
 from rumpbundle.host.staging import StagedFile
 from rumpbundle.images.containers.vmdk import SparseVmdk
@@ -136,6 +137,7 @@ def _seal(job: Job, fd: int) -> None:
         adapter="ide",
         identity=layout.identity,
     )
+    compare(layout, disk, unit=header.grain_size * SECTOR, least=header.overhead * SECTOR)
     fill_late(layout, disk, fd)
     write_all(fd, text.ljust(header.descriptor_size * SECTOR, b"\0"), header.descriptor_offset * SECTOR)
 

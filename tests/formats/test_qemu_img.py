@@ -13,7 +13,7 @@ from rumpbundle.disk.content import FileSlice
 from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.layout import MIB, Extent
 from rumpbundle.errors import HostError, InputError, ToolError
-from rumpbundle.formats import _qemu_img
+from rumpbundle.formats import _qemu_img, _written
 from rumpbundle.host import programs
 
 THROUGH_QEMU_IMG = ["vmdk", "vhd", "vhdx", "qcow2"]
@@ -117,3 +117,64 @@ def test_a_full_disk_is_the_machines_fault(tmp_path, monkeypatch):
     monkeypatch.setattr(programs, "run", full)
     with pytest.raises(HostError, match="no space left"):
         disks.write(disks.disk_of(MIB), tmp_path / "image", "qcow2")
+
+
+@pytest.mark.parametrize("name", THROUGH_QEMU_IMG)
+@pytest.mark.parametrize(
+    ("harm", "whole"),
+    [
+        *((harm, 0) for harm in ("append", "cut", "flip late", "elsewhere", "swap")),
+        # Of large disks only samples are compared.
+        ("flip", _written.WHOLE),
+    ],
+)
+def test_what_qemu_img_wrote_wrong_with_status_0_is_noticed(tmp_path, monkeypatch, name, harm, whole):
+    monkeypatch.setattr(_written, "WHOLE", whole)
+    payload = tmp_path / "payload"
+    payload.write_bytes(disks.noise(12 * MIB))
+    layout = disks.disk_of(
+        48 * MIB, disks.literal(0, b"boot"), disks.late(512, 512), disks.from_file(2 * MIB, payload)
+    )
+    run = programs.run
+
+    def harming(argv, **kwargs):
+        said = run(argv, **kwargs)
+        if "convert" in argv:
+            with open(argv[-1], "r+b") as file:
+                _harm(file, harm)
+        return said
+
+    disks.write(layout, tmp_path / "good", name)
+    monkeypatch.setattr(programs, "run", harming)
+    with pytest.raises(ToolError, match="qemu-img wrote what rumpbundle cannot seal: "):
+        disks.write(layout, tmp_path / "image", name)
+    assert sorted(os.listdir(tmp_path)) == ["good", "payload"]
+
+
+def _harm(file, harm: str) -> None:
+    data = file.read()
+    noise = disks.noise(12 * MIB)
+    match harm:
+        case "append":
+            file.write(b"x")
+        case "cut":
+            file.truncate(len(data) - 1)
+        case "flip":
+            _flip(file, data.index(noise[5 * MIB : 5 * MIB + 512]) + 77)
+        case "flip late":
+            _flip(file, data.index(b"\xff" * 512, data.index(b"boot")))
+        case "elsewhere":
+            # What should be zero, in a block that has a place.
+            _flip(file, data.index(b"boot") + 2048)
+        case "swap":
+            one, two = (data.index(noise[at : at + 512]) for at in (4 * MIB, 6 * MIB))
+            for at, start in ((one, 6 * MIB), (two, 4 * MIB)):
+                file.seek(at)
+                file.write(noise[start : start + 64 * 1024])
+
+
+def _flip(file, at: int) -> None:
+    file.seek(at)
+    byte = file.read(1)[0]
+    file.seek(at)
+    file.write(bytes([byte ^ 1]))
