@@ -24,13 +24,12 @@ from rumpbundle.shell import quoted
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Images": ("build", "fleet", "convert", "reconfig"),
     "Look and check": ("inspect", "check", "verify", "ls", "cat"),
-    "Boot": ("run",),
-    "Helpers": ("config", "volume", "component", "formats", "completion", "help", "version"),
+    "Boot": ("boot", "run"),
+    "Helpers": ("init", "config", "volume", "component", "formats", "completion", "help", "version"),
 }
 """The commands that are no formats, as the help shows them: modules of this package with a ``command``."""
 
-_HIDDEN = ("boot",)
-_COMMANDS = (*_HIDDEN, *(name for names in SECTIONS.values() for name in names))
+_COMMANDS = tuple(name for names in SECTIONS.values() for name in names)
 
 _READER_GONE = 141
 """What a shell says of a program that SIGPIPE ended: nobody reads our output any more."""

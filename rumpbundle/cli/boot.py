@@ -8,6 +8,7 @@ import click
 
 from rumpbundle import dev_launch
 from rumpbundle.api import check_no_inputs
+from rumpbundle.cli import project
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import recipe_from, recipe_options, report_options
 from rumpbundle.cli.session_options import BackendCommand, Session, boot_options, show
@@ -17,25 +18,40 @@ from rumpbundle.kernels.unikernel import Firmware
 
 
 @click.command(
-    "boot", cls=BackendCommand, example="rumpbundle --boot qemu app.bin --expect '^ready' --timeout 30", hidden=True
+    "boot",
+    cls=BackendCommand,
+    example="rumpbundle --boot qemu app.bin --expect '^ready' --timeout 30",
+    short_help="bundle an image of the project file, boot it, clean up",
 )
-@click.argument("app", type=click.Path(readable=False))
+@click.argument("app", metavar="APP | NAME", type=click.Path(readable=False))
 @boot_options
 @recipe_options
 @report_options
 @click.pass_context
 def command(ctx: click.Context, /, app: str, **arguments: Any) -> None:
-    """Bundle APP, boot the image with its console here, and clean up. Ctrl-C, or Ctrl-A x, ends it."""
+    """Bundle APP, boot the image with its console here, and clean up. Ctrl-C, or Ctrl-A x, ends it.
+
+    A bare NAME is an image that rumpbundle.toml describes, and how it boots; options win over the file.
+    """
     terminal = Terminal.of(arguments)
+    theirs, entry = ctx.meta["theirs"], None
+    if project.is_named([app]):
+        from rumpbundle.project.stock import Stock
+
+        entry = project.one(app)
+        recipe = entry.recipe(Stock(), project.given(ctx, dict(arguments)))
+        theirs = project.booting(ctx, entry, arguments)
     firmware = arguments["firmware"]
-    session = Session(arguments, None if firmware == "both" else Firmware(firmware), ctx.meta["theirs"])
-    recipe = recipe_from(app, arguments)
+    session = Session(arguments, None if firmware == "both" else Firmware(firmware), theirs)
+    if entry is None:
+        recipe = recipe_from(app, arguments)
     check_no_inputs(recipe, session.log)
     with terminal:
         if session.dry_run:
             plan = dev_launch.launch_plan(recipe, session.options, report=terminal)
             format = dev_launch.format_for(session.options)
-            say(shown(["rumpbundle", format.name, *_bundling_words(ctx), app]))
+            words = [format.name, *_bundling_words(ctx), app]
+            say(shown(["rumpbundle", *(words if entry is None else ["build", "-f", *words])]))
             show(plan)
             return
         session.follow(

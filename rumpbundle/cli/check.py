@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 import click
 
 from rumpbundle import knowledge
+from rumpbundle.cli import project
 from rumpbundle.cli.command import Command, completed
-from rumpbundle.cli.streams import say, say_json
+from rumpbundle.cli.streams import say, say_json, tell
 from rumpbundle.cli.values import driver_names
 from rumpbundle.errors import GuestError, KernelError, UsageError, one_line
 from rumpbundle.kernels.unikernel import Protocol, Unikernel
@@ -29,7 +30,7 @@ _BASIS = {"seen": "seen here", "read": "from a source", "told": "not verified"}
     example="rumpbundle check app.bin --target ec2",
     short_help="will it boot there, see its disk, reach the network? why not?",
 )
-@click.argument("app", type=click.Path(readable=False))
+@click.argument("apps", metavar="[APP | NAME...]", nargs=-1, type=click.Path(readable=False))
 @click.option(
     "--target",
     metavar="TARGET",
@@ -60,13 +61,49 @@ _BASIS = {"seen": "seen here", "read": "from a source", "told": "not verified"}
     help="A driver it has though its file does not show it: nvme, ena, virtio-scsi, …; repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable answer.")
+@click.pass_context
 def command(
-    app: str, target: str | None, firmware: str, protocol: str, drivers: tuple[str, ...], as_json: bool
+    ctx: click.Context,
+    /,
+    apps: tuple[str, ...],
+    target: str | None,
+    firmware: str,
+    protocol: str,
+    drivers: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Say whether APP, a kernel or a finished image, will run on TARGET: boots, disk, network, console, clock.
 
     Nothing is run: the answers compare what the kernel can use with what the platform offers. The exit status is 5
     if one of them is no. Without a target the answers for all of them are printed, and no no is an error.
+
+    Without APP, or with bare NAMEs, the kernels that rumpbundle.toml describes are judged.
+    """
+    if not project.is_named(apps):
+        _check(project.only(apps), target, firmware, protocol, drivers, as_json=as_json)
+        return
+    found = project.kernels(ctx, apps, firmware, protocol)
+    if as_json and len(found) > 1:
+        raise UsageError(f"these are {len(found)} kernels: name one image", where="--json")
+    noes: list[GuestError] = []
+    for each in found:
+        try:
+            _check(each[0], target, each[1], each[2], drivers, as_json=as_json)
+        except GuestError as error:
+            noes.append(error)
+    for no in noes[:-1]:
+        tell(f"error: {no}")
+    if noes:
+        raise noes[-1]
+
+
+def _check(
+    app: str, target: str | None, firmware: str, protocol: str, drivers: tuple[str, ...], *, as_json: bool
+) -> None:
+    """Print what is known of *app* on *target*.
+
+    Raises:
+        GuestError: one of the answers is no.
     """
     if target is not None:
         knowledge.platform(target)

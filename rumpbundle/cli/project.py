@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from rumpbundle.batch import SUMS, write_checksums
+from rumpbundle.batch import write_checksums
 from rumpbundle.cli.guest import data_of, read_config, volumes_of
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.results import artifacts_json, plan_json, plan_text
 from rumpbundle.cli.streams import say, say_json, say_path, tell
 from rumpbundle.disk import tree
-from rumpbundle.errors import RumpbundleError, UsageError
+from rumpbundle.errors import GuestError, RumpbundleError, UsageError
 from rumpbundle.events import Note
 
 if TYPE_CHECKING:
@@ -35,8 +34,8 @@ def is_named(words: Sequence[str]) -> bool:
         UsageError: some do and some do not.
     """
     bare = [word for word in words if not set(word) & {"/", "."}]
-    if len(bare) == 1 == len(words) and os.path.isfile(bare[0]) and not _there_is_one():
-        return False  # a kernel's name, where there is nothing else it could be
+    if bare and not _there_is_one():
+        return False  # then there is nothing else they could be
     if bare and len(bare) < len(words):
         raise UsageError(f"{bare[0]!r} names an image of the project file, the other words are paths: give one kind")
     return len(bare) == len(words)
@@ -91,14 +90,10 @@ def one(name: str) -> Entry:
 
 
 def given(ctx: click.Context, arguments: dict[str, Any]) -> Given:
-    """Take the options that bundle out of *arguments* and return those that were written on the command line.
-
-    Raises:
-        UsageError: one of them cannot stand beside a project file.
-    """
+    """Take the options that bundle out of *arguments* and return those that were written on the command line."""
     from rumpbundle.project.entry import Given
 
-    written = {name for name in arguments if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    written = {name for name in arguments if _is_written(ctx, name)}
     fields = {name: arguments[name] for name in _ALIKE if name in written}
     if "no_argv0" in written:
         fields["argv0"] = not arguments["no_argv0"]
@@ -116,10 +111,73 @@ def given(ctx: click.Context, arguments: dict[str, Any]) -> Given:
     guest = {name: arguments[name] for name in _GUEST if name in written}
     for name in (*_ALIKE, *_GUEST, "no_argv0", "esp", "data", "volumes", "config"):
         arguments.pop(name, None)
-    if odd := sorted((written & set(arguments)) - set(_BESIDE)):
-        option = next(param.opts[0] for param in ctx.command.params if param.name == odd[0])
-        raise UsageError("takes one kernel, not what a project file describes", where=option)
     return Given(fields=fields, config=config, guest=guest)
+
+
+def kernels(ctx: click.Context, names: Sequence[str], firmware: str, protocol: str) -> list[tuple[str, str, str]]:
+    """Return the kernels of the images called *names*, or of all, each with its firmware and protocol.
+
+    Those given on the command line win; of an image with rows its kernel counts once.
+    """
+    written = {name for name in ("firmware", "protocol") if _is_written(ctx, name)}
+    found = []
+    for entry in entries(names):
+        image = entry.image
+        found.append((
+            entry.at(image.app),
+            firmware if "firmware" in written else image.firmware,
+            protocol if "protocol" in written else image.protocol,
+        ))  # fmt: skip
+    return list(dict.fromkeys(found))
+
+
+def _is_written(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def booting(ctx: click.Context, entry: Entry, arguments: dict[str, Any]) -> tuple[str, ...]:
+    """Put what the file says of booting *entry* in the place of options that were not written, and return the words
+    for the hypervisor."""
+    image, boot = entry.image, entry.image.boot
+    firmware = boot.firmware or (image.firmware if image.firmware != "both" else None)
+    said = {"backend_name": boot.boot, "memory": boot.memory, "accel": boot.accel, "bus": boot.bus, "gdb": boot.gdb,
+            "publish": boot.publish, "expect": boot.expect, "timeout": boot.timeout,
+            "log": boot.log and entry.at(boot.log), "firmware": firmware}  # fmt: skip
+    for param in ctx.command.params:
+        value = said.get(str(param.name))
+        if value not in (None, ()) and not _is_written(ctx, str(param.name)):
+            text = tuple(map(str, value)) if isinstance(value, tuple) else str(value)
+            arguments[str(param.name)] = param.type_cast_value(ctx, text)
+    theirs: tuple[str, ...] = ctx.meta["theirs"]
+    return theirs or boot.args
+
+
+def verify(names: Sequence[str], terminal: Terminal, *, as_json: bool) -> int:
+    """Say whether the outputs are what the project file describes under *names*, and return the exit status."""
+    from rumpbundle.project.compare import compared
+    from rumpbundle.project.maker import Maker
+    from rumpbundle.project.record import Record
+
+    wanted = entries(names)
+    maker = Maker.of(Record(wanted[0].project.directory))
+    rows: list[dict[str, str]] = []
+    status = 0
+    for entry in wanted:
+        try:
+            for one in compared(entry, maker, terminal):
+                rows.append({"image": entry.label, "path": str(one.target.output), "difference": one.difference})
+        except RumpbundleError as error:
+            tell(f"error: {entry.where}: {error}")
+            status = max(status, error.exit_code)
+    if as_json:
+        say_json({"outputs": rows})
+    else:
+        say("\n".join(f"{row['path']}: {row['difference'] or 'as the project file describes it'}" for row in rows))
+    wrong = [row for row in rows if row["difference"]]
+    if wrong:
+        hint = f"rumpbundle build {' '.join(names)}".rstrip()
+        raise GuestError(f"{len(wrong)} of {len(rows)} outputs are not what the project file describes", hint=hint)
+    return status
 
 
 def build(
@@ -136,6 +194,9 @@ def build(
     from rumpbundle.project.record import Record
 
     wins = given(ctx, arguments)
+    if odd := sorted(name for name in arguments if name not in _BESIDE and _is_written(ctx, name)):
+        option = next(param.opts[0] for param in ctx.command.params if param.name == odd[0])
+        raise UsageError("takes one kernel, not what a project file describes", where=option)
     force, dry_run, as_json = (arguments.pop(name) for name in ("force", "dry_run", "as_json"))
     sync = not arguments.pop("no_sync")
     with Terminal.of(arguments) as terminal:
@@ -219,4 +280,4 @@ def _show(
         say_path(path)
 
 
-__all__ = ["SUMS", "build", "entries", "given", "is_named", "one", "only"]
+__all__ = ["booting", "build", "entries", "given", "is_named", "kernels", "one", "only", "verify"]

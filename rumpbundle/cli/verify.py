@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
+from rumpbundle.cli import project
 from rumpbundle.cli.command import Command
 from rumpbundle.cli.long_json import print_json
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import report_options
 from rumpbundle.cli.streams import say, tell
-from rumpbundle.errors import GuestError, InputError, one_line
+from rumpbundle.errors import GuestError, InputError, UsageError, one_line
 from rumpbundle.finished.verify import Verification, verify
 from rumpbundle.provenance.minisign import PublicKey, signed_files
 from rumpbundle.units import shown_size
@@ -25,7 +26,7 @@ from rumpbundle.units import shown_size
     example="rumpbundle verify app.vmdk app.iso",
     short_help="is a finished image whole, and what it says it is?",
 )
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(readable=False))
+@click.argument("images", metavar="[IMAGE | NAME]...", nargs=-1, type=click.Path(readable=False))
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable answer.")
 @click.option(
     "--key", metavar="KEY", help="A public key of minisign, or its file: each image must be signed with it."
@@ -38,7 +39,15 @@ def command(images: tuple[str, ...], as_json: bool, key: str | None, **arguments
     The exit status is 5 if one is damaged. A digest in the image itself proves that nothing was damaged; it does not
     prove where the image comes from. A signature does: with --key, IMAGE.minisig is checked first, and if it is not
     that key's, nothing in the image is looked at.
+
+    Without IMAGE, or with bare NAMEs, what rumpbundle.toml describes is made again, out of sight, and compared with
+    the outputs that stand.
     """
+    if project.is_named(images):
+        if key is not None:
+            raise UsageError("takes images, not what a project file describes", where="--key")
+        with Terminal.of(arguments) as terminal:
+            return project.verify(images, terminal, as_json=as_json)
     signed = _signatures(images, PublicKey.read(key)) if key is not None else {}
     found: list[Verification] = []
     errors: list[tuple[str, InputError]] = []

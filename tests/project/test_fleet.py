@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support import fleet as support
 from support import kernels
 
 from rumpbundle.cli import main
@@ -71,3 +73,60 @@ def test_it_makes_what_single_runs_make_and_nothing_twice(project, capsys):
     assert {name for name in after if after[name] != before[name]} == {"node-n3.iso"}
     assert Path("fleet.json").read_bytes() == first
     assert sorted(after) == sorted(f"node-n{number}.iso" for number in range(40) if number != 7)
+
+
+def test_a_scheduler_and_four_workers_make_the_same(tmp_path):
+    support.make_project(tmp_path, 120)
+    with support.cluster(tmp_path, 4) as address:
+        ran = support.run(tmp_path, "--scheduler", address, "-o", "out", "-q")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "out/fleet.json\n", "")
+    assert len(support.states(tmp_path)) == 121
+    for number in (0, 60, 119):
+        support.check_single(tmp_path, number)
+
+
+def test_it_survives_its_workers_and_goes_on_after_its_own_end(tmp_path):
+    count = 200
+    support.make_project(tmp_path, count)
+    first = support.start(tmp_path, "--workers", "2")
+    support.wait_for(tmp_path, 20, first)
+    killed = support.workers(first.pid)
+    assert len(killed) == 2
+    support.kill(*killed)
+    support.wait_for(tmp_path, 90, first)
+    others = support.workers(first.pid)
+    assert not set(others) & set(killed)
+    support.kill(first.pid)
+    first.communicate()
+    support.wait_gone(others)
+    standing = support.states(tmp_path)
+    assert len({size for _, _, size in standing.values()}) == 1
+    ran = support.run(tmp_path, "--workers", "2")
+    assert ran.returncode == 0, ran.stderr
+    after = support.states(tmp_path)
+    assert len(after) == count
+    assert {name for name in standing if after[name] != standing[name]} == set()
+    assert not list((tmp_path / "out").glob(".*"))
+    for number in range(0, count, 40):
+        support.check_single(tmp_path, number)
+
+
+def test_no_scheduler_no_dask_no_file(project, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    assert main(["fleet"]) == 3
+    assert capsys.readouterr().err == "error: Dask is not installed\nhint: pip install 'rumpbundle[fleet]'\n"
+    assert main(["fleet", "other.toml"]) == 2
+    assert capsys.readouterr().err == "error: other.toml: no such file\n"
+
+
+def test_an_address_where_nobody_answers(project):
+    ran = subprocess.run(
+        [sys.executable, "-m", "rumpbundle", "fleet", "--scheduler", "tcp://127.0.0.1:9"],
+        env={**os.environ, "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "1s"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 3
+    assert ran.stderr.startswith("error: tcp://127.0.0.1:9: no scheduler answers there")
+    assert len(ran.stderr.splitlines()) == 1

@@ -1,0 +1,82 @@
+"""Whether the outputs of a project file are what it describes: each is made again, out of sight, and compared."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from itertools import zip_longest
+from pathlib import Path
+
+from rumpbundle.api import Artifact, write
+from rumpbundle.batch import Target, files_of
+from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.content import CHUNK
+from rumpbundle.events import Report, silent
+from rumpbundle.project.entry import Entry
+from rumpbundle.project.maker import Maker
+from rumpbundle.project.record import DIRECTORY
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """An output, and in what it differs from what the file describes."""
+
+    entry: Entry
+    target: Target
+    difference: str
+    """Empty if it is as described."""
+
+
+def compared(entry: Entry, maker: Maker, report: Report = silent) -> Iterator[Compared]:
+    """Yield how each output of *entry* compares with what *maker* would make.
+
+    Raises:
+        RumpbundleError: nothing of it could be made.
+    """
+    planned, targets = maker.plan(entry, report)
+    for target in targets:
+        with tempfile.TemporaryDirectory(dir=Path(entry.at(DIRECTORY))) as scratch:
+            output = Path(scratch) / target.output.name
+            made, _ = write(
+                planned,
+                target.format,
+                output,
+                subformat=target.subformat,
+                options=target.options,
+                sync=False,
+                report=report,
+            )
+            yield Compared(entry, target, _difference(made, target))
+
+
+def _difference(made: Artifact, target: Target) -> str:
+    """Return in what *target*'s output differs from *made*."""
+    there = Artifact(target.format.name, target.output)
+    if not all(file.exists() for file in target.format.files(target.output)):
+        return "is missing"
+    ours = {file.relative_to(made.path.parent): file for file in files_of(made)}
+    theirs = {file.relative_to(there.path.parent): file for file in files_of(there)}
+    for name in sorted({*ours, *theirs}):
+        if name not in theirs:
+            return f"lacks {name.name}"
+        if name not in ours:
+            return f"holds {name.name}, which is not part of it"
+        at = _first_difference(ours[name], theirs[name])
+        if at is not None:
+            inside = f" of {name.name}" if len(ours) > 1 else ""
+            return f"differs from byte {at}{inside} on"
+    return ""
+
+
+def _first_difference(one: Path, other: Path) -> int | None:
+    """Return the first byte at which two files differ; None if they are the same."""
+    position = 0
+    with one.open("rb") as first, other.open("rb") as second:
+        while True:
+            a, b = first.read(CHUNK), second.read(CHUNK)
+            if a != b:
+                pairs = enumerate(zip_longest(a, b))
+                return position + next(at for at, (x, y) in pairs if x != y)
+            if not a:
+                return None
+            position += len(a)

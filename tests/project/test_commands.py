@@ -1,0 +1,124 @@
+"""The other commands that take the names of a project file: ``init``, ``boot``, ``check`` and ``verify``."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from support import kernels
+
+from rumpbundle.cli import main
+
+TEXT = """
+[image.web]
+app = "web.bin"
+formats = ["iso", "ec2"]
+output = "out"
+cmdline = "one two"
+[image.web.boot]
+accel = "tcg"
+memory = "64M"
+timeout = 60
+publish = ["8080:80"]
+log = "console.txt"
+args = ["-nic", "none"]
+[image.node]
+app = "web.bin"
+formats = ["iso"]
+output = "out"
+rows = "fleet.csv"
+cmdline = "id={id}"
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project in the current directory."""
+    (tmp_path / "web.bin").write_bytes(kernels.build("multiboot").read_bytes())
+    (tmp_path / "rumpbundle.toml").write_text(TEXT)
+    (tmp_path / "fleet.csv").write_text("id\nn1\nn2\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(capsys, *argv: str) -> tuple[int, str, str]:
+    status = main(argv)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_verify_compares_every_byte_of_every_output(project, capsys):
+    status, out, err = run(capsys, "verify", "web")
+    assert (status, out) == (5, "out/web.iso: is missing\nout/web.ec2: is missing\n")
+    assert err == ("error: 2 of 2 outputs are not what the project file describes\nhint: rumpbundle build web\n")
+    run(capsys, "build", "-q")
+    status, out, err = run(capsys, "verify")
+    assert (status, err, out.count("as the project file describes it")) == (0, "", 4)
+    with open("out/node-n2.iso", "r+b") as file:
+        file.seek(70_000)
+        file.write(b"?")
+    Path("out/web.ec2/more").touch()
+    status, out, err = run(capsys, "verify", "--json")
+    assert status == 5
+    assert {row["path"]: row["difference"] for row in json.loads(out)["outputs"]} == {
+        "out/web.iso": "",
+        "out/web.ec2": "holds more, which is not part of it",
+        "out/node-n1.iso": "",
+        "out/node-n2.iso": "differs from byte 70000 on",
+    }
+    assert sorted(os.listdir(".rumpbundle")) == [".gitignore", "record"]
+
+
+def test_check_judges_the_kernel_of_an_image(project, capsys):
+    one = run(capsys, "check", "./web.bin", "--target", "ec2", "--firmware", "bios")
+    assert run(capsys, "check", "web", "--target", "ec2", "--firmware", "bios") == one
+    text = (project / "rumpbundle.toml").read_text()
+    (project / "rumpbundle.toml").write_text(text.replace("output", "firmware = 'bios'\noutput"))
+    assert run(capsys, "check", "--target", "ec2") == one  # all images have this one kernel
+
+
+def test_boot_takes_from_the_file_what_the_command_line_does_not_say(project, capsys):
+    status, out, _ = run(capsys, "boot", "web", "--dry-run")
+    assert status == 0
+    assert "-m 64M" in out
+    assert "hostfwd=tcp:127.0.0.1:8080-:80" in out
+    assert out.splitlines()[-1].endswith("-nic none")
+    assert out.splitlines()[0] == "rumpbundle build -f raw web"
+    status, out, _ = run(capsys, "boot", "web", "--dry-run", "--memory", "128M", "--", "-S")
+    assert "-m 128M" in out
+    assert out.splitlines()[-1].endswith(" -S")
+
+
+@pytest.mark.parametrize(("key", "value"), [("memory", "'1Q'"), ("accel", "'no'"), ("bus", "'no'"), ("timeout", "0")])
+def test_what_cannot_be_booted_so_is_one_error(project, capsys, key, value):
+    (project / "rumpbundle.toml").write_text(f"[image.a]\napp = 'web.bin'\n[image.a.boot]\n{key} = {value}\n")
+    status, _, err = run(capsys, "boot", "a", "--dry-run")
+    assert (status, err.startswith("error: ")) == (2, True)
+
+
+@pytest.mark.boot
+def test_an_image_boots_by_its_name(project, capfd):
+    assert main(["boot", "node-n2", "--accel", "tcg", "--timeout", "60", "--", "-nic", "none"]) == 0
+    assert '"web.bin id=n2"' in capfd.readouterr().out
+    assert main(["boot", "node"]) == 2
+    assert "hint: name one: node-KEY" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["multiboot", "multiboot2"])
+def test_init_writes_a_file_that_builds(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    Path('odd "näme".bin').write_bytes(kernels.build(name).read_bytes())
+    assert run(capsys, "init", 'odd "näme".bin') == (0, "rumpbundle.toml\n", "")
+    assert run(capsys, "build", "-q") == (0, "odd-n-me.iso\n", "")
+    plain = Path("rumpbundle.toml").read_text()
+    # What stands in comments is right, too.
+    lines = [line.removeprefix("# ") if " = " in line else line for line in plain.splitlines()]
+    kept = [line for line in lines if not line.startswith(("rows", "modules", "timeout", "expect"))]
+    Path("rumpbundle.toml").write_text("\n".join(kept))
+    assert run(capsys, "build", "-q") == (0, "odd-n-me.iso\n", "")
+    status, _, err = run(capsys, "init", 'odd "näme".bin')
+    assert (status, err.startswith("error: rumpbundle.toml: already exists")) == (2, True)
+    assert run(capsys, "init", "rumpbundle.toml", "--force")[0] == 2
+    assert "\n".join(kept) == Path("rumpbundle.toml").read_text()
