@@ -70,7 +70,8 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
 
 def is_a(monkeypatch: pytest.MonkeyPatch, sysname: str, machine: str, release: str = "1.0") -> None:
     """Let this machine call itself so."""
-    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(sysname=sysname, machine=machine, release=release))
+    said = SimpleNamespace(sysname=sysname, nodename="here", machine=machine, release=release)
+    monkeypatch.setattr(os, "uname", lambda: said)
 
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)

@@ -22,7 +22,7 @@ CLIENTS = {"boto3", "botocore", "mypy_boto3_ebs", "mypy_boto3_ec2", "googleapicl
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory):
-    """An environment whose cache has GRUB's boot images, so that each run does the same work."""
+    """An environment whose cache has GRUB's boot images, so that each run does the same work; ``x.raw`` at home."""
     home = tmp_path_factory.mktemp("home")
     env = os.environ | {"HOME": str(home), "XDG_CACHE_HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[1])}
     subprocess.run(
@@ -48,6 +48,8 @@ def network_calls(log: str) -> list[str]:
 
 OTHERS = {
     "build": ["build", "{app}", "-f", "ec2:stream,gce,azure", "-o", "{out}", "--checksums"],
+    "convert": ["convert", "{image}", "-f", "vmdk:stream,gce", "-o", "{out}"],
+    "reconfig": ["reconfig", "{image}", "--cmdline", "other", "-o", "{out}.raw"],
     "volume": ["volume", "{data}", "-o", "{out}"],
     "component": ["component", "{data}", "-o", "{out}"],
     "check": ["check", "{app}", "--target", "ec2"],
@@ -69,7 +71,7 @@ def test_no_command_reaches_for_the_network(argv, warm, tmp_path):
     data, log = tmp_path / "data", tmp_path / "log"
     data.mkdir()
     (data / "file").write_text("content")
-    places = {"app": build("multiboot"), "data": data, "out": tmp_path / "out"}
+    places = {"app": build("multiboot"), "image": f"{warm['HOME']}/x.raw", "data": data, "out": tmp_path / "out"}
     strace = [require("strace"), "-f", "-qq", "-e", "trace=network", "-o", str(log)]
     command = [sys.executable, "-m", "rumpbundle", *(word.format(**places) for word in argv)]
     done = subprocess.run(

@@ -209,7 +209,7 @@ def test_hvm_guests_boot_the_disk(tmp_path):
             firmware=firmware,
             cmdline="halt",
             # A screen costs a second a line: each character is a trap to the device model in dom0.
-            options={"set": ("vga='none'", "vnc=0"), "memory": 128},
+            options={"set": ("vga='none'", "vnc=0"), "memory": 128 << 20},
         )
         for firmware in ("bios", "uefi")
     ]
@@ -283,7 +283,7 @@ def linux(tmp_path, disk):
         path = tmp_path / f"initrd{number}"
         path.write_bytes(gzip.compress(data, 1))
         modules.append(ModuleFile(path))
-    options = {"type": "pvh", "memory": 128}
+    options = {"type": "pvh", "memory": 128 << 20}
     guest = kit(
         *(tmp_path, "linux", linux_guest.kernel()),
         modules=tuple(modules),

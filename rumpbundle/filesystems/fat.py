@@ -121,10 +121,10 @@ class FatVolume:
         return (2 + sum(1 + len(_long_name(node.name)) for node in directory.children)) * _ENTRY
 
     def offset_of(self, path: str) -> int:
-        """Return where the content of the file at *path* stands, in bytes from the volume's start."""
+        """Return where the content of the file at *path*, in whatever case, stands: bytes from the volume's start."""
         placed = self._top
-        for name in path.strip("/").split("/"):
-            placed = next(child for child in placed.children if child.node.name == name)
+        for name in path.upper().strip("/").split("/"):
+            placed = next(child for child in placed.children if child.node.name.upper() == name)
         return self._offset(placed, 0)
 
     def extents(self, offset: int, serial: Callable[[], int]) -> tuple[Extent, ...]:

@@ -63,7 +63,7 @@ RECIPES = {
     "rumprun": ["{inputs}/rumprun.bin", "-c", "{inputs}/cfg.json", "--data", "{data}:/data"],
     "rumprun, from a file": ["{inputs}/rumprun.bin", "-c", "{inputs}/long.json", "--data", "{data}:/data"],
     "rumprun, with a volume": ["{inputs}/rumprun.bin", "--data", "{data}:/data", "--volume", "{data}:/vol"],
-    "room": ["{inputs}/rumprun.bin", "-c", "{inputs}/cfg.json", "--config-room", "20000"],
+    "room": ["{inputs}/rumprun.bin", "-c", "{inputs}/cfg.json", "--config-room", "20K"],
     "efi": ["{efi}", "--esp", "{inputs}/esp"],
     "efi with arguments": ["{efi}", "--cmdline", "x=1"],
 }
