@@ -3,6 +3,7 @@
 # make demo    the same for the demonstration: build a kernel, bundle it, boot it
 # make check   the same without the boots: what to run while working
 # make bench   the measurements, as ratios to other tools
+# make bench-page  the same and how all grows, written into docs/ as a page with plots
 # make page    the page for browsers, in build/page; make page-serve shows it, make page-measure times it
 
 V := .venv/bin
@@ -34,6 +35,11 @@ bench: setup
 	$(V)/python -m compileall -q rumpbundle
 	$(V)/python bench/run.py
 
+bench-page:
+	@scripts/setup scripts/packages.txt test,bench
+	$(V)/python -m compileall -q rumpbundle
+	$(V)/python bench/page.py
+
 page: setup
 	$(V)/python web/build.py
 
@@ -51,4 +57,4 @@ clean:
 	$(MAKE) -C examples/hello clean
 
 .NOTPARALLEL:
-.PHONY: test coverage check lint demo bench page page-serve page-measure setup clean
+.PHONY: test coverage check lint demo bench bench-page page page-serve page-measure setup clean

@@ -1,61 +1,34 @@
 """Disk containers against qemu-img: time as a ratio, size as a ratio, and the disk space used on the way.
 
 Ours is a whole process that starts from the input files; qemu-img's is one `convert` from a raw image that exists
-already. It hashes nothing; the rows "and SHA-256" give it that work as well, beside it. `python bench/disks.py [MIB]`
-takes another payload than 2 GiB.
+already, and it hashes nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import random
 import stat
-import struct
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from measure import RUMPBUNDLE, Row, in_turn, remove, report, run, run_with_sha256
+from inputs import kernel, payload
+from measure import MIB, ROUNDS, RUMPBUNDLE, Row, compare, fresh, in_turn, ratio, remove, report, run, scaled, scratch
 
-MIB = 1 << 20
-CODE = Path(sys.executable).resolve().read_bytes()
 STREAM = ("-O", "vmdk", "-o", "subformat=streamOptimized")
-WRITTEN_HERE = {
+FORMATS = {
     "vdi": (("vdi",), ("-O", "vdi")),
-    "vhd fixed": (("vhd", "--subformat", "fixed"), ("-O", "vpc", "-o", "subformat=fixed,force_size=on")),
-}
-WRITTEN_BY_QEMU_IMG = {
-    "vmdk": (("vmdk",), ("-O", "vmdk")),
-    "qcow2": (("qcow2",), ("-O", "qcow2")),
     "vhd": (("vhd",), ("-O", "vpc", "-o", "subformat=dynamic,force_size=on")),
     "vhdx": (("vhdx",), ("-O", "vhdx")),
+    "qcow2": (("qcow2",), ("-O", "qcow2")),
+    "vmdk": (("vmdk",), ("-O", "vmdk")),
 }
 """Our words, and qemu-img's, for the same format."""
-ROUNDS = 3
+WRITTEN_BY_QEMU_IMG = ("vhd", "vhdx", "qcow2", "vmdk")
+CONVERTED = ("vdi", "vhd", "qcow2", "vmdk")
 SEVEN = "iso,vmdk,vdi,qcow2,vhd,vhdx,ova"
-
-
-def kernel(path: Path, size: int = 3 * MIB) -> Path:
-    """Write what passes for a Multiboot kernel; nobody boots it here."""
-    magic, flags, load = 0x1BADB002, 0x10003, 0x100000
-    header = struct.pack("<8I", magic, flags, -(magic + flags) & 0xFFFFFFFF, load, load, 0, 0, load + 32)
-    path.write_bytes((header + CODE * (size // len(CODE) + 1))[:size])
-    return path
-
-
-def payload(path: Path, size: int) -> Path:
-    """Write *size* MiB, every other one noise, the rest code."""
-    code = CODE * (MIB // len(CODE) + 1)
-    draw = random.Random(1)
-    with path.open("wb") as file:
-        for index in range(size // 2):
-            at = index * MIB % (len(code) - MIB + 1)
-            file.write(draw.randbytes(MIB) + code[at : at + MIB])
-    return path
 
 
 def open_files(pid: int) -> dict[int, int]:
@@ -77,35 +50,32 @@ def open_files(pid: int) -> dict[int, int]:
 class Bench:
     """The inputs in a scratch directory, and how to run the contestants on them."""
 
-    def __init__(self, scratch: Path, size: int) -> None:
-        self.app = kernel(scratch / "app.bin")
-        self.module = payload(scratch / "payload", size)
-        self.raw = scratch / "app.raw"
-        self.out = scratch / "out"
-        self.ours(("raw",), self.raw)()
+    def __init__(self, directory: Path) -> None:
+        self.app = kernel(directory / "app.bin")
+        self.module = payload(directory / "payload", scaled(2 << 30))
+        self.raw = directory / "app.raw"
+        self.out = directory / "out"
+        run([*RUMPBUNDLE, "raw", str(self.app), "--module", str(self.module), "-o", str(self.raw), "--no-sync"])
 
-    def ours(self, words: tuple[str, ...], out: Path | None = None) -> Callable[[], float]:
-        argv = [*RUMPBUNDLE, *words, str(self.app), "--module", str(self.module), "-o", str(out or self.out)]
-        return self._fresh(lambda: run(argv))
+    def argv(self, words: Sequence[str]) -> list[str]:
+        return [*RUMPBUNDLE, *words, str(self.app), "--module", str(self.module), "-o", str(self.out), "--no-sync"]
 
-    def qemu_img(self, words: tuple[str, ...], *, hashing: bool = False) -> Callable[[], float]:
-        argv = ["qemu-img", "convert", "-f", "raw", *words, str(self.raw), str(self.out)]
-        return self._fresh(lambda: run_with_sha256(argv, self.module) if hashing else run(argv))
+    def ours(self, words: Sequence[str]) -> Callable[[], float]:
+        return fresh(self.argv(words), self.out)
 
-    def _fresh(self, work: Callable[[], float]) -> Callable[[], float]:
-        def fresh() -> float:
-            remove(self.out)
-            os.sync()  # or the next one pays for what this one left to be written
-            return work()
+    def convert(self, format: str) -> Callable[[], float]:
+        return fresh(
+            [*RUMPBUNDLE, "convert", str(self.raw), "-f", format, "-o", str(self.out), "--no-sync"], self.out
+        )
 
-        return fresh
+    def qemu_img(self, words: Sequence[str]) -> Callable[[], float]:
+        return fresh(["qemu-img", "convert", "-f", "raw", *words, str(self.raw), str(self.out)], self.out)
 
-    def space(self, words: tuple[str, ...]) -> int:
+    def space(self, words: Sequence[str]) -> int:
         """Return how many bytes besides inputs and result our process, and what it runs, had open on disk at once."""
         remove(self.out)
         moments = []
-        argv = [*RUMPBUNDLE, *words, str(self.app), "--module", str(self.module), "-o", str(self.out)]
-        with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen(self.argv(words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             while process.poll() is None:
                 moments.append(open_files(process.pid))
                 time.sleep(0.02)
@@ -115,66 +85,64 @@ class Bench:
 
     def rows(self) -> Iterator[Row]:
         yield from self.streams()
-        for limit, formats in ((1.0, WRITTEN_HERE), (1.1, WRITTEN_BY_QEMU_IMG)):
-            for name, (words, theirs) in formats.items():
-                yield from self.compared(name, limit, words, theirs)
-        for name, (words, _) in WRITTEN_BY_QEMU_IMG.items():
-            extra = self.space(words)
-            yield Row(f"{name}: MiB on disk besides the result", extra / MIB, 8, "no raw copy")
+        for name, (words, theirs) in FORMATS.items():
+            contestants = {"bundle": self.ours(words), "qemu-img": self.qemu_img(theirs)}
+            if name in CONVERTED:
+                contestants["convert"] = self.convert(name)
+            seconds = in_turn(contestants, ROUNDS)
+            yield compare(name, seconds, "bundle", "qemu-img")
+            if name in CONVERTED:
+                yield compare(f"convert-{name}", seconds, "convert", "qemu-img")
+        extra = {name: self.space(FORMATS[name][0]) / MIB for name in WRITTEN_BY_QEMU_IMG}
+        yield Row("space", max(extra.values()), ", ".join(f"{name} {size:.1f}" for name, size in extra.items()))
+        remove(self.out)
+        b3sum = fresh(["b3sum", str(self.raw)])
+        yield ratio("verify", fresh([*RUMPBUNDLE, "verify", str(self.raw)]), b3sum)
 
     def streams(self) -> Iterator[Row]:
-        """Compare both that hold a stream-optimised VMDK with what qemu-img writes, which takes long enough once."""
-        limit = 1 / 5 if (os.cpu_count() or 1) > 1 else 1 / 3
+        """Compare what holds a stream-optimised VMDK with what qemu-img writes, which takes long enough once."""
         sizes = {}
+        theirs = self.qemu_img(STREAM)()
+        sizes["peer"] = self.out.stat().st_size
+        contestants = {
+            "stream": self.ours(("vmdk", "--subformat", "stream")),
+            "ova": self.ours(("ova",)),
+            "convert-stream": self.convert("vmdk:stream"),
+        }
 
-        def sized(name: str, work: Callable[[], float]) -> Callable[[], float]:
-            def both() -> float:
-                seconds = work()
-                sizes[name] = self.out.stat().st_size
-                return seconds
+        def sized(name: str) -> float:
+            seconds = contestants[name]()
+            sizes[name] = self.out.stat().st_size
+            return seconds
 
-            return both
-
-        ours = {"vmdk stream": ("vmdk", "--subformat", "stream"), "ova": ("ova",)}
-        seconds = in_turn({name: sized(name, self.ours(words)) for name, words in ours.items()}, ROUNDS)
-        seconds |= in_turn({"peer": sized("peer", self.qemu_img(STREAM))}, 1)
-        for name in ours:
-            detail = f"{seconds[name]:.2f} s against {seconds['peer']:.2f} s"
-            yield Row(f"{name} / qemu-img streamOptimized", seconds[name] / seconds["peer"], limit, detail)
-            detail = f"{sizes[name]} and {sizes['peer']} bytes"
-            yield Row(f"{name}: size / qemu-img's", sizes[name] / sizes["peer"], 1.03, detail)
-
-    def compared(self, name: str, limit: float, words: tuple[str, ...], theirs: tuple[str, ...]) -> Iterator[Row]:
-        median = in_turn(
-            {
-                "ours": self.ours(words),
-                "qemu-img from raw": self.qemu_img(theirs),
-                "qemu-img from raw and SHA-256": self.qemu_img(theirs, hashing=True),
-            },
-            ROUNDS,
-        )
-        ours = median.pop("ours")
-        for peer, seconds in median.items():
-            detail = f"{ours:.2f} s against {seconds:.2f} s, median of {ROUNDS}"
-            yield Row(f"{name} / {peer}", ours / seconds, limit, detail)
+        seconds = in_turn({name: lambda name=name: sized(name) for name in contestants}, 3)
+        seconds["peer"] = [theirs] * 3
+        for name in contestants:
+            yield compare(name, seconds, name)
+        for name in ("stream", "ova"):
+            yield Row(f"{name}-size", sizes[name] / sizes["peer"], f"{sizes[name]} and {sizes['peer']} bytes")
 
 
-def seven(scratch: Path) -> Row:
+def seven(directory: Path) -> Row:
     """Return what seven formats of a 3 MB kernel cost, in units of one."""
-    app = str(kernel(scratch / "small.bin"))
-    one = [*RUMPBUNDLE, "vmdk", app, "-o", str(scratch / "one.vmdk"), "--force"]
-    all_of_them = [*RUMPBUNDLE, "build", app, "-f", SEVEN, "-o", str(scratch / "seven"), "--force"]
-    median = in_turn({"all": lambda: run(all_of_them), "one": lambda: run(one)}, 10)
-    detail = f"{median['all']:.3f} s against {median['one']:.3f} s, median of 10"
-    return Row("build of seven formats / vmdk alone, 3 MB kernel", median["all"] / median["one"], 2, detail)
+    app, one, all_of_them = str(kernel(directory / "small.bin")), directory / "one.vmdk", directory / "seven"
+    return ratio(
+        "seven",
+        fresh([*RUMPBUNDLE, "build", app, "-f", SEVEN, "-o", str(all_of_them)], all_of_them),
+        fresh([*RUMPBUNDLE, "vmdk", app, "-o", str(one)], one),
+        rounds=10,
+    )
 
 
-def rows(size: int) -> Iterator[Row]:
-    with tempfile.TemporaryDirectory(prefix="bench-disks.") as scratch:
-        yield seven(Path(scratch))
-        yield from Bench(Path(scratch), size).rows()
+def main() -> int:
+    with scratch() as directory:
+
+        def rows() -> Iterator[Row]:
+            yield seven(directory)
+            yield from Bench(directory).rows()
+
+        return report(rows())
 
 
 if __name__ == "__main__":
-    subprocess.run(["qemu-img", "--version"], check=True, stdout=subprocess.DEVNULL)
-    sys.exit(report(rows(int(sys.argv[1]) if len(sys.argv) > 1 else 2048)))
+    sys.exit(main())

@@ -1,108 +1,84 @@
-"""The ISO against grub-mkrescue, cp and xorriso: time, size and memory."""
+"""The ISO against grub-mkrescue and cp: time, size, memory, and what a start imports and executes."""
 
 from __future__ import annotations
 
-import os
+import re
+import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 
-from measure import RUMPBUNDLE, Row, peak_memory, ratio, remove, report, run, run_with_sha256
-
-KERNEL_BYTES = 3_000_000
-BIG = 2 << 30
-FILES = 50_000
-ROOT = Path(__file__).parents[1]
-
-
-def kernel(directory: Path) -> Path:
-    """Return a Multiboot kernel of 3 MB: the example, and noise behind it."""
-    run(["make", "-C", str(ROOT / "examples" / "hello")])
-    path = directory / "app.bin"
-    hello = (ROOT / "examples" / "hello" / "hello.bin").read_bytes()
-    path.write_bytes(hello + os.urandom(KERNEL_BYTES - len(hello)))
-    return path
+from inputs import KERNEL_BYTES, kernel, payload
+from measure import RUMPBUNDLE, Row, compare, cost, fresh, in_turn, ratio, remove, report, scaled, scratch
 
 
 def small(directory: Path, app: Path) -> Iterator[Row]:
-    tree = directory / "rescue" / "boot" / "grub"
-    tree.mkdir(parents=True)
-    (tree.parent / "app.bin").write_bytes(app.read_bytes())
-    (tree / "grub.cfg").write_text("multiboot /boot/app.bin\nboot\n")
+    grub = directory / "rescue" / "boot" / "grub"
+    grub.mkdir(parents=True)
+    (grub.parent / "app.bin").write_bytes(app.read_bytes())
+    (grub / "grub.cfg").write_text("multiboot /boot/app.bin\nboot\n")
     ours, peer = directory / "ours.iso", directory / "peer.iso"
-
-    def bundle() -> float:
-        remove(ours)
-        return run([*RUMPBUNDLE, "iso", str(app), "-o", str(ours)])
-
-    def rescue() -> float:
-        remove(peer)
-        return run(["grub-mkrescue", "-o", str(peer), str(directory / "rescue")])
-
+    bundle = fresh([*RUMPBUNDLE, "iso", str(app), "-o", str(ours)], ours)
+    rescue = fresh(["grub-mkrescue", "-o", str(peer), str(directory / "rescue")], peer)
     bundle()  # makes the boot images, once a machine
-    yield ratio("iso of a 3 MB kernel: time / grub-mkrescue", 0.6, bundle, rescue)
+    yield ratio("iso-small", bundle, rescue, rounds=15)
     over = (ours.stat().st_size - KERNEL_BYTES) / 1e6
     theirs = (peer.stat().st_size - KERNEL_BYTES) / 1e6
-    yield Row("iso of a 3 MB kernel: MB over the payload", over, 1.2, f"grub-mkrescue: {theirs:.1f} MB")
+    yield Row("iso-small-size", over, f"grub-mkrescue: {theirs:.1f} MB")
+    yield from start(directory, app)
 
 
-def big(directory: Path, app: Path) -> Iterator[Row]:
-    payload = directory / "payload"
-    with payload.open("wb") as file:
-        for _ in range(BIG >> 24):
-            file.write(os.urandom(1 << 24))
-    ours, copy = directory / "ours.iso", directory / "copy"
-    argv = [*RUMPBUNDLE, "iso", str(app), "--module", str(payload), "-o", str(ours)]
+def start(directory: Path, app: Path) -> Iterator[Row]:
+    """Count what time is too noisy to show: instructions (valgrind's count) and modules."""
+    words = [*RUMPBUNDLE[1:], "iso", str(app), "-o", str(directory / "start.iso"), "--force", "-q"]
+    profile = directory / "callgrind"
+    counted = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}", sys.executable, *words]
+    said = subprocess.run(counted, check=True, capture_output=True, text=True).stderr
+    found = re.search(r"Collected : (\d+)", said)
+    assert found, said
+    yield Row("start-instructions", int(found[1]) / 1e6, "valgrind --tool=callgrind")
+    told = [sys.executable, "-X", "importtime", *words]
+    lines = subprocess.run(told, check=True, capture_output=True, text=True).stderr.splitlines()
+    names = {line.rsplit("|", 1)[1].strip() for line in lines if line.startswith("import time:")} - {
+        "imported package"
+    }
+    own = sum(name.startswith("rumpbundle") for name in names)
+    clicks = sum(name.split(".")[0] == "click" for name in names)
+    yield Row("start-modules", len(names), f"{own} of them ours, {clicks} click's, the rest Python's")
 
-    def bundle() -> float:
+
+def big(directory: Path, app: Path, size: int, name: str, rounds: int, formats: tuple[str, ...]) -> Iterator[Row]:
+    module = payload(directory / "payload", size)
+    ours, copy = directory / "ours", directory / "copy"
+    copied = fresh(["cp", str(module), str(copy)], copy, ours)
+    synced = fresh(["sh", "-c", 'cp "$1" "$2" && sync "$2"', "sh", str(module), str(copy)], copy, ours)
+
+    def bundle(format: str, *words: str) -> list[str]:
+        return [*RUMPBUNDLE, format, str(app), "--module", str(module), "-o", str(ours), *words]
+
+    copied()
+    contestants = {format: fresh(bundle(format, "--no-sync"), ours, copy) for format in formats}
+    seconds = in_turn({**contestants, "cp": copied}, rounds)
+    for format in formats:
+        yield compare(f"{format}-{name}", seconds, format, "cp")
+    yield ratio(f"iso-{name}-synced", fresh(bundle("iso"), ours, copy), synced, rounds)
+    if name == "8g":
         remove(ours)
-        return run(argv)
-
-    def cp() -> float:
-        remove(copy)
-        return run(["cp", str(payload), str(copy)])
-
-    def cp_and_sha256() -> float:
-        remove(copy)
-        return run_with_sha256(["cp", str(payload), str(copy)], payload)
-
-    cp()
-    yield ratio("iso with a 2 GiB module: time / cp", 1.1, bundle, cp, rounds=5)
-    # The manifest names the SHA-256 of every file: this is what that and the copy cost at least, on two cores.
-    yield ratio("iso with a 2 GiB module: time / cp and SHA-256 at once", 1.1, bundle, cp_and_sha256, rounds=5)
-    remove(ours)
-    yield Row("iso with a 2 GiB module: peak memory in MiB", peak_memory(argv), 80, "")
-    for path in (ours, copy, payload):
+        yield Row("memory-payload", cost(bundle("iso"))[1])
+    for path in (ours, copy, module):
         remove(path)
 
 
-def many(directory: Path) -> Iterator[Row]:
-    top = directory / "many"
-    for number in range(FILES):
-        path = top / f"d{number // 500}" / f"file{number}.txt"
-        if number % 500 == 0:
-            path.parent.mkdir(parents=True)
-        path.write_bytes(b"x" * 100)
-    ours, peer = directory / "ours.iso", directory / "peer.iso"
-
-    def volume() -> float:
-        remove(ours)
-        return run([*RUMPBUNDLE, "volume", str(top), "-t", "iso9660", "-o", str(ours)])
-
-    def xorriso() -> float:
-        remove(peer)
-        return run(["xorriso", "-as", "mkisofs", "-quiet", "-R", "-o", str(peer), str(top)])
-
-    yield ratio("50,000 small files: time / xorriso -as mkisofs", 1.0, volume, xorriso, rounds=5)
-
-
 def main() -> int:
-    with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as name:
-        directory = Path(name)
-        app = kernel(directory)
-        return report(chain(small(directory, app), big(directory, app), many(directory)))
+    with scratch() as directory:
+        app = kernel(directory / "app.bin")
+
+        def rows() -> Iterator[Row]:
+            yield from small(directory, app)
+            yield from big(directory, app, scaled(2 << 30), "2g", 9, ("iso", "raw"))
+            yield from big(directory, app, scaled(8 << 30), "8g", 3, ("iso",))
+
+        return report(rows())
 
 
 if __name__ == "__main__":

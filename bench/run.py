@@ -1,4 +1,7 @@
-"""Runs every benchmark here and says which promises hold."""
+"""Runs the benchmarks, or those named, and says which promises hold.
+
+python bench/run.py [NAME…]          BENCH_SCALE=8 divides sizes by eight, BENCH_DIR says where to write
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-NOT_BENCHMARKS = {"run", "measure"}
+BENCHMARKS = ("iso", "disks", "trees", "instances", "clouds", "iteration")
 
 
-def main() -> int:
+def main(names: list[str]) -> int:
     status = 0
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.stem not in NOT_BENCHMARKS:
-            print(f"== {path.stem}", flush=True)
-            status |= subprocess.run([sys.executable, str(path)]).returncode
+    for name in names or BENCHMARKS:
+        print(f"== {name}", flush=True)
+        status |= subprocess.run([sys.executable, str(Path(__file__).with_name(f"{name}.py"))]).returncode
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
