@@ -331,17 +331,18 @@ def _started(
     request: LaunchRequest, options: Options, sinks: tuple[Sink, ...], report: Report, stack: contextlib.ExitStack
 ) -> Guest:
     plan = _planned(request, options, report)
-    guest = None
-    try:
+    with contextlib.ExitStack() as undone:
+        owned = stack.pop_all()
+        undone.callback(owned.close)
         # A guest that nobody holds yet would outlive an interruption.
         with signals.held():
             running = registry.find(options.backend).start(plan, report)
+            undone.callback(running.stop)
             # Imported while the hypervisor starts, which takes longer.
             from rumpbundle.launcher.session import Guest
 
-            guest = Guest(running, family=request.family, sinks=sinks, cleanup=stack.pop_all().close)
-    except BaseException:
-        if guest is not None:
-            guest.kill()
-        raise
+            guest = Guest(running, family=request.family, sinks=sinks, cleanup=owned.close)
+            undone.pop_all()
+            undone.callback(guest.kill)
+        undone.pop_all()
     return guest

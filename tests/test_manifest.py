@@ -70,3 +70,31 @@ def test_one_that_nobody_would_read_is_not_written(monkeypatch):
 def test_what_is_none_is_a_value_error(text):
     with pytest.raises(ValueError):
         manifest.said(text)
+
+
+@pytest.fixture(scope="module")
+def longest(tmp_path_factory):
+    """A disk whose manifest has 47 MB."""
+    from rumpbundle.disk.flat import write_flat
+
+    content = Content.of_bytes(b"x")
+    files = [File(f"{number:0123}", content) for number in range(500)]
+    trees = [Directory.of(f"{number:0160}", files) for number in range(232)]
+    made = stub.bundle(root=Directory.of("", trees))
+    assert 47_000_000 < len(made.manifest(hashed=False)) < manifest.MAX_MANIFEST
+    path = tmp_path_factory.mktemp("longest") / "disk.raw"
+    with path.open("wb") as file:
+        write_flat(hybrid.plan(made, stub.IMAGES), file.fileno())
+    return path
+
+
+@pytest.mark.parametrize("words", [("ls",), ("inspect", "--json")], ids=" ".join)
+def test_an_image_with_one_of_47_mb_is_listed_in_512_mib(longest, words):
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (512 << 20, 512 << 20))\n"
+        "from rumpbundle.cli import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", code, words[0], longest, *words[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{499:0123}" in done.stdout

@@ -18,7 +18,7 @@ from rumpbundle import formats as registry  # rumpbundle.cli.formats is a comman
 from rumpbundle.cli import streams
 from rumpbundle.cli.command import help_option
 from rumpbundle.errors import HostError, Interrupted, RumpbundleError, UsageError, nearest
-from rumpbundle.host import signals
+from rumpbundle.host import environment, signals
 from rumpbundle.shell import quoted
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
@@ -120,7 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _status(arguments: list[str]) -> int:
     """Do what *arguments* say, tell the error if there is one, and return the exit status."""
     try:
-        status = cli.main(arguments, prog_name="rumpbundle", standalone_mode=False)
+        with environment.threads_needed():
+            status = cli.main(arguments, prog_name="rumpbundle", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except RumpbundleError as error:
         return _fail(str(error), error.hint, error.exit_code)
@@ -141,10 +142,6 @@ def _status(arguments: list[str]) -> int:
         return _READER_GONE if isinstance(leaving.__context__, OSError) else int(leaving.code or 0)
     except RecursionError:
         return _fail("the input is nested too deep", None, 2)
-    except RuntimeError as error:
-        if "can't start new thread" not in str(error):
-            raise
-        return _fail("no thread can be started: too many processes, or too little memory", None, HostError.exit_code)
     except MemoryError:
         return _fail("not enough memory", None, HostError.exit_code)
     except OSError as error:

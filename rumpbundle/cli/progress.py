@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
@@ -69,7 +70,8 @@ class Terminal:
             case Started(label, 0) if self._shown == "auto" and sys.stderr.isatty():
                 self._waiting = threading.Timer(_PATIENCE, self._pulse, [label])
                 self._waiting.daemon = True
-                self._waiting.start()
+                with contextlib.suppress(RuntimeError):  # no thread can be started, and none is needed
+                    self._waiting.start()
             case Finished(label) if self._waiting is not None and label not in self._tasks:
                 self._still()
             case Started(label, total) if total >= LONG and self._shown == "auto":

@@ -13,7 +13,7 @@ from typing import Self
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK, Content, Zeros
 from rumpbundle.disk.digest import BlockHash, WholeHash
-from rumpbundle.disk.inputfile import InputFile
+from rumpbundle.disk.inputfile import InputFile, close
 from rumpbundle.disk.layout import DiskLayout, Extent
 from rumpbundle.errors import ImageError
 from rumpbundle.events import Advanced, Report, silent
@@ -208,7 +208,7 @@ class _Reader:
                 self._stack.close()
                 self._open.clear()
             fd = self._open[id(file)] = file.open()
-            self._stack.callback(os.close, fd)
+            self._stack.callback(close, fd)
         return fd
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from rumpbundle.disk.content import FileSlice
 from rumpbundle.disk.flat import disk_errors, write_all, write_extents
 from rumpbundle.disk.hashing import hashing
-from rumpbundle.disk.inputfile import InputFile
+from rumpbundle.disk.inputfile import InputFile, close
 from rumpbundle.disk.layout import MIB, SECTOR, DiskLayout, Extent, held
 from rumpbundle.errors import HostError, ToolError
 from rumpbundle.events import Advanced, Event, Ran, Waiting
@@ -135,7 +135,7 @@ def _source(layout: DiskLayout, directory: Path) -> Iterator[tuple[str, list[int
             source = extent.source
             assert isinstance(source, FileSlice)
             fd = source.file.open()
-            stack.callback(os.close, fd)
+            stack.callback(close, fd)
             opened.append((source.file, fd))
             fds.append(fd)
             lines.append(_flat(rest.fileno(), position, extent.offset - position))

@@ -5,12 +5,14 @@ Nothing here may reach an output, except ``SOURCE_DATE_EPOCH``, which is there f
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from rumpbundle.errors import UsageError
+from rumpbundle.errors import HostError, UsageError
 
 DEFAULT_EPOCH = 315532800
 """1980-01-01T00:00:00Z, the first second FAT can express: every date in an image, unless the user says."""
@@ -18,6 +20,17 @@ DEFAULT_EPOCH = 315532800
 
 LAST_EPOCH = 4354819199
 """2107-12-31T23:59:59Z, the last."""
+
+
+@contextlib.contextmanager
+def threads_needed() -> Iterator[None]:
+    """Turn Python's word for a thread that cannot be started inside the block into an error of the machine."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        raise HostError("no thread can be started: too many processes, or too little memory") from None
 
 
 def epoch() -> int:

@@ -9,6 +9,8 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from functools import cache
 from typing import TypeVar
 
+from rumpbundle.host.environment import threads_needed
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -37,7 +39,7 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], jobs:
     if jobs <= 1 or not has_threads():
         yield from map(function, items)
         return
-    with ThreadPoolExecutor(jobs) as pool:
+    with threads_needed(), ThreadPoolExecutor(jobs) as pool:
         waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
@@ -60,7 +62,7 @@ def run_all(
     """
     if not has_threads():
         return tuple(call() for call in calls)
-    with ThreadPoolExecutor(jobs) as pool:
+    with threads_needed(), ThreadPoolExecutor(jobs) as pool:
         try:
             return _gather([pool.submit(call) for call in calls])
         except BaseException:

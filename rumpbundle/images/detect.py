@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk import signatures
-from rumpbundle.disk.inputfile import InputFile
+from rumpbundle.disk.inputfile import InputFile, close
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.disk.signatures import Kind
 from rumpbundle.errors import ImageError
@@ -52,7 +52,7 @@ def open_disk(path: str | os.PathLike[str], report: Report = silent) -> Iterator
     file = InputFile(disk_file(path))
     with contextlib.ExitStack() as stack:
         fd = file.open()
-        stack.callback(os.close, fd)
+        stack.callback(close, fd)
         try:
             medium = FdMedium(fd, file)
             disk = _Opening(file.path, stack, report).disk(medium)

@@ -63,7 +63,8 @@ class Guest:
         """Held by whoever types, and while the guest's descriptors are closed: their numbers are soon another's."""
         self._stopped = False
         self._thread = threading.Thread(target=self._own, name="rumpbundle console", daemon=True)
-        self._thread.start()
+        with environment.threads_needed():
+            self._thread.start()
 
     def __enter__(self) -> Self:
         return self

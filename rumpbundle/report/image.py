@@ -12,7 +12,7 @@ from typing import Literal as OneOf
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.digest import hexdigest
 from rumpbundle.disk.gpt import ENTRIES_BYTES
-from rumpbundle.disk.inputfile import InputFile
+from rumpbundle.disk.inputfile import InputFile, close
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
 from rumpbundle.events import Report, silent
@@ -183,7 +183,7 @@ def _members(path: str | os.PathLike[str]) -> tuple[Member, ...]:
     try:
         return tuple(members(FdMedium(fd)))
     finally:
-        os.close(fd)
+        close(fd)
 
 
 def _volumes(disk: Disk, found: tuple[Table, ...]) -> Iterator[tuple[VolumeReport, FileSystem]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 from rumpbundle.disk.content import CHUNK, Content, FileSlice, Zeros
+from rumpbundle.disk.inputfile import close
 from rumpbundle.disk.layout import holes, round_up
 
 
@@ -45,7 +45,7 @@ def _data_ranges(content: Content, unit: int) -> Iterator[tuple[int, int]]:
             try:
                 gaps = list(holes(fd, source.start, source.start + source.length))
             finally:
-                os.close(fd)
+                close(fd)
             edges = [0, *(edge - source.start for gap in gaps for edge in gap), source.length]
             ranges = list(zip(edges[::2], edges[1::2], strict=True))
         for low, high in ranges if not isinstance(source, Zeros) else ():

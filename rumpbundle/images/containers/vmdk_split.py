@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from rumpbundle.disk.inputfile import InputFile
+from rumpbundle.disk.inputfile import InputFile, close
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError, InputError, one_line
 from rumpbundle.images.containers.vmdk import open_vmdk
@@ -34,7 +34,7 @@ class Directory:
         self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
 
     def close(self) -> None:
-        os.close(self._fd)
+        close(self._fd)
 
     def open(self, name: str) -> int:
         """Return a descriptor of the file *name*, which the caller closes; a link is not followed."""
@@ -63,7 +63,7 @@ class Directory:
         except InputError as error:
             raise ImageError(f"VMDK: its part {one_line(name)} {error.problem}") from None
         finally:
-            os.close(fd)
+            close(fd)
 
 
 class _Part:
@@ -90,7 +90,7 @@ class _Part:
             self.file.check(fd)
             yield FdMedium(fd, self.file)
         finally:
-            os.close(fd)
+            close(fd)
 
 
 class SplitVmdk(RawDisk):
