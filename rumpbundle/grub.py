@@ -126,10 +126,9 @@ def make_boot_images(directory: Path, report: Report = silent) -> BootImages:
         ("i386-pc-eltorito", _BIOS_MODULES, "bios.img", Firmware.BIOS),
         ("x86_64-efi", _EFI_MODULES, "efi.img", Firmware.UEFI),
     ):
-        programs.run(
-            ["grub-mkimage", "-O", target, "-p", _PREFIX[firmware], "-o", str(directory / name), *modules],
-            report=report,
-        )
+        command = ("grub-mkimage", "-O", target, "-p", _PREFIX[firmware], "-o")
+        told = (*command, name, *modules)
+        programs.run([*command, str(directory / name), *modules], report=report, told=told)
     bios = directory / "bios.img"
     bios.write_bytes(grubcore.quickened(bios.read_bytes()))
     (directory / "mbr.img").write_bytes((_LIBRARY / "i386-pc" / "boot_hybrid.img").read_bytes())

@@ -7,15 +7,18 @@ import os
 import shlex
 import shutil
 import stat
+import subprocess
 
 import pytest
 from support.stub import IMAGES
 from support.tools import require
 
-from rumpbundle import grub
+from rumpbundle import grub, grubcore
 from rumpbundle.errors import HostError, InputError, MissingToolError
+from rumpbundle.events import Ran
 from rumpbundle.host import environment
 from rumpbundle.kernels.unikernel import Firmware, Protocol
+from rumpbundle.shell import joined
 
 
 def menu(**more) -> grub.Menu:
@@ -257,3 +260,17 @@ def test_the_cache_is_readable_by_nobody_else(no_cache):
     grub.boot_images()
     (directory,) = no_cache.iterdir()
     assert not stat.S_IMODE(directory.stat().st_mode) & 0o022
+
+
+def test_the_commands_it_tells_make_the_same_images(tmp_path):
+    require("grub-mkimage")
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "pasted").mkdir()
+    events = []
+    grub.make_boot_images(tmp_path / "ours", events.append)
+    lines = [joined(event.argv) for event in events if isinstance(event, Ran)]
+    assert len(lines) == 3
+    subprocess.run(["sh", "-e", "-c", "\n".join(lines)], cwd=tmp_path / "pasted", check=True, capture_output=True)
+    assert (tmp_path / "pasted" / "efi.img").read_bytes() == (tmp_path / "ours" / "efi.img").read_bytes()
+    bios = grubcore.quickened((tmp_path / "pasted" / "bios.img").read_bytes())
+    assert bios == (tmp_path / "ours" / "bios.img").read_bytes()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from support import tables as markdown
 
@@ -9,6 +11,7 @@ from rumpbundle import knowledge
 from rumpbundle.errors import UsageError
 from rumpbundle.formats import formats, names
 from rumpbundle.kernels.unikernel import Family, Protocol
+from rumpbundle.knowledge import drivers
 
 KNOWN = {
     "disk": {"virtio-blk", "virtio-scsi", "ide", "ahci", "nvme", "usb", "cd"}
@@ -118,3 +121,24 @@ def test_a_row_read_alone_is_the_row_of_the_table():
     for name in ("platforms", "guests"):
         for key, row in knowledge._table(name).items():
             assert knowledge._row(name, key) == row
+
+
+@pytest.mark.parametrize(
+    ("family", "target", "file", "expected"),
+    [
+        ("plain", "", "ena virtio-net", "ena virtio-net"),
+        ("plain", "", "", ""),
+        ("rumprun", "hw_generic", "", None),
+        # Its file shows usb, and no controller of a PC lets it find a disk there.
+        ("rumprun", "hw_generic", "usb e1000 virtio-blk", "e1000 virtio-blk"),
+    ],
+)
+def test_the_drivers_an_image_may_count_on(family, target, file, expected):
+    kernel = SimpleNamespace(family=Family(family), target=target, drivers=frozenset(file.split()))
+    guest = knowledge.guest(family, target)
+    if expected is None:
+        assert drivers.of(kernel) == {*guest.disk.drives, *guest.nic.drives}
+    else:
+        assert drivers.of(kernel) == frozenset(expected.split())
+    disk = drivers.of_kind(kernel, "disk", guest.disk, frozenset({"nvme", "no such"}))
+    assert disk == (drivers.of(kernel) & drivers.known("disk")) | {"nvme"}

@@ -11,6 +11,7 @@ from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import UsageError, nearest
 from rumpbundle.formats._contract import option
 from rumpbundle.kernels.unikernel import Firmware
+from rumpbundle.knowledge import drivers as known_drivers
 from rumpbundle.manifest import Bundle
 
 
@@ -39,7 +40,7 @@ class DescribedOptions(CloudOptions):
 
 
 def drivers(bundle: Bundle, platform: str, options: CloudOptions) -> frozenset[str]:
-    """Return the canonical names of the guest's disk and network drivers, as far as anything tells.
+    """Return the canonical names of the guest's disk and network drivers, with those *options* name.
 
     Raises:
         UsageError: ``--driver`` names none that *platform* has a device for.
@@ -49,12 +50,7 @@ def drivers(bundle: Bundle, platform: str, options: CloudOptions) -> frozenset[s
         if name not in offered:
             hint = nearest(name, offered, f"{platform} has {', '.join(offered)}")
             raise UsageError(f"{platform} has no device for a driver {name!r}", where="--driver", hint=hint)
-    kernel = bundle.kernel
-    found = kernel.drivers
-    if not found:
-        guest = knowledge.guest(kernel.family, kernel.target)
-        found = frozenset((*(guest.disk.drives or ()), *(guest.nic.drives or ())))
-    return found | frozenset(options.driver)
+    return known_drivers.of(bundle.kernel) | frozenset(options.driver)
 
 
 def proven_firmware(bundle: Bundle) -> frozenset[Firmware]:

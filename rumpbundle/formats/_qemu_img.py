@@ -22,7 +22,7 @@ from rumpbundle.disk.hashing import hashing
 from rumpbundle.disk.inputfile import InputFile, close
 from rumpbundle.disk.layout import MIB, SECTOR, DiskLayout, Extent, held
 from rumpbundle.errors import HostError, ToolError
-from rumpbundle.events import Advanced, Event, Ran, Waiting
+from rumpbundle.events import Advanced, Event, Waiting
 from rumpbundle.formats._contract import Job
 from rumpbundle.host.staging import StagedFile
 
@@ -84,9 +84,10 @@ def convert(job: Job, out: StagedFile, driver: str, options: str = "") -> None:
             # Absolute, for qemu-img takes what stands before the first colon of any other name for a protocol.
             result = os.path.abspath(out.path)
             argv = ["qemu-img", "convert", "-f", "vmdk", "-O", driver, *words, path, result]
+            # The same from the disk as a file (``rumpbundle raw``): ours is read from files that have no names.
             pasted = ("qemu-img", "convert", "-f", "raw", "-O", driver, *words)
             shown = (*pasted, str(job.output.with_suffix(".raw")), str(job.output))
-            programs.run(argv, report=_Watched(job, out.fd, shown), pass_fds=fds)
+            programs.run(argv, report=_Watched(job, out.fd), pass_fds=fds, told=shown)
         except ToolError as error:
             if "No space left on device" in error.problem:
                 raise HostError("no space left on the output's file system") from None
@@ -96,20 +97,15 @@ def convert(job: Job, out: StagedFile, driver: str, options: str = "") -> None:
 
 
 class _Watched:
-    """A ``report`` that also tells how the file *fd* grows, which is all that is seen of qemu-img's progress.
+    """A ``report`` that also tells how the file *fd* grows, which is all that is seen of qemu-img's progress."""
 
-    The command is told as *shown*: one that does the same with the disk as a file (``rumpbundle raw``), for what we
-    run reads files that have no names.
-    """
-
-    def __init__(self, job: Job, fd: int, shown: tuple[str, ...]) -> None:
+    def __init__(self, job: Job, fd: int) -> None:
         self._job = job
         self._fd = fd
-        self._shown = shown
         self._seen = 0
 
     def __call__(self, event: Event) -> None:
-        self._job.report(Ran(self._shown) if isinstance(event, Ran) else event)
+        self._job.report(event)
         if isinstance(event, Waiting):
             written = os.fstat(self._fd).st_blocks * SECTOR
             self._job.report(Advanced(self._job.label, max(written - self._seen, 0)))

@@ -21,6 +21,7 @@ from rumpbundle.formats._contract import Format, Job, OneFile, Subformat, option
 from rumpbundle.formats.vmdk import LARGEST, check_stream, write_stream
 from rumpbundle.host.staging import StagedFile
 from rumpbundle.kernels.unikernel import Family, Firmware
+from rumpbundle.knowledge import drivers
 from rumpbundle.manifest import Bundle
 
 AUTO = "auto"
@@ -49,10 +50,10 @@ def machine(job: Job) -> ovf.Machine:
     """Return the machine to describe."""
     bundle, options = job.bundle, job.options
     efi = Firmware.BIOS not in bundle.boot
-    drivers = _drivers(bundle)
-    nic = _first(ovf.NICS, drivers) if options.nic == AUTO else options.nic.replace("none", "")
+    driven = drivers.of(bundle.kernel)
+    nic = _first(ovf.NICS, driven) if options.nic == AUTO else options.nic.replace("none", "")
     # VirtualBox has virtio cards, VMware has none: a guest that drives nothing else gets one there.
-    virtio = options.nic == AUTO and "virtio-net" in drivers and nic not in drivers
+    virtio = options.nic == AUTO and "virtio-net" in driven and nic not in driven
     return ovf.Machine(
         name=bundle.name,
         disk_file=f"{_file_name(bundle.name)}-disk1.vmdk",
@@ -62,25 +63,17 @@ def machine(job: Job) -> ovf.Machine:
         cpus=options.cpus,
         memory=options.memory // MIB or round_up(_memory(bundle, efi=efi), 4),
         efi=efi,
-        controller=_first(ovf.CONTROLLERS, drivers) if options.controller == AUTO else options.controller,
+        controller=_first(ovf.CONTROLLERS, driven) if options.controller == AUTO else options.controller,
         nic=nic,
         vbox_nic="virtio" if virtio else "82540EM",
         system=ovf.LINUX if bundle.kernel.family is Family.LINUX else ovf.OTHER,
     )
 
 
-def _drivers(bundle: Bundle) -> frozenset[str]:
-    """Return the canonical names of the guest's drivers: as its file tells, else as the table of guests does."""
-    if bundle.kernel.drivers:
-        return bundle.kernel.drivers
-    guest = knowledge.guest(bundle.kernel.family, bundle.kernel.target)
-    return frozenset(guest.disk.drives or ()) | frozenset(guest.nic.drives or ())
-
-
-def _first(known: Iterable[str], drivers: frozenset[str]) -> str:
+def _first(known: Iterable[str], driven: frozenset[str]) -> str:
     """Return the first of *known* devices with a driver, or the first of all: firmware boots from any."""
     names = tuple(known)
-    return next((name for name in names if name in drivers), names[0])
+    return next((name for name in names if name in driven), names[0])
 
 
 def _memory(bundle: Bundle, *, efi: bool) -> int:

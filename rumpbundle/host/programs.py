@@ -68,14 +68,17 @@ def run(
     cwd: str | os.PathLike[str] | None = None,
     pass_fds: Sequence[int] = (),
     stdin: bytes | None = None,
+    told: Sequence[str] | None = None,
 ) -> bytes:
     """Run ``argv[0]`` and return what it wrote to standard output; it is killed if *report* raises meanwhile.
+
+    Where *argv* names files that nobody else has, *told* is the command to tell: one that does the same when pasted.
 
     Raises:
         MissingToolError: the program is not installed.
         ToolError: it failed; the message holds the last line it wrote to standard error.
     """
-    report(Ran(tuple(argv)))
+    report(Ran(tuple(argv if told is None else told)))
     process, lifeline = None, -1
     try:
         with signals.held():

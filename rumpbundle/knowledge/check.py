@@ -16,6 +16,7 @@ from rumpbundle.errors import KernelError, UsageError, nearest
 from rumpbundle.kernels import xen
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
 from rumpbundle.knowledge import Ability, Answer, Basis, ConsoleUse, GuestProfile, Offer, Platform
+from rumpbundle.knowledge import drivers as known_drivers
 from rumpbundle.knowledge.verdict import Finding, Question, Verdict
 
 _SURE: tuple[Basis, ...] = ("told", "read", "seen")
@@ -39,7 +40,7 @@ def check(
     Raises:
         UsageError: no such target, it has none of the firmwares, or there is no such driver.
     """
-    known = sorted(_known("disk") | _known("nic"))
+    known = sorted(known_drivers.known("disk") | known_drivers.known("nic"))
     for name in drivers:
         if name not in known:
             raise UsageError(f"no such driver: {name}", where="--driver", hint=nearest(name, known))
@@ -256,7 +257,7 @@ class _Comparison:
             why = f"its manifest asks for several {solo5_kind} devices, and the Solo5 it was built with drives one"
             way = "build it with a newer Solo5, or with one of each in its manifest"
             return self._finding(question, "no", why, ability, way=way)
-        drives = self._drivers(kind, ability)
+        drives = known_drivers.of_kind(self.kernel, kind, ability, self.also)
         if drives is None:
             return self._finding(question, "unknown", ability.why, ability, way=ability.fix)
         offer = _usable(offers, drives, ability)
@@ -270,16 +271,6 @@ class _Comparison:
         has = f"it drives {', '.join(sorted(drives))} only" if drives else "it drives none"
         why = f"{has}; the machine has {there}"
         return self._finding(question, "no", why, ability, offers[0], way=self._other_build(kind, offers, ability))
-
-    def _drivers(self, kind: OneOf["disk", "nic"], ability: Ability) -> frozenset[str] | None:
-        """Return the drivers of *kind* the kernel has, by its file, else by the table; None if nothing tells."""
-        known = _known(kind) - frozenset(ability.linked_in_vain)
-        also = self.also & known
-        if self.kernel.drivers:
-            return self.kernel.drivers & known | also
-        if ability.drives is None:
-            return also or None
-        return frozenset(ability.drives) | also
 
     def _other_build(self, kind: OneOf["disk", "nic"], offers: tuple[Offer, ...], ability: Ability) -> str:
         """Return the way out of *offers* the kernel cannot use: another build of its family, or none."""
@@ -353,11 +344,6 @@ class _Comparison:
         basis = min((fact.basis for fact in facts), key=_SURE.index)
         sources = _unique(fact.source for fact in facts)
         return Finding(question=question, answer=answer, why=why, way=way, basis=basis, sources=sources)
-
-
-def _known(kind: OneOf["disk", "nic"]) -> frozenset[str]:
-    """Return the canonical names of all devices of *kind* some platform offers."""
-    return frozenset(offer.name for platform in knowledge.platforms() for offer in platform.offers[kind])
 
 
 def _usable(offers: Iterable[Offer], drives: frozenset[str], ability: Ability) -> Offer | None:

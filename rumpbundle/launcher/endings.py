@@ -18,7 +18,7 @@ _UEFI_EXCEPTION = r"!!!! X64 Exception Type - .*\n"
 """What UEFI says of an application that crashed, before it stops (edk2, ArchExceptionHandler.c)."""
 
 # Each begins with a literal: the search then runs at the speed of memory. A crash may stand behind half a line.
-_SAID: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+_SAID: Mapping[Family, Mapping[str, tuple[str, ...]]] = {
     # docs/facts/guests.md#rumprun-console: it never powers off. PANIC and halted: platform/hw/kernel.c.
     Family.RUMPRUN: {
         "status": (r"\n=== main\(\) of \".*\" returned -?\d+ ===", r"\n=== (?:ERROR: )?_exit\(-?\d+\) called ==="),
@@ -49,14 +49,14 @@ _SAID: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "crash": (r"Hardware Dom0 crashed: .*\n", r"Domain 0 crashed: .*\n"),
     },
     # docs/facts/guests.md#hermitos; the panics: src/lib.rs of the kernel
-    "hermit": {
+    Family.HERMIT: {
         "status": (r"hutting down with code -?\d+",),
         "panic": (r"\[PANIC\] .*\n",),
     },
     Family.PLAIN: {},
 }
 
-_TELLS_ITS_STATUS = (Family.RUMPRUN, "hermit")
+_TELLS_ITS_STATUS = (Family.RUMPRUN, Family.HERMIT)
 """Families that say a status before they halt when all is well, so that halting without a word is none."""
 
 

@@ -330,7 +330,7 @@ class RunningQemu:
         value = status >> 1
         if self._family is Family.SOLO5 and value == SOLO5_EXIT:
             return Ending(Reason.EXITED)
-        if self._family == "hermit":
+        if self._family is Family.HERMIT:
             return Ending(Reason.EXITED, HERMIT_EXIT.get(value, value))
         return Ending(Reason.EXITED, 0 if value == CUSTOMARY_SUCCESS else value, "isa-debug-exit")
 
