@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
+from functools import cache
 
 from rumpbundle.errors import UsageError, nearest
 from rumpbundle.formats._contract import Beside, Folder, Format, Job, OneFile, Subformat, option
@@ -17,6 +18,7 @@ ALIASES: Mapping[str, str] = {"aws": "ec2", "esxi": "ova", "gcp": "gce", "vbox":
 """What people also call a format."""
 
 
+@cache
 def names() -> tuple[str, ...]:
     """Return the names of all formats, sorted."""
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))

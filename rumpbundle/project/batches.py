@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -78,6 +79,11 @@ class Done:
 
 _stock = Stock()
 """What this process has read."""
+
+
+def dask_setup(worker: object) -> None:
+    """Let Ctrl-C be the client's alone, which ends its workers; Dask calls this as a local worker starts."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def run(batch: Batch) -> tuple[Done, ...]:

@@ -112,9 +112,15 @@ def _client(scheduler: str | None, workers: int | None) -> Iterator[Any]:
             if scheduler is None:
                 count = workers or os.cpu_count() or 1
                 local = distributed.LocalCluster(
-                    n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1",
+                    n_workers=count,
+                    threads_per_worker=1,
+                    processes=True,
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",
+                    worker_dashboard_address="127.0.0.1:0",
                     silence_logs=logging.CRITICAL,
-                )  # fmt: skip
+                    preload=[batches.__name__],
+                )
                 scheduler = stack.enter_context(local)
             yield stack.enter_context(distributed.Client(scheduler))
         except (OSError, ValueError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -130,3 +131,16 @@ def test_an_address_where_nobody_answers(project):
     assert ran.returncode == 3
     assert ran.stderr.startswith("error: tcp://127.0.0.1:9: no scheduler answers there")
     assert len(ran.stderr.splitlines()) == 1
+
+
+def test_ctrl_c_ends_all_of_it_with_one_line(tmp_path):
+    support.make_project(tmp_path, 300)
+    argv = [sys.executable, "-m", "rumpbundle", "fleet", "--workers", "2", "-q"]
+    with subprocess.Popen(argv, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        support.wait_for(tmp_path, 32, process)
+        workers = support.workers(process.pid)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "error: interrupted\n")
+    support.wait_gone(workers)
+    assert not list((tmp_path / "out").glob(".*"))

@@ -114,7 +114,13 @@ def check_single(directory: Path, number: int) -> None:
     """Compare output *number* with what a single run gives."""
     single = directory / "single.iso"
     words = ["app.bin", "--cmdline", f"id=n{number} address={address(number)}", "-o", single.name, "--force", "-q"]
-    subprocess.run([sys.executable, "-m", "rumpbundle", "iso", *words], cwd=directory, check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-m", "rumpbundle", "iso", *words],
+        cwd=directory,
+        check=True,
+        timeout=60,
+        stdout=subprocess.DEVNULL,
+    )
     assert single.read_bytes() == (directory / "out" / f"node-n{number}.iso").read_bytes(), number
     single.unlink()
 
