@@ -40,7 +40,7 @@ from rumpbundle.grub import BootImages
 from rumpbundle.host import environment, overlap
 from rumpbundle.host.staging import check_free, staged_directory, staged_file, staged_kit
 from rumpbundle.kernels.unikernel import Firmware, Protocol, Unikernel
-from rumpbundle.manifest import SLOT, Asked, Bundle, Module, stem
+from rumpbundle.manifest import SLOT, Asked, Bundle, Choice, Module, stem
 from rumpbundle.recipe import ModuleFile, Recipe, RecipeFields, count
 
 MAX_NAME = 100
@@ -140,7 +140,7 @@ def plan(
         epoch=epoch,
         room=round_up(recipe.config_room, SLOT),
     )
-    delivery = _delivered(recipe, request, report)
+    delivery, choices = _delivered(recipe, request, report)
     images = (images or grub.boot_images(report)) if firmware else None
     bundle = Bundle(
         name=name,
@@ -159,6 +159,7 @@ def plan(
         epoch=epoch,
         grub=images.facts if images else {},
         asked=_asked(recipe, request, delivery),
+        choices=choices,
     )
     _tell_labels(recipe, bundle, report)
     planned = Plan(recipe=recipe, bundle=bundle, disk=hybrid.plan(bundle, images), delivery=delivery)
@@ -180,16 +181,18 @@ def _tell_labels(recipe: Recipe, bundle: Bundle, report: Report) -> None:
         report(Note(f"the name {bundle.name} becomes these labels: {', '.join(changed)}"))
 
 
-def _delivered(recipe: Recipe, request: guests.Request, report: Report) -> guests.Delivery:
-    """Return what the guest gets; errors in its configuration name the file."""
+def _delivered(
+    recipe: Recipe, request: guests.Request, report: Report
+) -> tuple[guests.Delivery, tuple[Choice, ...]]:
+    """Return what the guest gets, and further choices; errors in a configuration name the file."""
     try:
-        delivery = guests.deliver(request)
+        delivery, choices = guests.deliver_several(request, recipe.configs)
     except ConfigError as error:
         error.where = error.where or recipe.config_name
         raise
     for note in delivery.notes:
         report(Note(note))
-    return delivery
+    return delivery, choices
 
 
 def _asked(recipe: Recipe, request: guests.Request, delivery: guests.Delivery) -> Asked:
@@ -207,6 +210,7 @@ def _asked(recipe: Recipe, request: guests.Request, delivery: guests.Delivery) -
         mounts=delivery.mounts,
         size=recipe.size,
         room=request.room,
+        default=recipe.config is not None or not recipe.configs,
     )
 
 

@@ -37,6 +37,7 @@ from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.launcher import backend, registry, requests
 from rumpbundle.launcher.backend import Drive, Ending, Forward, LaunchPlan, LaunchRequest, Reason
 from rumpbundle.recipe import Recipe, RecipeFields, choice, sequence, size
+from rumpbundle.smbios import Key
 
 if TYPE_CHECKING:
     from rumpbundle.launcher.session import Guest, Sink
@@ -57,6 +58,8 @@ class Options:
     """A port on loopback where a debugger may attach; the guest waits for it."""
     persist: bool = False
     """Let the guest write to a finished image."""
+    identity: str = ""
+    """What firmware says of the machine, as a key of a configuration has it (:mod:`rumpbundle.smbios`)."""
     args: tuple[str, ...] = ()
     """To the backend, untouched."""
 
@@ -74,6 +77,8 @@ class Options:
         if memory is not None and memory < MIB:
             raise UsageError(f"expected at least 1M, got {memory} bytes", where="--memory")
         firmware = None if self.firmware is None else Firmware(choice("--firmware", self.firmware, tuple(Firmware)))
+        if self.identity:
+            Key.parse(self.identity, "--as")
         ports = (Forward.of(each) for each in sequence("--publish", self.publish))
         gdb = None if self.gdb is None else backend.port(str(self.gdb), "--gdb")
         given: Any = self.args
@@ -96,6 +101,7 @@ class BootFields(TypedDict, total=False):
     publish: Sequence[Forward | str]
     gdb: int | None
     persist: bool
+    identity: str
     args: Sequence[str]
 
 
@@ -108,6 +114,7 @@ class LaunchFields(RecipeFields, total=False):
     bus: str | None
     publish: Sequence[Forward | str]
     gdb: int | None
+    identity: str
     args: Sequence[str]
 
 
@@ -307,12 +314,18 @@ def _finished(
 
 def _as_wanted(request: LaunchRequest, options: Options) -> LaunchRequest:
     """Return *request* with what the user chose."""
-    chosen = {name: getattr(options, name) for name in ("memory", "accel", "bus", "publish", "gdb", "args")}
+    chosen = {
+        name: getattr(options, name) for name in ("memory", "accel", "bus", "publish", "gdb", "identity", "args")
+    }
     return replace(request, firmware=options.firmware or request.firmware, **chosen)
 
 
 def _planned(request: LaunchRequest, options: Options, report: Report) -> LaunchPlan:
     chosen = registry.find(options.backend)
+    if request.identity and options.backend != "qemu":
+        raise UsageError(
+            f"{options.backend} is given no identity from here", where="--as", hint="boot it with --boot qemu"
+        )
     if options.backend == "qemu" and request.accel == "auto":
         from rumpbundle.launcher import accel, qemu
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from rumpbundle import grubchoice
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.digest import hexdigest
 from rumpbundle.errors import HostError, InputError, MissingToolError, RumpbundleError, ToolError
@@ -29,8 +30,8 @@ from rumpbundle.kernels.unikernel import Firmware, Protocol
 # -- boot images -----------------------------------------------------------------------------------------
 
 _COMMON = (
-    "boot", "echo", "gzio", "halt", "iso9660", "linux", "multiboot", "multiboot2", "normal", "part_gpt", "part_msdos",
-    "search", "search_fs_file", "serial", "sleep", "terminal", "test",
+    "boot", "configfile", "echo", "gzio", "halt", "iso9660", "linux", "multiboot", "multiboot2", "normal", "part_gpt",
+    "part_msdos", "search", "search_fs_file", "serial", "sleep", "smbios", "terminal", "test",
 )  # fmt: skip
 _BIOS_MODULES = ("biosdisk", "linux16", "vbe", "vga", *_COMMON)
 _EFI_MODULES = ("efi_gop", "efi_uga", "fat", *_COMMON)
@@ -214,9 +215,13 @@ class Menu:
     cmdline_limit: int | None = None
     """The most bytes the kernel takes as its command line, where its header says so."""
     console: str = "both"
+    kinds: tuple[str, ...] = ()
+    """The kinds of identity that choose another configuration than this; empty if there is no other."""
+    default: bool = True
+    """Whether this is for every machine for which there is no other."""
 
 
-_HALT_SECONDS = 10
+_HALT = ("sleep 10", "halt")
 
 
 def config(menu: Menu) -> str:
@@ -228,15 +233,40 @@ def config(menu: Menu) -> str:
     lines = ["# Written by rumpbundle: boots one kernel and asks nothing."]
     lines += _console(menu.console)
     lines.append(f"search --file --set=root --hint $root {quote(menu.marker)}")
-    lines.append('if [ "$grub_platform" = efi ]; then')
-    lines += _start(menu, Firmware.UEFI)
-    lines.append("else")
-    lines += _start(menu, Firmware.BIOS)
-    lines.append("fi")
+    start = _starts(menu) if menu.default else [*grubchoice.nothing(), *_HALT]
+    if menu.kinds:
+        start = [
+            *grubchoice.lookup(menu.kinds, everything=not menu.default),
+            'if [ "x$config" != x ]; then',
+            f"  {grubchoice.START}",
+            "else",
+            *start,
+            "fi",
+        ]
+    lines += start
     lines.append("echo 'rumpbundle: the kernel did not start; the reason is above. Halting.'")
-    lines.append(f"sleep {_HALT_SECONDS}")
-    lines.append("halt")
+    lines += _HALT
     return "\n".join(lines) + "\n"
+
+
+def script(menu: Menu) -> str:
+    """Return the text of the script that boots *menu*'s kernel, for some machines only: grub.cfg reads it.
+
+    Raises:
+        InputError: as :func:`config`.
+    """
+    return "\n".join(_starts(menu)) + "\n"
+
+
+def _starts(menu: Menu) -> list[str]:
+    """Return the lines that boot the kernel."""
+    return [
+        'if [ "$grub_platform" = efi ]; then',
+        *_start(menu, Firmware.UEFI),
+        "else",
+        *_start(menu, Firmware.BIOS),
+        "fi",
+    ]
 
 
 def _console(console: str) -> list[str]:

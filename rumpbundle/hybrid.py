@@ -13,7 +13,9 @@ It boots from CD, disk and USB under BIOS and UEFI; the kernel's own file system
 
 from __future__ import annotations
 
+import posixpath
 import struct
+from dataclasses import replace
 
 from rumpbundle import efistarter, grub
 from rumpbundle.dataclass import dataclass
@@ -28,7 +30,8 @@ from rumpbundle.filesystems.iso9660 import SYSTEM_AREA, Iso9660Volume
 from rumpbundle.filesystems.isodirectory import BLOCK
 from rumpbundle.grub import BootImages
 from rumpbundle.kernels.unikernel import Firmware, Protocol
-from rumpbundle.manifest import MAX_MANIFEST, PATH, SLOT, Bundle
+from rumpbundle.manifest import CONFIGS, MAX_MANIFEST, PATH, SLOT, Bundle, Module, place_of
+from rumpbundle.smbios import Key
 
 _MARKERS = "/boot/rumpbundle"
 _MARKER_PENDING = "PENDING_PENDING_"
@@ -125,6 +128,7 @@ def _listed(bundle: Bundle) -> list[Content]:
     """Return the contents on the ISO that the manifest names, each once."""
     found = [bundle.kernel.content, *(module.content for module in bundle.modules)]
     found += [node.content for _, node in walk(bundle.root) if isinstance(node, File)]
+    found += [choice.content for choice in bundle.choices]
     return list({id(content): content for content in found}.values())
 
 
@@ -177,6 +181,8 @@ def _parts(bundle: Bundle, images: BootImages | None) -> _Parts:
     if images and Firmware.BIOS in bundle.firmware:
         bios = Content.of_bytes(images.bios)
         in_grub.append(File("eltorito.img", bios))
+    if bundle.choices:
+        boot.append(_configs(bundle))
     boot += [
         Directory.of("grub", in_grub),
         Directory.of("rumpbundle", [File(_MARKER_PENDING, Content(()))]),
@@ -209,6 +215,23 @@ def _parts(bundle: Bundle, images: BootImages | None) -> _Parts:
     return _Parts(root=Directory.of("", [*top, *bundle.root.children]), esp=esp, bios=bios, on_esp=tuple(on_esp))
 
 
+def _configs(bundle: Bundle) -> Directory:
+    """Return the directory of the configurations for some machines only: a script each, and what the guest reads."""
+    scripts: list[Node] = []
+    files: list[Node] = []
+    for number, choice in enumerate(bundle.choices):
+        modules = [(path, module.text) for path, module in _modules(bundle) if not module.room]
+        path = place_of(number)
+        if choice.place == "module":
+            modules.append((path, ""))
+        chosen = replace(menu(bundle, ""), cmdline=choice.cmdline, modules=tuple(modules))
+        text = grub.script(chosen).encode("utf-8", "surrogateescape")
+        scripts.append(File(f"{Key.parse(choice.key).stem}.cfg", Content.of_bytes(text)))
+        if choice.place != "cmdline":
+            files.append(File(posixpath.basename(path), choice.content))
+    return Directory.of(posixpath.basename(CONFIGS), [*scripts, Directory.of("files", files)])
+
+
 def _beside(ours: Directory, theirs: Directory, path: str = "") -> Directory:
     """Return *ours* with the files of *theirs* in it; FAT does not tell names apart by case.
 
@@ -234,14 +257,15 @@ def _kernel_path(bundle: Bundle) -> str:
     return f"/boot/kernel/{bundle.kernel.name}"
 
 
-def _module_paths(bundle: Bundle) -> list[str]:
-    return [f"/boot/modules/{number}/{module.name}" for number, module in enumerate(bundle.modules)]
+def _modules(bundle: Bundle) -> list[tuple[str, Module]]:
+    return [(f"/boot/modules/{number}/{module.name}", module) for number, module in enumerate(bundle.modules)]
 
 
 def _pvgrub_menu(bundle: Bundle) -> bytes:
     from rumpbundle.xen import pvgrub
 
-    return pvgrub.menu(bundle, _kernel_path(bundle), _module_paths(bundle)).encode("utf-8", "surrogateescape")
+    paths = [path for path, _ in _modules(bundle)]
+    return pvgrub.menu(bundle, _kernel_path(bundle), paths).encode("utf-8", "surrogateescape")
 
 
 def menu(bundle: Bundle, marker_name: str) -> grub.Menu:
@@ -251,9 +275,11 @@ def menu(bundle: Bundle, marker_name: str) -> grub.Menu:
         boot={firmware: bundle.boot[firmware] for firmware in bundle.firmware if firmware in bundle.boot},
         kernel=_kernel_path(bundle),
         cmdline=bundle.cmdline,
-        modules=tuple(zip(_module_paths(bundle), (module.text for module in bundle.modules), strict=True)),
+        modules=tuple((path, module.text) for path, module in _modules(bundle)),
         cmdline_limit=bundle.kernel.cmdline_limit,
         console=bundle.console,
+        kinds=tuple(sorted({Key.parse(choice.key).kind for choice in bundle.choices})),
+        default=bundle.asked.default,
     )
 
 

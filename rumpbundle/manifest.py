@@ -37,6 +37,8 @@ LAYOUT = 1
 """The number of the disk layout: another one is another place for something."""
 PATH = "/rumpbundle.json"
 """Where the manifest stands in an image."""
+CONFIGS = "/boot/configs"
+"""Where configurations for some machines only stand in an image."""
 SLOT = 4096
 """What a configuration decides stands in slots of whole multiples of this many bytes, so that another one fits."""
 
@@ -104,6 +106,22 @@ class Asked:
     """The least size of the disk in bytes."""
     room: int = 0
     """Bytes kept for another configuration, besides what there always is."""
+    default: bool = True
+    """Whether there is something to start on a machine for which there is no :class:`Choice`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """A configuration for some machines only: those that *key* fits (:mod:`rumpbundle.smbios`)."""
+
+    key: str
+    config: Mapping[str, Any]
+    """The user's own, in our clean JSON."""
+    cmdline: str = ""
+    """As :attr:`Bundle.cmdline`."""
+    place: OneOf["cmdline", "module", "file"] = "cmdline"
+    """What carries it: the command line alone, or :attr:`content`, as boot module or as file."""
+    content: Content = field(default_factory=lambda: Content(()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +153,8 @@ class Bundle:
     grub: Mapping[str, str]
     """GRUB's version and the BLAKE3 of the boot images used."""
     asked: Asked = field(default_factory=Asked)
+    choices: tuple[Choice, ...] = ()
+    """Further configurations, in the order of their keys."""
     version: str = __version__
     """The rumpbundle that made it."""
 
@@ -186,6 +206,12 @@ class Bundle:
                 f'"path": {_json(path)}' + (f", {described(node.content)}" if isinstance(node, File) else "")
                 for path, node in walk(self.esp)
             ]
+        if self.choices:
+            entries["choices"] = [
+                f'"key": {_json(c.key)}, "config": {json.dumps(c.config)}, "cmdline": {json.dumps(c.cmdline)}, '
+                f'"place": "{c.place}", {described(c.content)}'
+                for c in self.choices
+            ]
         for path, node in walk(self.root):
             line = f'"path": {_json(path)}, '
             match node:
@@ -229,6 +255,8 @@ class Bundle:
         asked = self.asked
         said: dict[str, Any] = {"cmdline": asked.cmdline, "argv0": asked.argv0, "protocol": asked.protocol}
         said |= {"config": asked.config, "modules": asked.modules}
+        if not asked.default:
+            said["default"] = False
         said["mounts"] = [{"mount": m.mount, "place": m.place, "writable": m.writable} for m in asked.mounts]
         return f' "asked": {json.dumps(said)}'
 
@@ -239,7 +267,9 @@ class Bundle:
         decided = [module.content.size for module in self.modules if module.room]
         decided += [node.content.size for node in self.root.children if isinstance(node, File) and node.room]
         decided += [len(self.config)] if self.config else []
-        fixed = size - len(self._asked_line) - len(json.dumps(self.cmdline)) - sum(len(str(each)) for each in decided)
+        lines = [self.cmdline, *(choice.cmdline for choice in self.choices)]
+        fixed = size - len(self._asked_line) - sum(len(json.dumps(each)) for each in lines)
+        fixed -= sum(len(str(each)) for each in decided)
         return max(round_up(fixed, SLOT) + SLOT + 2 * self.asked.room, round_up(size, SLOT))
 
     @cached_property
@@ -261,6 +291,11 @@ class Bundle:
     def identity(self) -> Identity:
         """The ids of this bundle, all derived from the BLAKE3 of its manifest."""
         return Identity(lambda: hexdigest(self.manifest_bytes))
+
+
+def place_of(number: int) -> str:
+    """Return where an image keeps what the guest reads of choice *number*."""
+    return f"{CONFIGS}/files/{number}.json"
 
 
 def said(data: bytes) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, get_args
 from typing import Literal as OneOf
@@ -19,7 +19,8 @@ from rumpbundle.dataclass import dataclass
 from rumpbundle.disk import tree
 from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.tree import Directory
-from rumpbundle.errors import UsageError, nearest
+from rumpbundle.errors import InputError, UsageError, nearest
+from rumpbundle.guests import ConfigFor, ordered
 from rumpbundle.host import environment, overlap
 from rumpbundle.manifest import Console
 from rumpbundle.units import LARGEST, NoSize, parsed_size
@@ -56,6 +57,7 @@ class RecipeFields(TypedDict, total=False):
     modules: Sequence[ModuleFile | PathLike]
     config: Config | PathLike | None
     config_name: str | None
+    configs: Mapping[str, Config | PathLike] | Sequence[ConfigFor | str]
     data: Sequence[guests.Data | str]
     volumes: Sequence[guests.Writable | str]
     esp: Directory | PathLike | None
@@ -81,6 +83,8 @@ class Recipe:
     config: Config | None = None
     config_name: str | None = None
     """What errors call the configuration: its file's name."""
+    configs: tuple[ConfigFor, ...] = ()
+    """Configurations for some machines only; *config*, if there is one, is for all others."""
     data: tuple[guests.Data, ...] = ()
     volumes: tuple[guests.Writable, ...] = ()
     esp: Directory | None = None
@@ -111,12 +115,14 @@ class Recipe:
         if isinstance(named, str | os.PathLike):
             path = os.fspath(named)
             self._set(config=read_config(path), config_name=path, inputs=(*sequence("inputs", self.inputs), path))
+        configs, files = _configs(self.configs)
         self._set(
             app=_path("app", self.app),
             cmdline=_text("cmdline", self.cmdline),
             argv0=_flag("argv0", self.argv0),
             modules=tuple(_module(each) for each in sequence("modules", self.modules)),
             config=_config(self.config),
+            configs=configs,
             data=tuple(_data(each) for each in sequence("data", self.data)),
             volumes=tuple(_volume(each) for each in sequence("volumes", self.volumes)),
             esp=_tree(self.esp),
@@ -128,7 +134,7 @@ class Recipe:
             config_room=size("config_room", self.config_room),
             strict=_flag("strict", self.strict),
             epoch=_epoch(self.epoch),
-            inputs=tuple(_path("inputs", each) for each in sequence("inputs", self.inputs)),
+            inputs=tuple(_path("inputs", each) for each in (*sequence("inputs", self.inputs), *files)),
         )
 
     def origins(self) -> Iterator[overlap.Inode | None]:
@@ -258,6 +264,55 @@ def _config(value: Any) -> Any:
     return value
 
 
+def _configs(value: Any) -> tuple[tuple[ConfigFor, ...], tuple[str, ...]]:
+    """Return the configurations *value* names, and the files they were read from."""
+    found: list[ConfigFor] = []
+    files: list[str] = []
+    pairs = value.items() if isinstance(value, Mapping) else ((None, each) for each in sequence("configs", value))
+    for key, each in pairs:
+        if isinstance(each, ConfigFor):
+            found.append(each)
+        elif isinstance(key, str) and not isinstance(each, str | os.PathLike):
+            found.append(ConfigFor(key, _config(each)))
+        elif key is None and not isinstance(each, str):
+            raise UsageError(f"expected 'KEY=CFG', a directory or a ConfigFor, got {each!r}", where="configs")
+        else:
+            named = _named(each) if key is None else ((key, os.fspath(each)),)
+            found += [ConfigFor(key, read_config(path), path) for key, path in named]
+            files += [path for _, path in named]
+    return ordered(found), tuple(files)
+
+
+def _named(text: str) -> tuple[tuple[str, str], ...]:
+    """Return the keys and files that *text* names: ``KEY=CFG``, or a directory of files ``KEY.json``."""
+    key, equals, path = text.rpartition("=")
+    return ((key, path),) if equals else configs_in(text)
+
+
+def configs_in(directory: str) -> tuple[tuple[str, str], ...]:
+    """Return the keys and files of *directory*, which holds files ``KEY.json`` and nothing else.
+
+    Raises:
+        InputError: it cannot be read, holds something else or nothing, or leads out of itself.
+    """
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=directory) from None
+    top = os.path.realpath(directory)
+    found = []
+    for name in names:
+        path = os.path.join(directory, name)
+        if not name.endswith(".json") or name == ".json":
+            raise InputError("is not called KEY.json, as all in a directory of configurations is", where=path)
+        if os.path.islink(path) and os.path.dirname(os.path.realpath(path)) != top:
+            raise InputError("is a symbolic link that leads out of the directory", where=path)
+        found.append((name.removesuffix(".json"), path))
+    if not found:
+        raise InputError("holds no configuration: files called KEY.json", where=directory)
+    return tuple(found)
+
+
 def _tree(value: Any) -> Directory | None:
     return value if value is None or isinstance(value, Directory) else tree.scan(_path("esp", value))
 
@@ -285,4 +340,4 @@ def _mounted(where: str, value: Any, *, sized: bool) -> tuple[str, str, int | No
         raise UsageError(str(error), where=where) from None
 
 
-__all__ = ["ModuleFile", "Recipe", "RecipeFields"]
+__all__ = ["ConfigFor", "ModuleFile", "Recipe", "RecipeFields"]

@@ -14,10 +14,10 @@ PACKAGE = Path(rumpbundle.__file__).parent
 LAYERS = (
     {"dataclass"},
     {"errors", "events", "shell", "units"},
-    {"disk", "host", "config"},
+    {"disk", "host", "config", "smbios"},
     {"filesystems", "kernels", "images", "component"},
     {"knowledge", "manifest"},
-    {"efistarter", "grubcore", "provenance", "report", "volume", "xen"},
+    {"efistarter", "grubchoice", "grubcore", "provenance", "report", "volume", "xen"},
     {"grub", "guests", "formats"},
     {"hybrid", "recipe"},
     {"api", "launcher", "look"},

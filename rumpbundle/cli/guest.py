@@ -13,7 +13,8 @@ from rumpbundle import guests, recipe
 from rumpbundle.cli.command import Command, group
 from rumpbundle.cli.values import MountedDirectory, MountWord, end_of_options
 from rumpbundle.disk import tree
-from rumpbundle.errors import InputError
+from rumpbundle.errors import InputError, UsageError
+from rumpbundle.guests import ConfigFor, ordered
 from rumpbundle.manifest import stem
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ CONFIG_OPTIONS = group("The configuration", "-c cfg.json -e MODE=fast -- --port 
 GUEST_OPTIONS = group(
     "The guest", "-c cfg.json -e MODE=fast --data site:/srv/www --volume state:/var/db:64M -- --port 80",
     *_CONFIG_OPTIONS,
+    click.option("--config-for", "config_for", metavar="KEY=CFG", multiple=True,
+                 help="A configuration for the machines that KEY fits, as serial:web7; -c is for all others; "
+                      "repeatable."),
+    click.option("--configs", metavar="DIR", help="The same for each file KEY.json in DIR."),
     click.option("--data", type=MountWord(sized=False), metavar="DIR:MOUNT", multiple=True,
                  help="A directory the guest sees, read-only, at MOUNT; repeatable as far as the guest can."),
     click.option("--volume", "volumes", type=MountWord(sized=True), metavar="DIR:MOUNT[:SIZE]", multiple=True,
@@ -61,12 +66,14 @@ def guest_from(app: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Take what the ``GUEST_OPTIONS`` gave out of *arguments* and return it as fields of a Recipe."""
     file = arguments["config"]
     config = config_from(stem(os.path.normpath(app)) or "app", None, arguments)
+    further, files = configs_from(arguments)
     return {
         "config": config,
         "config_name": "standard input" if file == "-" else file,
+        "configs": further,
         "data": data_of(arguments.pop("data")),
         "volumes": volumes_of(arguments.pop("volumes")),
-        "inputs": () if file is None else ("/dev/stdin" if file == "-" else file,),
+        "inputs": (*(() if file is None else ("/dev/stdin" if file == "-" else file,)), *files),
     }
 
 
@@ -81,6 +88,21 @@ def config_from(program: str, base: Config | None, arguments: dict[str, Any]) ->
 
         config = combined(config, program=program, env=env, hostname=hostname, net=net, arguments=words)
     return config
+
+
+def configs_from(arguments: dict[str, Any]) -> tuple[tuple[ConfigFor, ...], tuple[str, ...]]:
+    """Take ``--config-for`` and ``--configs`` out of *arguments*; return what they name, and the files of it."""
+    pairs = []
+    for text in arguments.pop("config_for"):
+        key, equals, path = text.rpartition("=")
+        if not equals:
+            raise UsageError(f"expected KEY=CFG, got {text!r}", where="--config-for")
+        pairs.append((key, path))
+    directory = arguments.pop("configs")
+    if directory is not None:
+        pairs += recipe.configs_in(directory)
+    read = (ConfigFor(key, recipe.read_config(path), path) for key, path in pairs)
+    return ordered(tuple(read)) if pairs else (), tuple(path for _, path in pairs)
 
 
 def data_of(options: Sequence[MountedDirectory]) -> tuple[guests.Data, ...]:

@@ -52,6 +52,8 @@ _BOOT_OPTIONS = group(
     click.option("--bus", type=click.Choice(BUSES), help="Where the disk is.  [default: what the guest can drive]"),
     click.option("--publish", metavar="HOST:GUEST[/udp]", multiple=True,
                  help="Lead a port of 127.0.0.1 to one of the guest; repeatable."),
+    click.option("--as", "identity", default="", metavar="KEY",
+                 help="What firmware says of the machine: serial:web7, uuid:…, or web7 (the serial number)."),
     click.option("--gdb", metavar="PORT", help="Wait for a debugger on this port of 127.0.0.1."),
     click.option("--expect", metavar="REGEX", help="Succeed when the console matches, fail if the guest ends first."),
     click.option("--timeout", type=Seconds(), metavar="SECONDS",
@@ -82,6 +84,7 @@ class Session:
             publish=tuple(Forward.parse(text) for text in arguments.pop("publish")),
             gdb=None if gdb is None else port(gdb, "--gdb"),
             persist=persist,
+            identity=arguments.pop("identity"),
             args=tuple(theirs),
         )
         registry.find(self.options.backend)

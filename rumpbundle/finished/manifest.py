@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -72,6 +72,15 @@ class Mount(Struct, frozen=True, kw_only=True):
     writable: bool
 
 
+class Choice(Described, frozen=True, kw_only=True):
+    """A configuration for some machines only, and what was compiled from it."""
+
+    key: str
+    config: dict[str, Any]
+    cmdline: str
+    place: Literal["cmdline", "module", "file"]
+
+
 class Asked(Struct, frozen=True, kw_only=True):
     """What the user asked for, apart from what was compiled from it."""
 
@@ -81,6 +90,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     config: dict[str, Any] | None
     modules: Size
     mounts: tuple[Mount, ...]
+    default: bool = True
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
@@ -110,6 +120,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     volumes: tuple[Volume, ...]
     files: tuple[File, ...]
     esp: tuple[File, ...] = ()
+    choices: tuple[Choice, ...] = ()
 
 
 def parse(data: bytes) -> Manifest:

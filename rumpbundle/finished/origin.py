@@ -30,7 +30,19 @@ from rumpbundle.images.medium import Window
 from rumpbundle.images.partitions import Slot, tables
 from rumpbundle.kernels.unikernel import Firmware, Protocol, examine
 from rumpbundle.kernels.view import View
-from rumpbundle.manifest import LAYOUT, MAX_MANIFEST, PATH, SCHEMA, Asked, Bundle, Module, Mounted, Volume
+from rumpbundle.manifest import (
+    LAYOUT,
+    MAX_MANIFEST,
+    PATH,
+    SCHEMA,
+    Asked,
+    Bundle,
+    Choice,
+    Module,
+    Mounted,
+    Volume,
+    place_of,
+)
 
 
 class NotOursError(ImageError):
@@ -150,6 +162,7 @@ class _Image:
             epoch=manifest.epoch,
             grub=manifest.grub,
             asked=_asked(manifest),
+            choices=tuple(self._choices()),
             version=manifest.rumpbundle,
         )
         return Origin(manifest=manifest, raw=raw, bundle=bundle, images=self._images() if firmware else None)
@@ -196,6 +209,13 @@ class _Image:
             entry = self._below(f"/boot/modules/{number}")
             name = entry.path.rpartition("/")[2]
             yield Module(name, self._content(entry, described), described.text, described.room)
+
+    def _choices(self) -> Iterator[Choice]:
+        for number, said in enumerate(self._manifest.choices):
+            choice = Choice(key=said.key, config=said.config, cmdline=said.cmdline, place=said.place)
+            if said.place != "cmdline":
+                choice = replace(choice, content=self._content(self._file(place_of(number)), said))
+            yield choice
 
     def _root(self) -> Directory:
         """Return the guest's own files: what the manifest lists, in its order, which is that of a walk."""
@@ -313,6 +333,7 @@ def _asked(manifest: Manifest) -> Asked:
         mounts=tuple(Mounted(mount.mount, mount.place, mount.writable) for mount in asked.mounts),
         size=manifest.size,
         room=manifest.room,
+        default=asked.default,
     )
 
 

@@ -6,11 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rumpbundle import guests
-from rumpbundle.disk.content import Content
-from rumpbundle.disk.tree import Directory, File, walk
-from rumpbundle.errors import ImageError
 from rumpbundle.finished.origin import Origin
-from rumpbundle.manifest import Bundle, Mounted
+from rumpbundle.manifest import PATH, Bundle
 
 if TYPE_CHECKING:
     from rumpbundle.config import Config
@@ -39,12 +36,7 @@ def request_of(origin: Origin) -> guests.Request:
         ConfigError: the configuration in it is none.
     """
     bundle, asked = origin.bundle, origin.bundle.asked
-    data = tuple(_data(bundle, mount) for mount in asked.mounts if not mount.writable)
-    volumes = tuple(
-        guests.Writable(Directory(""), mount.mount, made=_made(bundle, mount))
-        for mount in asked.mounts
-        if mount.writable
-    )
+    data, volumes = guests.kept(bundle, asked.mounts)
     return guests.Request(
         kernel=bundle.kernel,
         boot=bundle.boot,
@@ -67,13 +59,20 @@ def rebundled(origin: Origin, request: guests.Request) -> tuple[Bundle, guests.D
     Raises:
         RumpbundleError: the guest cannot be given this.
     """
-    from rumpbundle.config import builtins
+    import json
 
-    delivery = guests.deliver(request)
+    from rumpbundle.config import builtins, parse
+
+    configs = [
+        guests.ConfigFor(choice.key, parse(json.dumps(choice.config).encode(), choice.key), f"{PATH}: $.choices")
+        for choice in origin.bundle.choices
+    ]
+    delivery, choices = guests.deliver_several(request, configs)
     asked = replace(
         origin.bundle.asked,
         cmdline=request.cmdline,
         config=None if request.config is None else builtins(request.config),
+        default=request.config is not None or not choices,
         mounts=delivery.mounts,
     )
     bundle = replace(
@@ -86,31 +85,9 @@ def rebundled(origin: Origin, request: guests.Request) -> tuple[Bundle, guests.D
         bus=delivery.bus,
         config=b"" if origin.bundle.firmware else delivery.config,
         asked=asked,
+        choices=choices,
     )
     return bundle, delivery
-
-
-def _data(bundle: Bundle, mount: Mounted) -> guests.Data:
-    if mount.place == "root":
-        # What has room kept for it is the configuration's own file, not the user's.
-        children = [node for node in bundle.root.children if not (isinstance(node, File) and node.room)]
-        return guests.Data(Directory("", tuple(children)), mount.mount)
-    return guests.Data(Directory(""), mount.mount, made=_made(bundle, mount))
-
-
-def _made(bundle: Bundle, mount: Mounted) -> Content:
-    """Return the file system, or the archive, that the image keeps for *mount*."""
-    kind, _, number = mount.place.partition(" ")
-    found: Content | None = None
-    if kind in ("module", "volume") and number.isdigit():
-        kept = bundle.modules if kind == "module" else bundle.volumes
-        found = kept[int(number)].content if int(number) < len(kept) else None
-    else:
-        files = (node.content for path, node in walk(bundle.root) if path == mount.place and isinstance(node, File))
-        found = next(files, None)
-    if found is None:
-        raise ImageError(f"{mount.mount} should stand in {mount.place!r}, which the image does not have")
-    return found
 
 
 __all__ = ["config_of", "rebundled", "request_of"]

@@ -7,10 +7,13 @@ what the guest must receive; how a boot loader mangles a command line is the loa
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 
 from rumpbundle.errors import UsageError
-from rumpbundle.guests._contract import ESP_HINT, Data, Delivery, Request, Writable
+from rumpbundle.guests._contract import ESP_HINT, Data, Delivery, Request, Writable, kept
+from rumpbundle.guests._several import ConfigFor, ordered, several
 from rumpbundle.kernels.unikernel import Protocol
+from rumpbundle.manifest import Choice
 
 
 def deliver(request: Request) -> Delivery:
@@ -34,4 +37,16 @@ def deliver(request: Request) -> Delivery:
     return delivery
 
 
-__all__ = ["Data", "Delivery", "Request", "Writable", "deliver"]
+def deliver_several(request: Request, configs: Sequence[ConfigFor]) -> tuple[Delivery, tuple[Choice, ...]]:
+    """Return what :func:`deliver` does, and the further choices that *configs* are.
+
+    Without a configuration in *request* there is no default, and the delivery is what all of *configs* share.
+
+    Raises:
+        RumpbundleError: as :func:`deliver`; the error names the key.
+        UsageError: nobody could choose, or a configuration wants another disk than the others.
+    """
+    return several(deliver, request, configs) if configs else (deliver(request), ())
+
+
+__all__ = ["ConfigFor", "Data", "Delivery", "Request", "Writable", "deliver", "deliver_several", "kept", "ordered"]

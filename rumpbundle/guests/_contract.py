@@ -11,10 +11,10 @@ from typing import Literal as OneOf
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import Content
-from rumpbundle.disk.tree import Directory
-from rumpbundle.errors import ConfigError, InputError, UsageError
+from rumpbundle.disk.tree import Directory, File, walk
+from rumpbundle.errors import ConfigError, ImageError, InputError, UsageError
 from rumpbundle.kernels.unikernel import Firmware, Protocol, Unikernel
-from rumpbundle.manifest import HEAD_ROOM, Module, Mounted, Volume
+from rumpbundle.manifest import HEAD_ROOM, Bundle, Module, Mounted, Volume
 
 if TYPE_CHECKING:
     from rumpbundle.config import Config
@@ -104,6 +104,8 @@ class Request:
     epoch: int
     room: int = 0
     """Bytes to keep for another configuration than this."""
+    file: str = "json.cfg"
+    """Where the configuration goes if it becomes a file: its path from the root of the image's ISO 9660."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,41 @@ class Delivery:
     """The configuration in the guest's own format, for launchers that hand it over themselves (xenstore)."""
     notes: tuple[str, ...] = ()
     """What the user should know: where data is found, what the guest's limits changed."""
+
+
+def kept(holder: Bundle | Delivery, mounts: Sequence[Mounted]) -> tuple[tuple[Data, ...], tuple[Writable, ...]]:
+    """Return what is mounted at *mounts* as what *holder* keeps of it: requested again, it is made as it is there.
+
+    Raises:
+        ImageError: *holder* does not have it.
+    """
+    data = tuple(_data(holder, mount) for mount in mounts if not mount.writable)
+    return data, tuple(
+        Writable(Directory(""), mount.mount, made=_made(holder, mount)) for mount in mounts if mount.writable
+    )
+
+
+def _data(holder: Bundle | Delivery, mount: Mounted) -> Data:
+    if mount.place == "root":
+        # What has room kept for it is the configuration's own file, not the user's.
+        children = [node for node in holder.root.children if not (isinstance(node, File) and node.room)]
+        return Data(Directory("", tuple(children)), mount.mount)
+    return Data(Directory(""), mount.mount, made=_made(holder, mount))
+
+
+def _made(holder: Bundle | Delivery, mount: Mounted) -> Content:
+    """Return the file system, or the archive, that *holder* keeps for *mount*."""
+    kind, _, number = mount.place.partition(" ")
+    found: Content | None = None
+    if kind in ("module", "volume") and number.isdigit():
+        held = holder.modules if kind == "module" else holder.volumes
+        found = held[int(number)].content if int(number) < len(held) else None
+    else:
+        files = (node.content for path, node in walk(holder.root) if path == mount.place and isinstance(node, File))
+        found = next(files, None)
+    if found is None:
+        raise ImageError(f"{mount.mount} should stand in {mount.place!r}, which the image does not have")
+    return found
 
 
 def command_line(request: Request, text: str) -> str:

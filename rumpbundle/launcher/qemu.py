@@ -22,6 +22,7 @@ from rumpbundle.kernels.unikernel import Family, Firmware
 from rumpbundle.launcher.backend import Backend, Drive, Ending, Forward, LaunchPlan, LaunchRequest, Reason
 from rumpbundle.launcher.notes import notes
 from rumpbundle.launcher.qmp import Control
+from rumpbundle.smbios import IDENTITIES, Key
 
 PROGRAM = "qemu-system-x86_64"
 
@@ -83,6 +84,8 @@ class Machine:
     publish: tuple[Forward, ...] = ()
     exit_port: int = 0xF4
     gdb: int | None = None
+    identity: str = ""
+    """What firmware says of it, as a KEY."""
     args: tuple[str, ...] = ()
 
 
@@ -110,6 +113,10 @@ def command(machine: Machine, *, inherited: bool = False) -> tuple[str, ...]:
     argv += _devices(*(device.format(drive="disk0") for device in machine.attach))
     argv += _disks_and_card(machine, inherited)
     argv += _devices(f"isa-debug-exit,iobase={machine.exit_port:#x},iosize=4", "pvpanic")
+    if machine.identity:
+        kind, value = Key.parse(machine.identity).identity
+        structure = IDENTITIES[kind].structure
+        argv += ["-smbios", f"type={structure},{IDENTITIES[kind].qemu}={quoted(value)}"]
     if machine.gdb is not None:
         argv += ["-gdb", f"tcp:127.0.0.1:{machine.gdb}", "-S"]
     return (*argv, *machine.args)
@@ -215,6 +222,7 @@ def machine_for(request: LaunchRequest, *, uefi: tuple[str, str] | None = None) 
         publish=request.publish,
         exit_port=DEBUG_EXIT.get(request.family, 0xF4),
         gdb=request.gdb,
+        identity=request.identity,
         args=request.args,
     )
 

@@ -97,6 +97,12 @@ def domain_of(
         RumpbundleError: as :class:`~rumpbundle.xen.xl.Domain`, :func:`ramdisk_of` and
         :func:`~rumpbundle.xen.xl.check_config`.
     """
+    if bundle.choices and kind is not Kind.HVM:
+        raise UsageError(
+            f"a {kind} domain has no firmware that would tell which machine it is",
+            where="--config-for",
+            hint="make a kit for each, with -c; rumpbundle reconfig makes one of another",
+        )
     xl.check_config(bundle.config.decode())
     disks = [xl.DomainDisk(path=path(f"{volume.device}.raw"), vdev=volume.device) for volume in own_disks(bundle)]
     if kind is Kind.HVM or bundle.root.children or len(disks) < len(bundle.volumes):

@@ -40,6 +40,8 @@ def inputs(tmp_path_factory):
     (top / "esp" / "loader" / "empty directory").mkdir(parents=True)
     (top / "esp" / "loader" / "a longer name.conf").write_bytes(b"x" * 3000)
     (top / "cfg.json").write_text(json.dumps({"env": {"A": "ä b"}, "rc": [{"bin": "x", "argv": ["y z"]}]}))
+    (top / "other.json").write_text(json.dumps({"hostname": "other", "rc": [{"bin": "y"}]}))
+    (top / "env.json").write_text(json.dumps({"env": {"A": "b"}, "hostname": "other"}))
     (top / "long.json").write_text(json.dumps({"env": {f"V{n}": "x" * 100 for n in range(100)}}))
     return top
 
@@ -64,6 +66,16 @@ RECIPES = {
     "rumprun, from a file": ["{inputs}/rumprun.bin", "-c", "{inputs}/long.json", "--data", "{data}:/data"],
     "rumprun, with a volume": ["{inputs}/rumprun.bin", "--data", "{data}:/data", "--volume", "{data}:/vol"],
     "room": ["{inputs}/rumprun.bin", "-c", "{inputs}/cfg.json", "--config-room", "20K"],
+    "several configurations": [
+        *("{inputs}/rumprun.bin", "-c", "{inputs}/cfg.json", "--data", "{data}:/data", "--volume", "{data}:/vol"),
+        *("--config-for", "a key=with=that={inputs}/other.json"),
+        *("--config-for", "oem:rumpbundle=7={inputs}/cfg.json"),
+    ],
+    "several, one from a file, and no default": [
+        *("{inputs}/rumprun.bin", "--config-for", "serial:a={inputs}/long.json"),
+        *("--config-for", "b={inputs}/cfg.json"),
+    ],
+    "several command lines": ["{inputs}/linux", "--data", "{data}:/srv", "--config-for", "a={inputs}/env.json"],
     "efi": ["{efi}", "--esp", "{inputs}/esp"],
     "efi with arguments": ["{efi}", "--cmdline", "x=1"],
 }
@@ -73,8 +85,9 @@ def made(inputs: Path, recipe: str, format: str, out: Path) -> Path:
     words = {"inputs": inputs, "data": inputs / "data"}
     argv = []
     for word in RECIPES[recipe]:
-        name, _, rest = word.removeprefix("{").partition("}")
-        argv.append(f"{words.get(name) or kernels.build(name)}{rest}" if word.startswith("{") else word)
+        before, brace, rest = word.partition("{")
+        name, _, after = rest.partition("}")
+        argv.append(f"{before}{words.get(name) or kernels.build(name)}{after}" if brace else word)
     assert main([format, *argv, "-q", "-o", str(out)]) == 0
     return out
 

@@ -28,7 +28,6 @@ CMDLINE_LIMIT = 4095
 """Characters of command line it takes."""
 FILE_LIMIT = 64 << 10
 """Bytes it takes from a file on its disk."""
-FILE_NAME = "json.cfg"
 
 
 def deliver(request: Request) -> Delivery:
@@ -64,8 +63,8 @@ def _delivered(request: Request, text: bytes, places: disks.Places, *, on_file: 
         return Delivery(volumes=places.volumes, mounts=places.mounts, config=text, notes=places.notes)
     if on_file:
         room = round_up(max(len(text), request.room), SLOT)
-        root.append(File(FILE_NAME, Content.of_bytes(text), room=room))
-        line = f"{ROOT_CONFIG}/{FILE_NAME}"
+        root.append(File(os.path.basename(request.file), Content.of_bytes(text), room=room))
+        line = f"{ROOT_CONFIG}/{request.file}"
     else:
         modules = (Module("config.json", Content.of_bytes(text), room=SLOT),)
     return Delivery(
