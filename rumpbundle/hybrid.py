@@ -219,12 +219,12 @@ def _configs(bundle: Bundle) -> Directory:
     """Return the directory of the configurations for some machines only: a script each, and what the guest reads."""
     scripts: list[Node] = []
     files: list[Node] = []
+    shared = tuple((path, module.text) for path, module in _modules(bundle) if not module.room)
+    common = menu(bundle, "")
     for number, choice in enumerate(bundle.choices):
-        modules = [(path, module.text) for path, module in _modules(bundle) if not module.room]
         path = place_of(number)
-        if choice.place == "module":
-            modules.append((path, ""))
-        chosen = replace(menu(bundle, ""), cmdline=choice.cmdline, modules=tuple(modules))
+        own = ((path, ""),) if choice.place == "module" else ()
+        chosen = replace(common, cmdline=choice.cmdline, modules=(*shared, *own))
         text = grub.script(chosen).encode("utf-8", "surrogateescape")
         scripts.append(File(f"{Key.parse(choice.key).stem}.cfg", Content.of_bytes(text)))
         if choice.place != "cmdline":
