@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
-from rumpbundle.api import Result, job_for, write
+from rumpbundle.api import Artifact, Result, job_for, write
 from rumpbundle.cli.command import options
 from rumpbundle.cli.convert import check_options, format_options, options_of
 from rumpbundle.cli.guest import CONFIG_OPTIONS, GuestCommand, config_from
@@ -16,12 +18,14 @@ from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import output_options, report_options
 from rumpbundle.cli.results import plan_json, plan_text, result_json, show
 from rumpbundle.cli.streams import say, say_json
-from rumpbundle.cli.values import Output
+from rumpbundle.cli.values import Input, Output
 from rumpbundle.errors import UsageError
 from rumpbundle.events import Note
+from rumpbundle.finished import inplace
 from rumpbundle.finished.origin import origin
 from rumpbundle.finished.reconfig import format_of, plan_of
 from rumpbundle.finished.request import config_of
+from rumpbundle.host import rollback
 from rumpbundle.host.staging import check_free
 from rumpbundle.images.detect import open_disk
 from rumpbundle.manifest import stem
@@ -33,7 +37,7 @@ from rumpbundle.manifest import stem
     example="rumpbundle reconfig web.qcow2 -e PORT=8080 -o web8080.qcow2",
     short_help="a finished image with another configuration",
 )
-@click.argument("image", type=click.Path(readable=False))
+@click.argument("image", type=Input())
 @click.option("-o", "--output", type=Output(), metavar="NEW", help="The image to write; IMAGE stays as it is.")
 @click.option("--in-place", is_flag=True, help="Change IMAGE itself.")
 @click.option("--cmdline", metavar="TEXT", help="Another kernel command line.  [default: the image's]")
@@ -52,9 +56,13 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
     force, dry_run, as_json = (arguments.pop(name) for name in ("force", "dry_run", "as_json"))
     sync = not arguments.pop("no_sync")
     terminal = Terminal.of(arguments)
-    with terminal, open_disk(image, terminal) as disk:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(terminal)
+        path = Path(os.path.realpath(image)) if output is None else output
+        if in_place and path.is_file() and not dry_run:
+            stack.enter_context(rollback.locked(path))
+        disk = stack.enter_context(open_disk(image, terminal))
         format, subformat = format_of(disk, image)
-        path = Path(image) if output is None else output
         check_free(path, force=force or in_place)
         found = origin(disk)
         config = config_from(stem(found.bundle.kernel.name) or "app", config_of(found), arguments)
@@ -64,21 +72,30 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
         if in_place:
             # The image is what is read, and what is to be replaced.
             planned = dataclasses.replace(planned, recipe=dataclasses.replace(planned.recipe, app=""))
-            terminal(Note(f"{path.name} is written anew"))
         own = options_of(format, given)
         if dry_run:
             job = job_for(planned, format, path, subformat=subformat, options=own, report=terminal)
             say_json(plan_json(job, format)) if as_json else say(plan_text(job, format))
             return
-        artifact, commands = write(
-            planned,
-            format,
-            path,
-            subformat=subformat,
-            options=own,
-            force=force or in_place,
-            sync=sync,
-            report=terminal,
-        )
+        changes = None
+        if in_place and (format.name, subformat) in inplace.FORMATS:
+            job = job_for(planned, format, path, subformat=subformat, options=own, report=terminal)
+            changes = inplace.patches(disk, path, found.plan(), job)
+        if changes is not None:
+            rollback.apply(path, changes, sync=sync)
+            artifact, commands = Artifact(format.name, path), ()
+        else:
+            if in_place:
+                terminal(Note(f"{path.name} is written anew"))
+            artifact, commands = write(
+                planned,
+                format,
+                path,
+                subformat=subformat,
+                options=own,
+                force=force or in_place,
+                sync=sync,
+                report=terminal,
+            )
         result = Result(artifacts=(artifact,), digest=planned.bundle.identity.digest, commands=commands)
     show(result, result_json(result) if as_json else None, print_commands=bool(given.get("print_commands")))

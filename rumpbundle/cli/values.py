@@ -13,6 +13,7 @@ import click
 from rumpbundle import formats
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import UsageError
+from rumpbundle.host import rollback
 from rumpbundle.host.leftovers import put_right
 from rumpbundle.recipe import ModuleFile, parsed_mount
 from rumpbundle.units import NoSize, parsed_size
@@ -138,4 +139,5 @@ class Input(click.Path):
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         with contextlib.suppress(ValueError):
             put_right(path.parent, path.name)
+            rollback.restore(Path(os.path.realpath(path)))
         return value
