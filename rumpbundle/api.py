@@ -181,9 +181,7 @@ def _tell_labels(recipe: Recipe, bundle: Bundle, report: Report) -> None:
         report(Note(f"the name {bundle.name} becomes these labels: {', '.join(changed)}"))
 
 
-def _delivered(
-    recipe: Recipe, request: guests.Request, report: Report
-) -> tuple[guests.Delivery, tuple[Choice, ...]]:
+def _delivered(recipe: Recipe, request: guests.Request, report: Report) -> tuple[guests.Delivery, tuple[Choice, ...]]:
     """Return what the guest gets, and further choices; errors in a configuration name the file."""
     try:
         delivery, choices = guests.deliver_several(request, recipe.configs)

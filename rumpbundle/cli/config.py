@@ -10,6 +10,7 @@ from rumpbundle import config
 from rumpbundle.cli.command import Command
 from rumpbundle.cli.guest import read_config
 from rumpbundle.cli.streams import say
+from rumpbundle.cli.values import Input
 from rumpbundle.config.jsontext import MAX_BYTES
 from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.errors import UsageError
@@ -39,7 +40,7 @@ def _is_image(path: str) -> bool:
     example="rumpbundle config cfg.json",
     short_help="check a configuration, or print its JSON Schema",
 )
-@click.argument("file", metavar="[CFG]", required=False)
+@click.argument("file", metavar="[CFG]", required=False, type=Input())
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of configurations, for editors and other tools.")
 def command(file: str | None, schema: bool) -> None:
     """Check the configuration CFG (- reads standard input) and print it in clean JSON.

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from rumpbundle.api import Artifact, Result, job_for, write
+from rumpbundle.api import Artifact, Plan, Result, job_for, write
 from rumpbundle.cli.command import options
 from rumpbundle.cli.convert import check_options, format_options, options_of
 from rumpbundle.cli.guest import CONFIG_OPTIONS, GuestCommand, config_from
@@ -22,12 +22,14 @@ from rumpbundle.cli.values import Input, Output
 from rumpbundle.errors import UsageError
 from rumpbundle.events import Note
 from rumpbundle.finished import inplace
-from rumpbundle.finished.origin import origin
+from rumpbundle.finished.origin import Origin, origin
 from rumpbundle.finished.reconfig import format_of, plan_of
 from rumpbundle.finished.request import config_of
+from rumpbundle.formats import Format
 from rumpbundle.host import rollback
 from rumpbundle.host.staging import check_free
 from rumpbundle.images.detect import open_disk
+from rumpbundle.images.disk import Disk
 from rumpbundle.manifest import stem
 
 
@@ -39,7 +41,7 @@ from rumpbundle.manifest import stem
 )
 @click.argument("image", type=Input())
 @click.option("-o", "--output", type=Output(), metavar="NEW", help="The image to write; IMAGE stays as it is.")
-@click.option("--in-place", is_flag=True, help="Change IMAGE itself.")
+@click.option("--in-place", is_flag=True, help="Change IMAGE itself, wholly or not at all.")
 @click.option("--cmdline", metavar="TEXT", help="Another kernel command line.  [default: the image's]")
 @options(CONFIG_OPTIONS)
 @options(format_options())
@@ -77,13 +79,10 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
             job = job_for(planned, format, path, subformat=subformat, options=own, report=terminal)
             say_json(plan_json(job, format)) if as_json else say(plan_text(job, format))
             return
-        changes = None
-        if in_place and (format.name, subformat) in inplace.FORMATS:
-            job = job_for(planned, format, path, subformat=subformat, options=own, report=terminal)
-            changes = inplace.patches(disk, path, found.plan(), job)
+        changes = _in_place(planned, found, disk, path, format, subformat, own) if in_place else None
         if changes is not None:
             rollback.apply(path, changes, sync=sync)
-            artifact, commands = Artifact(format.name, path), ()
+            artifact, commands = Artifact(format.name, path), tuple[str, ...]()
         else:
             if in_place:
                 terminal(Note(f"{path.name} is written anew"))
@@ -99,3 +98,13 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
             )
         result = Result(artifacts=(artifact,), digest=planned.bundle.identity.digest, commands=commands)
     show(result, result_json(result) if as_json else None, print_commands=bool(given.get("print_commands")))
+
+
+def _in_place(
+    planned: Plan, found: Origin, disk: Disk, path: Path, format: Format, subformat: str, own: Any
+) -> list[rollback.Patch] | None:
+    """Return what changes of the image at *path*, which holds *disk*; None if it has to be written anew."""
+    if (format.name, subformat) not in inplace.FORMATS:
+        return None
+    job = job_for(planned, format, path, subformat=subformat, options=own)
+    return inplace.patches(disk, path, found.plan(), job)

@@ -14,6 +14,7 @@ from rumpbundle.cli.long_json import print_json
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import report_options
 from rumpbundle.cli.streams import say, tell
+from rumpbundle.cli.values import Input
 from rumpbundle.errors import GuestError, InputError, UsageError, one_line
 from rumpbundle.finished.verify import Verification, verify
 from rumpbundle.provenance.minisign import PublicKey, signed_files
@@ -26,7 +27,7 @@ from rumpbundle.units import shown_size
     example="rumpbundle verify app.vmdk app.iso",
     short_help="is a finished image whole, and what it says it is?",
 )
-@click.argument("images", metavar="[IMAGE | NAME]...", nargs=-1, type=click.Path(readable=False))
+@click.argument("images", metavar="[IMAGE | NAME]...", nargs=-1, type=Input())
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable answer.")
 @click.option(
     "--key", metavar="KEY", help="A public key of minisign, or its file: each image must be signed with it."

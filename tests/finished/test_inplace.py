@@ -1,0 +1,118 @@
+"""An image changed in place: the old one or the new one, whatever happens, and never under somebody's hands."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import pytest
+from faults.inplace import images, killed, survives
+from support.tools import require
+
+from rumpbundle.cli import main
+from rumpbundle.host import rollback
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory):
+    return list(images(tmp_path_factory.mktemp("images")))
+
+
+@pytest.mark.parametrize("kind", range(4), ids=["raw", "iso", "vdi", "vhd"])
+def test_it_changes_only_what_differs(kinds, kind, monkeypatch):
+    image, config, old, new = kinds[kind]
+    image.write_bytes(old)
+    changed = []
+    apply = rollback.apply
+    monkeypatch.setattr(rollback, "apply", lambda *args, **rest: (changed.extend(args[1]), apply(*args, **rest)))
+    inode = image.stat().st_ino
+    assert main(["reconfig", str(image), "-q", "-c", str(config), "--in-place"]) == 0
+    assert image.read_bytes() == new
+    assert image.stat().st_ino == inode
+    assert 0 < sum(len(patch.new) for patch in changed) < 64 << 10
+    assert sorted(os.listdir(image.parent)) == sorted({*os.listdir(image.parent)} - {f".{image.name}.rollback"})
+
+
+@pytest.mark.parametrize("number", [0, 4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20])
+def test_killed_at_any_call_it_is_old_or_new(kinds, number):
+    survives(*kinds[number % len(kinds)], number)
+
+
+def half_changed(kinds):
+    """Return an image that a killed run has left half changed, and what it was."""
+    image, config, old, _ = kinds[0]
+    for number in range(100):
+        image.write_bytes(old)
+        killed(image, config, number)
+        if rollback.journal_of(image).exists() and image.read_bytes() != old:
+            return image, old
+    pytest.fail("no kill left it half changed")
+
+
+def test_who_may_not_write_is_told(kinds, capfd, monkeypatch):
+    image, old = half_changed(kinds)
+    real = os.open
+
+    def refuse(path, flags, *rest, **more):
+        if flags & os.O_RDWR and str(path) == str(image):
+            raise PermissionError(13, "Permission denied")
+        return real(path, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert main(["ls", str(image)]) == 3
+    assert "is half changed, by a run that was killed" in capfd.readouterr().err
+    monkeypatch.undo()
+    assert main(["ls", str(image)]) == 0
+    assert image.read_bytes() == old
+
+
+@pytest.mark.parametrize("damage", ["journal", "image"])
+def test_what_does_not_fit_together_is_left_alone(kinds, capfd, damage):
+    image, _ = half_changed(kinds)
+    journal = rollback.journal_of(image)
+    file = journal if damage == "journal" else image
+    data = bytearray(file.read_bytes())
+    data[-3 if damage == "journal" else slice(0, len(data))] = 1 if damage == "journal" else bytes(len(data))
+    file.write_bytes(data)
+    before = image.read_bytes()
+    assert main(["ls", str(image)]) == 3
+    assert ("damaged" if damage == "journal" else "another file") in capfd.readouterr().err
+    assert image.read_bytes() == before
+    journal.unlink()
+
+
+@pytest.mark.parametrize("options", ["", ",snapshot=on"])
+def test_what_qemu_has_open_is_refused(kinds, capfd, options):
+    require("qemu-system-x86_64")
+    image, config, old, _ = kinds[0]
+    image.write_bytes(old)
+    argv = ["qemu-system-x86_64", "-accel", "tcg", "-S", "-nodefaults", "-display", "none", "-nic", "none"]
+    argv += ["-drive", f"if=none,id=a,format=raw,file={image}{options}", "-qmp", "stdio"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as qemu:
+        try:
+            assert qemu.stdout.readline()
+            assert main(["reconfig", str(image), "-c", str(config), "--in-place"]) == 3
+            assert "is in use" in capfd.readouterr().err
+        finally:
+            qemu.kill()
+    assert image.read_bytes() == old
+
+
+def test_two_at_once_are_not(kinds, capfd):
+    image, config, old, _ = kinds[0]
+    image.write_bytes(old)
+    with rollback.locked(image):
+        assert main(["reconfig", str(image), "-c", str(config), "--in-place"]) == 3
+        assert "is in use" in capfd.readouterr().err
+
+
+def test_of_a_large_one_nothing_else_is_written(kinds, tmp_path):
+    image, config, _, _ = kinds[0]
+    large = tmp_path / "large.raw"
+    kernel = image.parent / "web.bin"
+    assert main(["raw", str(kernel), "-q", "--size", "64G", "-o", str(large)]) == 0
+    used = large.stat().st_blocks
+    assert main(["reconfig", str(large), "-q", "-c", str(config), "--in-place"]) == 0
+    assert large.stat().st_blocks - used < 1000
+    shutil.rmtree(tmp_path)
