@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from rumpbundle.api import Artifact, Plan, Result, job_for, write
+from rumpbundle.batch import files_of
 from rumpbundle.cli.command import options
 from rumpbundle.cli.convert import check_options, format_options, options_of
 from rumpbundle.cli.guest import CONFIG_OPTIONS, GuestCommand, config_from
@@ -61,8 +62,9 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
     with contextlib.ExitStack() as stack:
         stack.enter_context(terminal)
         path = Path(os.path.realpath(image)) if output is None else output
-        if in_place and path.is_file() and not dry_run:
-            stack.enter_context(rollback.locked(path))
+        lock = stack.enter_context(contextlib.ExitStack())
+        if in_place and not dry_run and inplace.disk_file(path).is_file():
+            lock.enter_context(rollback.locked(inplace.disk_file(path)))
         disk = stack.enter_context(open_disk(image, terminal))
         format, subformat = format_of(disk, image)
         check_free(path, force=force or in_place)
@@ -85,6 +87,7 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
             artifact, commands = Artifact(format.name, path), tuple[str, ...]()
         else:
             if in_place:
+                lock.close()  # qemu-img locks it, too
                 terminal(Note(f"{path.name} is written anew"))
             artifact, commands = write(
                 planned,
@@ -96,6 +99,9 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
                 sync=sync,
                 report=terminal,
             )
+            if in_place:
+                written = [rollback.Patch(file, 0, b"", b"") for file in files_of(artifact)]
+                rollback.apply(path, inplace.sums(path, written), sync=sync)
         result = Result(artifacts=(artifact,), digest=planned.bundle.identity.digest, commands=commands)
     show(result, result_json(result) if as_json else None, print_commands=bool(given.get("print_commands")))
 
@@ -104,7 +110,7 @@ def _in_place(
     planned: Plan, found: Origin, disk: Disk, path: Path, format: Format, subformat: str, own: Any
 ) -> list[rollback.Patch] | None:
     """Return what changes of the image at *path*, which holds *disk*; None if it has to be written anew."""
-    if (format.name, subformat) not in inplace.FORMATS:
+    if (format.name, format.subformat(subformat).name) not in inplace.FORMATS:
         return None
     job = job_for(planned, format, path, subformat=subformat, options=own)
-    return inplace.patches(disk, path, found.plan(), job)
+    return inplace.patches(disk, path, found.plan(), job, format)

@@ -6,32 +6,40 @@ it takes milliseconds at any size. Formats that keep a disk as it is, or in tabl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rumpbundle.disk.content import FileSlice
 from rumpbundle.disk.layout import MIB, SECTOR, DiskLayout, LayoutReader
-from rumpbundle.formats import Job
+from rumpbundle.formats import Format, Job, OneFile
 from rumpbundle.host.rollback import Patch
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.records import vdi, vhd
 
-FORMATS = {("raw", ""), ("iso", ""), ("vdi", ""), ("vhd", "fixed")}
+FORMATS = {("raw", ""), ("iso", ""), ("vdi", ""), ("vhd", "fixed"), ("ec2", "raw"), ("azure", "")}
 """Formats and subformats that are changed in place; others are written anew."""
 
 
-def patches(disk: Disk, path: Path, before: DiskLayout, job: Job) -> list[Patch] | None:
-    """Return what makes the file *path*, which holds *disk* by the plan *before*, what *job* would write.
+def disk_file(output: Path) -> Path:
+    """Return the file of *output*, an image or a kit, that holds the disk."""
+    return output / "volume.raw" if output.is_dir() else output
+
+
+def patches(disk: Disk, output: Path, before: DiskLayout, job: Job, format: Format) -> list[Patch] | None:
+    """Return what makes *output*, which holds *disk* by the plan *before*, what *job* would write as *format*.
 
     None if that cannot be said by bytes at their places: then it has to be written anew.
 
     Raises:
         ImageError: the image is damaged.
     """
-    after = job.layout
+    path, after = disk_file(output), job.layout
     if after.size != disk.size:
         return None
-    found = []
+    found: list[Patch] = []
     with LayoutReader(after) as reader:
         for low, high in _suspects(before.padded(least=disk.size), after):
             for start in range(low, high, MIB):
@@ -42,8 +50,14 @@ def patches(disk: Disk, path: Path, before: DiskLayout, job: Job) -> list[Patch]
                     if place.position is None or place.packed or place.length < end - at:
                         return None
                     found.append(Patch(path, place.position, old[at:end], new[at:end]))
-    found += _frame(disk, path, job)
-    return found
+    found = sorted([*found, *_frame(disk, path, job)], key=lambda patch: patch.offset)
+    if found and not isinstance(format.product, OneFile) and format.product.texts is not None:
+        for name, text in format.product.texts(job).items():
+            file = output / name if output.is_dir() else output.parent / name
+            if not file.is_file():
+                return None
+            found.append(Patch(file, 0, file.read_bytes(), text))
+    return [*found, *sums(output, found)]
 
 
 def _suspects(before: DiskLayout, after: DiskLayout) -> Iterator[tuple[int, int]]:
@@ -96,4 +110,39 @@ def _frame(disk: Disk, path: Path, job: Job) -> Iterator[Patch]:
         yield Patch(path, disk.size, old, vhd.footer(disk.size, identity.uuid("vhd-fixed").bytes, job.epoch).pack())
 
 
-__all__ = ["FORMATS", "patches"]
+def sums(output: Path, changes: Sequence[Patch]) -> list[Patch]:
+    """Return what keeps the ``SHA256SUMS`` beside *output* true, if there is one, once its files have *changes*."""
+    path = output.parent / "SHA256SUMS"
+    try:
+        old = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    new = old
+    for file in dict.fromkeys(each.path for each in changes):
+        name = os.fsencode(os.path.relpath(file, output.parent))
+        name = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")  # as sha256sum escapes it
+        if match := re.search(rb"^\\?([0-9a-f]{64})  " + re.escape(name) + rb"$", new, re.MULTILINE):
+            digest = _sha256(file, [each for each in changes if each.path == file])
+            new = new[: match.start(1)] + digest.encode() + new[match.end(1) :]
+    return [] if new == old else [Patch(path, 0, old, new)]
+
+
+def _sha256(path: Path, changes: Sequence[Patch]) -> str:
+    """Return the SHA-256 of the file *path* as it will be with *changes*, in the order of their places."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+
+        def take(length: int) -> None:
+            while length and (data := file.read(min(length, MIB))):
+                digest.update(data)
+                length -= len(data)
+
+        for each in changes:
+            take(each.offset - file.tell())
+            digest.update(each.new)
+            file.seek(len(each.old), os.SEEK_CUR)
+        take(path.stat().st_size - file.tell())
+    return digest.hexdigest()
+
+
+__all__ = ["FORMATS", "disk_file", "patches", "sums"]

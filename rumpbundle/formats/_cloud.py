@@ -80,4 +80,8 @@ def shell_path(path: Path) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write *value* for people and programs."""
-    path.write_text(json.dumps(value, indent=2) + "\n", "ascii", newline="\n")
+    path.write_bytes(json_text(value))
+
+
+def json_text(value: Any) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode("ascii")

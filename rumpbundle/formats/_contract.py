@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,8 @@ class Beside:
     write: Callable[[Job, Path], None]
     """Fills an empty directory with files of the names :meth:`Format.files` gives."""
     suffixes: tuple[str, ...]
+    texts: Callable[[Job], Mapping[str, bytes]] | None = None
+    """The files beside the disk, by name: what a change in place needs of a kit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ class Folder:
     """Fills an empty directory."""
     holds: tuple[str, ...]
     """Patterns of the names in it: --force replaces only a directory that holds nothing else."""
+    texts: Callable[[Job], Mapping[str, bytes]] | None = None
+    """As :attr:`Beside.texts`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Literal as OneOf
 from rumpbundle.disk.flat import disk_errors, write_all, write_flat
 from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import UsageError
-from rumpbundle.formats._cloud import CloudOptions, drivers, proven_firmware, shell_path, write_json
+from rumpbundle.formats._cloud import CloudOptions, drivers, json_text, proven_firmware, shell_path, write_json
 from rumpbundle.formats._contract import Beside, Format, Job, Subformat
 from rumpbundle.formats._naming import TextRule, image_name, parse_tags
 from rumpbundle.images.records import vhd
@@ -52,6 +52,10 @@ def _write_kit(job: Job, directory: Path) -> None:
         write_all(out.fileno(), footer.pack(), job.layout.size)
     with disk_errors():
         write_json(request, _request(job))
+
+
+def _texts(job: Job) -> dict[str, bytes]:
+    return {FORMAT.files(job.output)[1].name: json_text(_request(job))}
 
 
 def _generation(job: Job) -> OneOf["V1", "V2"]:
@@ -122,7 +126,7 @@ FORMAT = Format(
     suffix=".azure.vhd",
     summary="Azure: fixed VHD and the request for a disk to upload it into",
     targets=("azure",),
-    product=Beside(_write_kit, (".azure.json",)),
+    product=Beside(_write_kit, (".azure.json",), _texts),
     commands=_commands,
     options=AzureOptions,
     align=MIB,

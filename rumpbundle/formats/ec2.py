@@ -34,24 +34,38 @@ LARGEST = 64 << 40
 
 
 def _write_kit(job: Job, directory: Path) -> None:
-    requests = Requests.of(job)
-    register_image = requests.register_image()
+    Requests.of(job).register_image()
     files: dict[str, dict[str, Any]] = {}
     with disk_errors():
         with (directory / "volume.raw").open("x+b") as out:
             write_flat(job.layout, out.fileno(), job.report, job.label)
-        hashing = f"{job.label}: hashing"
-        job.report(Started(hashing, job.layout.payload))
-        plan = plan_snapshot(
-            job.layout, jobs=job.jobs, whole=job.options.whole_sha256, report=job.report, label=hashing
-        )
-        job.report(Finished(hashing))
+        plan = _hashed(job)
         files["volume.raw"] = _described(job, plan)
         if job.subformat == "stream":
             files["volume.vmdk"] = _write_vmdk(job, directory / "volume.vmdk")
+    with disk_errors(), (directory / "manifest.json").open("x", encoding="ascii", newline="\n") as out:
+        out.writelines(_manifest(job, plan, files))
+
+
+def _texts(job: Job) -> dict[str, bytes]:
+    plan = _hashed(job)
+    return {"manifest.json": "".join(_manifest(job, plan, {"volume.raw": _described(job, plan)})).encode("ascii")}
+
+
+def _hashed(job: Job) -> SnapshotPlan:
+    label = f"{job.label}: hashing"
+    job.report(Started(label, job.layout.payload))
+    plan = plan_snapshot(job.layout, jobs=job.jobs, whole=job.options.whole_sha256, report=job.report, label=label)
+    job.report(Finished(label))
+    return plan
+
+
+def _manifest(job: Job, plan: SnapshotPlan, files: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Yield the text of the manifest of *files*."""
+    requests = Requests.of(job)
     manifest: dict[str, Any] = {
         "import_snapshot": requests.import_snapshot(),
-        "register_image": register_image,
+        "register_image": requests.register_image(),
         "import_volume": requests.import_volume(files[requests.upload.file]["size"]),
         "ebs_direct": {
             "start_snapshot": requests.start_snapshot(),
@@ -62,8 +76,7 @@ def _write_kit(job: Job, directory: Path) -> None:
         "bundle": _bundle(job),
     }
     manifest["placeholders"] = placeholders(manifest)
-    with disk_errors(), (directory / "manifest.json").open("x", encoding="ascii", newline="\n") as out:
-        out.writelines(_json(manifest, plan))
+    yield from _json(manifest, plan)
 
 
 def _check(job: Job) -> None:
@@ -179,7 +192,7 @@ FORMAT = Format(
     suffix=".ec2/",
     summary="Amazon EC2: a volume and a manifest with the requests that import and register it",
     targets=("ec2",),
-    product=Folder(_write_kit, ("manifest.json", "volume.raw", "volume.vmdk")),
+    product=Folder(_write_kit, ("manifest.json", "volume.raw", "volume.vmdk"), _texts),
     check=_check,
     commands=_commands,
     needs_disk=False,

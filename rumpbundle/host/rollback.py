@@ -240,7 +240,7 @@ def _inside(journal: Path, entry: Any) -> Path:
 
 def _check(patch: Patch, journal: Path) -> None:
     """Raise :class:`HostError` if the file is neither the old nor the new one, nor between them."""
-    if len(patch.old) != len(patch.new):
+    if len(patch.old) != len(patch.new) or not patch.offset % _SECTOR == len(patch.old) % _SECTOR == 0:
         return  # a small file, written as a whole
     there = patch.path.open("rb")
     with there:

@@ -22,7 +22,7 @@ from rumpbundle.cli import main
 
 CALLS = ("open", "pwrite", "write", "ftruncate", "fsync", "rename", "link", "unlink", "close")
 """What changes something, or tells the disk to."""
-KINDS = (("raw",), ("iso",), ("vdi",), ("vhd", "--subformat", "fixed"))
+KINDS = (("raw",), ("iso",), ("vdi",), ("vhd", "fixed"), ("azure",))
 
 
 def die(number: int) -> None:
@@ -66,8 +66,22 @@ def killed(image: Path, config: Path, number: int) -> bool:
     return False
 
 
-def images(top: Path) -> Iterator[tuple[Path, Path, bytes, bytes]]:
-    """Yield an image of each kind, the configuration to give it, and its bytes before and after."""
+State = dict[str, bytes]
+"""The files of an image, or a kit, with their content."""
+
+
+def state(image: Path) -> State:
+    return {path.name: path.read_bytes() for path in image.parent.iterdir() if not path.name.startswith(".")}
+
+
+def put(image: Path, files: State) -> None:
+    """Write *files* as they were made."""
+    for name, content in files.items():
+        (image.parent / name).write_bytes(content)
+
+
+def images(top: Path) -> Iterator[tuple[Path, Path, State, State]]:
+    """Yield an image of each kind with its checksums, the configuration to give it, its old state and its new one."""
     kernel = top / "web.bin"
     kernel.write_bytes(kernels.build("multiboot").read_bytes() + b"_RUMPRUN_ROOTFSCFG=\0ld_virtio\0")
     for name in ("one", "two"):
@@ -75,19 +89,20 @@ def images(top: Path) -> Iterator[tuple[Path, Path, bytes, bytes]]:
     for kind in KINDS:
         made = []
         for name in ("two", "one"):
-            image = top / f"web.{kind[0]}"
-            argv = [kind[0], str(kernel), "-q", "--force", *kind[1:], "-c", str(top / f"{name}.json")]
-            assert main([*argv, "-o", str(image)]) == 0
-            made.append(image.read_bytes())
+            image = top / kind[0] / f"web.{kind[0]}{'.vhd' if kind[0] == 'azure' else ''}"
+            argv = ["build", str(kernel), "-q", "--force", "-f", ":".join(kind), "-c", str(top / f"{name}.json")]
+            assert main([*argv, "--checksums", "-o", str(image.parent)]) == 0
+            image = next(path for path in image.parent.iterdir() if path.suffix not in (".json", ""))
+            made.append(state(image))
         yield image, top / "two.json", made[1], made[0]
 
 
-def survives(image: Path, config: Path, old: bytes, new: bytes, number: int) -> bool:
+def survives(image: Path, config: Path, old: State, new: State, number: int) -> bool:
     """Kill a reconfig of *image* at call *number*, and check what is left; return whether it was killed."""
-    image.write_bytes(old)
+    put(image, old)
     died = killed(image, config, number)
     assert main(["config", str(image)]) == 0  # any command that is given the image
-    assert image.read_bytes() in ((old, new) if died else (new,)), f"{image.name} is torn, killed at call {number}"
+    assert state(image) in ((old, new) if died else (new,)), f"{image.name} is torn, killed at call {number}"
     assert not list(image.parent.glob(".*.rollback"))
     return died
 

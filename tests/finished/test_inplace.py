@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 import subprocess
 
 import pytest
-from faults.inplace import images, killed, survives
+from faults.inplace import images, killed, put, state, survives
 from support.tools import require
 
 from rumpbundle.cli import main
@@ -19,16 +20,16 @@ def kinds(tmp_path_factory):
     return list(images(tmp_path_factory.mktemp("images")))
 
 
-@pytest.mark.parametrize("kind", range(4), ids=["raw", "iso", "vdi", "vhd"])
+@pytest.mark.parametrize("kind", range(5), ids=["raw", "iso", "vdi", "vhd", "azure"])
 def test_it_changes_only_what_differs(kinds, kind, monkeypatch):
     image, config, old, new = kinds[kind]
-    image.write_bytes(old)
+    put(image, old)
     changed = []
     apply = rollback.apply
     monkeypatch.setattr(rollback, "apply", lambda *args, **rest: (changed.extend(args[1]), apply(*args, **rest)))
     inode = image.stat().st_ino
     assert main(["reconfig", str(image), "-q", "-c", str(config), "--in-place"]) == 0
-    assert image.read_bytes() == new
+    assert state(image) == new
     assert image.stat().st_ino == inode
     assert 0 < sum(len(patch.new) for patch in changed) < 64 << 10
     assert sorted(os.listdir(image.parent)) == sorted({*os.listdir(image.parent)} - {f".{image.name}.rollback"})
@@ -43,9 +44,9 @@ def half_changed(kinds):
     """Return an image that a killed run has left half changed, and what it was."""
     image, config, old, _ = kinds[0]
     for number in range(100):
-        image.write_bytes(old)
+        put(image, old)
         killed(image, config, number)
-        if rollback.journal_of(image).exists() and image.read_bytes() != old:
+        if rollback.journal_of(image).exists() and state(image) != old:
             return image, old
     pytest.fail("no kill left it half changed")
 
@@ -64,7 +65,7 @@ def test_who_may_not_write_is_told(kinds, capfd, monkeypatch):
     assert "is half changed, by a run that was killed" in capfd.readouterr().err
     monkeypatch.undo()
     assert main(["ls", str(image)]) == 0
-    assert image.read_bytes() == old
+    assert state(image) == old
 
 
 @pytest.mark.parametrize("damage", ["journal", "image"])
@@ -86,7 +87,7 @@ def test_what_does_not_fit_together_is_left_alone(kinds, capfd, damage):
 def test_what_qemu_has_open_is_refused(kinds, capfd, options):
     require("qemu-system-x86_64")
     image, config, old, _ = kinds[0]
-    image.write_bytes(old)
+    put(image, old)
     argv = ["qemu-system-x86_64", "-accel", "tcg", "-S", "-nodefaults", "-display", "none", "-nic", "none"]
     argv += ["-drive", f"if=none,id=a,format=raw,file={image}{options}", "-qmp", "stdio"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as qemu:
@@ -96,23 +97,47 @@ def test_what_qemu_has_open_is_refused(kinds, capfd, options):
             assert "is in use" in capfd.readouterr().err
         finally:
             qemu.kill()
-    assert image.read_bytes() == old
+    assert state(image) == old
 
 
 def test_two_at_once_are_not(kinds, capfd):
     image, config, old, _ = kinds[0]
-    image.write_bytes(old)
+    put(image, old)
     with rollback.locked(image):
         assert main(["reconfig", str(image), "-c", str(config), "--in-place"]) == 3
         assert "is in use" in capfd.readouterr().err
 
 
 def test_of_a_large_one_nothing_else_is_written(kinds, tmp_path):
-    image, config, _, _ = kinds[0]
+    _, config, _, _ = kinds[0]
     large = tmp_path / "large.raw"
-    kernel = image.parent / "web.bin"
+    kernel = config.parent / "web.bin"
     assert main(["raw", str(kernel), "-q", "--size", "64G", "-o", str(large)]) == 0
     used = large.stat().st_blocks
     assert main(["reconfig", str(large), "-q", "-c", str(config), "--in-place"]) == 0
     assert large.stat().st_blocks - used < 1000
     shutil.rmtree(tmp_path)
+
+
+def test_the_manifest_of_an_ec2_kit_stays_true(kinds, tmp_path):
+    _, config, _, _ = kinds[0]
+    words = ["build", str(config.parent / "web.bin"), "-q", "-f", "ec2", "--checksums"]
+    for name, given in (("one", config.parent / "one.json"), ("two", config)):
+        assert main([*words, "-c", str(given), "-o", str(tmp_path / name)]) == 0
+    kit = tmp_path / "one" / "web.ec2"
+    inode = (kit / "volume.raw").stat().st_ino
+    assert main(["reconfig", str(kit), "-q", "-c", str(config), "--in-place"]) == 0
+    assert (kit / "volume.raw").stat().st_ino == inode
+    for name in ("web.ec2/volume.raw", "web.ec2/manifest.json", "SHA256SUMS"):
+        assert filecmp.cmp(tmp_path / "one" / name, tmp_path / "two" / name, shallow=False), name
+
+
+def test_checksums_beside_what_is_written_anew_stay_true(kinds, tmp_path):
+    require("qemu-img")
+    _, config, _, _ = kinds[0]
+    words = ["build", str(config.parent / "web.bin"), "-q", "-f", "qcow2", "--checksums"]
+    for name, given in (("one", config.parent / "one.json"), ("two", config)):
+        assert main([*words, "-c", str(given), "-o", str(tmp_path / name)]) == 0
+    image = tmp_path / "one" / "web.qcow2"
+    assert main(["reconfig", str(image), "-q", "-c", str(config), "--in-place"]) == 0
+    assert state(image) == state(tmp_path / "two" / "web.qcow2")
