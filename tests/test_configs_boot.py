@@ -59,7 +59,11 @@ def family(request, monkeypatch):
 def test_each_machine_gets_its_own(family, firmware, tmp_path):
     configs = {key: settings(key) for key in MACHINES if key}
     image = images.make(tmp_path, kernels.build("multiboot"), config=settings(""), configs=configs)
-    for key, words in MACHINES.items():
+    # OVMF is slow, and GRUB's choice has nothing to do with the family: one of them has all machines there.
+    machines = (
+        MACHINES if firmware == "bios" or family is Family.RUMPRUN else {"serial:web7": MACHINES["serial:web7"]}
+    )
+    for key, words in machines.items():
         report = Report.parse(qemu.boot(image, firmware=firmware, bus="ahci", extra=words).serial)
         argument = f"for-{key.encode().hex()}"
         if family is Family.RUMPRUN:
