@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rumpbundle.batch import build
     from rumpbundle.dev_launch import launch, run
     from rumpbundle.errors import RumpbundleError
+    from rumpbundle.finished.diff import Difference, diff
     from rumpbundle.finished.verify import Verification, verify
     from rumpbundle.formats._ec2_requests import Ec2Options
     from rumpbundle.formats.azure import AzureOptions
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Artifact": "api",
     "AzureOptions": "formats.azure",
+    "Difference": "finished.diff",
     "Ec2Options": "formats._ec2_requests",
     "GceOptions": "formats.gce",
     "Guest": "launcher.session",
@@ -45,6 +47,7 @@ _HOME = {
     "bundle": "api",
     "cat": "look",
     "check": "look",
+    "diff": "finished.diff",
     "inspect": "look",
     "launch": "dev_launch",
     "ls": "look",
@@ -57,6 +60,7 @@ _HOME = {
 __all__ = [
     "Artifact",
     "AzureOptions",
+    "Difference",
     "Ec2Options",
     "GceOptions",
     "Guest",
@@ -73,6 +77,7 @@ __all__ = [
     "bundle",
     "cat",
     "check",
+    "diff",
     "inspect",
     "launch",
     "ls",

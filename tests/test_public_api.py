@@ -14,9 +14,9 @@ from rumpbundle.errors import KernelError, UsageError
 
 def test_the_exported_names_are_these():
     assert sorted(rumpbundle.__all__) == [
-        "Artifact", "AzureOptions", "Ec2Options", "GceOptions", "Guest", "ModuleFile", "OvaOptions", "Plan",
-        "Recipe", "Result", "RumpbundleError", "Unikernel", "Verification", "XenOptions", "build", "bundle", "cat",
-        "check", "inspect", "launch", "ls", "plan", "run", "verify", "write",
+        "Artifact", "AzureOptions", "Difference", "Ec2Options", "GceOptions", "Guest", "ModuleFile", "OvaOptions",
+        "Plan", "Recipe", "Result", "RumpbundleError", "Unikernel", "Verification", "XenOptions", "build", "bundle",
+        "cat", "check", "diff", "inspect", "launch", "ls", "plan", "run", "verify", "write",
     ]  # fmt: skip
     for name in rumpbundle.__all__:
         assert getattr(rumpbundle, name).__doc__, name

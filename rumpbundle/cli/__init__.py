@@ -23,7 +23,7 @@ from rumpbundle.shell import quoted
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Images": ("build", "fleet", "convert", "reconfig"),
-    "Look and check": ("inspect", "check", "verify", "ls", "cat"),
+    "Look and check": ("inspect", "check", "verify", "diff", "ls", "cat"),
     "Boot": ("boot", "run"),
     "Helpers": ("init", "config", "volume", "component", "formats", "completion", "help", "version"),
 }

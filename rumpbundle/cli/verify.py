@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from rumpbundle.cli import project
 from rumpbundle.cli.command import Command
 from rumpbundle.cli.long_json import print_json
 from rumpbundle.cli.progress import Terminal
-from rumpbundle.cli.recipe_options import report_options
+from rumpbundle.cli.recipe_options import recipe_from, recipe_options, report_options
 from rumpbundle.cli.streams import say, tell
 from rumpbundle.cli.values import Input
 from rumpbundle.errors import GuestError, InputError, UsageError, one_line
 from rumpbundle.finished.verify import Verification, verify
 from rumpbundle.provenance.minisign import PublicKey, signed_files
+from rumpbundle.recipe import Recipe
 from rumpbundle.units import shown_size
 
 
@@ -28,12 +30,16 @@ from rumpbundle.units import shown_size
     short_help="is a finished image whole, and what it says it is?",
 )
 @click.argument("images", metavar="[IMAGE | NAME]...", nargs=-1, type=Input())
+@click.option("--rebuild", metavar="APP", type=click.Path(readable=False),
+              help="Bundle the kernel APP again, with the options below and the image's own date, name and sizes, "
+                   "and compare bit for bit.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable answer.")
 @click.option(
     "--key", metavar="KEY", help="A public key of minisign, or its file: each image must be signed with it."
 )
+@recipe_options
 @report_options
-def command(images: tuple[str, ...], as_json: bool, key: str | None, **arguments: Any) -> int:
+def command(images: tuple[str, ...], rebuild: str | None, as_json: bool, key: str | None, **arguments: Any) -> int:
     """Look for all that is wrong with each finished IMAGE: its container, partition tables and file systems; of one
     that rumpbundle made every single byte, against its own manifest.
 
@@ -44,18 +50,20 @@ def command(images: tuple[str, ...], as_json: bool, key: str | None, **arguments
     Without IMAGE, or with bare NAMEs, what rumpbundle.toml describes is made again, out of sight, and compared with
     the outputs that stand.
     """
+    terminal = Terminal.of(arguments)
+    recipe = _recipe(images, rebuild, arguments)
     if project.is_named(images):
         if key is not None:
             raise UsageError("takes images, not what a project file describes", where="--key")
-        with Terminal.of(arguments) as terminal:
+        with terminal:
             return project.verify(images, terminal, as_json=as_json)
     signed = _signatures(images, PublicKey.read(key)) if key is not None else {}
     found: list[Verification] = []
     errors: list[tuple[str, InputError]] = []
-    with Terminal.of(arguments) as terminal:
+    with terminal:
         for image in images:
             try:
-                found.append(verify(image, report=terminal))
+                found.append(verify(image, rebuild=recipe, report=terminal))
             except InputError as error:
                 errors.append((image, error))
     if as_json:
@@ -63,6 +71,24 @@ def command(images: tuple[str, ...], as_json: bool, key: str | None, **arguments
     elif found:
         say("\n".join(line for each in found for line in [*_lines(each), *signed.get(each.path, ())]))
     return _status(found, [error for _, error in errors])
+
+
+def _recipe(images: tuple[str, ...], rebuild: str | None, arguments: dict[str, Any]) -> Recipe | None:
+    """Return what to bundle again; None if nothing is.
+
+    Raises:
+        UsageError: an option says how to bundle, and nothing is to be bundled.
+    """
+    if rebuild is not None:
+        if len(images) != 1:
+            raise UsageError("compares one image", where="--rebuild")
+        return recipe_from(rebuild, arguments)
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name in arguments and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError("says how to bundle again: give --rebuild APP, too", where=max(parameter.opts, key=len))
+    return None
 
 
 def _signatures(images: tuple[str, ...], key: PublicKey) -> dict[str, list[str]]:
@@ -86,7 +112,7 @@ def _status(found: list[Verification], errors: list[InputError]) -> int:
         raise errors[0]
     if len(damaged) == 1:
         count = len(damaged[0].damage)
-        raise GuestError(f"is damaged: {count} finding{'s' if count > 1 else ''}", where=damaged[0].path)
+        raise GuestError(f"is {damaged[0].state}: {count} finding{'s' if count > 1 else ''}", where=damaged[0].path)
     if damaged:
         raise GuestError(f"{len(damaged)} images are damaged")
     return InputError.exit_code if errors else 0
@@ -94,9 +120,8 @@ def _status(found: list[Verification], errors: list[InputError]) -> int:
 
 def _lines(each: Verification) -> list[str]:
     kind = f"{each.container}, {shown_size(each.size)}" if each.container else "an image"
-    state = "damaged" if each.damage else "whole"
     bundle = f", bundle {each.digest[:16]}" if each.digest else ""
-    lines = [f"{each.path}: {state} ({kind}{bundle})"]
+    lines = [f"{each.path}: {each.state} ({kind}{bundle})"]
     lines += [f"  {'remark: ' if problem.severity == 'remark' else ''}{problem}" for problem in each.problems]
     return lines + [f"  {note}" for note in each.notes]
 
@@ -104,7 +129,7 @@ def _lines(each: Verification) -> list[str]:
 def _described(each: Verification) -> dict[str, Any]:
     return {
         "path": each.path,
-        "whole": not each.damage,
+        "state": each.state,
         "container": each.container,
         "size": each.size,
         "digest": each.digest,
@@ -119,4 +144,4 @@ def _key(key: str | None) -> dict[str, Any]:
 
 
 def _failed(image: str, error: InputError) -> dict[str, Any]:
-    return {"path": image, "whole": None, "error": str(error)}
+    return {"path": image, "state": None, "error": str(error)}

@@ -10,23 +10,28 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
+from typing import Literal as OneOf
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.content import CHUNK
 from rumpbundle.disk.digest import hexdigest
 from rumpbundle.disk.layout import SECTOR
-from rumpbundle.errors import ImageError
+from rumpbundle.errors import ImageError, UsageError
 from rumpbundle.events import Finished, Report, Started, silent
-from rumpbundle.finished import containers, listing, planned
+from rumpbundle.finished import containers, kits, listing, planned
 from rumpbundle.finished import manifest as records
+from rumpbundle.finished import opinions as others
+from rumpbundle.finished import rebuild as again
 from rumpbundle.finished.origin import ContradictionError, NotOursError, Origin, manifest_of, origin
 from rumpbundle.grub import BootImages
 from rumpbundle.images import volumes
 from rumpbundle.images.compression import Unpacked
-from rumpbundle.images.detect import NoImageError, open_disk
+from rumpbundle.images.detect import NoImageError, disk_file, open_disk
 from rumpbundle.images.disk import Disk, RawDisk
 from rumpbundle.images.partitions import tables
 from rumpbundle.images.problem import Problem
 from rumpbundle.manifest import PATH
+from rumpbundle.recipe import Recipe
 
 _MOST = 200
 """Findings told of one image; a badly damaged one has no end of them."""
@@ -53,15 +58,32 @@ class Verification:
         """What makes it damaged; the other problems are remarks."""
         return tuple(problem for problem in self.problems if problem.severity == "damage")
 
+    @property
+    def state(self) -> OneOf["whole", "damaged", "different"]:
+        """In a word; ``different`` is what is whole, and not what was bundled again."""
+        if not self.damage:
+            return "whole"
+        return "different" if all(each.consequence == again.CONSEQUENCE for each in self.damage) else "damaged"
 
-def verify(path: str | os.PathLike[str], *, opinions: bool = True, report: Report = silent) -> Verification:
-    """Look for all that is wrong with the image at *path*; with *opinions*, other programs' readers look at it, too.
+
+def verify(
+    path: str | os.PathLike[str], *, rebuild: Recipe | None = None, opinions: bool = True, report: Report = silent
+) -> Verification:
+    """Look for all that is wrong with the image, or the list of checksums, at *path*.
+
+    With *rebuild* it is bundled again (in memory: nothing is written) and compared bit for bit. With *opinions* other
+    programs' readers look at it, too.
 
     Raises:
         NoImageError: it is no image.
         InputError: it cannot be read.
+        UsageError: *rebuild* is given for an image that rumpbundle did not make.
     """
     found = _Findings()
+    if kits.is_sums(path):
+        found.container, found.compared = "checksums", True
+        found.look("the list", lambda: kits.sums_problems(path))
+        return found.verification(os.fspath(path))
     try:
         with open_disk(path, report) as disk:
             _check_is_one(disk, path)
@@ -69,7 +91,18 @@ def verify(path: str | os.PathLike[str], *, opinions: bool = True, report: Repor
             _around(disk, found)
             found.look("the container", disk.problems)
             found.look("the disk", lambda: volumes.problems(disk))
-            _against_manifest(disk, found, report, os.path.basename(os.fspath(path)))
+            ours = _against_manifest(disk, found, report, os.path.basename(os.fspath(path)))
+            found.look("the kit", lambda: kits.problems(path, disk, found.digest))
+            found.look("the list of checksums", lambda: kits.listed(path))
+            if ours is None and rebuild is not None:
+                raise UsageError("there is no manifest to bundle again by", where="--rebuild")
+            if ours is not None and rebuild is not None:
+                found.look("--rebuild", lambda: again.problems(disk, ours, rebuild, report))
+            if opinions and not found.damage:
+                found.look("the ISO tree", lambda: others.iso(disk))
+                found.look("the container", lambda: others.container(disk_file(path), disk, report))
+            if ours is None and not found.damage and disk.container in _PACKED:
+                found.look("the disk", lambda: _readable(disk))
     except NoImageError:
         raise
     except ImageError as error:
@@ -77,6 +110,18 @@ def verify(path: str | os.PathLike[str], *, opinions: bool = True, report: Repor
             raise  # it is whole, perhaps; but it cannot be read without something else
         found.problems.append(_unreadable("the container", error))
     return found.verification(os.fspath(path))
+
+
+_PACKED = ("vmdk (stream)", "qcow2")
+"""Containers with compressed parts, which tell only when they are unpacked whether they are whole."""
+
+
+def _readable(disk: Disk) -> Iterator[Problem]:
+    """Read all of *disk* that is compressed."""
+    for run in disk.runs():
+        for at in range(run.offset, run.offset + run.length, CHUNK) if run.source is None else ():
+            disk.read(at, min(CHUNK, run.offset + run.length - at))
+    yield from ()
 
 
 class _Findings:
@@ -159,8 +204,8 @@ def _check_is_one(disk: Disk, path: str | os.PathLike[str]) -> None:
     )
 
 
-def _against_manifest(disk: Disk, found: _Findings, report: Report, name: str) -> None:
-    """Compare *disk* with what its manifest says, if it has one."""
+def _against_manifest(disk: Disk, found: _Findings, report: Report, name: str) -> Origin | None:
+    """Compare *disk* with what its manifest says, if it has one; return what it was made from."""
     try:
         raw = manifest_of(disk)
     except NotOursError as error:
@@ -168,23 +213,23 @@ def _against_manifest(disk: Disk, found: _Findings, report: Report, name: str) -
         found.look("the disk", lambda: listing.traces(disk))
         if len(found.damage) == before:
             found.notes.append(f"nothing to compare with: it {error.problem}")
-        return
+        return None
     except ImageError:
         found.look("the disk", lambda: listing.traces(disk))
-        return  # told by the file system's own problems
+        return None  # told by the file system's own problems
     found.digest = hexdigest(raw)
     found.look(PATH, lambda: _marked(disk, found.digest))
     try:
         ours = origin(disk)
     except ContradictionError as error:
         found.contradicts(disk, raw, error)
-        return
+        return None
     except NotOursError as error:
         found.notes.append(f"nothing to compare with: it {error.problem}" + (f": {error.hint}" if error.hint else ""))
-        return
+        return None
     except ImageError as error:
         found.contradicts(disk, raw, error)
-        return
+        return None
     found.compared = True
     # What other programs may leave in a container is damage in one that was just written.
     found.problems = [replace(problem, severity="damage") for problem in found.problems]
@@ -194,6 +239,7 @@ def _against_manifest(disk: Disk, found: _Findings, report: Report, name: str) -
     report(Started(label, disk.size))
     found.look("the disk", lambda: _planned(ours, disk, report, label))
     report(Finished(label))
+    return ours
 
 
 def _marked(disk: Disk, digest: str) -> Iterator[Problem]:

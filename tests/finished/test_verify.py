@@ -68,7 +68,7 @@ def test_all_that_is_changed_is_told_with_its_place(raw, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert err == f"error: {image}: is damaged: {err.split()[-2]} findings\n"
     (told,) = json.loads(out)["images"]
-    assert told["whole"] is False
+    assert told["state"] == "damaged"
     by_place = {problem["offset"]: problem for problem in told["problems"]}
     assert by_place[kernel]["where"] == "/boot/kernel/app.bin"
     assert by_place[module]["where"] == "/boot/modules/0/module"
@@ -116,3 +116,103 @@ def test_a_disk_that_was_cut_off_is_damaged(raw, tmp_path):
     image.write_bytes(raw.read_bytes()[:-4096])
     found = rumpbundle.verify(image)
     assert any("backup GPT" in problem.what for problem in found.damage)
+
+
+ALL = "iso,raw,vdi,qcow2,vhd,vhd:fixed,vhdx,vmdk,vmdk:stream,ova,ec2,gce,azure,xen"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A directory with one bundle in every format, and the list of checksums."""
+    top = tmp_path_factory.mktemp("built")
+    app = top / "app.bin"
+    app.write_bytes(kernels.build("multiboot").read_bytes())
+    assert main(["build", str(app), "-q", "-f", ALL, "-o", str(top / "out"), "--checksums", "--cmdline", "one"]) == 0
+    return top / "out"
+
+
+def test_every_format_and_kit_is_whole(built, capsys):
+    images = [path for path in sorted(built.iterdir()) if path.suffix != ".json"]
+    assert len(images) == 15
+    capsys.readouterr()
+    assert main(["verify", "-q", *map(str, images)]) == 0
+    out, err = capsys.readouterr()
+    assert [line.partition(": ")[2].partition(" ")[0] for line in out.splitlines()] == ["whole"] * 15
+    assert not err
+
+
+@pytest.mark.parametrize(
+    ("name", "beside", "old", "new", "said"),
+    [
+        ("app.gce.tar.gz", "app.gce.json", b"from bundle ", b"from bundle 0000", "name"),
+        ("app.azure.vhd", "app.azure.json", b'"uploadSizeBytes": 2', b'"uploadSizeBytes": 3', "it announces 3"),
+        ("app.azure.vhd", "app.azure.json", b'"rumpbundle": "', b'"rumpbundle": "0000', "bundle"),
+        ("app.xen", "app.xen/xl.cfg", b"# Bundle ", b"# Bundle 0000", "bundle"),
+        ("app.ec2", "app.ec2/manifest.json", b'"Checksum": "', b'"Checksum": "AAAA', "the checksum of block 0"),
+        ("app.ec2", "app.ec2/manifest.json", b'"size": 1073741824', b'"size": 1073741825', "it says 1073741825"),
+        ("app.ec2", "app.ec2/manifest.json", b'"digest": "', b'"digest": "0000', "they do not belong together"),
+    ],
+)
+def test_a_kit_whose_request_is_not_for_its_disk(built, tmp_path, name, beside, old, new, said):
+    import shutil
+
+    for path in {built / name, built / beside.partition("/")[0]}:
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, tmp_path / path.name)
+    text = (tmp_path / beside).read_bytes()
+    assert old in text
+    end = text.index(old) + len(old)
+    changed = text.replace(old, new, 1) if len(new) == len(old) else text[:end] + new[len(old) :] + text[end + 4 :]
+    (tmp_path / beside).write_bytes(changed)
+    damage = rumpbundle.verify(tmp_path / name).damage
+    assert damage
+    assert any(said in problem.what or said in problem.consequence for problem in damage)
+
+
+def test_a_list_of_checksums(built, tmp_path, capsys):
+    import shutil
+
+    assert rumpbundle.verify(built / "SHA256SUMS").state == "whole"
+    shutil.copy(built / "SHA256SUMS", tmp_path / "SHA256SUMS")
+    shutil.copy(built / "app.raw", tmp_path / "app.iso")
+    found = rumpbundle.verify(tmp_path / "SHA256SUMS")
+    by_name = {problem.where: problem.what for problem in found.damage}
+    assert "its SHA-256 is" in by_name["app.iso"]
+    assert "no such file" in by_name["app.raw"].lower()
+    assert any("SHA-256" in problem.what for problem in rumpbundle.verify(tmp_path / "app.iso").damage)
+    (tmp_path / "SHA256SUMS").write_text("0" * 64 + "  ../secret\n")
+    assert "not in the directory" in rumpbundle.verify(tmp_path / "SHA256SUMS").damage[0].what
+
+
+def test_bundled_again_it_is_the_same_or_the_first_difference_is_named(built, capsys):
+    app = str(built.parent / "app.bin")
+    for name in ("app.raw", "app.stream.vmdk", "app.azure.vhd"):
+        assert main(["verify", "-q", str(built / name), "--rebuild", app, "--cmdline", "one"]) == 0
+    capsys.readouterr()
+    assert main(["verify", "-q", str(built / "app.raw"), "--rebuild", app, "--cmdline", "two"]) == 5
+    out, err = capsys.readouterr()
+    assert ": different (raw" in out
+    assert (
+        "command line: the image has the first, bundled again it is the second: 'app.bin one', 'app.bin two'" in out
+    )
+    assert "protective MBR and GPT at byte 440: the first difference: " in out
+    assert "is different: " in err
+    assert main(["verify", str(built / "app.raw"), "--cmdline", "two"]) == 2
+    assert "--cmdline: says how to bundle again" in capsys.readouterr().err
+
+
+def test_what_other_readers_say_is_told(built, tmp_path, monkeypatch):
+    import pycdlib
+
+    def broken(self, file):
+        raise pycdlib.pycdlibexception.PyCdlibInvalidISO("no tree")
+
+    monkeypatch.setattr(pycdlib.PyCdlib, "open_fp", broken)
+    found = rumpbundle.verify(built / "app.iso")
+    assert found.damage[0].what == "pycdlib cannot read the tree: PyCdlibInvalidISO: no tree"
+    monkeypatch.undo()
+    bin = tmp_path / "bin"
+    bin.mkdir()
+    (bin / "qemu-img").write_text("#!/bin/sh\necho 'ERROR cluster 3' >&2\nexit 2\n")
+    (bin / "qemu-img").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin}:/usr/bin:/bin")
+    assert "ERROR cluster 3" in rumpbundle.verify(built / "app.qcow2").damage[0].what

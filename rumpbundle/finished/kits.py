@@ -1,0 +1,201 @@
+"""What stands beside a disk: the requests of a kit, and lists of checksums."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rumpbundle.batch import SUMS, sha256_of
+from rumpbundle.disk.content import Zeros
+from rumpbundle.errors import ImageError, InputError, one_line
+from rumpbundle.images.disk import Disk
+from rumpbundle.images.problem import Problem
+
+_MOST = 256 << 20
+"""Bytes of a manifest: a volume of 64 TiB has 140 bytes for each half MiB that is not zero."""
+_MOST_SUMS = 16 << 20
+_BLOCK = 512 << 10
+_LINE = re.compile(rb"(\\?)([0-9a-f]{64}) [ *](.+)")
+_BUNDLE = re.compile(r"\b[0-9a-f]{64}\b")
+
+
+def _problem(where: str, what: str, consequence: str, offset: int | None = None) -> Problem:
+    return Problem(where=where, offset=offset, what=what, consequence=consequence)
+
+
+def is_sums(path: str | os.PathLike[str]) -> bool:
+    """Return whether *path* is a list of checksums, by its name."""
+    return os.path.basename(os.fspath(path)) == SUMS
+
+
+def sums_problems(path: str | os.PathLike[str]) -> Iterator[Problem]:
+    """Yield the files that are not what the list of checksums at *path* says.
+
+    Raises:
+        InputError: it cannot be read, or is no such list.
+    """
+    named = dict(_sums(Path(path)))
+    for name, digest in named.items():
+        yield from _summed(Path(path).parent, name, digest)
+
+
+def _sums(path: Path) -> Iterator[tuple[bytes, str]]:
+    try:
+        if path.stat().st_size > _MOST_SUMS:
+            raise InputError(f"a list of checksums of more than {_MOST_SUMS} bytes", where=path)
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise InputError(f"cannot be read: {os.strerror(error.errno or 0)}", where=path) from None
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise ImageError(f"line {number} is no checksum of a file", where=path)
+        name = match[3]
+        if match[1]:
+            name = re.sub(rb"\\(.)", lambda m: {b"n": b"\n", b"r": b"\r"}.get(m[1], m[1]), name)
+        yield name, match[2].decode()
+
+
+def _summed(directory: Path, name: bytes, digest: str) -> Iterator[Problem]:
+    shown = one_line(os.fsdecode(name))
+    parts = Path(os.fsdecode(name))
+    if parts.is_absolute() or ".." in parts.parts or (directory / parts).is_symlink():
+        yield _problem(shown, "it is not in the directory of its list, or a symbolic link", "it was not looked at")
+        return
+    try:
+        found = sha256_of(directory / parts)
+    except InputError as error:
+        yield _problem(shown, error.problem, f"{SUMS} names it")
+        return
+    if found != digest:
+        yield _problem(shown, f"its SHA-256 is {found[:16]}…, {SUMS} says {digest[:16]}…", "it is another file")
+
+
+def listed(path: str | os.PathLike[str]) -> Iterator[Problem]:
+    """Yield what the list of checksums beside the image at *path*, if there is one, says against its files."""
+    top = Path(path)
+    list_of_all = top.parent / SUMS
+    if is_sums(top) or not list_of_all.is_file():
+        return
+    for name, digest in _sums(list_of_all):
+        if Path(os.fsdecode(name)).parts[:1] == (top.name,):
+            yield from _summed(top.parent, name, digest)
+
+
+def problems(path: str | os.PathLike[str], disk: Disk, digest: str) -> Iterator[Problem]:
+    """Yield what is wrong beside the *disk* of the image at *path*, whose bundle has *digest* (empty: not ours)."""
+    top = Path(path)
+    if top.is_dir():
+        if (top / "manifest.json").is_file():
+            yield from _ec2(top, disk, digest)
+        if (top / "xl.cfg").is_file():
+            yield from _xen(top, digest)
+        return
+    for suffix, beside in ((".gce.tar.gz", ".gce.json"), (".azure.vhd", ".azure.json")):
+        request = top.with_name(top.name.removesuffix(suffix) + beside)
+        if top.name.endswith(suffix) and request.is_file():
+            yield from _request(request, disk, digest)
+
+
+def _read(path: Path, most: int = _MOST) -> str:
+    if path.is_symlink() or path.stat().st_size > most:
+        raise ImageError(f"{path.name} is too large, or a symbolic link")
+    return path.read_text("utf-8", "replace")
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    try:
+        value = json.loads(_read(path))
+    except (ValueError, RecursionError):
+        raise ImageError(f"{path.name} is no readable JSON") from None
+    if not isinstance(value, dict):
+        raise ImageError(f"{path.name} is no JSON object")
+    return value
+
+
+def _names_bundle(name: str, text: str, digest: str) -> Iterator[Problem]:
+    """Check that every digest of a bundle in *text* is that of the disk."""
+    other = set(_BUNDLE.findall(text)) - {digest}
+    if digest and (other or digest not in text):
+        said = f"bundle {min(other)[:16]}…" if other else "no bundle"
+        what = f"it names {said}, the disk holds {digest[:16]}…"
+        yield _problem(name, what, "request and disk do not belong together")
+
+
+def _request(path: Path, disk: Disk, digest: str) -> Iterator[Problem]:
+    value = _json(path)
+    yield from _names_bundle(path.name, json.dumps(value), digest)
+    creation = value.get("properties", {}).get("creationData", {}) if path.name.endswith(".azure.json") else {}
+    size = creation.get("uploadSizeBytes")
+    if creation and size != disk.size + 512:
+        what = f"it announces {size} bytes, the file has {disk.size + 512}"
+        yield _problem(path.name, what, "Azure refuses the upload")
+
+
+def _xen(directory: Path, digest: str) -> Iterator[Problem]:
+    yield from _names_bundle("xl.cfg", _read(directory / "xl.cfg", 1 << 20), digest)
+    if (directory / "cfg.json").exists():
+        _json(directory / "cfg.json")
+
+
+def _ec2(directory: Path, disk: Disk, digest: str) -> Iterator[Problem]:
+    """Compare the volume with the manifest: its size, and the checksum of every block that is to be uploaded."""
+    value = _json(directory / "manifest.json")
+    name = "manifest.json"
+    try:
+        said = value["bundle"]["digest"]
+        volume = value["files"]["volume.raw"]
+        blocks = {each["BlockIndex"]: each["Checksum"] for each in value["ebs_direct"]["put_snapshot_blocks"]}
+        complete = value["ebs_direct"]["complete_snapshot"]
+        size, linear = volume["size"], volume["blocks"]["sha256_of_block_sha256s"]
+        counts = (volume["blocks"]["not_zero"], complete["ChangedBlocksCount"], len(blocks))
+        texts = [value["import_snapshot"]["Description"], value["register_image"]["Description"]]
+        checksum = complete["Checksum"]
+    except (KeyError, TypeError, AttributeError):
+        yield _problem(name, "it is not as bundling writes it", "the requests cannot be made")
+        return
+    if digest and said != digest:
+        yield _problem(name, f"it names bundle {said}, the disk holds {digest}", "they do not belong together")
+    for text in texts:
+        if _BUNDLE.findall(text) and digest:
+            yield from _names_bundle(name, text, digest)
+    if size != disk.size:
+        yield _problem(name, f"it says {size} bytes, the volume has {disk.size}", "the upload is refused")
+    found = dict(_hashes(disk))
+    for index in sorted({*blocks, *found}):
+        if blocks.get(index) != found.get(index):
+            what = f"the checksum of block {index} is not that of the volume"
+            yield _problem(name, what, "EBS refuses the block", index * _BLOCK)
+    whole = hashlib.sha256(b"".join(base64.b64decode(found[index]) for index in sorted(found)))
+    if {*counts} != {len(found)} or linear != whole.hexdigest() or base64.b64decode(checksum) != whole.digest():
+        yield _problem(
+            name, "number or checksum of all blocks are not those of the volume", "EBS refuses the snapshot"
+        )
+    if "sha256" in volume and volume["sha256"] != sha256_of(directory / "volume.raw"):
+        yield _problem(name, "the SHA-256 of volume.raw is another one", "it is another file")
+    if (vmdk := value["files"].get("volume.vmdk")) and vmdk["sha256"] != sha256_of(directory / "volume.vmdk"):
+        yield _problem(name, "the SHA-256 of volume.vmdk is another one", "it is another file")
+
+
+def _hashes(disk: Disk) -> Iterator[tuple[int, str]]:
+    """Yield the number of every block that is not zero, and its SHA-256 as EBS has it."""
+    touched = 0
+    for run in disk.runs():
+        if isinstance(run.source, Zeros):
+            continue
+        for index in range(max(run.offset // _BLOCK, touched), -(-(run.offset + run.length) // _BLOCK)):
+            touched = index + 1
+            data = disk.read(index * _BLOCK, min(_BLOCK, disk.size - index * _BLOCK)).ljust(_BLOCK, b"\0")
+            if data.count(0) != len(data):
+                yield index, base64.b64encode(hashlib.sha256(data).digest()).decode()
+
+
+__all__ = ["is_sums", "listed", "problems", "sums_problems"]

@@ -1,0 +1,66 @@
+"""diff: the same disk in any container, or what differs, from the top."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support import kernels
+
+import rumpbundle
+from rumpbundle.cli import main
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    top = tmp_path_factory.mktemp("diff")
+    app = top / "app.bin"
+    app.write_bytes(kernels.build("multiboot").read_bytes())
+    (top / "module").write_bytes(b"m" * 5000)
+    common = [str(app), "-q", "--module", str(top / "module")]
+    formats = ["-f", "raw,vmdk:stream,qcow2,vdi", "-o", str(top / "one")]
+    assert main(["build", *common, *formats, "--cmdline", "one"]) == 0
+    (top / "module").write_bytes(b"n" * 5000)
+    assert main(["build", *common, *formats[:-1], str(top / "two"), "--cmdline", "two"]) == 0
+    return top
+
+
+def test_one_disk_in_two_containers_is_the_same(built, capsys):
+    capsys.readouterr()
+    for name in ("app.stream.vmdk", "app.qcow2", "app.vdi"):
+        assert main(["diff", str(built / "one" / "app.raw"), str(built / "one" / name)]) == 0
+    assert capsys.readouterr().out == ""
+    assert rumpbundle.diff(built / "one" / "app.raw", built / "one" / "app.vdi") == ()
+
+
+def test_what_differs_is_told_from_the_top(built, capsys):
+    capsys.readouterr()
+    assert main(["diff", str(built / "one" / "app.vdi"), str(built / "two" / "app.stream.vmdk"), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["same"] is False
+    order = ["manifest", "file", "partition", "size", "bytes"]
+    kinds = [each["kind"] for each in told["differences"]]
+    assert kinds == sorted(kinds, key=order.index)
+    assert set(kinds) == {"manifest", "file", "partition", "bytes"}
+    words = {each["where"]: each["what"] for each in told["differences"]}
+    assert words["command line"] == "'app.bin one', 'app.bin two'"
+    assert words["module module"].startswith("content ")
+    assert words["iso9660, whole disk: /boot/modules/0/module"] == "another content"
+    assert "iso9660, whole disk: /boot/kernel/app.bin" not in words
+    assert "backup GPT" in words
+
+
+def test_a_foreign_disk_differs_in_a_file(tmp_path, capsys):
+    from support.tools import output_of
+
+    for name, text in (("a", "one"), ("b", "two")):
+        image = tmp_path / name
+        with image.open("wb") as file:
+            file.truncate(1 << 20)
+        output_of("mkfs.fat", "-i", "12345678", "--invariant", str(image))
+        (tmp_path / "file").write_text(text * 300)
+        output_of("mcopy", "-m", "-i", str(image), str(tmp_path / "file"), "::/file")
+    assert main(["diff", str(tmp_path / "a"), str(tmp_path / "b")]) == 1
+    out = capsys.readouterr().out
+    assert "fat, whole disk: /file: another content\n" in out or "/FILE: another content\n" in out
+    assert main(["diff", str(tmp_path / "a"), str(tmp_path / "file")]) == 2
