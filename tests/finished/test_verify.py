@@ -216,3 +216,9 @@ def test_what_other_readers_say_is_told(built, tmp_path, monkeypatch):
     (bin / "qemu-img").chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin}:/usr/bin:/bin")
     assert "ERROR cluster 3" in rumpbundle.verify(built / "app.qcow2").damage[0].what
+
+
+def test_a_directory_record_that_is_cut_off_is_no_crash():
+    from rumpbundle.images.filesystems.iso9660.check import _records
+
+    assert list(_records(bytes(2040) + b"\x22" + bytes(7))) == []

@@ -115,9 +115,10 @@ def _records(data: bytes) -> Iterator[tuple[int, bytes]]:
     at = 0
     while at < len(data):
         size = data[at]
-        if size >= 34:
+        whole = size >= 34 and at + size <= len(data)
+        if whole:
             yield at, data[at : at + size]
-        at = at + size if size >= 34 else (at // _BLOCK + 1) * _BLOCK
+        at = at + size if whole else (at // _BLOCK + 1) * _BLOCK
 
 
 def _tables(volume: Iso9660, found: list[_Found]) -> Iterator[Problem]:
