@@ -95,7 +95,10 @@ def origin(disk: Disk) -> Origin:
     raw = manifest_of(disk)
     _check_schema(raw)
     manifest = records.parse(raw)
-    made = _Image(disk, manifest).origin(raw)
+    try:
+        made = _Image(disk, manifest).origin(raw)
+    except ValueError as error:  # a firmware or a protocol there is not
+        raise ImageError(f"{PATH}: {error}") from None
     if made.bundle.manifest() != raw:
         raise ContradictionError(f"{PATH} does not describe the files beside it, so the disk cannot be planned again")
     return made
