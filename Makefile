@@ -4,6 +4,7 @@
 # make check   the same without the boots: what to run while working
 # make bench   the measurements, as ratios to other tools
 # make bench-page  the same and how all grows, written into docs/ as a page with plots
+# make site    the documentation as a site, in build/site
 # make page    the page for browsers, in build/page; make page-serve shows it, make page-measure times it
 
 V := .venv/bin
@@ -40,6 +41,10 @@ bench-page:
 	$(V)/python -m compileall -q rumpbundle
 	$(V)/python bench/page.py
 
+site:
+	@scripts/setup scripts/packages-demo.txt docs
+	NO_MKDOCS_2_WARNING=1 $(V)/python -m mkdocs build -q
+
 page: setup
 	$(V)/python web/build.py
 
@@ -57,4 +62,4 @@ clean:
 	$(MAKE) -C examples/hello clean
 
 .NOTPARALLEL:
-.PHONY: test coverage check lint demo bench bench-page page page-serve page-measure setup clean
+.PHONY: test coverage check lint demo bench bench-page site page page-serve page-measure setup clean

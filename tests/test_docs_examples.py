@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 from support import kernels, linux
-from support.examples import hello
+from support.pages import put_kernel
 from support.tools import require
 
 DOCS = kernels.ROOT / "docs"
 EXAMPLES = {
     f"{page.stem}-{number}": code
-    for page in (DOCS / "api.md", DOCS / "launch.md")
+    for page in sorted(DOCS.glob("*.md"))
+    if page.stem != "fleet"  # needs a cluster
     for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL))
 }
 FIXTURE = "launch-1"
@@ -50,7 +51,8 @@ def run(directory: Path, *words: str) -> str:
 @pytest.mark.parametrize("name", sorted(EXAMPLES.keys() - {FIXTURE}))
 def test_examples(tmp_path: Path, name: str):
     require("qemu-system-x86_64")
-    shutil.copyfile(hello(), tmp_path / "app.bin")
+    put_kernel(name.rpartition("-")[0], tmp_path / "app.bin")
+    (tmp_path / "site").mkdir()
     code = EXAMPLES[name].replace("8080:", f"{free_port()}:")
     said = run(tmp_path, "-c", code if "import rumpbundle" in code else f"import rumpbundle\n{code}")
     for shown in re.findall(r"print\(.*\)  # (.*)", code):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 import sys
@@ -11,11 +12,13 @@ import pytest
 from support import golden, stub
 from support.tools import output_of
 
-from rumpbundle import api, formats, hybrid
+from rumpbundle import api, formats, hybrid, volume
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.tree import Directory, File, Symlink
 from rumpbundle.guests import Delivery
 from rumpbundle.manifest import Module
+from rumpbundle.report import inspect
+from rumpbundle.report.picture import svg
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 QEMU_IMG = "7.2"
@@ -64,6 +67,20 @@ def written(plan, format, subformat: str, directory: Path):
     """Write *plan* into the empty *directory* and yield what is to be said about it."""
     api.write(plan, format, directory / f"golden{format.suffix}", subformat=subformat)
     return golden.of_outputs(directory, golden.Sectors(plan.disk_for(format)))
+
+
+def test_the_picture_of_the_documentation(plan, tmp_path, request):
+    """docs/inspect.svg, of this very bundle with a volume."""
+    tree = Directory.of("", [File("large", Content.of_bytes(bytes(range(256)) * 4096))])
+    data, _ = volume.ext2(tree, label="data", epoch=0, size=8 << 20)
+    bundle = dataclasses.replace(plan.bundle, name="web", volumes=(data,))
+    plan = dataclasses.replace(plan, bundle=bundle, disk=hybrid.plan(bundle, stub.IMAGES))
+    api.write(plan, formats.find("vdi"), tmp_path / "web.vdi")
+    picture = svg(inspect(tmp_path / "web.vdi"))
+    page = GOLDEN.parent / "docs" / "inspect.svg"
+    if request.config.getoption("--update-golden"):
+        page.write_text(picture, "utf-8")
+    assert picture == page.read_text("utf-8")
 
 
 def test_the_disk(plan, request):

@@ -25,7 +25,7 @@ PACKAGES: Mapping[str, str] = {
     "qemu-system-x86_64": "qemu-system-x86",
     "grub-mkimage": "grub-common, grub-pc-bin and grub-efi-amd64-bin",
     "mke2fs": "e2fsprogs",
-    "xl": "xen-utils",
+    "xl": "xen-system-amd64",
 }
 """The Debian packages that bring each program we may run."""
 
