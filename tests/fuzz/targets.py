@@ -27,9 +27,11 @@ from rumpbundle.disk.flat import write_flat
 from rumpbundle.disk.layout import MIB, DiskLayout
 from rumpbundle.disk.tree import Directory, File, Symlink
 from rumpbundle.errors import RumpbundleError
+from rumpbundle.finished.origin import origin
+from rumpbundle.images.detect import open_disk
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel, examine
 from rumpbundle.kernels.view import View
-from rumpbundle.manifest import Volume
+from rumpbundle.manifest import Module, Volume
 from rumpbundle.report.image import look_into
 from rumpbundle.report.picture import svg
 from rumpbundle.volume import ext2
@@ -211,7 +213,51 @@ def images(data: bytes) -> None:
         ElementTree.fromstring(svg(image))
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"kernels": kernels, "configs": configs, "images": images}
+# -- manifests ---------------------------------------------------------------------------------------------
+
+
+@cache
+def manifest_seeds() -> tuple[tuple[bytes, int, bytes], ...]:
+    """Return images of ours that can be planned again, with place and bytes of their manifests."""
+    elf, rump = kernel_seeds()[0], synthetic.rumprun(b"vioscsi")
+    volume, _ = ext2(_tree(), label="data", epoch=1_000_000_000, size=256 << 10)
+    made = (
+        stub.bundle(_tree(), kernel=_examined(elf), modules=(Module("m", Content.of_bytes(b"module"), "m x"),)),
+        stub.bundle(kernel=_examined(rump), volumes=(Volume("data", "ext2", volume.content),), table="mbr"),
+    )
+    seeds = []
+    for bundle in made:
+        with tempfile.TemporaryFile() as file:
+            write_flat(hybrid.plan(bundle, stub.IMAGES).padded(align=MIB), file.fileno())
+            file.seek(0)
+            image, text = file.read(), bundle.manifest_bytes
+        seeds.append((image, image.index(text), text))
+    return tuple(seeds)
+
+
+def _examined(data: bytes) -> Unikernel:
+    return examine("app.bin", View.of_bytes(data), Content.of_bytes(data))
+
+
+def manifests(data: bytes) -> None:
+    """Change a manifest, blanks in the place of what is cut off, and plan the image again."""
+    seeds = manifest_seeds()
+    image, at, text = seeds[data[0] % len(seeds) if data else 0]
+    new = changed(text, data[1:]).ljust(len(text))
+    path = os.path.join(_scratch(), "image")
+    Path(path).write_bytes(image[:at] + new + image[at + len(text) :])
+    with contextlib.suppress(RumpbundleError), open_disk(path) as disk:
+        found = origin(disk)
+        assert found.raw == new
+        found.plan()
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "kernels": kernels,
+    "configs": configs,
+    "images": images,
+    "manifests": manifests,
+}
 STARTS: dict[str, tuple[bytes, ...]] = {
     "kernels": tuple(bytes((number,)) for number in range(8)),
     "configs": (
@@ -221,6 +267,7 @@ STARTS: dict[str, tuple[bytes, ...]] = {
         b'{"env": "A=1", "env": "B=2", "net": {"if": "vioif0", "type": "inet", "method": "dhcp"}, "cmdline": "x",}',
     ),
     "images": tuple(bytes((number,)) for number in range(10)),
+    "manifests": (bytes((0,)), bytes((1,))),
 }
 """Inputs to start from where there is no corpus yet."""
 WORDS: dict[str, tuple[str, ...]] = {
