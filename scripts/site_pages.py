@@ -85,7 +85,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put the pages that mkdocs.yml does not name under "More", so that a new page is never lost."""
     named = json.dumps(config.nav)
     more = sorted(path.name for path in (ROOT / "docs").glob("*.md") if f'"{path.name}"' not in named)
-    facts = [f"facts/{path.name}" for path in sorted((ROOT / "docs" / "facts").glob("*.md"))]
+    facts = [path.relative_to(ROOT / "docs").as_posix() for path in sorted((ROOT / "docs" / "facts").glob("*.md"))]
     assert config.nav is not None
     config.nav += [
         {"More": more},
