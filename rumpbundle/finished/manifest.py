@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from rumpbundle.disk.layout import Table
 from rumpbundle.errors import ImageError
-from rumpbundle.manifest import PATH, SCHEMA
+from rumpbundle.kernels.unikernel import Firmware, Protocol
+from rumpbundle.manifest import PATH, SCHEMA, Console
 
 SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"
 
@@ -102,11 +104,11 @@ class Manifest(Struct, frozen=True, kw_only=True):
     name: str
     family: str
     machine: str
-    firmware: tuple[str, ...]
-    boot: dict[str, str]
+    firmware: tuple[Firmware, ...]
+    boot: dict[Firmware, Protocol]
     cmdline: str
-    console: str
-    table: str
+    console: Console
+    table: Table
     bus: str = ""
     devices: tuple[str, ...] = ()
     epoch: Size

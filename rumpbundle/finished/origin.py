@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from rumpbundle import grub, hybrid
 from rumpbundle.dataclass import dataclass
@@ -147,20 +147,20 @@ class _Image:
 
     def origin(self, raw: bytes) -> Origin:
         manifest = self._manifest
-        firmware = tuple(map(Firmware, manifest.firmware))
+        firmware = manifest.firmware
         bundle = Bundle(
             name=manifest.name,
             kernel=self._kernel(),
             firmware=firmware,
-            boot={Firmware(one): Protocol(other) for one, other in manifest.boot.items()},
+            boot=manifest.boot,
             cmdline=manifest.cmdline,
             modules=tuple(self._modules()),
             root=self._root(),
             esp=self._esp(),
             volumes=tuple(self._volumes()),
-            table=cast(Any, manifest.table),
+            table=manifest.table,
             bus=manifest.bus,
-            console=cast(Any, manifest.console),
+            console=manifest.console,
             config=self._config(),
             epoch=manifest.epoch,
             grub=manifest.grub,
@@ -252,7 +252,7 @@ class _Image:
 
     def _is_ours(self, path: str) -> bool:
         top = path.split("/", 2)[1]
-        if top in (PATH[1:], "boot") or (top == "EFI" and "uefi" in self._manifest.firmware):
+        if top in (PATH[1:], "boot") or (top == "EFI" and Firmware.UEFI in self._manifest.firmware):
             return True
         return top == "json.cfg" and self._manifest.config is not None
 
@@ -303,9 +303,9 @@ class _Image:
         """Return the boot images as they were before the layout wrote their places into them."""
         mbr = grub.blanked(self._disk.read(0, grub.MBR_ADDRESS.stop), grub.MBR_ADDRESS)
         bios = efi = b""
-        if "bios" in self._manifest.firmware:
+        if Firmware.BIOS in self._manifest.firmware:
             bios = grub.blanked(self._read("/boot/grub/eltorito.img"), grub.BOOT_INFO, grub.NEXT_SECTOR)
-        if "uefi" in self._manifest.firmware and self._manifest.boot.get("uefi") != Protocol.EFI:
+        if Firmware.UEFI in self._manifest.firmware and self._manifest.boot.get(Firmware.UEFI) != Protocol.EFI:
             efi = self._read("/EFI/BOOT/BOOTX64.EFI")
         return BootImages(self._manifest.grub.get("version", ""), mbr, bios, efi)
 
