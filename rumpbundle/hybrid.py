@@ -83,24 +83,18 @@ def plan(bundle: Bundle, images: BootImages | None) -> DiskLayout:
 
     bios_offset = volume.offset_of(parts.bios) if parts.bios is not None else 0
     extents += [extent for extent in volume.extents() if extent.offset != bios_offset or not parts.bios]
-    if images and parts.bios is not None:
-        image = Literal(_with_boot_info(images, bios_offset // BLOCK))
-        extents.append(Extent(bios_offset, image, "/boot/grub/eltorito.img"))
+    extents += [_bios_image(images, bios_offset)] if images and parts.bios is not None else []
     catalog = _boot_catalog(bios_offset // BLOCK, esp_offset // BLOCK, esp_size // SECTOR) if images else None
     extents += _iso_metadata(bundle, volume, iso_end, catalog)
 
     named = [Named(volume.offset_of(content), content) for content in _listed(bundle) if content.size]
     if parts.esp is not None:
-        files = [(path, node.content) for path, node in walk(bundle.esp) if isinstance(node, File)]
-        named += [Named(esp_offset + fat.offset_of(path), content) for path, content in files if content.size]
-    volumes = []
-    for number, payload in enumerate(bundle.volumes, 1):
-        start = round_up(end, MIB)
-        end = start + round_up(payload.content.size, MIB)
-        named.append(Named(start, payload.content))
-        extents += content_extents(payload.content, start, f"volume {payload.label}")
-        name = payload.label or f"volume {number}"
-        volumes.append(_partition(name, start, end - start, gpt.LINUX_GUID, gpt.LINUX_MBR))
+        named += [Named(esp_offset + fat.offset_of(path), content) for path, content in _beside_application(bundle)]
+    volumes = _volumes(bundle, end)
+    for payload, partition in zip(bundle.volumes, volumes, strict=True):
+        end = partition.offset + partition.length
+        named.append(Named(partition.offset, payload.content))
+        extents += content_extents(payload.content, partition.offset, f"volume {payload.label}")
 
     boot_code = _boot_code(images, bios_offset) if images and parts.bios else b""
     if bundle.table == "mbr":
@@ -122,6 +116,28 @@ def plan(bundle: Bundle, images: BootImages | None) -> DiskLayout:
         tail=tail,
         named=tuple(sorted(named, key=lambda one: one.offset)),
     )
+
+
+def _bios_image(images: BootImages, offset: int) -> Extent:
+    """Return the BIOS boot image at byte *offset*, with its own address in it."""
+    return Extent(offset, Literal(_with_boot_info(images, offset // BLOCK)), "/boot/grub/eltorito.img")
+
+
+def _beside_application(bundle: Bundle) -> list[tuple[str, Content]]:
+    """Return what stands beside an EFI application on its partition, by path."""
+    files = [(path, node.content) for path, node in walk(bundle.esp) if isinstance(node, File)]
+    return [(path, content) for path, content in files if content.size]
+
+
+def _volumes(bundle: Bundle, end: int) -> list[Partition]:
+    """Return a partition for each volume, behind what ends at byte *end*."""
+    partitions = []
+    for number, payload in enumerate(bundle.volumes, 1):
+        start = round_up(end, MIB)
+        end = start + round_up(payload.content.size, MIB)
+        name = payload.label or f"volume {number}"
+        partitions.append(_partition(name, start, end - start, gpt.LINUX_GUID, gpt.LINUX_MBR))
+    return partitions
 
 
 def _listed(bundle: Bundle) -> list[Content]:
@@ -155,17 +171,9 @@ def _parts(bundle: Bundle, images: BootImages | None) -> _Parts:
         Directory.of(str(number), [File(module.name, module.content, room=module.room)])
         for number, module in enumerate(bundle.modules)
     ]
-    size = len(bundle.manifest(hashed=False))
-    if size > MAX_MANIFEST:
-        raise InputError(
-            f"so many files: their list takes {size} bytes, more than the {MAX_MANIFEST >> 20} MiB there are for it",
-            hint="put them into an archive, or on a disk of their own: rumpbundle volume",
-        )
-    listed = Content((Late(size, lambda: bundle.manifest_bytes),))
-    manifest = File(PATH.removeprefix("/"), listed, room=bundle.manifest_slot)
     config = File("grub.cfg", _config_content(bundle))
     in_grub: list[Node] = [config]
-    top: list[Node] = [manifest]
+    top: list[Node] = [_manifest(bundle)]
     if not bundle.kernel.protocols:
         # No firmware starts it; Xen may.
         from rumpbundle.xen import pvgrub
@@ -196,10 +204,7 @@ def _parts(bundle: Bundle, images: BootImages | None) -> _Parts:
         if not application:
             efi_boot = [File("BOOTX64.EFI", Content.of_bytes(images.efi)), config]
         elif bundle.cmdline:
-            # Firmware gives no arguments, so it starts what gives them.
-            starter = efistarter.starter(f"\\EFI\\rumpbundle\\{kernel.name}", bundle.cmdline)
-            size = max(_MENU_SLOT + bundle.asked.room, round_up(len(starter), SLOT))
-            efi_boot = [File("BOOTX64.EFI", Content.of_bytes(starter.ljust(size, b"\xff")))]
+            efi_boot = [File("BOOTX64.EFI", _starter(bundle))]
             inside.append(Directory.of("rumpbundle", [kernel]))
             on_esp.append((kernel.content, f"/EFI/rumpbundle/{kernel.name}"))
         else:
@@ -213,6 +218,25 @@ def _parts(bundle: Bundle, images: BootImages | None) -> _Parts:
         if node.name in taken:
             raise InputError("the image needs this name itself", where=f"/{node.name}", hint="rename it in your data")
     return _Parts(root=Directory.of("", [*top, *bundle.root.children]), esp=esp, bios=bios, on_esp=tuple(on_esp))
+
+
+def _manifest(bundle: Bundle) -> File:
+    """Return the file of the manifest, with the room that is kept for another."""
+    size = len(bundle.manifest(hashed=False))
+    if size > MAX_MANIFEST:
+        raise InputError(
+            f"so many files: their list takes {size} bytes, more than the {MAX_MANIFEST >> 20} MiB there are for it",
+            hint="put them into an archive, or on a disk of their own: rumpbundle volume",
+        )
+    listed = Content((Late(size, lambda: bundle.manifest_bytes),))
+    return File(PATH.removeprefix("/"), listed, room=bundle.manifest_slot)
+
+
+def _starter(bundle: Bundle) -> Content:
+    """Return what starts an EFI application with its arguments, which firmware gives none."""
+    starter = efistarter.starter(f"\\EFI\\rumpbundle\\{bundle.kernel.name}", bundle.cmdline)
+    size = max(_MENU_SLOT + bundle.asked.room, round_up(len(starter), SLOT))
+    return Content.of_bytes(starter.ljust(size, b"\xff"))
 
 
 def _configs(bundle: Bundle) -> Directory:

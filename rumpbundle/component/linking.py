@@ -43,10 +43,8 @@ def write_object(component: Component, machine: str) -> Content:
     payload_at = round_up(files_at + len(component.files) * record, ALIGN)
     table = bytearray(payload_at)
     pointer = 1 if target.bits == 32 or machine == "x86_64" else 257  # R_386_32, R_X86_64_64, R_AARCH64_ABS64
-    relocations = [
-        Relocation(index * word, pointer, ".rodata", name_places[index])
-        for index in range(len(component.directories))
-    ]
+    directories = len(component.directories)
+    relocations = [Relocation(at * word, pointer, ".rodata", name_places[at]) for at in range(directories)]
     payload: list[Source] = []
     places: dict[int, int] = {}
     position = payload_at

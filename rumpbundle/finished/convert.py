@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rumpbundle import guests
-from rumpbundle.api import Plan, Recipe, bus_for, machine_name
 from rumpbundle.disk.content import Content
 from rumpbundle.errors import ImageError, UsageError
 from rumpbundle.events import Note, Report, silent
@@ -23,6 +22,8 @@ from rumpbundle.host import environment
 from rumpbundle.images.disk import Disk
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
 from rumpbundle.manifest import Bundle, stem
+from rumpbundle.planning import Plan, bus_for, machine_name
+from rumpbundle.recipe import Recipe
 
 
 def plan_of(

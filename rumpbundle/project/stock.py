@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rumpbundle import guests
-from rumpbundle.api import Plan, plan, read_kernel
 from rumpbundle.config import Config
 from rumpbundle.disk import tree
 from rumpbundle.disk.content import Content, FileSlice
@@ -17,6 +16,7 @@ from rumpbundle.formats import Format
 from rumpbundle.grub import BootImages, boot_images
 from rumpbundle.kernels.unikernel import Unikernel
 from rumpbundle.manifest import Bundle
+from rumpbundle.planning import Plan, plan, read_kernel
 from rumpbundle.recipe import Recipe, parsed_mount, read_config
 
 _WORTH = 64 << 10
