@@ -33,6 +33,7 @@ from rumpbundle.events import Note, Report, Warned, silent
 from rumpbundle.formats import Folder, Format
 from rumpbundle.guests import Data, Writable
 from rumpbundle.host import programs, signals
+from rumpbundle.images.records import kitfiles
 from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.launcher import backend, registry, requests
 from rumpbundle.launcher.backend import Drive, Ending, Forward, LaunchPlan, LaunchRequest, Reason
@@ -307,7 +308,7 @@ def _finished(
     No copy is made if the guest may write to it.
     """
     copy = _temporary_directory(stack) if copied and not options.persist else None
-    if options.backend in registry.KITS and requests.is_kit(path):
+    if options.backend in registry.KITS and kitfiles.is_xen(path):
         return _as_wanted(requests.of_kit(path, copy=copy), options)
     return _as_wanted(requests.of_image(path, stack, persist=options.persist, copy=copy), options)
 

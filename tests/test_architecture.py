@@ -217,3 +217,22 @@ def test_modules_and_functions_stay_small():
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
                 assert node.end_lineno - node.lineno < 60, f"{path}:{node.lineno}: {node.name}"
     assert statistics.median(sizes) <= 120
+
+
+NAMES = {
+    "/rumpbundle.json": "manifest.py",
+    "xl.cfg": "images/records/kitfiles.py",
+    "volume.raw": "images/records/kitfiles.py",
+    "disk.raw": "images/records/kitfiles.py",
+}
+
+
+@pytest.mark.parametrize(("name", "home"), NAMES.items())
+def test_the_names_readers_and_writers_share_have_one_home(name, home):
+    found = {
+        path.relative_to(PACKAGE).as_posix()
+        for _, path in modules()
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and node.value == name
+    }
+    assert found == {home}

@@ -21,6 +21,7 @@ from rumpbundle.images.filesystem import Entry
 from rumpbundle.images.filesystems.unread import Unread
 from rumpbundle.images.partitions import tables
 from rumpbundle.images.volumes import MountedVolume, mounted
+from rumpbundle.manifest import PATH
 
 _MOST = 40
 """Differences of a kind that are told; then how many more there are."""
@@ -178,7 +179,7 @@ def _manifests(one: Disk, other: Disk) -> Iterator[Difference]:
         if found != [None, None]:
             which = "second" if found[1] is None else "first"
             what = f"the {which} was not made by rumpbundle"
-            yield Difference(kind="manifest", where="/rumpbundle.json", offset=None, what=what)
+            yield Difference(kind="manifest", where=PATH, offset=None, what=what)
         return
     yield from manifests(found[0], found[1])
 

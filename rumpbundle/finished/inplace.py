@@ -18,6 +18,7 @@ from rumpbundle.formats import Format, Job, OneFile
 from rumpbundle.host.rollback import Patch
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.records import vdi, vhd
+from rumpbundle.images.records.kitfiles import EC2_DISK
 
 FORMATS = {("raw", ""), ("iso", ""), ("vdi", ""), ("vhd", "fixed"), ("ec2", "raw"), ("azure", "")}
 """Formats and subformats that are changed in place; others are written anew."""
@@ -25,7 +26,7 @@ FORMATS = {("raw", ""), ("iso", ""), ("vdi", ""), ("vhd", "fixed"), ("ec2", "raw
 
 def disk_file(output: Path) -> Path:
     """Return the file of *output*, an image or a kit, that holds the disk."""
-    return output / "volume.raw" if output.is_dir() else output
+    return output / EC2_DISK if output.is_dir() else output
 
 
 def patches(disk: Disk, output: Path, before: DiskLayout, job: Job, format: Format) -> list[Patch] | None:

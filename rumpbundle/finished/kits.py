@@ -16,6 +16,7 @@ from rumpbundle.disk.content import Zeros
 from rumpbundle.errors import ImageError, InputError, one_line
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.problem import Problem
+from rumpbundle.images.records.kitfiles import EC2_DISK, XL_CFG, is_xen
 
 _MOST = 256 << 20
 """Bytes of a manifest: a volume of 64 TiB has 140 bytes for each half MiB that is not zero."""
@@ -96,7 +97,7 @@ def problems(path: str | os.PathLike[str], disk: Disk, digest: str) -> Iterator[
     if top.is_dir():
         if (top / "manifest.json").is_file():
             yield from _ec2(top, disk, digest)
-        if (top / "xl.cfg").is_file():
+        if is_xen(top):
             yield from _xen(top, digest)
         return
     for suffix, beside in ((".gce.tar.gz", ".gce.json"), (".azure.vhd", ".azure.json")):
@@ -141,7 +142,7 @@ def _request(path: Path, disk: Disk, digest: str) -> Iterator[Problem]:
 
 
 def _xen(directory: Path, digest: str) -> Iterator[Problem]:
-    yield from _names_bundle("xl.cfg", _read(directory / "xl.cfg", 1 << 20), digest)
+    yield from _names_bundle(XL_CFG, _read(directory / XL_CFG, 1 << 20), digest)
     if (directory / "cfg.json").exists():
         _json(directory / "cfg.json")
 
@@ -152,7 +153,7 @@ def _ec2(directory: Path, disk: Disk, digest: str) -> Iterator[Problem]:
     name = "manifest.json"
     try:
         said = value["bundle"]["digest"]
-        volume = value["files"]["volume.raw"]
+        volume = value["files"][EC2_DISK]
         blocks = {each["BlockIndex"]: each["Checksum"] for each in value["ebs_direct"]["put_snapshot_blocks"]}
         complete = value["ebs_direct"]["complete_snapshot"]
         size, linear = volume["size"], volume["blocks"]["sha256_of_block_sha256s"]
@@ -179,7 +180,7 @@ def _ec2(directory: Path, disk: Disk, digest: str) -> Iterator[Problem]:
         yield _problem(
             name, "number or checksum of all blocks are not those of the volume", "EBS refuses the snapshot"
         )
-    if "sha256" in volume and volume["sha256"] != sha256_of(directory / "volume.raw"):
+    if "sha256" in volume and volume["sha256"] != sha256_of(directory / EC2_DISK):
         yield _problem(name, "the SHA-256 of volume.raw is another one", "it is another file")
     if (vmdk := value["files"].get("volume.vmdk")) and vmdk["sha256"] != sha256_of(directory / "volume.vmdk"):
         yield _problem(name, "the SHA-256 of volume.vmdk is another one", "it is another file")

@@ -15,7 +15,7 @@ from rumpbundle.images.partitions import tables
 from rumpbundle.images.problem import Problem
 from rumpbundle.manifest import PATH
 
-_OWN = ("/rumpbundle.json", "/boot", "/EFI")
+_OWN = (PATH, "/boot", "/EFI")
 _MARKERS = "/boot/rumpbundle/"
 _CONSEQUENCE = "the guest finds something else than was bundled"
 

@@ -19,6 +19,7 @@ from rumpbundle.finished.origin import Origin
 from rumpbundle.finished.request import rebundled, request_of
 from rumpbundle.formats import Format
 from rumpbundle.images.disk import Disk
+from rumpbundle.images.records import kitfiles
 from rumpbundle.manifest import Bundle
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def format_of(disk: Disk, path: str | os.PathLike[str]) -> tuple[Format, str]:
     """
     name = os.fspath(path)
     if os.path.isdir(name):
-        kind = "xen" if os.path.exists(os.path.join(name, "xl.cfg")) else "ec2"
+        kind = "xen" if kitfiles.is_xen(name) else "ec2"
         stream = os.path.exists(os.path.join(name, "volume.vmdk"))
         return formats.find(kind), "stream" if stream else ""
     if "tar" in disk.around:

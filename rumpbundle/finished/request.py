@@ -25,7 +25,7 @@ def config_of(origin: Origin) -> Config | None:
 
     from rumpbundle.config import parse
 
-    return parse(json.dumps(origin.bundle.asked.config).encode(), "/rumpbundle.json: $.asked.config")
+    return parse(json.dumps(origin.bundle.asked.config).encode(), f"{PATH}: $.asked.config")
 
 
 def request_of(origin: Origin) -> guests.Request:

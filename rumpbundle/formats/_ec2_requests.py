@@ -15,6 +15,7 @@ from rumpbundle.formats._cloud import DescribedOptions, default_description, dri
 from rumpbundle.formats._contract import Job, option
 from rumpbundle.formats._ebs import SnapshotPlan, base64
 from rumpbundle.formats._naming import TextRule, image_name, parse_tags
+from rumpbundle.images.records.kitfiles import EC2_DISK
 from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.xen import pvgrub
 
@@ -101,7 +102,7 @@ class Requests:
             description=description or default_description(name, job.bundle),
             tags=[{"Key": key, "Value": value} for key, value in tags.items()],
             upload=Upload(
-                file="volume.vmdk" if stream else "volume.raw",
+                file="volume.vmdk" if stream else EC2_DISK,
                 format="VMDK" if stream else "RAW",
             ),
         )

@@ -25,6 +25,7 @@ from rumpbundle.formats._contract import Folder, Format, Job, Subformat
 from rumpbundle.formats._ebs import BLOCK, SnapshotPlan, base64, plan_snapshot
 from rumpbundle.formats._ec2_requests import BUCKET, KERNEL_ID, SNAPSHOT_ID, Ec2Options, Requests, placeholders
 from rumpbundle.formats.vmdk import check_stream, write_stream
+from rumpbundle.images.records.kitfiles import EC2_DISK
 from rumpbundle.manifest import Bundle
 from rumpbundle.shell import joined
 from rumpbundle.xen import pvgrub
@@ -37,10 +38,10 @@ def _write_kit(job: Job, directory: Path) -> None:
     Requests.of(job).register_image()
     files: dict[str, dict[str, Any]] = {}
     with disk_errors():
-        with (directory / "volume.raw").open("x+b") as out:
+        with (directory / EC2_DISK).open("x+b") as out:
             write_flat(job.layout, out.fileno(), job.report, job.label)
         plan = _hashed(job)
-        files["volume.raw"] = _described(job, plan)
+        files[EC2_DISK] = _described(job, plan)
         if job.subformat == "stream":
             files["volume.vmdk"] = _write_vmdk(job, directory / "volume.vmdk")
     with disk_errors(), (directory / "manifest.json").open("x", encoding="ascii", newline="\n") as out:
@@ -49,7 +50,7 @@ def _write_kit(job: Job, directory: Path) -> None:
 
 def _texts(job: Job) -> dict[str, bytes]:
     plan = _hashed(job)
-    return {"manifest.json": "".join(_manifest(job, plan, {"volume.raw": _described(job, plan)})).encode("ascii")}
+    return {"manifest.json": "".join(_manifest(job, plan, {EC2_DISK: _described(job, plan)})).encode("ascii")}
 
 
 def _hashed(job: Job) -> SnapshotPlan:
@@ -159,7 +160,7 @@ def _json(manifest: dict[str, Any], plan: SnapshotPlan) -> Iterator[str]:
 def _commands(job: Job) -> tuple[str, ...]:
     requests = Requests.of(job)
     coldsnap = ["coldsnap", "upload", "--wait", f"--volume-size={requests.volume_gib}"]
-    coldsnap += [f"--description={requests.description}", shell_path(job.output / "volume.raw")]
+    coldsnap += [f"--description={requests.description}", shell_path(job.output / EC2_DISK)]
     s3 = ["aws", "s3", "cp", shell_path(job.output / requests.upload.file), f"s3://{BUCKET}/{requests.s3_key}"]
     wait = ["aws", "ec2", "wait", "snapshot-imported", "--import-task-ids=IMPORT_TASK_ID"]
     show = ["aws", "ec2", "describe-import-snapshot-tasks", "--import-task-ids=IMPORT_TASK_ID"]
@@ -192,7 +193,7 @@ FORMAT = Format(
     suffix=".ec2/",
     summary="Amazon EC2: a volume and a manifest with the requests that import and register it",
     targets=("ec2",),
-    product=Folder(_write_kit, ("manifest.json", "volume.raw", "volume.vmdk"), _texts),
+    product=Folder(_write_kit, ("manifest.json", EC2_DISK, "volume.vmdk"), _texts),
     check=_check,
     commands=_commands,
     needs_disk=False,

@@ -27,6 +27,7 @@ from rumpbundle.formats._cloud import (
 )
 from rumpbundle.formats._contract import Beside, Format, Job, Subformat
 from rumpbundle.formats._naming import TextRule, image_name, parse_tags
+from rumpbundle.images.records.kitfiles import GCE_DISK
 from rumpbundle.kernels.unikernel import Family, Firmware
 from rumpbundle.shell import joined
 
@@ -79,7 +80,7 @@ def _tar(job: Job, reader: LayoutReader) -> Iterator[bytes | int]:
 
     They are those of ``tar --format=oldgnu --owner=0 --group=0 --numeric-owner --mode=0644 --mtime=@0``.
     """
-    info = tarfile.TarInfo("disk.raw")
+    info = tarfile.TarInfo(GCE_DISK)
     info.size = job.layout.size
     yield info.tobuf(tarfile.GNU_FORMAT)
     position = 0

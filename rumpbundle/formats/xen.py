@@ -19,6 +19,7 @@ from rumpbundle.errors import UsageError
 from rumpbundle.formats._cloud import shell_path
 from rumpbundle.formats._contract import Folder, Format, Job, option
 from rumpbundle.formats._naming import TextRule, image_name
+from rumpbundle.images.records import kitfiles
 from rumpbundle.shell import quoted
 from rumpbundle.xen import domain, xl
 
@@ -58,10 +59,10 @@ def _write_kit(job: Job, directory: Path) -> None:
             if content.size:
                 with (directory / name).open("x+b") as out:
                     write_content(content, out.fileno(), job.report, job.label, named=True)
-        if any(posixpath.basename(disk.path) == "disk.raw" for disk in wanted.disks):
-            with (directory / "disk.raw").open("x+b") as out:
+        if any(posixpath.basename(disk.path) == kitfiles.XEN_DISK for disk in wanted.disks):
+            with (directory / kitfiles.XEN_DISK).open("x+b") as out:
                 write_flat(job.layout, out.fileno(), job.report, job.label)
-        with (directory / "xl.cfg").open("xb") as out:
+        with (directory / kitfiles.XL_CFG).open("xb") as out:
             # Told last: now all is hashed.
             write_all(out.fileno(), text + f"# Bundle {job.bundle.identity.digest}\n".encode(), 0)
 
@@ -117,7 +118,7 @@ def _text(job: Job, wanted: xl.Domain) -> Iterator[str]:
 def _commands(job: Job) -> tuple[str, ...]:
     place = job.options.host_directory or shell_path(job.output)
     config = "cfg.json" if job.bundle.config else None
-    return (f"cd {quoted(place)}", *xl.script(_domain(job).name, "xl.cfg", config))
+    return (f"cd {quoted(place)}", *xl.script(_domain(job).name, kitfiles.XL_CFG, config))
 
 
 FORMAT = Format(
@@ -125,7 +126,7 @@ FORMAT = Format(
     suffix=".xen/",
     summary="directory for Xen's xl: kernel (PV, PVH) or disk (HVM), xl.cfg, configuration for xenstore",
     targets=("xen-pv", "xen-pvh", "xen-hvm"),
-    product=Folder(_write_kit, ("xl.cfg", "cfg.json", "kernel", "initrd", "*.raw")),
+    product=Folder(_write_kit, (kitfiles.XL_CFG, "cfg.json", "kernel", "initrd", "*.raw")),
     check=_config,
     commands=_commands,
     needs_disk=False,

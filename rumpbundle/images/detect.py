@@ -19,6 +19,7 @@ from rumpbundle.events import Report, silent
 from rumpbundle.images.disk import Disk, RawDisk
 from rumpbundle.images.filesystem import FileSystem
 from rumpbundle.images.medium import FdMedium, Medium
+from rumpbundle.images.records import kitfiles
 
 
 class NoImageError(ImageError):
@@ -69,14 +70,13 @@ def disk_file(path: str | os.PathLike[str]) -> str:
     path = os.fspath(path)
     if not os.path.isdir(path):
         return path
-    for name in ("volume.raw", "disk.raw"):
+    for name in (kitfiles.EC2_DISK, kitfiles.XEN_DISK):
         file = os.path.join(path, name)
         if os.path.islink(file):
             raise ImageError("is a symbolic link, which a kit has not", where=file, hint="name the file it leads to")
         if os.path.exists(file):
             return file
-    is_kit = os.path.exists(os.path.join(path, "xl.cfg"))
-    hint = "it is for Xen: rumpbundle run KIT --boot xl" if is_kit else "name a file in it"
+    hint = "it is for Xen: rumpbundle run KIT --boot xl" if kitfiles.is_xen(path) else "name a file in it"
     raise ImageError("is a directory without a disk of ours", where=path, hint=hint)
 
 
@@ -134,12 +134,12 @@ class _Opening:
         return within.disk(inside)
 
     def _archive(self, medium: Medium) -> Disk:
-        from rumpbundle.images.containers.archive import GOOGLE, choose
+        from rumpbundle.images.containers.archive import choose
 
         member = choose(medium)
         within = replace(self, around=(*self.around, "tar"), layers=(*self.layers, medium))
         # The end of Google's disk is far away in a compressed archive, and there can be no footer.
-        return within.disk(member.within(medium), tail=member.name != GOOGLE)
+        return within.disk(member.within(medium), tail=member.name != kitfiles.GCE_DISK)
 
     def _raw(self, medium: Medium, kind: Kind | None) -> Disk:
         if not medium.size:

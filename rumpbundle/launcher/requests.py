@@ -11,6 +11,7 @@ from pathlib import Path
 from rumpbundle.disk.flat import disk_errors
 from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.errors import ImageError
+from rumpbundle.images.records import kitfiles
 from rumpbundle.kernels.unikernel import Family, Firmware
 from rumpbundle.launcher.backend import Drive, LaunchRequest
 from rumpbundle.manifest import Bundle
@@ -51,7 +52,7 @@ def of_image(
         image = stack.enter_context(opened(path, persist=persist))
     else:
         with disk_errors():
-            image = unpacked(path, str(copy / "disk.raw"))
+            image = unpacked(path, str(copy / kitfiles.XEN_DISK))
     kernel = image.kernel
     return LaunchRequest(
         name=_hypervisor_name(os.path.basename(os.fspath(path))),
@@ -65,10 +66,6 @@ def of_image(
         disk=image.disk,
         firmware=image.firmware,
     )
-
-
-def is_kit(path: str | os.PathLike[str]) -> bool:
-    return (Path(path) / "xl.cfg").is_file()
 
 
 def of_kit(path: str | os.PathLike[str], *, copy: Path | None = None) -> LaunchRequest:

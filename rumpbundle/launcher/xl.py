@@ -17,12 +17,12 @@ from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import ToolError, UsageError
 from rumpbundle.events import Report, Warned
 from rumpbundle.host import programs
+from rumpbundle.images.records.kitfiles import XEN_DISK, XL_CFG
 from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.launcher.backend import Backend, Drive, Ending, LaunchPlan, LaunchRequest, Reason
 from rumpbundle.launcher.qemu import unpacking
 from rumpbundle.xen import xl as toolstack
 
-CFG = "xl.cfg"
 NO_CFG = "/dev/null"
 """A configuration file xl knows as none: all stands in the arguments (xl_vmcontrol.c, ``create_domain``)."""
 CONFIG = "cfg.json"
@@ -178,7 +178,7 @@ class _Xl:
             toolstack.check_config(config)
         name = toolstack.fitting_name(request.name)
         own = _of_disk(request, name) if request.kit is None else _of_kit(request, name)
-        cfg = NO_CFG if request.kit is None else CFG
+        cfg = NO_CFG if request.kit is None else XL_CFG
         arguments = (*own, *_PRESERVED, *request.args)
         script = toolstack.script(name, cfg, CONFIG if config is not None else None, arguments)
         enter = () if request.kit is None else (programs.shown(("cd", request.kit)),)
@@ -232,7 +232,7 @@ def _disk(disk: Drive, vdev: str) -> toolstack.DomainDisk:
         raise UsageError(
             "xl cannot let a guest write to an image of this format",
             where=disk.path,
-            hint=f"leave out --persist, or convert it: {programs.shown(unpacking(disk, 'disk.raw'))}",
+            hint=f"leave out --persist, or convert it: {programs.shown(unpacking(disk, XEN_DISK))}",
         )
     # All are writable: as an IDE disk, which an HVM domain has besides, a read-only one is refused.
     return toolstack.DomainDisk(path=disk.path, vdev=vdev, format=format)

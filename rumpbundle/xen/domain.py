@@ -7,6 +7,7 @@ from collections.abc import Callable
 from rumpbundle import knowledge
 from rumpbundle.disk.content import Content, Source, Zeros
 from rumpbundle.errors import KernelError, UsageError
+from rumpbundle.images.records.kitfiles import XEN_DISK
 from rumpbundle.kernels import xen
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
 from rumpbundle.manifest import Bundle, Volume
@@ -106,7 +107,7 @@ def domain_of(
     xl.check_config(bundle.config.decode())
     disks = [xl.DomainDisk(path=path(f"{volume.device}.raw"), vdev=volume.device) for volume in own_disks(bundle)]
     if kind is Kind.HVM or bundle.root.children or len(disks) < len(bundle.volumes):
-        disks.append(xl.DomainDisk(path=path("disk.raw"), vdev="xvda"))
+        disks.append(xl.DomainDisk(path=path(XEN_DISK), vdev="xvda"))
     if kind is Kind.HVM:
         firmware = Firmware.BIOS if Firmware.BIOS in bundle.boot else Firmware.UEFI
         return xl.Domain(

@@ -15,6 +15,7 @@ from enum import StrEnum
 from rumpbundle import shell
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ConfigError, InputError, UsageError, nearest
+from rumpbundle.images.records.kitfiles import XL_CFG
 from rumpbundle.kernels.unikernel import Firmware
 
 PV_CMDLINE_MAX = 1023
@@ -179,7 +180,7 @@ class Domain:
 
 def quoted(text: str) -> str:
     r"""Return *text* as a string of xl.cfg, where ``\"`` and ``\\`` are the escapes that matter."""
-    _check_text(text, "xl.cfg")
+    _check_text(text, XL_CFG)
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

@@ -8,8 +8,8 @@ from rumpbundle.errors import ImageError, one_line
 from rumpbundle.images.containers import ovf
 from rumpbundle.images.containers.tar import Member, members
 from rumpbundle.images.medium import Medium
+from rumpbundle.images.records.kitfiles import GCE_DISK
 
-GOOGLE = "disk.raw"
 _SUFFIXES = (".vmdk", ".raw", ".img", ".qcow2", ".vhd", ".vhdx", ".vdi", ".iso")
 """Names under which a disk stands in an archive that does not say which it is."""
 _UNPACK = "unpack the archive and name the disk"
@@ -29,13 +29,13 @@ def choose(archive: Medium) -> Member:
         found.setdefault(member.name, member)
         if member.name.lower().endswith(".ovf") and not wanted:
             wanted = _described(archive, member)
-        if wanted in found or member.name == GOOGLE:
+        if wanted in found or member.name == GCE_DISK:
             return found.get(wanted, member)
     if wanted:
         raise ImageError(f"OVF: its disk {one_line(wanted)} is not in the archive")
     likely = [name for name in found if name.lower().endswith(_SUFFIXES)]
     if not likely:
-        raise ImageError(f"the archive holds no disk: no .ovf, no {GOOGLE}, no {', '.join(_SUFFIXES)}")
+        raise ImageError(f"the archive holds no disk: no .ovf, no {GCE_DISK}, no {', '.join(_SUFFIXES)}")
     if len(likely) > 1:
         names = ", ".join(map(one_line, likely[:4]))
         raise ImageError(f"the archive holds several disks and no .ovf: {names}", hint=_UNPACK)

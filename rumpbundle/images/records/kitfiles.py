@@ -1,0 +1,15 @@
+"""What the files in kits are called, by which those who write a kit and those who find one know them."""
+
+from __future__ import annotations
+
+import os
+
+XL_CFG = "xl.cfg"
+XEN_DISK = "disk.raw"
+EC2_DISK = "volume.raw"
+GCE_DISK = "disk.raw"
+
+
+def is_xen(path: str | os.PathLike[str]) -> bool:
+    """Return whether *path* is a Xen kit: a directory with an xl.cfg."""
+    return os.path.isfile(os.path.join(path, XL_CFG))
