@@ -29,7 +29,7 @@ SECRET = b"a secret of the host"
 
 def vmdk_of(lines: str, *, capacity: int = 128, footer: int | None = None, at: int = 1) -> bytes:
     """Return a sparse VMDK with *lines* in its descriptor, at sector *at*; with a *footer* of that capacity."""
-    text = f'# Drive DescriptorFile\nversion=1\nCID=12345678\ncreateType="monolithicSparse"\n{lines}\n'.encode()
+    text = f'# Disk DescriptorFile\nversion=1\nCID=12345678\ncreateType="monolithicSparse"\n{lines}\n'.encode()
     end = vmdk.GD_AT_END
     header = vmdk.SparseHeader(capacity=capacity, gd_offset=end if footer is not None else 40, descriptor_offset=at)
     data = bytearray(header.pack().ljust(64 << 10, b"\0"))
@@ -62,7 +62,7 @@ def ova_of(name: str, data: bytes) -> bytes:
 
 NO_PARENT = "parentCID=ffffffff"
 FLAT = f'{NO_PARENT}\nRW 2048 FLAT "/etc/hostname" 0'
-DIRECT = f'# Drive DescriptorFile\nversion=1\ncreateType="monolithicFlat"\n{FLAT}\n'.encode()
+DIRECT = f'# Disk DescriptorFile\nversion=1\ncreateType="monolithicFlat"\n{FLAT}\n'.encode()
 
 HOSTILE = {
     "capacity-0": (vmdk_of(FLAT, capacity=0), "a disk of no size"),
