@@ -36,7 +36,7 @@ SOLO5 = synthetic.elf(
     [
         (("raw", "app.bin"), "ld0"),
         (("gce", "app.bin"), "sd0"),
-        (("vdi", "app.bin"), "sd0"),
+        (("vdi", "app.bin"), "ld0"),
         (("ec2", "app.bin"), "ld0"),
         (("xen", "app.bin"), "ld0"),
         (("build", "-f", "raw,qcow2", "app.bin"), "ld0"),
@@ -63,7 +63,7 @@ def test_what_is_written_says_so(app, capsys):
 
 @pytest.mark.parametrize(
     ("format", "words", "device"),
-    [("vdi", (), "scsi-hd"), ("vdi", ("--bus", "virtio"), "virtio-blk-pci"), ("raw", (), "virtio-blk-pci")],
+    [("vdi", (), "virtio-blk-pci"), ("vdi", ("--bus", "virtio"), "virtio-blk-pci"), ("raw", (), "virtio-blk-pci")],
 )
 def test_a_finished_image_stands_where_the_guest_looks(app, format, words, device, capsys):
     assert main([format, app, "--data", "site:/data"]) == 0

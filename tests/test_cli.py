@@ -126,7 +126,7 @@ def test_the_kernel_cannot_be_its_own_output(app, capsys):
          "invalid value for '-o' / '--output': is not written front to back: name a file, not standard output",
          "rumpbundle iso --help"),
         (["iso", "app.bin", "--siz", "1"],
-         "no such option '--siz'. (Did you mean one of: '--esp', '--size', '--strict'?)",
+         "no such option '--siz'. (Did you mean one of: '--sign', '--size', '--strict'?)",
          "rumpbundle iso --help"),
         (["iso", "app.bin", "--size", "big"],
          "--size: expected a size such as 512M, 2G or 1.5G, got 'big'", None),

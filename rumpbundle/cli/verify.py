@@ -105,17 +105,18 @@ def _signatures(images: tuple[str, ...], key: PublicKey) -> dict[str, list[str]]
 def _status(found: list[Verification], errors: list[InputError]) -> int:
     """Return 0 if all is well, else raise the one error of all."""
     damaged = [each for each in found if each.damage]
-    if errors and (damaged or len(errors) > 1):
-        for error in errors:
-            tell(f"error: {error}")
-    elif errors:
+    if len(errors) == 1 and not damaged:
         raise errors[0]
+    for error in errors:
+        tell(str(error))
     if len(damaged) == 1:
         count = len(damaged[0].damage)
         raise GuestError(f"is {damaged[0].state}: {count} finding{'s' if count > 1 else ''}", where=damaged[0].path)
     if damaged:
         raise GuestError(f"{len(damaged)} images are damaged")
-    return InputError.exit_code if errors else 0
+    if errors:
+        raise InputError(f"{len(errors)} images cannot be read")
+    return 0
 
 
 def _lines(each: Verification) -> list[str]:
