@@ -30,6 +30,7 @@ SOLO5 = synthetic.elf(
 
 KERNELS: dict[str, Callable[[Path], object]] = {
     "config": _written(synthetic.rumprun()),
+    "configs": _written(synthetic.rumprun()),
     "rumprun": _written(synthetic.rumprun()),
     "solo5": _written(SOLO5),
     "unikraft": _written(synthetic.kernel_with_texts(b"Unikraft\0virtio-net\0")),
