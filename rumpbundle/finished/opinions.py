@@ -92,9 +92,11 @@ class _File(io.RawIOBase):
 
 def container(path: str | os.PathLike[str], disk: Disk, report: Report) -> Iterator[Problem]:
     """Yield what ``qemu-img check`` says against the container of *disk*, if it is installed and knows it."""
-    from rumpbundle.host import programs
-
     if disk.qemu not in _CHECKED or disk.around or disk.container == "vmdk (stream)":
+        return
+    try:
+        from rumpbundle.host import programs
+    except ImportError:  # a Python that starts no programs, as in a web page
         return
     argv = ["qemu-img", "check", "-q", "-f", disk.qemu, os.path.abspath(path)]
     try:
