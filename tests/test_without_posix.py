@@ -82,7 +82,7 @@ def test_an_output_takes_the_place_of_another_only_if_asked(built, inputs):
 
 def test_what_looks_into_images_needs_none_of_it(built):
     for image in ("app.iso", "app.vdi", "app.fixed.vhd", "app.stream.vmdk", "app.ova", "app.azure.vhd"):
-        path = built["without"] / image
+        path = built["with"] / image
         for words in (("inspect", path), ("verify", path), ("ls", path), ("cat", path, "/rumpbundle.json")):
             assert run(*words, posix=False) == run(*words, posix=True), words
 
