@@ -12,7 +12,6 @@ from support.kernels import Module, Report
 from support.tools import output_of
 
 import rumpbundle
-from rumpbundle import api
 from rumpbundle.api import ModuleFile
 from rumpbundle.cli import main
 from rumpbundle.config import Config, Program
@@ -51,7 +50,7 @@ def family(request, monkeypatch):
     def read(path, **options):
         return dataclasses.replace(real(path, **options), family=family, target=target, drivers=drivers)
 
-    monkeypatch.setattr(api.Unikernel, "read", read)
+    monkeypatch.setattr(Unikernel, "read", read)
     return family
 
 

@@ -39,7 +39,7 @@ def family(monkeypatch):
         def read(path, **options):
             return dataclasses.replace(real(path, **options), family=family, **changes)
 
-        monkeypatch.setattr(api.Unikernel, "read", read)
+        monkeypatch.setattr(Unikernel, "read", read)
 
     return choose
 
