@@ -24,6 +24,7 @@ from operator import attrgetter
 from blake3 import blake3
 
 from rumpbundle.disk.content import Content, Literal, Source
+from rumpbundle.disk.ext2 import holds_sparse_copy
 from rumpbundle.disk.identity import Identity
 from rumpbundle.disk.tree import Directory
 from rumpbundle.errors import InputError
@@ -193,7 +194,7 @@ class Ext2Volume:
         descriptors = b"".join(self._descriptor(group).pack() for group in range(geometry.groups))
         for group in range(geometry.groups):
             first = block = group * GROUP
-            if geometry.has_superblock(group):
+            if holds_sparse_copy(group):
                 superblock = self._superblock(group).pack()
                 boot = bytes(1024) if group == 0 else b""
                 placed.append((block, Literal(boot + superblock)))

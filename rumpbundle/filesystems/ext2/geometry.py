@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.ext2 import holds_sparse_copy
 from rumpbundle.disk.layout import MIB, round_up
 from rumpbundle.errors import InputError
 from rumpbundle.filesystems.ext2.records import GroupDescriptor, InodeRecord
@@ -40,21 +41,9 @@ class Geometry:
     def table_blocks(self) -> int:
         return self.inodes_per_group * InodeRecord.SIZE // BLOCK
 
-    def has_superblock(self, group: int) -> bool:
-        """Return whether *group* holds a copy: 0, 1 and the powers of 3, 5 and 7 (§ sparse superblocks)."""
-        if group < 2:
-            return True
-        for base in (3, 5, 7):
-            power = base
-            while power < group:
-                power *= base
-            if power == group:
-                return True
-        return False
-
     def overhead(self, group: int) -> int:
         """Return the blocks of *group* that structures take: they stand at its beginning."""
-        copies = 1 + self.descriptor_blocks if self.has_superblock(group) else 0
+        copies = 1 + self.descriptor_blocks if holds_sparse_copy(group) else 0
         return copies + 2 + self.table_blocks
 
     def length(self, group: int) -> int:

@@ -9,6 +9,7 @@ import struct
 import uuid
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.ext2 import holds_sparse_copy
 from rumpbundle.errors import ImageError
 
 OFFSET = 1024
@@ -150,15 +151,7 @@ class SuperBlock:
         """Return whether *group* begins with a copy of the superblock."""
         if self.compatible & 0x200:  # sparse_super2
             return group == 0 or group in struct.unpack_from("<II", self.raw, 588)
-        if group < 2 or not self.read_only & SPARSE_SUPER:
-            return True
-        for base in (3, 5, 7):
-            power = base
-            while power < group:
-                power *= base
-            if power == group:
-                return True
-        return False
+        return not self.read_only & SPARSE_SUPER or holds_sparse_copy(group)
 
     def descriptor(self, group: int) -> int:
         """Return the byte offset of the descriptor of *group*."""
