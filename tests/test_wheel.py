@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -97,3 +99,22 @@ def test_it_brings_its_documentation_and_man_pages(build, tmp_path):
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout == (ROOT / "docs/guests.md").read_text("utf-8")
+
+
+def test_a_build_on_its_own_has_what_the_command_line_imports():
+    """pip builds where there is nothing but ``build-system.requires``, and the man page is made there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    first = re.compile(r"[A-Za-z0-9]+")
+    ours, there = (
+        {first.match(each)[0] for each in words}
+        for words in (project["project"]["dependencies"], project["build-system"]["requires"])
+    )
+    code = (
+        "import sys; from rumpbundle.cli import cli\n"
+        "for name in cli.list_commands(None): cli.get_command(None, name)\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    argv = [sys.executable, "-c", code]
+    loaded = set(subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split())
+    assert "blake3" in loaded
+    assert ours & loaded <= there
