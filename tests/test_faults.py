@@ -96,6 +96,7 @@ def test_an_input_changes_while_it_is_read(inputs, outputs, monkeypatch, format,
     monkeypatch.setattr("tempfile.tempdir", str(outputs.parent / "tmp"))
     module = outputs.parent / "module"
     module.write_bytes(b"x" * 3 * MIB)
+    os.utime(module, (1, 1))
 
     def spoil(event):
         if isinstance(event, Started) and event.total:

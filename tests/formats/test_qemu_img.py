@@ -93,6 +93,7 @@ def test_a_colon_in_the_outputs_name_is_no_protocol(tmp_path, monkeypatch):
 def test_an_input_that_changes_meanwhile_is_noticed(tmp_path, monkeypatch):
     payload = tmp_path / "payload"
     payload.write_bytes(disks.noise(2 * MIB))
+    os.utime(payload, (1, 1))
     layout = disks.disk_of(8 * MIB, disks.from_file(MIB, payload))
     run = programs.run
 
