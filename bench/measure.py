@@ -1,7 +1,8 @@
 """How the benchmarks measure: whole processes, contestants in turn, and the median of the rounds' ratios.
 
 A noisy machine slows everything alike for a while; taking turns lets a ratio survive that. Absolute times mean
-little and are only printed to be looked at. ``BENCH_SCALE=8`` divides all sizes by eight, for a quick look.
+little and are only printed to be looked at. For a quick look, ``BENCH_SCALE=8`` divides all sizes by eight and
+``BENCH_ROUNDS=3`` ends after three rounds.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ RUMPBUNDLE = (sys.executable, "-m", "rumpbundle")
 MIB = 1 << 20
 SCALE = int(os.environ.get("BENCH_SCALE", "1"))
 ROUNDS = 5
+MOST_ROUNDS = int(os.environ.get("BENCH_ROUNDS", "100"))
 
 # An installed rumpbundle has its byte code. Where the environment forbids to write it, every start would compile all.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -108,7 +110,7 @@ def forget(path: Path) -> None:
 def in_turn(contestants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """Return the seconds of each contestant in *rounds* rounds, in each of which everybody has one turn."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
+    for _ in range(min(rounds, MOST_ROUNDS)):
         for name, contestant in contestants.items():
             seconds[name].append(contestant())
     return seconds

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -55,3 +57,20 @@ def test_any_mixture(tmp_path_factory, shape):
                 sources.append(Zeros(length))
     content = Content(tuple(sources))
     assert write(content, directory / "out") == content.read()
+
+
+def test_the_kernel_copies_whole_pages_to_whole_pages(tmp_path, monkeypatch):
+    calls = []
+
+    def copy(src: int, dst: int, count: int, src_offset: int, dst_offset: int) -> int:
+        calls.append((src_offset, dst_offset, count))
+        return os.pwrite(dst, os.pread(src, count, src_offset), dst_offset)
+
+    monkeypatch.setattr(os, "copy_file_range", copy)
+    (tmp_path / "image").write_bytes(bytes(range(1, 251)) * 80_000)
+    image = InputFile(tmp_path / "image")
+    content = Content((Literal(bytes(2048)), FileSlice(image, 2048, image.size - 2048)))
+    assert write(content, tmp_path / "out") == bytes(2048) + (tmp_path / "image").read_bytes()[2048:]
+    assert calls[0] == (2048, 2048, (8 << 20) - 2048)
+    assert all(not src % 4096 and not dst % 4096 for src, dst, _ in calls[1:])
+    assert len(calls) == 3

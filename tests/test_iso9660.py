@@ -19,7 +19,7 @@ from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.tree import Directory, File, Symlink
 from rumpbundle.errors import InputError
 from rumpbundle.filesystems.identifiers import volume_id
-from rumpbundle.filesystems.iso9660 import SYSTEM_AREA, Iso9660Volume
+from rumpbundle.filesystems.iso9660 import ALIGNED, SYSTEM_AREA, Iso9660Volume
 from rumpbundle.filesystems.isodirectory import BLOCK
 
 EPOCH = 1_000_000_000
@@ -253,3 +253,14 @@ def test_the_dates_are_the_epoch(tmp_path):
     image = write(Directory.of("", [File("f", Content.of_bytes(b"x"))]), tmp_path / "a.iso")
     listing = output_of("isoinfo", "-i", str(image), "-R", "-l")
     assert listing.count("Sep  9 2001") == 3
+
+
+def test_large_files_begin_on_whole_pages(tmp_path):
+    sizes = {"a": 1, "b": ALIGNED, "c": 1, "d": ALIGNED - 1, "e": 2048, "f": ALIGNED + 1}
+    for name, size in sizes.items():
+        (tmp_path / name).write_bytes(b"x" * size)
+    volume = Iso9660Volume(tree.scan(tmp_path), label="x", epoch=EPOCH)
+    offsets = {path: offset for offset, _, path in volume.files}
+    assert not offsets["/b"] % 4096
+    assert not offsets["/f"] % 4096
+    assert offsets["/d"] - offsets["/c"] == BLOCK

@@ -19,6 +19,8 @@ SMALL = 256 << 10
 """Files up to this size are read once, hashed and written from the same buffer."""
 _COPY_STEP = 8 << 20
 """Bytes copied at once: few enough that the hashing, which follows, ends soon after."""
+_PAGE = 4096
+"""What file systems with reflinks share blocks by: of both files the same part of one."""
 
 
 def write_flat(layout: DiskLayout, fd: int, report: Report = silent, label: str = "disk") -> None:
@@ -177,7 +179,9 @@ def _copy(
             position = start
             while position < stop:
                 place = position - source.start + offset
-                count = _copy_range(src, fd, min(stop - position, _COPY_STEP), position, place)
+                # Up to a boundary first: a step that begins on none shares nothing.
+                step = _COPY_STEP - position % _PAGE
+                count = _copy_range(src, fd, min(stop - position, step), position, place)
                 if not count:
                     # Through our memory, to tell whose fault it is: the input's (shorter, EIO) or the output's.
                     count = min(stop - position, CHUNK)

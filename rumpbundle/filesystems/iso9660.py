@@ -41,6 +41,9 @@ SYSTEM_AREA = 16 * BLOCK
 MAX_EXTENT = 0xFFFFFFFF // BLOCK * BLOCK
 """The longest extent one directory record can describe: 32 bits of length, whole blocks."""
 MAX_BLOCKS = 0xFFFFFFFF
+ALIGNED = 1 << 20
+"""Files from this size on begin on whole pages (4 KiB), so that a file system with reflinks shares their blocks."""
+_PAGE_BLOCKS = 4096 // BLOCK
 
 _DESCRIPTORS = 4
 """Primary volume descriptor, boot record, terminator, boot catalog."""
@@ -181,6 +184,8 @@ class Iso9660Volume:
             if id(node.content) in self._block_of:
                 continue
             size = node.content.size
+            if size >= ALIGNED:
+                block += -block % _PAGE_BLOCKS
             self._block_of[id(node.content)] = block if size else 0
             if size:
                 if node.room > size:
