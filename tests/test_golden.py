@@ -76,7 +76,7 @@ def test_the_picture_of_the_documentation(plan, tmp_path, request):
     bundle = dataclasses.replace(plan.bundle, name="web", volumes=(data,))
     plan = dataclasses.replace(plan, bundle=bundle, disk=hybrid.plan(bundle, stub.IMAGES))
     api.write(plan, formats.find("vdi"), tmp_path / "web.vdi")
-    picture = svg(inspect(tmp_path / "web.vdi"))
+    picture = svg(inspect(tmp_path / "web.vdi", stored=True))
     page = GOLDEN.parent / "docs" / "inspect.svg"
     if request.config.getoption("--update-golden"):
         page.write_text(picture, "utf-8")

@@ -35,7 +35,9 @@ _FILES = 40
 @click.argument("file", type=Input())
 @click.option("--json", "as_json", is_flag=True, help="Print everything, machine-readable.")
 @click.option(
-    "--svg", type=click.Path(path_type=Path, readable=False), help="Draw the image's disk to scale into this file."
+    "--svg",
+    type=click.Path(path_type=Path, readable=False),
+    help="Draw the image's disk, and its place in the file, to scale into this file.",
 )
 @click.option("--all", "everything", is_flag=True, help=f"List all files, not the first {_FILES} of a volume.")
 @click.option("--force", is_flag=True, help="Overwrite an existing picture.")
@@ -47,7 +49,7 @@ def command(file: str, as_json: bool, svg: Path | None, everything: bool, force:
         check_free(svg, force=force)
         check_apart([svg], [inode(file)])
     with Terminal() as terminal:
-        found = inspect(file, terminal)
+        found = inspect(file, terminal, stored=svg is not None)
     if svg is not None:
         if isinstance(found, Unikernel):
             raise UsageError("is a kernel; a picture is drawn of an image", where=file)

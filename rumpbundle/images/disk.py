@@ -64,6 +64,10 @@ class Disk:
         """
         raise NotImplementedError
 
+    def packed_place(self, position: int) -> tuple[int, int]:
+        """Return where in the file the compressed data at *position* stands, and the bytes it takes at most."""
+        raise NotImplementedError
+
     def runs(self, offset: int = 0, length: int | None = None) -> Iterator[Run]:
         """Yield what *length* bytes from *offset* on are made of: see :class:`~rumpbundle.images.medium.Medium`."""
         length = self.size - offset if length is None else length

@@ -106,6 +106,16 @@ class FdMedium:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """*length* bytes at *offset* of a medium: those of another *medium* from *start*."""
+
+    offset: int
+    length: int
+    medium: Medium
+    start: int
+
+
 class Window:
     """*size* bytes of another medium from *start*."""
 
@@ -126,15 +136,10 @@ class Window:
         check_bounds(self, offset, length)
         return moved(self._medium.runs(self._start + offset, length), -self._start)
 
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """*length* bytes at *offset* of a patchwork: those of *medium* from *start*."""
-
-    offset: int
-    length: int
-    medium: Medium
-    start: int
+    def pieces(self, offset: int, length: int) -> Iterator[Piece]:
+        """Yield what *length* bytes from *offset* on are of the other medium."""
+        check_bounds(self, offset, length)
+        yield Piece(offset, length, self._medium, self._start + offset)
 
 
 class Patchwork:
@@ -184,6 +189,13 @@ class Patchwork:
             else:
                 by = piece.offset - piece.start
                 yield from moved(piece.medium.runs(start - by, end - start), by)
+
+    def pieces(self, offset: int, length: int) -> Iterator[Piece]:
+        """Yield what *length* bytes from *offset* on are laid out of."""
+        check_bounds(self, offset, length)
+        for start, end, piece in self._within(offset, offset + length):
+            if piece is not None:
+                yield Piece(start, end - start, piece.medium, piece.start + start - piece.offset)
 
 
 def moved(runs: Iterable[Run], by: int) -> Iterator[Run]:

@@ -16,8 +16,10 @@ from rumpbundle.report.image import ImageReport, look_into
 __all__ = ["ImageReport", "Unikernel", "inspect"]
 
 
-def inspect(path: str | os.PathLike[str], report: Report = silent) -> Unikernel | ImageReport:
-    """Return what the kernel or finished image at *path* is.
+def inspect(
+    path: str | os.PathLike[str], report: Report = silent, *, stored: bool = False
+) -> Unikernel | ImageReport:
+    """Return what the kernel or finished image at *path* is; with *stored* also where an image's file has the disk.
 
     A kernel that no disk image can boot is a kernel all the same. *report* hears how far an image is unpacked.
 
@@ -26,12 +28,12 @@ def inspect(path: str | os.PathLike[str], report: Report = silent) -> Unikernel 
         ImageError: it is a damaged image.
     """
     if os.path.isdir(path):
-        return look_into(path, report)
+        return look_into(path, report, stored=stored)
     try:
         return Unikernel.read(path, disk=False)
     except KernelError as error:
         try:
-            image = look_into(path, report)
+            image = look_into(path, report, stored=stored)
         except NoImageError:
             raise error from None
         if image.container == "raw" and not image.tables and not image.volumes:

@@ -24,6 +24,8 @@ from rumpbundle.images.filesystem import Entry, FileSystem, Span
 from rumpbundle.images.filesystems.iso9660 import BootEntry, Iso9660
 from rumpbundle.images.medium import FdMedium
 from rumpbundle.images.partitions import Table, tables
+from rumpbundle.images.stored import Stored
+from rumpbundle.images.stored import stored as stored_parts
 from rumpbundle.images.volumes import Place, mounted
 from rumpbundle.manifest import MAX_MANIFEST
 from rumpbundle.manifest import PATH as MANIFEST
@@ -41,12 +43,12 @@ _BOOT_CONFIGS = (
 )  # fmt: skip
 _GUEST_CONFIGS = ("/json.cfg", "/cfg.json")
 
-Kind = OneOf["table", "structure", "boot", "kernel", "file", "partition"]
+Kind = OneOf["table", "structure", "boot", "kernel", "file", "partition", "stored"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
-    """A part of the disk and what stands there."""
+    """A part of the disk, or of the image's file, and what stands there."""
 
     offset: int
     length: int
@@ -112,6 +114,8 @@ class ImageReport:
     digest: str
     """The BLAKE3 of exactly those bytes, which names the bundle; empty without a manifest."""
     flaws: tuple[str, ...]
+    stored: tuple[Stored, ...] = ()
+    """Where the file has the parts of the disk, if that was asked for and they do not stand there as they are."""
 
     @property
     def table_regions(self) -> tuple[Region, ...]:
@@ -133,8 +137,10 @@ class ImageReport:
         return _inside(regions, self.disk_size)
 
 
-def look_into(path: str | os.PathLike[str], report: Report = silent) -> ImageReport:
-    """Return the layers of the image at *path*. Damage below the container is told in ``flaws``.
+def look_into(path: str | os.PathLike[str], report: Report = silent, *, stored: bool = False) -> ImageReport:
+    """Return the layers of the image at *path*, with *stored* also where its file has the disk.
+
+    Damage below the container is told in ``flaws``.
 
     Raises:
         InputError: it cannot be read.
@@ -149,6 +155,7 @@ def look_into(path: str | os.PathLike[str], report: Report = silent) -> ImageRep
         flaws += [f"{volume.kind}, {volume.where}: {flaw}" for volume in volumes for flaw in volume.flaws]
         manifest, digest = _manifest(described, flaws)
         name = os.path.basename(os.path.normpath(os.fspath(path)))
+        places = _stored(disk, flaws) if stored and not os.path.isdir(path) else ()
         return ImageReport(
             name=name,
             file_size=_file_size(path),
@@ -163,7 +170,25 @@ def look_into(path: str | os.PathLike[str], report: Report = silent) -> ImageRep
             manifest=manifest,
             digest=digest,
             flaws=tuple(flaws),
+            stored=places,
         )
+
+
+def _stored(disk: Disk, flaws: list[str]) -> tuple[Stored, ...]:
+    """Return where the file of *disk* has its parts; nothing of a plain disk, which is its file."""
+    size = disk.outermost.size if disk.outermost is not None else 0
+    try:
+        found = stored_parts(disk)
+    except ImageError as error:
+        flaws.append(error.problem)
+        return ()
+    there = tuple(part for part in found if part.end <= size)
+    if there != found:
+        lost = next(part for part in found if part.end > size)
+        flaws.append(
+            f"{disk.container}: byte {lost.offset} of the disk , or one behind it, lies behind the end of the file"
+        )
+    return () if found == (Stored(0, size, 0, size),) else there
 
 
 def _file_size(path: str | os.PathLike[str]) -> int:

@@ -1,5 +1,7 @@
 """An image's disk as SVG: one lane for the partitions and one a file system, all on one scale.
 
+Below stands, of a container, which parts of the disk are stored, and in a lane with its own scale where in the file.
+
 The scale is linear, but no box gets too thin to see and none so wide that it leaves the others no room; what is
 drawn narrower than to scale carries a zigzag. The same image gives the same bytes.
 """
@@ -12,6 +14,7 @@ from xml.sax.saxutils import escape
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import one_line
+from rumpbundle.images.stored import Stored
 from rumpbundle.report.image import ImageReport, Kind, Region
 from rumpbundle.units import shown_size
 
@@ -35,8 +38,13 @@ _FILL: dict[Kind, str] = {
     "kernel": "#86efac",
     "file": "#7dd3fc",
     "partition": "#e9d5ff",
+    "stored": "#5eead4",
 }
 _INK, _PALE = "#0f172a", "#475569"
+
+
+_Row = tuple[int, str, Region | None, str]
+"""Of the legend: number, label, box and, of a lane, what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,16 @@ class _Lane:
     boxes: tuple[Region, ...]
 
 
+def _drawn(lane: _Lane, scale: _Scale, y: int, number: int) -> list[str]:
+    """Return *lane* at *y*, its boxes numbered from the one after *number* on."""
+    return [_lane_name(lane, y), *(_box(box, number + index, scale, y) for index, box in enumerate(lane.boxes, 1))]
+
+
+def _rows(lane: _Lane, number: int) -> list[_Row]:
+    boxes: list[_Row] = [(number + index, box.label, box, "") for index, box in enumerate(lane.boxes, 1)]
+    return [(0, lane.name, None, lane.detail), *boxes]
+
+
 def svg(image: ImageReport) -> str:
     """Return the picture of *image*'s disk."""
     lanes = [_Lane("disk", f"{image.container}, {shown_size(image.disk_size)}", image.table_regions)]
@@ -53,22 +71,23 @@ def svg(image: ImageReport) -> str:
         _Lane(volume.kind + (f" “{volume.label}”" if volume.label else ""), volume.where, _gathered(volume.regions))
         for volume in image.volumes
     ]
-    scale = _Scale(image.disk_size, [box for lane in lanes for box in lane.boxes])
+    held = _Lane("stored", "parts of the disk", tuple(map(_on_disk, image.stored)))
+    scale = _Scale(image.disk_size, [box for lane in (*lanes, held) for box in lane.boxes])
     top = 64
     parts = []
     number = 0
-    rows: list[tuple[int, str, Region | None, str]] = []
+    rows: list[_Row] = []
     for index, lane in enumerate(lanes):
-        y = top + index * _LANE
-        parts.append(_lane_name(lane, y))
-        rows.append((0, lane.name, None, lane.detail))
-        for box in lane.boxes:
-            number += 1
-            parts.append(_box(box, number, scale, y))
-            rows.append((number, box.label, box, ""))
+        parts += _drawn(lane, scale, top + index * _LANE, number)
+        rows += _rows(lane, number)
+        number += len(lane.boxes)
     bottom = top + len(lanes) * _LANE
     parts += [_zigzag(x, top - 4, bottom - _LANE + _BOX + 4) for x in scale.breaks]
     parts += _axis(scale, lanes[0].boxes, bottom - 4)
+    if held.boxes:
+        drawn, more, bottom = _in_file(image, held, scale, bottom + 18, number)
+        parts += drawn
+        rows += more
     legend, height = _legend(rows, bottom + 34)
     title = one_line(image.name)
     frame = f'width="{_WIDTH}" height="{height}" viewBox="0 0 {_WIDTH} {height}"'
@@ -85,6 +104,65 @@ def svg(image: ImageReport) -> str:
             "",
         ]
     )
+
+
+def _in_file(
+    image: ImageReport, held: _Lane, scale: _Scale, y: int, number: int
+) -> tuple[list[str], list[_Row], int]:
+    """Return the lanes of what is stored and of the file, from *y* on, their rows of the legend, and where they end.
+
+    What is stored has the same *number*, from this one on, in both.
+    """
+    stored, around = _file_regions(image)
+    file = _Lane("file", shown_size(image.file_size), tuple(sorted((*stored, *around), key=lambda box: box.offset)))
+    within = _Scale(image.file_size, file.boxes)
+    below = y + _BOX + 46
+    parts = [_connected(*pair, scale, within, y + _BOX, below) for pair in zip(held.boxes, stored, strict=True)]
+    parts += _drawn(held, scale, y, number)
+    parts += [_zigzag(x, y - 4, y + _BOX + 4) for x in scale.breaks]
+    parts += _drawn(_Lane(file.name, file.detail, stored), within, below, number)
+    numbers = number + len(stored)
+    parts += [_box(box, numbers + index, within, below) for index, box in enumerate(around, 1)]
+    parts += [_zigzag(x, below - 4, below + _BOX + 4) for x in within.breaks]
+    parts += _axis(within, file.boxes, below + _LANE - 4)
+    rows = [*_rows(held, number), *_rows(_Lane(file.name, file.detail, around), numbers)]
+    return parts, rows, below + _LANE
+
+
+def _on_disk(part: Stored) -> Region:
+    """Return *part* as a box of the disk, which says where in the file it is."""
+    several = f"{part.parts} parts " if part.parts > 1 else ""
+    label = f"{several}{'compressed ' if part.packed else ''}at {part.position} of the file"
+    return Region(offset=part.offset, length=part.length, label=label, kind="stored")
+
+
+def _file_regions(image: ImageReport) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
+    """Return what of the file is the disk, in the disk's order, and what is not."""
+    stored = tuple(
+        Region(offset=part.position, length=part.size, label=f"disk from byte {part.offset}", kind="stored")
+        for part in image.stored
+    )
+    taken = [(part.position, part.end) for part in image.stored]
+    around = []
+    for member in image.members[:_LARGEST]:
+        start, end = member.offset, member.offset + member.size
+        if member.size and not any(low < end and start < high for low, high in taken):
+            taken.append((start, end))
+            around.append(Region(offset=start, length=member.size, label=member.name, kind="file"))
+    position = 0
+    for low, high in sorted((*taken, (image.file_size, image.file_size))):
+        if low > position:
+            around.append(Region(offset=position, length=low - position, label=image.container, kind="structure"))
+        position = max(position, high)
+    return stored, tuple(sorted(around, key=lambda box: box.offset))
+
+
+def _connected(box: Region, other: Region, scale: _Scale, within: _Scale, top: int, bottom: int) -> str:
+    """Return the area between a part of the disk and its place in the file."""
+    corners = [(scale.x(box.offset), top), (scale.x(box.offset + box.length), top)]
+    corners += [(within.x(other.offset + other.length), bottom), (within.x(other.offset), bottom)]
+    points = " ".join(f"{x:.1f},{y}" for x, y in corners)
+    return f'<polygon points="{points}" fill="{_FILL["stored"]}" fill-opacity="0.25"/>'
 
 
 def _subtitle(image: ImageReport) -> str:
@@ -216,7 +294,7 @@ def _axis(scale: _Scale, boxes: tuple[Region, ...], y: int) -> list[str]:
     return parts
 
 
-def _legend(rows: list[tuple[int, str, Region | None, str]], top: int) -> tuple[list[str], int]:
+def _legend(rows: list[_Row], top: int) -> tuple[list[str], int]:
     """Return the list of all boxes in two columns, and the height of the whole picture."""
     half = -(-len(rows) // 2)
     column = (_WIDTH - 2 * _MARGIN) // 2

@@ -135,11 +135,10 @@ class Qcow2(Disk):
         at = offset % self.cluster
         return self._last[1][at : at + min(length, run)]
 
-    def packed_place(self, entry: int) -> tuple[int, int]:
-        """Return where the compressed data of a cluster stands in the file, and the bytes it takes at most."""
-        bits = 62 - (self.header.cluster_bits - 8)
-        offset = entry & ((1 << bits) - 1)
-        sectors = (entry >> bits & ((1 << (62 - bits)) - 1)) + 1
+    def packed_place(self, position: int) -> tuple[int, int]:
+        bits = 62 - (self.header.cluster_bits - 8)  # what locate() finds is the entry of the table
+        offset = position & ((1 << bits) - 1)
+        sectors = (position >> bits & ((1 << (62 - bits)) - 1)) + 1
         return offset, sectors * SECTOR - offset % SECTOR
 
     def _inflated(self, entry: int) -> bytes:

@@ -156,6 +156,14 @@ class StreamVmdk(SparseVmdk):
         position, run, _ = super().locate(offset)
         return Where(position, run, position is not None)
 
+    def packed_place(self, position: int) -> tuple[int, int]:
+        if not self.header.flags & vmdk.FLAG_MARKERS:
+            return position, min(2 * self.grain, max(self.medium.size - position, 0))
+        return position, vmdk.GrainHeader.SIZE + self._grain_header(position).size
+
+    def _grain_header(self, position: int) -> vmdk.GrainHeader:
+        return vmdk.GrainHeader.unpack(self.medium.read(position, vmdk.GrainHeader.SIZE))
+
     def problems(self) -> Iterator[Problem]:
         from rumpbundle.images.containers.vmdk_check import stream_problems
 
@@ -185,8 +193,8 @@ class StreamVmdk(SparseVmdk):
 
     def _packed(self, index: int, position: int) -> bytes:
         if not self.header.flags & vmdk.FLAG_MARKERS:
-            return self.medium.read(position, min(2 * self.grain, max(self.medium.size - position, 0)))
-        head = vmdk.GrainHeader.unpack(self.medium.read(position, vmdk.GrainHeader.SIZE))
+            return self.medium.read(*self.packed_place(position))
+        head = self._grain_header(position)
         if head.lba * SECTOR != index * self.grain or head.size > 2 * self.grain:
             raise ImageError(f"VMDK: what stands at {position} is not grain {index}")
         return self.medium.read(position + vmdk.GrainHeader.SIZE, head.size)
