@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from rumpbundle import api, formats, knowledge
+from rumpbundle.bootloader.smbios import Key
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.flat import write_flat
 from rumpbundle.disk.layout import MIB
@@ -38,7 +39,6 @@ from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.launcher import backend, registry, requests
 from rumpbundle.launcher.backend import Drive, Ending, Forward, LaunchPlan, LaunchRequest, Reason
 from rumpbundle.recipe import Recipe, RecipeFields, choice, sequence, size
-from rumpbundle.smbios import Key
 
 if TYPE_CHECKING:
     from rumpbundle.launcher.session import Guest, Sink
@@ -60,7 +60,7 @@ class Options:
     persist: bool = False
     """Let the guest write to a finished image."""
     identity: str = ""
-    """What firmware says of the machine, as a key of a configuration has it (:mod:`rumpbundle.smbios`)."""
+    """What firmware says of the machine, as a key of a configuration has it (:mod:`rumpbundle.bootloader.smbios`)."""
     args: tuple[str, ...] = ()
     """To the backend, untouched."""
 

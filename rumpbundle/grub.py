@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from rumpbundle import grubchoice
+from rumpbundle.bootloader import choice
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.digest import hexdigest
 from rumpbundle.errors import HostError, InputError, MissingToolError, RumpbundleError, ToolError
@@ -119,7 +119,7 @@ def make_boot_images(directory: Path, report: Report = silent) -> BootImages:
         ToolError: ``grub-mkimage`` failed.
     """
     # Most bundles find the images made, and need nothing that runs programs.
-    from rumpbundle import grubcore
+    from rumpbundle.bootloader import core
     from rumpbundle.host import programs
 
     _host_grub()
@@ -131,7 +131,7 @@ def make_boot_images(directory: Path, report: Report = silent) -> BootImages:
         told = (*command, name, *modules)
         programs.run([*command, str(directory / name), *modules], report=report, told=told)
     bios = directory / "bios.img"
-    bios.write_bytes(grubcore.quickened(bios.read_bytes()))
+    bios.write_bytes(core.quickened(bios.read_bytes()))
     (directory / "mbr.img").write_bytes((_LIBRARY / "i386-pc" / "boot_hybrid.img").read_bytes())
     said = programs.run(["grub-mkimage", "--version"], report=report).decode("utf-8", "replace")
     version = said.split()[-1] if said.split() else "unknown"
@@ -233,12 +233,12 @@ def config(menu: Menu) -> str:
     lines = ["# Written by rumpbundle: boots one kernel and asks nothing."]
     lines += _console(menu.console)
     lines.append(f"search --file --set=root --hint $root {quote(menu.marker)}")
-    start = _starts(menu) if menu.default else [*grubchoice.nothing(), *_HALT]
+    start = _starts(menu) if menu.default else [*choice.nothing(), *_HALT]
     if menu.kinds:
         start = [
-            *grubchoice.lookup(menu.kinds, everything=not menu.default),
+            *choice.lookup(menu.kinds, everything=not menu.default),
             'if [ "x$config" != x ]; then',
-            f"  {grubchoice.START}",
+            f"  {choice.START}",
             "else",
             *start,
             "fi",

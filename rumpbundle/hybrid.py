@@ -17,7 +17,9 @@ import posixpath
 import struct
 from dataclasses import replace
 
-from rumpbundle import efistarter, grub
+from rumpbundle import grub
+from rumpbundle.bootloader import efistarter
+from rumpbundle.bootloader.smbios import Key
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk import gpt
 from rumpbundle.disk.content import Content, Late, Literal
@@ -31,7 +33,6 @@ from rumpbundle.filesystems.isodirectory import BLOCK
 from rumpbundle.grub import BootImages
 from rumpbundle.kernels.unikernel import Firmware, Protocol
 from rumpbundle.manifest import CONFIGS, MAX_MANIFEST, PATH, SLOT, Bundle, Module, place_of
-from rumpbundle.smbios import Key
 
 _MARKERS = "/boot/rumpbundle"
 _MARKER_PENDING = "PENDING_PENDING_"

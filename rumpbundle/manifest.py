@@ -112,7 +112,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """A configuration for some machines only: those that *key* fits (:mod:`rumpbundle.smbios`)."""
+    """A configuration for some machines only: those that *key* fits (:mod:`rumpbundle.bootloader.smbios`)."""
 
     key: str
     config: Mapping[str, Any]

@@ -15,10 +15,10 @@ PACKAGE = Path(rumpbundle.__file__).parent
 LAYERS = (
     {"dataclass"},
     {"errors", "events", "shell", "units"},
-    {"disk", "host", "config", "smbios"},
+    {"disk", "host", "config"},
     {"filesystems", "kernels", "images", "component"},
     {"knowledge", "manifest"},
-    {"efistarter", "grubchoice", "grubcore", "provenance", "report", "volume", "xen"},
+    {"bootloader", "provenance", "report", "volume", "xen"},
     {"grub", "guests", "formats"},
     {"hybrid", "recipe"},
     {"launcher", "look", "planning"},

@@ -8,11 +8,11 @@ import pytest
 from support import kernels, synthetic
 
 from rumpbundle import bundle
+from rumpbundle.bootloader.smbios import Key
 from rumpbundle.cli import main
 from rumpbundle.errors import UsageError
 from rumpbundle.finished.origin import origin
 from rumpbundle.images.detect import open_disk
-from rumpbundle.smbios import Key
 
 RUMPRUN = b"_RUMPRUN_ROOTFSCFG=\0ld_virtio\0vioif\0"
 

@@ -12,7 +12,8 @@ from support.kernels import Report
 from support.tools import output_of
 
 import rumpbundle
-from rumpbundle import efistarter, hybrid
+from rumpbundle import hybrid
+from rumpbundle.bootloader import efistarter
 from rumpbundle.cli import main
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.tree import Directory, File, scan

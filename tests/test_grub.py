@@ -13,7 +13,8 @@ import pytest
 from support.stub import IMAGES
 from support.tools import require
 
-from rumpbundle import grub, grubcore
+from rumpbundle import grub
+from rumpbundle.bootloader import core
 from rumpbundle.errors import HostError, InputError, MissingToolError
 from rumpbundle.events import Ran
 from rumpbundle.host import environment
@@ -272,5 +273,5 @@ def test_the_commands_it_tells_make_the_same_images(tmp_path):
     assert len(lines) == 3
     subprocess.run(["sh", "-e", "-c", "\n".join(lines)], cwd=tmp_path / "pasted", check=True, capture_output=True)
     assert (tmp_path / "pasted" / "efi.img").read_bytes() == (tmp_path / "ours" / "efi.img").read_bytes()
-    bios = grubcore.quickened((tmp_path / "pasted" / "bios.img").read_bytes())
+    bios = core.quickened((tmp_path / "pasted" / "bios.img").read_bytes())
     assert bios == (tmp_path / "ours" / "bios.img").read_bytes()

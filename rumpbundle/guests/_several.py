@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from rumpbundle.bootloader.smbios import Key
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.tree import Directory, File
 from rumpbundle.errors import ConfigError, RumpbundleError, UsageError
 from rumpbundle.guests._contract import Delivery, Request, kept
 from rumpbundle.kernels.unikernel import Protocol
 from rumpbundle.manifest import Choice, place_of
-from rumpbundle.smbios import Key
 
 if TYPE_CHECKING:
     from rumpbundle.config import Config
@@ -25,7 +25,7 @@ _WHERE = "--config-for"
 
 @dataclass(frozen=True, slots=True)
 class ConfigFor:
-    """A configuration for the machines that *key* fits (:mod:`rumpbundle.smbios`)."""
+    """A configuration for the machines that *key* fits (:mod:`rumpbundle.bootloader.smbios`)."""
 
     key: str
     config: Config

@@ -123,7 +123,7 @@ class LaunchRequest:
     gdb: int | None = None
     """A port on loopback for a debugger; the guest waits for it."""
     identity: str = ""
-    """What firmware is to say of the machine, as a KEY (:mod:`rumpbundle.smbios`)."""
+    """What firmware is to say of the machine, as a KEY (:mod:`rumpbundle.bootloader.smbios`)."""
     args: tuple[str, ...] = ()
     """What the user wrote after ``--``: to the backend, untouched and last."""
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rumpbundle import knowledge
+from rumpbundle.bootloader.smbios import IDENTITIES, Key
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import MissingToolError, UsageError
@@ -22,7 +23,6 @@ from rumpbundle.kernels.unikernel import Family, Firmware
 from rumpbundle.launcher.backend import Backend, Drive, Ending, Forward, LaunchPlan, LaunchRequest, Reason
 from rumpbundle.launcher.notes import notes
 from rumpbundle.launcher.qmp import Control
-from rumpbundle.smbios import IDENTITIES, Key
 
 PROGRAM = "qemu-system-x86_64"
 

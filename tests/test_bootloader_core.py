@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.tools import output_of
 
-from rumpbundle import grub, grubcore
+from rumpbundle import grub
+from rumpbundle.bootloader import core
 
 ASSEMBLY = """
 00 push %ebp
@@ -86,18 +87,18 @@ def unpack(block: bytes) -> bytes:
     )
 )
 def test_what_is_packed_unpacks(data: bytes):
-    assert unpack(grubcore.pack(data)) == data
+    assert unpack(core.pack(data)) == data
 
 
 def test_long_runs_and_far_matches():
     for data in (b"", b"a", bytes(70_000), b"0123456789" + bytes(range(256)) * 300, Path(__file__).read_bytes()):
-        block = grubcore.pack(data)
+        block = core.pack(data)
         assert unpack(block) == data
-    assert len(grubcore.pack(bytes(70_000))) < 400
+    assert len(core.pack(bytes(70_000))) < 400
 
 
 def test_the_decoder_is_the_code_it_says(tmp_path: Path):
-    (tmp_path / "code").write_bytes(grubcore._LZ4)
+    (tmp_path / "code").write_bytes(core._LZ4)
     listing = output_of("objdump", "-D", "-b", "binary", "-m", "i386", str(tmp_path / "code"))
     found = re.findall(r"^ +([0-9a-f]+):\t[0-9a-f ]+\t(.+?) *$", listing, re.MULTILINE)
     assert [f"{int(at, 16):02x} {' '.join(text.split())}" for at, text in found] == ASSEMBLY.strip().splitlines()
@@ -105,40 +106,40 @@ def test_the_decoder_is_the_code_it_says(tmp_path: Path):
 
 def test_grubs_own_core_is_repacked():
     image = grub.boot_images().bios
-    at = grubcore._DECOMPRESSOR
-    assert grubcore._LZ4 in image[at : at + 4096]
-    assert len(image) - at + grubcore._LOADED_AT < grubcore._LIMIT
+    at = core._DECOMPRESSOR
+    assert core._LZ4 in image[at : at + 4096]
+    assert len(image) - at + core._LOADED_AT < core._LIMIT
     # There is no LZMA left to find: a second time changes nothing.
-    assert grubcore.quickened(image) == image
+    assert core.quickened(image) == image
 
 
 def core_of(image: bytes) -> bytes:
     """Return GRUB's kernel and modules in a BIOS boot image of ours."""
-    found = grubcore._CALL.search(image, grubcore._DECOMPRESSOR)
-    begin = grubcore._DECOMPRESSOR + int.from_bytes(found["data"], "little") - grubcore._LOADED_AT
-    return unpack(image[begin : begin + int.from_bytes(image[grubcore._DECOMPRESSOR + 8 :][:4], "little")])
+    found = core._CALL.search(image, core._DECOMPRESSOR)
+    begin = core._DECOMPRESSOR + int.from_bytes(found["data"], "little") - core._LOADED_AT
+    return unpack(image[begin : begin + int.from_bytes(image[core._DECOMPRESSOR + 8 :][:4], "little")])
 
 
 def test_grub_looks_at_the_clock_for_three_milliseconds():
-    core = core_of(grub.boot_images().bios)
+    unpacked = core_of(grub.boot_images().bios)
     # outb $0xb0, $0x43; movb $0x0e, %al; outb %al, $0x42, twice … movl $3, %edx; call
-    assert re.search(rb"\xb0\xb0\xe6\x43\xb0\x0e\xe6\x42\xe6\x42.{16,160}?\xba\x03\0\0\0\xe8", core, re.DOTALL)
+    assert re.search(rb"\xb0\xb0\xe6\x43\xb0\x0e\xe6\x42\xe6\x42.{16,160}?\xba\x03\0\0\0\xe8", unpacked, re.DOTALL)
     assert abs(0x0E0E / 1193.182 - 3) < 0.02
 
 
 def test_a_machine_without_a_display_is_no_error():
-    core = core_of(grub.boot_images().bios)
-    assert b"Can't get controller info." in core
-    (found,) = grubcore._NO_VBE.finditer(core)
+    unpacked = core_of(grub.boot_images().bios)
+    assert b"Can't get controller info." in unpacked
+    (found,) = core._NO_VBE.finditer(unpacked)
     at = found.end() + int.from_bytes(found["far"] or found["near"], "little", signed=True)
-    assert core[at : at + 7] == bytes.fromhex("6a00 e8fcffffff")  # push $0; call grub_error
+    assert unpacked[at : at + 7] == bytes.fromhex("6a00 e8fcffffff")  # push $0; call grub_error
     # GRUB 2.12 has a shorter jump there.
     short = bytes.fromhex("83f84f 7409 5656 68 00000000 eb05 897b48 9090 6a1d e8fcffffff")
-    changed = grubcore._without_vbe_error(short)
+    changed = core._without_vbe_error(short)
     assert (changed[:-6], changed[-6], changed[-5:]) == (short[:-6], 0, short[-5:])
-    assert grubcore._without_vbe_error(short[:-1] + b"\0") == short[:-1] + b"\0"
+    assert core._without_vbe_error(short[:-1] + b"\0") == short[:-1] + b"\0"
 
 
 @pytest.mark.parametrize("image", [b"", bytes(4096), b"\xe8" * 10_000])
 def test_what_is_not_as_expected_is_left_alone(image: bytes):
-    assert grubcore.quickened(image) == image
+    assert core.quickened(image) == image

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from rumpbundle.bootloader.smbios import ANY, IDENTITIES
 from rumpbundle.manifest import CONFIGS
-from rumpbundle.smbios import ANY, IDENTITIES
 
 
 def lookup(kinds: Collection[str], *, everything: bool = False) -> Iterator[str]:
