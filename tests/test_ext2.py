@@ -132,6 +132,19 @@ def test_more_than_one_group_of_files(tmp_path):
         assert (copy / str(number)).read_bytes() == (tmp_path / "top" / str(number)).read_bytes()
 
 
+@pytest.mark.parametrize("count", [32_756, 32_757, 70_000])
+def test_more_files_than_a_group_has_inodes(tmp_path, count):
+    """A group has 32,768 inodes at most, however little there is in them; 11 and the directory are taken."""
+    root = Directory.of("", [Directory.of("d", [Symlink(f"{number:06}", "x") for number in range(count)])])
+    made = volume(root)
+    assert made.size == {32_756: 5 * MIB, 32_757: 131 * MIB, 70_000: 260 * MIB}[count]
+    reader.check(made, tmp_path / "image")
+    reader.check(volume(root, size=300 * MIB), tmp_path / "image")
+    if count > 32_756:
+        with pytest.raises(InputError, match=r"cannot hold these files; they need (131|260) MiB"):
+            volume(root, size=100 * MIB)
+
+
 def test_what_does_not_fit_is_refused():
     root = Directory.of("", [File("f", Content.of_bytes(pattern(2 * MIB)))])
     with pytest.raises(InputError, match="cannot hold these files; they need 3 MiB"):

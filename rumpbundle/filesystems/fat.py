@@ -15,6 +15,7 @@ from typing import Annotated
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.binary import Record
+from rumpbundle.disk.bounds import check_tree
 from rumpbundle.disk.content import Late, Literal
 from rumpbundle.disk.layout import SECTOR, Extent, content_extents, round_up
 from rumpbundle.disk.tree import Directory, File, Symlink
@@ -22,6 +23,8 @@ from rumpbundle.errors import InputError
 
 _ROOT_ENTRIES = 128
 _ENTRY = 32
+_MAX_ENTRIES = 0x10000
+"""Of a directory: what its readers allow."""
 _ALIGN = 2048
 _FAT12_CLUSTERS = 4084
 _FAT16_CLUSTERS = 65524
@@ -72,8 +75,9 @@ class FatVolume:
         """Plan *root*; every date is *epoch*, *label* at most 11 capitals, digits and _.
 
         Raises:
-            InputError: it holds what FAT cannot: symbolic links, names it forbids, more than 2 GiB.
+            InputError: it holds what FAT cannot: symbolic links, names it forbids, more than 2 GiB, too many files.
         """
+        check_tree(root)
         self._label = label.encode("ascii").ljust(MAX_LABEL)
         moment = time.gmtime(epoch)
         self._time = moment.tm_hour << 11 | moment.tm_min << 5 | moment.tm_sec // 2
@@ -96,6 +100,8 @@ class FatVolume:
         self._reserved = round_up(1 + fixed, _ALIGN // SECTOR) - fixed
         self._data = (self._reserved + fixed) * SECTOR
         self.size = self._data + self._clusters * self._cluster_bytes
+        self._by_path: dict[str, _Placed] = {}
+        self._enter(self._top, "")
 
     def _place(self, placed: _Placed, cluster: int) -> int:
         taken: set[str] = set()
@@ -116,16 +122,26 @@ class FatVolume:
             placed.children.append(inner)
         return cluster
 
+    def _enter(self, parent: _Placed, path: str) -> None:
+        for child in parent.children:
+            below = f"{path}/{child.node.name.upper()}"
+            self._by_path[below] = child
+            self._enter(child, below)
+
     def _directory_bytes(self, directory: Directory) -> int:
         """Return the size of a directory that is not the root: it has ``.`` and ``..`` too."""
-        return (2 + sum(1 + len(_long_name(node.name)) for node in directory.children)) * _ENTRY
+        count = 2 + sum(1 + len(_long_name(node.name)) for node in directory.children)
+        if count > _MAX_ENTRIES:
+            raise InputError(
+                f"the directory would have {count} entries, several for a long name; FAT has room for {_MAX_ENTRIES}",
+                where=directory.name,
+                hint="spread its files over several directories",
+            )
+        return count * _ENTRY
 
     def offset_of(self, path: str) -> int:
         """Return where the content of the file at *path*, in whatever case, stands: bytes from the volume's start."""
-        placed = self._top
-        for name in path.upper().strip("/").split("/"):
-            placed = next(child for child in placed.children if child.node.name.upper() == name)
-        return self._offset(placed, 0)
+        return self._offset(self._by_path[path.upper()], 0)
 
     def extents(self, offset: int, serial: Callable[[], int]) -> tuple[Extent, ...]:
         """Return the file system's extents with its first byte at *offset* of the disk.
@@ -200,10 +216,8 @@ class FatVolume:
                 self._entry(b".          ", 0x10, placed.first, 0),
                 self._entry(b"..         ", 0x10, parent.first, 0),
             ]
-        taken: set[bytes] = set()
-        for child in placed.children:
-            short = _short_name(child.node.name, taken)
-            taken.add(short)
+        shorts = _short_names([child.node.name for child in placed.children])
+        for child, short in zip(placed.children, shorts, strict=True):
             out += _long_name(child.node.name, short)
             size = child.node.content.size if isinstance(child.node, File) else 0
             out.append(self._entry(short, 0x20 if isinstance(child.node, File) else 0x10, child.first, size))
@@ -228,19 +242,30 @@ def _is_short(name: str) -> bool:
     return fits and name.isascii() and all(c in _SHORT for c in (stem + extension).encode())
 
 
-def _short_name(name: str, taken: set[bytes]) -> bytes:
-    """Return the 8.3 name: the name itself where it is one, else a unique ``STEM~1`` for its VFAT entries."""
-    if _is_short(name):
-        stem, _, extension = name.partition(".")
-        return f"{stem:<8}{extension:<3}".encode("ascii")
-    stem, _, extension = name.upper().rpartition(".") if "." in name.strip(".") else (name.upper(), "", "")
-    clean = [bytes(c for c in part.encode("ascii", "ignore") if c in _SHORT) for part in (stem, extension)]
-    for number in range(1, 1_000_000):
-        tail = b"~%d" % number
-        short = (clean[0][: 8 - len(tail)] + tail).ljust(8) + clean[1][:3].ljust(3)
-        if short not in taken:
-            return short
-    raise InputError("too many files with this name", where=name)
+def _short_names(names: list[str]) -> list[bytes]:
+    """Return the 8.3 names of a directory: *names* themselves where they are such, else unique ``STEM~1``."""
+    taken = {_padded(*name.partition(".")[::2]) for name in names if _is_short(name)}
+    tried: dict[tuple[bytes, bytes], int] = {}
+    found = []
+    for name in names:
+        if _is_short(name):
+            found.append(_padded(*name.partition(".")[::2]))
+            continue
+        stem, _, extension = name.upper().rpartition(".") if "." in name.strip(".") else (name.upper(), "", "")
+        clean = [bytes(c for c in part.encode("ascii", "ignore") if c in _SHORT) for part in (stem, extension)]
+        alike = (clean[0][:6], clean[1][:3])
+        short = b""
+        while not short or short in taken:
+            tried[alike] = tried.get(alike, 0) + 1
+            tail = b"~%d" % tried[alike]
+            short = (clean[0][: 8 - len(tail)] + tail).ljust(8) + clean[1][:3].ljust(3)
+        taken.add(short)
+        found.append(short)
+    return found
+
+
+def _padded(stem: str, extension: str) -> bytes:
+    return f"{stem:<8}{extension:<3}".encode("ascii")
 
 
 def _long_name(name: str, short: bytes = b"") -> list[bytes]:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from rumpbundle.disk.bounds import check_directories, check_directory, check_tree
 from rumpbundle.disk.content import Content, Literal
 from rumpbundle.disk.layout import Extent, content_extents
 from rumpbundle.disk.tree import Directory, File, Node, Symlink, name_bytes
@@ -63,6 +64,7 @@ class Iso9660Volume:
             InputError: more directories, longer links or more data than the format can express, or such a label.
         """
         check_label(label)
+        check_tree(root)
         self._label = label
         moment = time.gmtime(epoch)
         self._record_date = bytes(
@@ -144,7 +146,8 @@ class Iso9660Volume:
                 kind, mode, links = 0o040000, node.mode, self._links[id(node)]
         return rockridge.px(kind | mode, links)
 
-    def _place_directories(self, block: int) -> int:
+    def _place_directories(self, first: int) -> int:
+        block = first
         for number, directory in enumerate(self._directories, 1):
             directory.number = number
             directory.block = block
@@ -154,7 +157,9 @@ class Iso9660Volume:
                     position = (position // BLOCK + 1) * BLOCK
                 position += length
             directory.size = blocks_of(position) * BLOCK
+            check_directory(directory.size, directory.path)
             block += directory.size // BLOCK
+        check_directories((block - first) * BLOCK)
         return block
 
     def _record_lengths(self, directory: IsoDirectory) -> list[int]:

@@ -40,6 +40,10 @@ class IsoDirectory:
     number: int = 0
     """Its number in the path table."""
 
+    @property
+    def path(self) -> str:
+        return f"{self.parent.path}/{self.node.name}" if self.parent else ""
+
 
 def blocks_of(size: int) -> int:
     return -(-size // BLOCK)

@@ -9,11 +9,8 @@ seconds and some hundred megabytes.
 from __future__ import annotations
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.layout import MIB
+from rumpbundle.disk.bounds import MAX_DIRECTORIES, MAX_ENTRIES, MAX_NAMES, name_cost
 from rumpbundle.errors import ImageError
-
-MAX_ENTRIES = 1 << 18
-"""Files, directories and links of a listing."""
 
 
 @dataclass(slots=True)
@@ -21,9 +18,9 @@ class Budget:
     """What is left of each; spending more than that is an :class:`ImageError`."""
 
     entries: int = MAX_ENTRIES
-    names: int = 32 * MIB
+    names: int = MAX_NAMES
     """Bytes of memory that paths and link targets take."""
-    directories: int = 128 * MIB
+    directories: int = MAX_DIRECTORIES
     """Bytes of directories, and of what continues their records elsewhere."""
     pointers: int = 1 << 23
     """Numbers of block maps, extent trees and cluster chains."""
@@ -35,7 +32,7 @@ class Budget:
         self.entries -= 1
         if self.entries < 0:
             raise ImageError(f"there are more than {MAX_ENTRIES} files and directories")
-        self.names -= (len(path) if path.isascii() else 4 * len(path)) + 4 * len(target)
+        self.names -= name_cost(path, target)
         if self.names < 0:
             raise ImageError("the names of all files together are longer than is sensible")
 

@@ -11,16 +11,15 @@ from typing import ClassVar
 from typing import Literal as OneOf
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.bounds import MAX_DIRECTORY
 from rumpbundle.disk.content import CHUNK
+from rumpbundle.disk.tree import MAX_DEPTH
 from rumpbundle.errors import ImageError
 from rumpbundle.images.budget import Budget
 from rumpbundle.images.disk import Fact
 from rumpbundle.images.medium import Medium
 from rumpbundle.images.problem import Problem
 
-MAX_DEPTH = 128
-MAX_DIRECTORY = 16 << 20
-"""Bytes of one directory."""
 MAX_PATH = 1 << 16
 """Characters of one path; names of 255 bytes 128 deep stay below it."""
 

@@ -11,6 +11,8 @@ from rumpbundle.filesystems.ext2.records import GroupDescriptor, InodeRecord
 BLOCK = 4096
 GROUP = 8 * BLOCK
 """Blocks in a group: what one block of bitmap can map."""
+GROUP_INODES = 8 * BLOCK
+"""Inodes a group has at most, for the same reason."""
 MAX_BLOCKS = 1 << 32
 BYTES_PER_INODE = 16384
 """One inode for so many bytes that are free, as mke2fs has it."""
@@ -70,7 +72,8 @@ def with_room(data: int, inodes: int, free: int) -> Geometry:
     """
     inodes += free // BYTES_PER_INODE
     needed = data + -(-free // BLOCK)
-    blocks = round_up(max(needed, 1), MIB // BLOCK)
+    groups = -(-inodes // GROUP_INODES)
+    blocks = round_up(max(needed, (groups - 1) * GROUP + 1), MIB // BLOCK)
     while True:
         if blocks >= MAX_BLOCKS:
             raise InputError("does not fit ext2's 32-bit block numbers")
@@ -90,7 +93,7 @@ def of_size(data: int, inodes: int, size: int) -> Geometry:
     blocks = size // BLOCK
     if 0 < blocks < MAX_BLOCKS:
         geometry = Geometry(blocks=blocks, inodes=wanted).without_stub()
-        if geometry.usable() >= data:
+        if geometry.inodes_per_group <= GROUP_INODES and geometry.usable() >= data:
             return geometry
     least = with_room(data, inodes, 0).blocks * BLOCK // MIB
     raise InputError(f"a file system of {size} bytes cannot hold these files; they need {least} MiB")

@@ -8,6 +8,7 @@ from functools import lru_cache
 from operator import attrgetter
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.bounds import check_directories, check_directory, check_tree
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.layout import MIB
 from rumpbundle.disk.tree import Directory, File, Node, Symlink, name_bytes, walk
@@ -56,6 +57,7 @@ def inodes_of(root: Directory) -> tuple[Inode, ...]:
         root = Directory.of(root.name, [*root.children, Directory(_LOST_FOUND, (), 0o700)], root.mode)
     elif not isinstance(found, Directory):
         raise InputError("ext2 needs this name for a directory", where=f"/{_LOST_FOUND}")
+    check_tree(root)
     number_of: dict[int, int] = {id(root): ROOT_INODE}
     by_content: dict[int, Inode] = {}
     nodes: list[tuple[str, Node]] = [("/", root), *walk(root)]
@@ -80,6 +82,7 @@ def inodes_of(root: Directory) -> tuple[Inode, ...]:
         if isinstance(node, Directory):
             parent = parents.get(id(node), root)
             inodes.append(_directory(path, node, parent, number_of))
+    check_directories(sum(inode.content.size for inode in inodes if inode.kind == DIRECTORY))
     return tuple(sorted(inodes, key=attrgetter("number")))
 
 
@@ -121,6 +124,7 @@ def _directory(path: str, node: Directory, parent: Directory, number_of: dict[in
     if links > MAX_LINKS:
         raise InputError(f"holds more than {MAX_LINKS - 2} directories, which ext2 cannot express", where=path)
     data = _entries(entries)
+    check_directory(len(data), path)
     if node.name == _LOST_FOUND and not node.children:
         # Room for fsck, so that it need not allocate any on a damaged disk.
         data += _entries([]) * (_LOST_FOUND_BLOCKS - 1)

@@ -10,9 +10,10 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from rumpbundle.disk.bounds import MAX_DIRECTORY
 from rumpbundle.errors import ImageError
 from rumpbundle.images.disk import Fact
-from rumpbundle.images.filesystem import MAX_DIRECTORY, Entry, FileSystem, Span, Spans
+from rumpbundle.images.filesystem import Entry, FileSystem, Span, Spans
 from rumpbundle.images.filesystems.ext2 import superblock
 from rumpbundle.images.filesystems.ext2.inline import inline_spans
 from rumpbundle.images.filesystems.ext2.maps import Map

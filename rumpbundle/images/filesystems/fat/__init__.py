@@ -6,9 +6,10 @@ import functools
 import struct
 from collections.abc import Iterator
 
+from rumpbundle.disk.bounds import MAX_DIRECTORY
 from rumpbundle.errors import ImageError
 from rumpbundle.images.budget import Budget
-from rumpbundle.images.filesystem import MAX_DIRECTORY, Entry, FileSystem, Span, Spans
+from rumpbundle.images.filesystem import Entry, FileSystem, Span, Spans
 from rumpbundle.images.filesystems.fat.boot import BootSector
 from rumpbundle.images.filesystems.fat.names import LongName, short_name
 from rumpbundle.images.filesystems.fat.table import Table

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.bounds import MAX_DIRECTORY
 from rumpbundle.errors import ImageError
 from rumpbundle.images.disk import Fact
-from rumpbundle.images.filesystem import MAX_DIRECTORY, Entry, FileSystem, Span, Spans
+from rumpbundle.images.filesystem import Entry, FileSystem, Span, Spans
 from rumpbundle.images.filesystems.iso9660 import zisofs
 from rumpbundle.images.filesystems.iso9660.eltorito import BootEntry, boot_entries
 from rumpbundle.images.filesystems.iso9660.susp import Attributes, SystemUse

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.bounds import MAX_DIRECTORY
 from rumpbundle.errors import ImageError
 from rumpbundle.images.budget import Budget
-from rumpbundle.images.filesystem import MAX_DIRECTORY
 from rumpbundle.images.problem import Problem
 
 if TYPE_CHECKING:
