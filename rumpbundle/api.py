@@ -84,7 +84,7 @@ def write(
     job = job_for(plan, format, output, subformat=subformat, options=options, jobs=jobs, report=report)
     report(Started(job.label, job.layout.payload))
     try:
-        _fill(job, format, force=force, sync=sync)
+        commands = _fill(job, format, force=force, sync=sync)
     except MissingToolError as error:
         error.hint = f"{error.hint}; {_without_tools(format)} needs no program"
         raise
@@ -92,7 +92,6 @@ def write(
         error.where = error.where or str(output)
         raise
     report(Finished(job.label))
-    commands = format.commands(job) if format.commands is not None else ()
     return Artifact(format.name, output), commands
 
 
@@ -160,18 +159,28 @@ def check_targets(plan: Plan, format: Format, report: Report = silent, *, option
         report(Warned(text))
 
 
-def _fill(job: Job, format: Format, *, force: bool, sync: bool) -> None:
-    """Let *format* write *job*'s output where nobody sees it, and give it its name at the end."""
+def _fill(job: Job, format: Format, *, force: bool, sync: bool) -> tuple[str, ...]:
+    """Let *format* write *job*'s output where nobody sees it, and give it its name at the end.
+
+    Returns the command lines that use it. They are made before: what may fail must not follow the name.
+    """
     match format.product:
         case OneFile(write):
             with staged_file(job.output, force=force, sync=sync) as staged:
                 write(job, staged)
+                return _commands(job, format)
         case Beside(write_kit):
             with staged_kit(job.output, format.files(job.output)[1:], force=force, sync=sync) as directory:
                 write_kit(job, directory)
+                return _commands(job, format)
         case Folder(write_kit, holds):
             with staged_directory(job.output, holds, force=force, sync=sync) as directory:
                 write_kit(job, directory)
+                return _commands(job, format)
+
+
+def _commands(job: Job, format: Format) -> tuple[str, ...]:
+    return format.commands(job) if format.commands is not None else ()
 
 
 def check_no_inputs(recipe: Recipe, outputs: Iterable[Path]) -> None:

@@ -67,7 +67,7 @@ def staged_file(path: Path, *, force: bool = False, sync: bool = True) -> Iterat
     """Give a new file that becomes *path* when the block ends well, and vanishes when it does not."""
     check_free(path, force=force)
     _check_no_directory(path)
-    fd, name = -1, None
+    fd, name, published = -1, None, False
     try:
         with _writing(path), signals.held():
             fd, name = _open_staging(path)
@@ -77,10 +77,10 @@ def staged_file(path: Path, *, force: bool = False, sync: bool = True) -> Iterat
                 naming.sync_file(fd)
             with signals.held() as hold:
                 _publish(fd, name, path, force=force, sync=sync)
-                name = None
-                hold.done = True
+                name, published, hold.done = None, True, True
     finally:
-        with signals.held():
+        with signals.held() as hold:
+            hold.done = published
             if name is not None:
                 with contextlib.suppress(OSError):
                     os.unlink(name)
@@ -172,6 +172,7 @@ def staged_directory(
                 _check_ours(path, holds)
                 _publish_directory(scratch, path, force=force, sync=sync)
                 hold.done = True
+                _discard(scratch)
 
 
 def _publish_directory(scratch: Path, path: Path, *, force: bool, sync: bool) -> None:
@@ -228,6 +229,7 @@ def staged_kit(path: Path, beside: tuple[Path, ...], *, force: bool = False, syn
             with signals.held() as hold:
                 _publish_files(scratch, paths, force=force, sync=sync)
                 hold.done = True
+                _discard(scratch)
 
 
 @contextlib.contextmanager
@@ -250,6 +252,7 @@ def staged_batch(directory: Path, *, sync: bool = True) -> Iterator[Path]:
                 if paths:
                     _publish_files(scratch, paths, force=True, sync=sync)
                 hold.done = True
+                _discard(scratch)
 
 
 def _publish_files(scratch: Path, paths: Sequence[Path], *, force: bool, sync: bool) -> None:
@@ -281,6 +284,12 @@ def _publish_files(scratch: Path, paths: Sequence[Path], *, force: bool, sync: b
         raise
 
 
+def _discard(scratch: Path) -> None:
+    """Remove *scratch*, if it is there; what cannot be done now the next run does."""
+    with contextlib.suppress(OSError):
+        leftovers.discard(scratch)
+
+
 @contextlib.contextmanager
 def _scratch_directory(path: Path) -> Iterator[Path]:
     """Give a new directory beside *path* that is gone at the end, whenever a signal comes.
@@ -296,9 +305,10 @@ def _scratch_directory(path: Path) -> Iterator[Path]:
             name, fd = leftovers.make(path, leftovers.make_directory)
         yield Path(name)
     finally:
-        with signals.held():
-            if name:
-                with contextlib.suppress(OSError):
-                    leftovers.discard(Path(name))
+        with signals.held() as hold:
+            # Gone already: what was made has its place.
+            hold.done = bool(name) and not os.path.lexists(name)
+            if name and not hold.done:
+                _discard(Path(name))
             if fd >= 0:
                 os.close(fd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -12,7 +13,7 @@ from support import kernels
 from support.tools import require
 
 from faults import powercut
-from faults.campaign import Campaign
+from faults.campaign import Campaign, Trial
 from rumpbundle import formats
 
 SAMPLED = [name for name in formats.names() if name != "ec2"]  # whose volumes of 1 GiB take a second to look at
@@ -39,6 +40,21 @@ def campaign(tmp_path_factory, module):
 def test_one_call_goes_wrong(campaign, format):
     for trial in campaign.trials(format, EACH, seed=1):
         campaign.run(trial)
+
+
+@pytest.mark.parametrize("format", ["iso", "gce", "xen"])
+def test_a_signal_at_each_naming_call_leaves_what_the_status_says(campaign, format):
+    """A file, files beside each other, a directory: who stops us once the name is given has come too late."""
+    count = campaign._calls(format, "name", True)
+    assert count > 3
+    for number in range(1, count + 1):
+        campaign.run(Trial(format, "name", number, "TERM", False, True))
+
+
+@pytest.mark.parametrize("format", SAMPLED)
+def test_the_last_look_at_the_inputs_comes_before_the_name(campaign, format):
+    count = campaign._calls(format, "read", False)
+    campaign.run(Trial(format, "read", count, str(errno.EIO), False, False))
 
 
 @pytest.fixture(scope="module", params=powercut.FILE_SYSTEMS)
