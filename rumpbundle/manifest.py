@@ -163,9 +163,12 @@ class Bundle:
         """Whether the name is the kernel's own, so that nobody chose it."""
         return self.name == stem(self.kernel.name)
 
-    @property
+    @cached_property
     def footprint(self) -> int:
-        """Bytes of memory that its kernel and modules take once they are loaded."""
+        """Bytes of memory that its kernel and modules take once they are loaded.
+
+        Read once: when a kit was made in the place of the one it was made from, that is gone.
+        """
         return footprint(self.kernel, ((m.content.size, m.content.part(0, 6).read()) for m in self.modules))
 
     def manifest(self, *, hashed: bool = True) -> bytes:

@@ -30,14 +30,18 @@ _CONFIG_OPTIONS = (
     click.option("--arg", "arguments", metavar="ARG", multiple=True,
                  help="An argument of the guest's program; repeatable. All words after -- are arguments, too."),
 )  # fmt: skip
-CONFIG_OPTIONS = group("The configuration", "-c cfg.json -e MODE=fast -- --port 80", *_CONFIG_OPTIONS)
-GUEST_OPTIONS = group(
-    "The guest", "-c cfg.json -e MODE=fast --data site:/srv/www --volume state:/var/db:64M -- --port 80",
-    *_CONFIG_OPTIONS,
+_CONFIGS_OPTIONS = (
     click.option("--config-for", "config_for", metavar="KEY=CFG", multiple=True,
                  help="A configuration for the machines that KEY fits, as serial:web7; -c is for all others; "
                       "repeatable."),
     click.option("--configs", metavar="DIR", help="The same for each file KEY.json in DIR."),
+)  # fmt: skip
+CONFIG_OPTIONS = group("The configuration", "-c cfg.json -e MODE=fast -- --port 80", *_CONFIG_OPTIONS,
+                       *_CONFIGS_OPTIONS)  # fmt: skip
+GUEST_OPTIONS = group(
+    "The guest", "-c cfg.json -e MODE=fast --data site:/srv/www --volume state:/var/db:64M -- --port 80",
+    *_CONFIG_OPTIONS,
+    *_CONFIGS_OPTIONS,
     click.option("--data", type=MountWord(sized=False), metavar="DIR:MOUNT", multiple=True,
                  help="A directory the guest sees, read-only, at MOUNT; repeatable as far as the guest can."),
     click.option("--volume", "volumes", type=MountWord(sized=True), metavar="DIR:MOUNT[:SIZE]", multiple=True,
@@ -69,11 +73,11 @@ def guest_from(app: str, arguments: dict[str, Any]) -> dict[str, Any]:
     further, files = configs_from(arguments)
     return {
         "config": config,
-        "config_name": "standard input" if file == "-" else file,
+        "config_name": None if file is None else named(file),
         "configs": further,
         "data": data_of(arguments.pop("data")),
         "volumes": volumes_of(arguments.pop("volumes")),
-        "inputs": (*(() if file is None else ("/dev/stdin" if file == "-" else file,)), *files),
+        "inputs": (*(() if file is None else (origin_of(file),)), *files),
     }
 
 
@@ -101,8 +105,18 @@ def configs_from(arguments: dict[str, Any]) -> tuple[tuple[ConfigFor, ...], tupl
     directory = arguments.pop("configs")
     if directory is not None:
         pairs += recipe.configs_in(directory)
-    read = (ConfigFor(key, recipe.read_config(path), path) for key, path in pairs)
-    return ordered(tuple(read)) if pairs else (), tuple(path for _, path in pairs)
+    read = (ConfigFor(key, read_config(path), named(path)) for key, path in pairs)
+    return ordered(tuple(read)) if pairs else (), tuple(origin_of(path) for _, path in pairs)
+
+
+def named(path: str) -> str:
+    """Return what errors call the configuration *path*."""
+    return "standard input" if path == "-" else path
+
+
+def origin_of(path: str) -> str:
+    """Return the file that the configuration *path* is read from."""
+    return "/dev/stdin" if path == "-" else path
 
 
 def data_of(options: Sequence[MountedDirectory]) -> tuple[guests.Data, ...]:

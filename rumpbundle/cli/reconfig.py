@@ -13,8 +13,8 @@ import click
 from rumpbundle.api import Artifact, Plan, Result, job_for, write
 from rumpbundle.batch import files_of
 from rumpbundle.cli.command import options
-from rumpbundle.cli.convert import check_options, format_options, options_of
-from rumpbundle.cli.guest import CONFIG_OPTIONS, GuestCommand, config_from
+from rumpbundle.cli.convert import check_options, format_options
+from rumpbundle.cli.guest import CONFIG_OPTIONS, GuestCommand, config_from, configs_from, origin_of
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import output_options, report_options
 from rumpbundle.cli.results import plan_json, plan_text, result_json, show
@@ -23,13 +23,12 @@ from rumpbundle.cli.values import Input, Output
 from rumpbundle.errors import UsageError
 from rumpbundle.events import Note
 from rumpbundle.finished import inplace
-from rumpbundle.finished.origin import Origin, origin
-from rumpbundle.finished.reconfig import format_of, plan_of
+from rumpbundle.finished.origin import Origin
+from rumpbundle.finished.reconfig import format_of, opened, options_of, plan_of, stays
 from rumpbundle.finished.request import config_of
 from rumpbundle.formats import Format
 from rumpbundle.host import rollback
 from rumpbundle.host.staging import check_free
-from rumpbundle.images.detect import open_disk
 from rumpbundle.images.disk import Disk
 from rumpbundle.manifest import stem
 
@@ -51,32 +50,34 @@ from rumpbundle.manifest import stem
 def command(image: str, output: Path | None, in_place: bool, cmdline: str | None, **arguments: Any) -> None:
     """Write the finished IMAGE with another configuration: what bundling with that would have given, byte for byte.
 
-    Options override what the image carries; -c replaces it. Kernel, files, boot images and dates stay what they are
-    in the image.
+    Options override what the image carries; -c replaces it, and --config-for what it carries for that KEY. Kernel,
+    files, boot images and dates stay what they are in the image.
     """
     if in_place == (output is not None):
         raise UsageError("give -o NEW to write another image, or --in-place to change this one")
+    path = Path(os.path.realpath(image)) if output is None else output
     force, dry_run, as_json = (arguments.pop(name) for name in ("force", "dry_run", "as_json"))
     sync = not arguments.pop("no_sync")
     terminal = Terminal.of(arguments)
     with contextlib.ExitStack() as stack:
         stack.enter_context(terminal)
-        path = Path(os.path.realpath(image)) if output is None else output
         lock = stack.enter_context(contextlib.ExitStack())
         if in_place and not dry_run and inplace.disk_file(path).is_file():
             lock.enter_context(rollback.locked(inplace.disk_file(path)))
-        disk = stack.enter_context(open_disk(image, terminal))
+        disk, found = stack.enter_context(opened(image, terminal))
         format, subformat = format_of(disk, image)
         check_free(path, force=force or in_place)
-        found = origin(disk)
-        config = config_from(stem(found.bundle.kernel.name) or "app", config_of(found), arguments)
+        planned = _planned(found, image, cmdline, arguments)
+        if found.bundle.asked.default and not planned.bundle.asked.default:
+            terminal(
+                Note("there is no default any more: a machine without a configuration of its own halts; -c gives one")
+            )
         given = {name: value for name, value in arguments.items() if value not in (None, (), False)}
         check_options([format], given)
-        planned = plan_of(found, image, config=config, cmdline=cmdline)
         if in_place:
             # The image is what is read, and what is to be replaced.
             planned = dataclasses.replace(planned, recipe=dataclasses.replace(planned.recipe, app=""))
-        own = options_of(format, given)
+        own = options_of(format, image, found.bundle, given)
         if dry_run:
             job = job_for(planned, format, path, subformat=subformat, options=own, report=terminal)
             say_json(plan_json(job, format)) if as_json else say(plan_text(job, format))
@@ -106,11 +107,21 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
     show(result, result_json(result) if as_json else None, print_commands=bool(given.get("print_commands")))
 
 
+def _planned(found: Origin, image: str, cmdline: str | None, arguments: dict[str, Any]) -> Plan:
+    """Return the plan of *image*, read as *found*, with what the options say; they are taken out of *arguments*."""
+    file = arguments["config"]
+    config = config_from(stem(found.bundle.kernel.name) or "app", config_of(found), arguments)
+    configs, files = configs_from(arguments)
+    inputs = (*(() if file is None else (origin_of(file),)), *files)
+    return plan_of(found, image, config=config, cmdline=cmdline, configs=configs, inputs=inputs)
+
+
 def _in_place(
-    planned: Plan, found: Origin, disk: Disk, path: Path, format: Format, subformat: str, own: Any
+    planned: Plan, found: Origin, disk: Disk | None, path: Path, format: Format, subformat: str, own: Any
 ) -> list[rollback.Patch] | None:
     """Return what changes of the image at *path*, which holds *disk*; None if it has to be written anew."""
-    if (format.name, format.subformat(subformat).name) not in inplace.FORMATS:
+    kind = (format.name, format.subformat(subformat).name)
+    if disk is None or kind not in inplace.FORMATS or not stays(found.plan(), planned.disk):
         return None
     job = job_for(planned, format, path, subformat=subformat, options=own)
     return inplace.patches(disk, path, found.plan(), job, format)

@@ -16,7 +16,7 @@ from rumpbundle.disk.content import Zeros
 from rumpbundle.errors import ImageError, InputError, one_line
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.problem import Problem
-from rumpbundle.images.records.kitfiles import EC2_DISK, XL_CFG, is_xen
+from rumpbundle.images.records.kitfiles import EC2_DISK, XEN_CONFIG, XL_CFG, is_xen
 
 _MOST = 256 << 20
 """Bytes of a manifest: a volume of 64 TiB has 140 bytes for each half MiB that is not zero."""
@@ -98,7 +98,7 @@ def problems(path: str | os.PathLike[str], disk: Disk, digest: str) -> Iterator[
         if (top / "manifest.json").is_file():
             yield from _ec2(top, disk, digest)
         if is_xen(top):
-            yield from _xen(top, digest)
+            yield from xen(top, digest)
         return
     for suffix, beside in ((".gce.tar.gz", ".gce.json"), (".azure.vhd", ".azure.json")):
         request = top.with_name(top.name.removesuffix(suffix) + beside)
@@ -141,10 +141,12 @@ def _request(path: Path, disk: Disk, digest: str) -> Iterator[Problem]:
         yield _problem(path.name, what, "Azure refuses the upload")
 
 
-def _xen(directory: Path, digest: str) -> Iterator[Problem]:
+def xen(path: str | os.PathLike[str], digest: str) -> Iterator[Problem]:
+    """Yield what is wrong with the text files of the kit for Xen at *path*, whose bundle has *digest*."""
+    directory = Path(path)
     yield from _names_bundle(XL_CFG, _read(directory / XL_CFG, 1 << 20), digest)
-    if (directory / "cfg.json").exists():
-        _json(directory / "cfg.json")
+    if (directory / XEN_CONFIG).exists():
+        _json(directory / XEN_CONFIG)
 
 
 def _ec2(directory: Path, disk: Disk, digest: str) -> Iterator[Problem]:
@@ -199,4 +201,4 @@ def _hashes(disk: Disk) -> Iterator[tuple[int, str]]:
                 yield index, base64.b64encode(hashlib.sha256(data).digest()).decode()
 
 
-__all__ = ["is_sums", "listed", "problems", "sums_problems"]
+__all__ = ["is_sums", "listed", "problems", "sums_problems", "xen"]

@@ -7,7 +7,7 @@ the image, and so are the boot images. Nothing is copied, and no payload is read
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,7 @@ from rumpbundle.images.filesystems.fat import Fat
 from rumpbundle.images.filesystems.iso9660 import Iso9660
 from rumpbundle.images.medium import Window
 from rumpbundle.images.partitions import Slot, tables
-from rumpbundle.kernels.unikernel import Firmware, Protocol, examine
+from rumpbundle.kernels.unikernel import Firmware, Protocol, Unikernel, examine
 from rumpbundle.kernels.view import View
 from rumpbundle.manifest import (
     LAYOUT,
@@ -92,16 +92,56 @@ def origin(disk: Disk) -> Origin:
         NotOursError: it cannot be planned again; the message says why.
         ImageError: it is damaged.
     """
-    raw = manifest_of(disk)
+    return planned_from(manifest_of(disk), lambda manifest, raw: _Image(disk, manifest).origin(raw))
+
+
+def planned_from(raw: bytes, read: Callable[[Manifest, bytes], Origin]) -> Origin:
+    """Return what *read* makes of the manifest *raw*, if that is what *raw* describes.
+
+    Raises:
+        NotOursError, ImageError: as :func:`origin`.
+    """
     _check_schema(raw)
     manifest = records.parse(raw)
     try:
-        made = _Image(disk, manifest).origin(raw)
+        made = read(manifest, raw)
     except ValueError as error:  # a firmware or a protocol there is not
         raise ImageError(f"{PATH}: {error}") from None
     if made.bundle.manifest() != raw:
         raise ContradictionError(f"{PATH} does not describe the files beside it, so the disk cannot be planned again")
     return made
+
+
+def described(manifest: Manifest, kernel: Unikernel) -> Bundle:
+    """Return the bundle of *kernel* that *manifest* describes, without what stands in files of its own."""
+    return Bundle(
+        name=manifest.name,
+        kernel=kernel,
+        firmware=manifest.firmware,
+        boot=manifest.boot,
+        cmdline=manifest.cmdline,
+        table=manifest.table,
+        bus=manifest.bus,
+        console=manifest.console,
+        epoch=manifest.epoch,
+        grub=manifest.grub,
+        asked=_asked(manifest),
+        version=manifest.rumpbundle,
+    )
+
+
+def kernel_of(name: str, content: Content, repairs: tuple[str, ...]) -> Unikernel:
+    """Return the kernel that was bundled as *name*, with *repairs*.
+
+    Raises:
+        ImageError: *content* is none.
+    """
+    view = View(content.size, lambda offset, length: content.part(offset, offset + length).read())
+    try:
+        kernel = examine(name, view, content)
+    except KernelError as error:
+        raise ImageError(f"its kernel {error.problem}") from None
+    return replace(kernel, content=content, repairs=repairs)
 
 
 def _check_schema(raw: bytes) -> None:
@@ -147,28 +187,16 @@ class _Image:
 
     def origin(self, raw: bytes) -> Origin:
         manifest = self._manifest
-        firmware = manifest.firmware
-        bundle = Bundle(
-            name=manifest.name,
-            kernel=self._kernel(),
-            firmware=firmware,
-            boot=manifest.boot,
-            cmdline=manifest.cmdline,
+        bundle = replace(
+            described(manifest, self._kernel()),
             modules=tuple(self._modules()),
             root=self._root(),
             esp=self._esp(),
             volumes=tuple(self._volumes()),
-            table=manifest.table,
-            bus=manifest.bus,
-            console=manifest.console,
             config=self._config(),
-            epoch=manifest.epoch,
-            grub=manifest.grub,
-            asked=_asked(manifest),
             choices=tuple(self._choices()),
-            version=manifest.rumpbundle,
         )
-        return Origin(manifest=manifest, raw=raw, bundle=bundle, images=self._images() if firmware else None)
+        return Origin(manifest=manifest, raw=raw, bundle=bundle, images=self._images() if manifest.firmware else None)
 
     def _file(self, path: str) -> Entry:
         entry = self._entries.get(path)
@@ -190,15 +218,9 @@ class _Image:
             self._shared[key] = content
         return self._shared[key]
 
-    def _kernel(self) -> Any:
-        described = self._manifest.kernel
-        content = self._content(self._below("/boot/kernel"), described)
-        view = View(content.size, lambda offset, length: content.part(offset, offset + length).read())
-        try:
-            kernel = examine(self._below("/boot/kernel").path.rpartition("/")[2], view, content)
-        except KernelError as error:
-            raise ImageError(f"its kernel {error.problem}") from None
-        return replace(kernel, content=content, repairs=described.repairs)
+    def _kernel(self) -> Unikernel:
+        entry, said = self._below("/boot/kernel"), self._manifest.kernel
+        return kernel_of(entry.path.rpartition("/")[2], self._content(entry, said), said.repairs)
 
     def _below(self, directory: str) -> Entry:
         """Return the one file in *directory*."""
@@ -340,4 +362,14 @@ def _asked(manifest: Manifest) -> Asked:
     )
 
 
-__all__ = ["ContradictionError", "NotOursError", "Origin", "content_at", "manifest_of", "origin"]
+__all__ = [
+    "ContradictionError",
+    "NotOursError",
+    "Origin",
+    "content_at",
+    "described",
+    "kernel_of",
+    "manifest_of",
+    "origin",
+    "planned_from",
+]

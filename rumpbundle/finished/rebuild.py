@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from rumpbundle import api
+from rumpbundle import api, formats
 from rumpbundle.disk.content import CHUNK, Zeros
 from rumpbundle.disk.layout import DiskLayout, LayoutReader
 from rumpbundle.events import Report
 from rumpbundle.finished.diff import manifests
 from rumpbundle.finished.origin import Origin
+from rumpbundle.formats import Format
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.problem import Problem
+from rumpbundle.planning import Plan
 from rumpbundle.recipe import Recipe
 
 CONSEQUENCE = "the image is not what these inputs and options make"
@@ -25,6 +27,21 @@ def problems(disk: Disk, ours: Origin, recipe: Recipe, report: Report) -> Iterat
     Raises:
         RumpbundleError: *recipe* cannot be bundled.
     """
+    again = _again(ours, recipe, (), report)
+    yield from _manifests(ours, again)
+    if again.disk.size > disk.size:
+        what = f"the disk has {disk.size} bytes, bundled again it takes {again.disk.size}"
+        yield Problem(where="the disk", offset=None, what=what, consequence=CONSEQUENCE)
+        return
+    yield from _first(again.disk.padded(least=disk.size), disk)
+
+
+def kit_problems(ours: Origin, recipe: Recipe, report: Report) -> Iterator[Problem]:
+    """The same for a kit that no disk is part of, and whose files are what its manifest says."""
+    yield from _manifests(ours, _again(ours, recipe, (formats.find("xen"),), report))
+
+
+def _again(ours: Origin, recipe: Recipe, wanted: Sequence[Format], report: Report) -> Plan:
     bundle = ours.bundle
     recipe = replace(
         recipe,
@@ -33,16 +50,13 @@ def problems(disk: Disk, ours: Origin, recipe: Recipe, report: Report) -> Iterat
         size=recipe.size or bundle.asked.size,
         config_room=recipe.config_room or bundle.asked.room,
     )
-    again = api.plan(recipe, bus=bundle.bus, report=report)
-    said = manifests(json.loads(ours.raw), json.loads(again.bundle.manifest_bytes))
-    for difference in said:
+    return api.plan(recipe, formats=wanted, bus=bundle.bus, report=report)
+
+
+def _manifests(ours: Origin, again: Plan) -> Iterator[Problem]:
+    for difference in manifests(json.loads(ours.raw), json.loads(again.bundle.manifest_bytes)):
         what = f"the image has the first, bundled again it is the second: {difference.what}"
         yield Problem(where=difference.where, offset=None, what=what, consequence=CONSEQUENCE)
-    if again.disk.size > disk.size:
-        what = f"the disk has {disk.size} bytes, bundled again it takes {again.disk.size}"
-        yield Problem(where="the disk", offset=None, what=what, consequence=CONSEQUENCE)
-        return
-    yield from _first(again.disk.padded(least=disk.size), disk)
 
 
 def _first(layout: DiskLayout, disk: Disk) -> Iterator[Problem]:

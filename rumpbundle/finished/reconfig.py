@@ -6,18 +6,24 @@ configuration decides stands in slots (:data:`rumpbundle.manifest.SLOT`).
 
 from __future__ import annotations
 
+import contextlib
 import os
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rumpbundle import formats
 from rumpbundle.api import Plan, Recipe
 from rumpbundle.disk.layout import MIB, DiskLayout
 from rumpbundle.errors import ImageError, UsageError
-from rumpbundle.finished.origin import Origin
+from rumpbundle.events import Report, silent
+from rumpbundle.finished import xenkit
+from rumpbundle.finished.origin import Origin, origin
 from rumpbundle.finished.request import rebundled, request_of
 from rumpbundle.formats import Format
+from rumpbundle.guests import ConfigFor
+from rumpbundle.images.detect import open_disk
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.records import kitfiles
 from rumpbundle.manifest import Bundle
@@ -37,10 +43,32 @@ _SINGLE = {
 """Format and subformat by the container's name."""
 
 
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str], report: Report = silent) -> Iterator[tuple[Disk | None, Origin]]:
+    """Give the disk in the image at *path*, None if it is a kit without one, and what the image was made from.
+
+    Raises:
+        RumpbundleError: as :func:`open_disk` and :func:`origin`.
+    """
+    if xenkit.has_no_disk(path):
+        yield None, xenkit.origin(path)
+        return
+    with open_disk(path, report) as disk:
+        yield disk, origin(disk)
+
+
 def plan_of(
-    found: Origin, path: str | os.PathLike[str], *, config: Config | None, cmdline: str | None = None
+    found: Origin,
+    path: str | os.PathLike[str],
+    *,
+    config: Config | None,
+    cmdline: str | None = None,
+    configs: Sequence[ConfigFor] = (),
+    inputs: Sequence[str] = (),
 ) -> Plan:
     """Return the plan of the image at *path*, read as *found*, with *config*; *cmdline* of None keeps what it has.
+
+    *configs* replace those for the same keys and join the others. *inputs* are the files all of it was read from.
 
     Raises:
         ImageError: there is no room for it; the message says how many bytes.
@@ -49,18 +77,24 @@ def plan_of(
     request = request_of(found)
     if cmdline is not None:
         request = replace(request, cmdline=cmdline)
-    bundle, delivery = rebundled(found, replace(request, config=config))
-    before = found.plan()
+    bundle, delivery = rebundled(found, replace(request, config=config), configs)
     after = replace(found, bundle=bundle).plan()
-    _check_places(found.bundle, bundle, before, after)
-    recipe = Recipe(app=path, size=bundle.asked.size)
+    if not configs and not xenkit.has_no_disk(path):
+        # More machines are more files, for which others make room; all else stays where it is.
+        _check_places(found.bundle, bundle, found.plan(), after)
+    recipe = Recipe(app=path, size=bundle.asked.size, inputs=tuple(inputs))
     return Plan(recipe=recipe, bundle=bundle, disk=after, delivery=delivery)
+
+
+def stays(before: DiskLayout, after: DiskLayout) -> bool:
+    """Return whether everything that a manifest names is *after* where it was *before*."""
+    places = [[one.offset for one in layout.named] for layout in (before, after)]
+    return places[0] == places[1] and before.body_end == after.body_end
 
 
 def _check_places(old: Bundle, new: Bundle, before: DiskLayout, after: DiskLayout) -> None:
     """Raise :class:`ImageError` if a content has moved: what the configuration takes is more than was kept for it."""
-    places = [[one.offset for one in layout.named] for layout in (before, after)]
-    if places[0] == places[1] and before.body_end == after.body_end and old.manifest_slot == new.manifest_slot:
+    if stays(before, after) and old.manifest_slot == new.manifest_slot:
         return
     taken = len(new.manifest(hashed=False)) - old.manifest_slot
     decided = [(module.content.size, module.room) for module in new.modules if module.room]
@@ -72,14 +106,28 @@ def _check_places(old: Bundle, new: Bundle, before: DiskLayout, after: DiskLayou
     )
 
 
-def format_of(disk: Disk, path: str | os.PathLike[str]) -> tuple[Format, str]:
+def options_of(format: Format, path: str | os.PathLike[str], bundle: Bundle, given: Mapping[str, Any]) -> Any:
+    """Return the options of *format* for the image at *path*: those *given*, and what a kit of *bundle* has.
+
+    Raises:
+        ImageError: somebody has changed a file of the kit by hand.
+    """
+    if format.options is None:
+        return None
+    own = {field.name: given[field.name] for field in fields(format.options) if field.name in given}
+    if not kitfiles.is_xen(path):
+        return format.options(**own)
+    return replace(xenkit.options(path, bundle), **own)
+
+
+def format_of(disk: Disk | None, path: str | os.PathLike[str]) -> tuple[Format, str]:
     """Return the format and subformat of the image at *path*, which holds *disk*.
 
     Raises:
         UsageError: it is in none that is written.
     """
     name = os.fspath(path)
-    if os.path.isdir(name):
+    if disk is None or os.path.isdir(name):
         kind = "xen" if kitfiles.is_xen(name) else "ec2"
         stream = os.path.exists(os.path.join(name, "volume.vmdk"))
         return formats.find(kind), "stream" if stream else ""
@@ -97,4 +145,4 @@ def format_of(disk: Disk, path: str | os.PathLike[str]) -> tuple[Format, str]:
     return formats.find(kind), subformat
 
 
-__all__ = ["format_of", "plan_of"]
+__all__ = ["format_of", "opened", "options_of", "plan_of", "stays"]

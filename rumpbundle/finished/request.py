@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -53,21 +54,37 @@ def request_of(origin: Origin) -> guests.Request:
     )
 
 
-def rebundled(origin: Origin, request: guests.Request) -> tuple[Bundle, guests.Delivery]:
+def configs_of(origin: Origin) -> dict[str, guests.ConfigFor]:
+    """Return the configurations for some machines only, by their keys.
+
+    Raises:
+        ConfigError, UsageError: one of them, or its key, is none.
+    """
+    import json
+
+    from rumpbundle.config import parse
+
+    where = f"{PATH}: $.choices"
+    return {
+        choice.key: guests.ConfigFor(choice.key, parse(json.dumps(choice.config).encode(), choice.key), where)
+        for choice in origin.bundle.choices
+    }
+
+
+def rebundled(
+    origin: Origin, request: guests.Request, configs: Sequence[guests.ConfigFor] = ()
+) -> tuple[Bundle, guests.Delivery]:
     """Return the bundle that *request* makes of the same kernel, files and boot images, and what was delivered.
+
+    *configs* take the places of those there are for their keys, and join the others.
 
     Raises:
         RumpbundleError: the guest cannot be given this.
     """
-    import json
+    from rumpbundle.config import builtins
 
-    from rumpbundle.config import builtins, parse
-
-    configs = [
-        guests.ConfigFor(choice.key, parse(json.dumps(choice.config).encode(), choice.key), f"{PATH}: $.choices")
-        for choice in origin.bundle.choices
-    ]
-    delivery, choices = guests.deliver_several(request, configs)
+    further = configs_of(origin) | {each.key: each for each in guests.ordered(configs)}
+    delivery, choices = guests.deliver_several(request, tuple(further.values()))
     asked = replace(
         origin.bundle.asked,
         cmdline=request.cmdline,
@@ -90,4 +107,4 @@ def rebundled(origin: Origin, request: guests.Request) -> tuple[Bundle, guests.D
     return bundle, delivery
 
 
-__all__ = ["config_of", "rebundled", "request_of"]
+__all__ = ["config_of", "configs_of", "rebundled", "request_of"]

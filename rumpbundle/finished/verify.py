@@ -16,9 +16,9 @@ from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK
 from rumpbundle.disk.digest import hexdigest
 from rumpbundle.disk.layout import SECTOR
-from rumpbundle.errors import ImageError, UsageError
+from rumpbundle.errors import ImageError, InputError, RumpbundleError, UsageError
 from rumpbundle.events import Finished, Report, Started, silent
-from rumpbundle.finished import containers, kits, listing, planned
+from rumpbundle.finished import containers, kits, listing, planned, xenkit
 from rumpbundle.finished import manifest as records
 from rumpbundle.finished import opinions as others
 from rumpbundle.finished import rebuild as again
@@ -30,6 +30,7 @@ from rumpbundle.images.detect import NoImageError, disk_file, open_disk
 from rumpbundle.images.disk import Disk, RawDisk
 from rumpbundle.images.partitions import tables
 from rumpbundle.images.problem import Problem
+from rumpbundle.images.records import kitfiles
 from rumpbundle.manifest import PATH
 from rumpbundle.recipe import Recipe
 
@@ -84,6 +85,9 @@ def verify(
         found.container, found.compared = "checksums", True
         found.look("the list", lambda: kits.sums_problems(path))
         return found.verification(os.fspath(path))
+    if xenkit.has_no_disk(path):
+        _xen_kit(path, found, rebuild, report)
+        return found.verification(os.fspath(path))
     try:
         with open_disk(path, report) as disk:
             _check_is_one(disk, path)
@@ -110,6 +114,33 @@ def verify(
             raise  # it is whole, perhaps; but it cannot be read without something else
         found.problems.append(_unreadable("the container", error))
     return found.verification(os.fspath(path))
+
+
+def _xen_kit(path: str | os.PathLike[str], found: _Findings, rebuild: Recipe | None, report: Report) -> None:
+    """Look at a kit that no disk of ours is part of."""
+    found.container = "xen"
+    try:
+        found.digest = hexdigest(xenkit.manifest_of(path))
+        found.look("the kit", lambda: kits.xen(path, found.digest))
+        ours = xenkit.origin(path)
+    except NotOursError as error:
+        if isinstance(error, ContradictionError):
+            found.problems.append(_unreadable(kitfiles.XEN_MANIFEST, error))
+        else:
+            found.notes.append(f"nothing to compare with: it {error.problem}")
+        return
+    except (ImageError, InputError) as error:
+        found.problems.append(_unreadable(os.path.basename(error.where or kitfiles.XEN_MANIFEST), error))
+        return
+    bundle = ours.bundle
+    found.compared = True
+    contents = [bundle.kernel.content, *(module.content for module in bundle.modules)]
+    contents += [volume.content for volume in bundle.volumes]
+    found.size = sum(content.size for content in contents)
+    found.look("the kit", lambda: xenkit.problems(path, ours))
+    found.look("the list of checksums", lambda: kits.listed(path))
+    if rebuild is not None:
+        found.look("--rebuild", lambda: again.kit_problems(ours, rebuild, report))
 
 
 _PACKED = ("vmdk (stream)", "qcow2")
@@ -171,7 +202,7 @@ class _Findings:
         )
 
 
-def _unreadable(where: str, error: ImageError) -> Problem:
+def _unreadable(where: str, error: RumpbundleError) -> Problem:
     return Problem(where=where, offset=None, what=error.problem, consequence="what follows could not be looked at")
 
 

@@ -1,8 +1,9 @@
 """xen: a directory with what ``xl create`` takes: a kernel or a disk, ``xl.cfg``, and what goes to xenstore.
 
 A kernel that Xen starts itself stands there as it is: ``kernel`` (PV or PVH), ``initrd`` if it has boot modules,
-``cfg.json`` for xenstore if it is a rumprun, and ``disk.raw`` only if there is data. Any other kernel boots from
-``disk.raw`` in an HVM domain. Xen 4.x on x86; the facts are in :mod:`rumpbundle.xen.xl`.
+``cfg.json`` for xenstore if it is a rumprun, and ``disk.raw`` only if there is data; without that,
+``rumpbundle.json`` says what it was made from. Any other kernel boots from ``disk.raw`` in an HVM domain. Xen 4.x on
+x86; the facts are in :mod:`rumpbundle.xen.xl`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from rumpbundle.formats._cloud import shell_path
 from rumpbundle.formats._contract import Folder, Format, Job, option
 from rumpbundle.formats._naming import TextRule, image_name
 from rumpbundle.images.records import kitfiles
+from rumpbundle.manifest import Bundle
 from rumpbundle.shell import quoted
 from rumpbundle.xen import domain, xl
 
@@ -48,49 +50,58 @@ class XenOptions:
 
 
 def _write_kit(job: Job, directory: Path) -> None:
-    wanted, text = _domain(job), _config(job)
+    wanted = _domain(job.bundle, job.options)
+    has_disk = any(posixpath.basename(disk.path) == kitfiles.XEN_DISK for disk in wanted.disks)
     files = {f"{volume.device}.raw": volume.content for volume in domain.own_disks(job.bundle)}
     if wanted.kind is not xl.Kind.HVM:
         files |= {"kernel": job.bundle.kernel.content, "initrd": domain.ramdisk_of(job.bundle)}
     if job.bundle.config:
-        files["cfg.json"] = Content.of_bytes(job.bundle.config)
+        files[kitfiles.XEN_CONFIG] = Content.of_bytes(job.bundle.config)
     with disk_errors():
         for name, content in files.items():
             if content.size:
                 with (directory / name).open("x+b") as out:
                     write_content(content, out.fileno(), job.report, job.label, named=True)
-        if any(posixpath.basename(disk.path) == kitfiles.XEN_DISK for disk in wanted.disks):
+        if has_disk:
             with (directory / kitfiles.XEN_DISK).open("x+b") as out:
                 write_flat(job.layout, out.fileno(), job.report, job.label)
-        with (directory / kitfiles.XL_CFG).open("xb") as out:
-            # Told last: now all is hashed.
-            write_all(out.fileno(), text + f"# Bundle {job.bundle.identity.digest}\n".encode(), 0)
+        # Told last: now all is hashed.
+        told = {kitfiles.XL_CFG: xl_cfg(job.bundle, job.options)}
+        if not has_disk:
+            told[kitfiles.XEN_MANIFEST] = job.bundle.manifest_bytes
+        for name, text in told.items():
+            with (directory / name).open("xb") as out:
+                write_all(out.fileno(), text, 0)
 
 
-def _domain(job: Job) -> xl.Domain:
+def xl_cfg(bundle: Bundle, options: XenOptions) -> bytes:
+    """Return the whole of ``xl.cfg``."""
+    return "".join((*_text(bundle, options), f"# Bundle {bundle.identity.digest}\n")).encode()
+
+
+def _domain(bundle: Bundle, options: XenOptions) -> xl.Domain:
     """Return the domain, with its files where the user will keep them."""
-    options: XenOptions = job.options
     place = options.host_directory
     if place and (not posixpath.isabs(place) or posixpath.normpath(place) != place):
         raise UsageError(f"expected an absolute path, got {place!r}", where="--host-directory")
     return domain.domain_of(
-        job.bundle,
+        bundle,
         lambda name: posixpath.join(place, name),
-        name=image_name(job.bundle, _NAME),
-        kind=domain.kind_of(job.bundle.kernel, options.type),
+        name=image_name(bundle, _NAME),
+        kind=domain.kind_of(bundle.kernel, options.type),
         memory=_memory(options.memory),
         # xl waits for the reboot in the root directory, where relative paths lead nowhere.
         restarts=bool(place),
     )
 
 
-def _config(job: Job) -> bytes:
-    """Return the text of xl.cfg.
+def _check(job: Job) -> None:
+    """Raise what writing would be refused for.
 
     Raises:
         RumpbundleError: as :func:`rumpbundle.xen.domain.domain_of`; a line the user gave is not one xl takes.
     """
-    return "".join(_text(job, _domain(job))).encode()
+    "".join(_text(job.bundle, job.options)).encode()
 
 
 def _memory(size: int) -> int:
@@ -100,13 +111,14 @@ def _memory(size: int) -> int:
     return size // MIB
 
 
-def _text(job: Job, wanted: xl.Domain) -> Iterator[str]:
-    if not job.options.host_directory:
+def _text(bundle: Bundle, options: XenOptions) -> Iterator[str]:
+    wanted = _domain(bundle, options)
+    if not options.host_directory:
         yield "# Paths are relative: run xl create in this directory.\n"
     yield wanted.text()
-    xl.check_arguments(job.options.set)
+    xl.check_arguments(options.set)
     ours = wanted.settings()
-    for line in job.options.set:
+    for line in options.set:
         key, equals, _ = line.partition("=")
         if not equals or line.startswith("-"):
             raise UsageError("expected KEY=VALUE", where=f"--set {line}")
@@ -117,17 +129,20 @@ def _text(job: Job, wanted: xl.Domain) -> Iterator[str]:
 
 def _commands(job: Job) -> tuple[str, ...]:
     place = job.options.host_directory or shell_path(job.output)
-    config = "cfg.json" if job.bundle.config else None
-    return (f"cd {quoted(place)}", *xl.script(_domain(job).name, kitfiles.XL_CFG, config))
+    config = kitfiles.XEN_CONFIG if job.bundle.config else None
+    name = _domain(job.bundle, job.options).name
+    return (f"cd {quoted(place)}", *xl.script(name, kitfiles.XL_CFG, config))
 
+
+_NAMES = (kitfiles.XL_CFG, kitfiles.XEN_CONFIG, kitfiles.XEN_MANIFEST)
 
 FORMAT = Format(
     name="xen",
     suffix=".xen/",
     summary="directory for Xen's xl: kernel (PV, PVH) or disk (HVM), xl.cfg, configuration for xenstore",
     targets=("xen-pv", "xen-pvh", "xen-hvm"),
-    product=Folder(_write_kit, (kitfiles.XL_CFG, "cfg.json", "kernel", "initrd", "*.raw")),
-    check=_config,
+    product=Folder(_write_kit, (*_NAMES, "kernel", "initrd", "*.raw")),
+    check=_check,
     commands=_commands,
     needs_disk=False,
     options=XenOptions,

@@ -82,8 +82,8 @@ def of_kit(path: str | os.PathLike[str], *, copy: Path | None = None) -> LaunchR
         with disk_errors():
             kit = shutil.copytree(path, copy / "kit")
     config = b""
-    if (kit / "cfg.json").exists():
-        file = InputFile(kit / "cfg.json")
+    if (kit / kitfiles.XEN_CONFIG).exists():
+        file = InputFile(kit / kitfiles.XEN_CONFIG)
         config = file.read(0, min(file.size, CONFIG_MAX + 1))
     return LaunchRequest(name=_hypervisor_name(name), config=config, kit=str(kit))
 

@@ -17,7 +17,7 @@ from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import ToolError, UsageError
 from rumpbundle.events import Report, Warned
 from rumpbundle.host import programs
-from rumpbundle.images.records.kitfiles import XEN_DISK, XL_CFG
+from rumpbundle.images.records.kitfiles import XEN_CONFIG, XEN_DISK, XL_CFG
 from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.launcher.backend import Backend, Drive, Ending, LaunchPlan, LaunchRequest, Reason
 from rumpbundle.launcher.qemu import unpacking
@@ -25,7 +25,6 @@ from rumpbundle.xen import xl as toolstack
 
 NO_CFG = "/dev/null"
 """A configuration file xl knows as none: all stands in the arguments (xl_vmcontrol.c, ``create_domain``)."""
-CONFIG = "cfg.json"
 ATTACH = 5.0
 """Seconds a console gets to attach before the domain runs anyway."""
 LOOK = 1.0
@@ -180,7 +179,7 @@ class _Xl:
         own = _of_disk(request, name) if request.kit is None else _of_kit(request, name)
         cfg = NO_CFG if request.kit is None else XL_CFG
         arguments = (*own, *_PRESERVED, *request.args)
-        script = toolstack.script(name, cfg, CONFIG if config is not None else None, arguments)
+        script = toolstack.script(name, cfg, XEN_CONFIG if config is not None else None, arguments)
         enter = () if request.kit is None else (programs.shown(("cd", request.kit)),)
         return XlPlan(
             commands=(*enter, *script, programs.shown(toolstack.destroy(name))),

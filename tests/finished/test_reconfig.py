@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import filecmp
+import io
 import json
 import random
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support import kernels, synthetic
 
 from rumpbundle import formats
@@ -137,3 +140,95 @@ def test_a_foreign_image_has_no_configuration(tmp_path, capfd):
     image.write_bytes(b"\xeb" + bytes((1 << 20) - 1))
     assert main(["reconfig", str(image), "--cmdline", "x", "-o", str(tmp_path / "b.raw")]) == 2
     assert "was not made by rumpbundle" in capfd.readouterr().err
+
+
+KEYS = ("web7", "serial:web7", "asset:a=b", "uuid:8c4f1e2a-0000-1111-2222-333344445555")
+CONFIGS = st.dictionaries(st.sampled_from(KEYS), st.integers(0, 5), max_size=3)
+
+
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(
+    kernel=st.sampled_from(("web.bin", "linux")),
+    default=st.none() | st.just(0),
+    before=CONFIGS,
+    change=CONFIGS.filter(bool),
+    in_place=st.booleans(),
+)
+def test_one_of_many_is_replaced_and_others_join(inputs, tmp_path_factory, kernel, default, before, change, in_place):
+    top = tmp_path_factory.mktemp("some")
+    for number in range(6):
+        config = {"env": {"N": str(number) * (number * 300)}, "hostname": f"h{number}"}
+        (top / f"{number}.json").write_text(json.dumps(config))
+    words = ["raw", str(inputs / kernel), "-q", "--data", f"{inputs / 'data'}:/data", "--config-room", "8K"]
+    words += [] if default is None else ["-c", str(top / f"{default}.json")]
+
+    def of(some):
+        return [word for key, number in some.items() for word in ("--config-for", f"{key}={top / f'{number}.json'}")]
+
+    assert main([*words, *of(before), "-o", str(top / "a.raw")]) == 0
+    wanted = [*words, *of(before | change)]
+    assert main([*wanted, "-o", str(top / "b.raw")]) == 0
+    where = ["--in-place"] if in_place else ["-o", str(top / "c.raw")]
+    assert main(["reconfig", str(top / "a.raw"), "-q", *of(change), *where]) == 0
+    same(top / ("a.raw" if in_place else "c.raw"), top / "b.raw")
+
+
+def test_who_loses_the_default_hears_of_it(inputs, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert main(["raw", str(inputs / "web.bin"), "-q", "-o", "a.raw"]) == 0
+    capfd.readouterr()
+    assert main(["reconfig", "a.raw", "--config-for", f"web7={inputs / 'one.json'}", "-o", "b.raw"]) == 0
+    assert "a machine without a configuration of its own halts" in capfd.readouterr().err
+    assert (
+        main(["raw", str(inputs / "web.bin"), "-q", "--config-for", f"web7={inputs / 'one.json'}", "-o", "c.raw"])
+        == 0
+    )
+    same(Path("b.raw"), Path("c.raw"))
+    assert main(["config", "b.raw"]) == 2
+    assert "--as" in capfd.readouterr().err
+
+
+def test_one_of_many_comes_out_and_goes_in_again(inputs, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    words = ["--config-for", f"serial:web7={inputs / 'one.json'}", "--config-for", f"web8={inputs / 'two.json'}"]
+    assert main(["raw", str(inputs / "web.bin"), "-q", *words, "-c", str(inputs / "one.json"), "-o", "a.raw"]) == 0
+    for key, name in (("serial:web7", "one"), ("web7", "one"), ("web8", "two"), ("oem:web8", "two")):
+        capfd.readouterr()
+        assert main(["config", "a.raw", "--as", key]) == 0
+        text = capfd.readouterr().out
+        assert json.loads(text) == json.loads((inputs / f"{name}.json").read_text())
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert main(["reconfig", "a.raw", "-q", "--config-for", "web8=-", "-o", "b.raw"]) == 0
+    same(Path("a.raw"), Path("b.raw"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["a.raw", "--as", "serial:web"],
+            "no configuration of its own for serial:web\nhint: did you mean serial:web7?",
+        ),
+        (["a.raw", "--as", "a/b"], "--as: a KEY has no slash"),
+        (["b.raw", "--as", "web7"], "one configuration, for all machines"),
+        (["one.json", "--as", "web7"], "a file holds one configuration"),
+        (["--schema", "--as", "web7"], "give a configuration, or --schema"),
+    ],
+)
+def test_who_is_not_there_has_no_configuration(inputs, tmp_path, monkeypatch, capfd, words, message):
+    monkeypatch.chdir(tmp_path)
+    Path("one.json").write_text("{}")
+    key = ["--config-for", "serial:web7=one.json", "--config-for", "oem:rumpbundle=b=one.json"]
+    assert main(["raw", str(inputs / "web.bin"), "-q", *key, "-o", "a.raw"]) == 0
+    assert main(["raw", str(inputs / "web.bin"), "-q", "-o", "b.raw"]) == 0
+    assert main(["config", *words]) == 2
+    assert message in capfd.readouterr().err
+
+
+def test_no_output_takes_the_place_of_the_configuration(inputs, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    Path("one.json").write_text("{}")
+    assert main(["raw", str(inputs / "web.bin"), "-q", "-o", "a.raw"]) == 0
+    for words in (["-c", "one.json"], ["--config-for", "a=one.json"]):
+        assert main(["reconfig", "a.raw", *words, "-o", "one.json", "--force"]) == 2
+        assert Path("one.json").read_text() == "{}"

@@ -6,6 +6,9 @@ import os
 
 XL_CFG = "xl.cfg"
 XEN_DISK = "disk.raw"
+XEN_CONFIG = "cfg.json"
+XEN_MANIFEST = "rumpbundle.json"
+"""What a kit without a disk of ours is made from; else the disk tells."""
 EC2_DISK = "volume.raw"
 GCE_DISK = "disk.raw"
 
