@@ -14,11 +14,11 @@ from pathlib import Path
 
 from rumpbundle.disk.content import FileSlice
 from rumpbundle.disk.layout import MIB, SECTOR, DiskLayout, LayoutReader
-from rumpbundle.formats import Format, Job, OneFile
+from rumpbundle.formats import Format, Job, OneFile, Standing
 from rumpbundle.host.rollback import Patch
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.records import vdi, vhd
-from rumpbundle.images.records.kitfiles import EC2_DISK
+from rumpbundle.images.records.kitfiles import EC2_DISK, EC2_MANIFEST
 
 FORMATS = {("raw", ""), ("iso", ""), ("vdi", ""), ("vhd", "fixed"), ("ec2", "raw"), ("azure", "")}
 """Formats and subformats that are changed in place; others are written anew."""
@@ -41,6 +41,7 @@ def patches(disk: Disk, output: Path, before: DiskLayout, job: Job, format: Form
     if after.size != disk.size:
         return None
     found: list[Patch] = []
+    changed: list[tuple[int, int]] = []
     with LayoutReader(after) as reader:
         for low, high in _suspects(before.padded(least=disk.size), after):
             for start in range(low, high, MIB):
@@ -51,13 +52,16 @@ def patches(disk: Disk, output: Path, before: DiskLayout, job: Job, format: Form
                     if place.position is None or place.packed or place.length < end - at:
                         return None
                     found.append(Patch(path, place.position, old[at:end], new[at:end]))
+                    changed.append((start + at, start + end))
     found = sorted([*found, *_frame(disk, path, job)], key=lambda patch: patch.offset)
-    if found and not isinstance(format.product, OneFile) and format.product.texts is not None:
-        for name, text in format.product.texts(job).items():
-            file = output / name if output.is_dir() else output.parent / name
-            if not file.is_file():
-                return None
-            found.append(Patch(file, 0, file.read_bytes(), text))
+    texts = None if isinstance(format.product, OneFile) else format.product.texts
+    if found and texts is not None:
+        files = [output / EC2_MANIFEST] if output.is_dir() else format.files(output)[1:]
+        if not all(map(Path.is_file, files)):
+            return None
+        there = {file.name: file.read_bytes() for file in files}
+        for file, text in zip(files, texts(job, Standing(there, tuple(changed))).values(), strict=True):
+            found.append(Patch(file, 0, there[file.name], text))
     return [*found, *sums(output, found)]
 
 

@@ -16,7 +16,7 @@ from rumpbundle.disk.content import Zeros
 from rumpbundle.errors import ImageError, InputError, one_line
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.problem import Problem
-from rumpbundle.images.records.kitfiles import EC2_DISK, XEN_CONFIG, XL_CFG, is_xen
+from rumpbundle.images.records.kitfiles import EC2_DISK, EC2_MANIFEST, XEN_CONFIG, XL_CFG, is_xen
 
 _MOST = 256 << 20
 """Bytes of a manifest: a volume of 64 TiB has 140 bytes for each half MiB that is not zero."""
@@ -95,7 +95,7 @@ def problems(path: str | os.PathLike[str], disk: Disk, digest: str) -> Iterator[
     """Yield what is wrong beside the *disk* of the image at *path*, whose bundle has *digest* (empty: not ours)."""
     top = Path(path)
     if top.is_dir():
-        if (top / "manifest.json").is_file():
+        if (top / EC2_MANIFEST).is_file():
             yield from _ec2(top, disk, digest)
         if is_xen(top):
             yield from xen(top, digest)
@@ -151,8 +151,8 @@ def xen(path: str | os.PathLike[str], digest: str) -> Iterator[Problem]:
 
 def _ec2(directory: Path, disk: Disk, digest: str) -> Iterator[Problem]:
     """Compare the volume with the manifest: its size, and the checksum of every block that is to be uploaded."""
-    value = _json(directory / "manifest.json")
-    name = "manifest.json"
+    value = _json(directory / EC2_MANIFEST)
+    name = EC2_MANIFEST
     try:
         said = value["bundle"]["digest"]
         volume = value["files"][EC2_DISK]

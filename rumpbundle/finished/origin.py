@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from rumpbundle import grub, hybrid
@@ -66,6 +67,10 @@ class Origin:
 
     def plan(self) -> DiskLayout:
         """Return the disk of the bundle, as small as it can be, as :func:`rumpbundle.hybrid.plan` does."""
+        return self._planned
+
+    @cached_property
+    def _planned(self) -> DiskLayout:
         return hybrid.plan(self.bundle, self.images)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 
 from rumpbundle.errors import UsageError, nearest
-from rumpbundle.formats._contract import Beside, Folder, Format, Job, OneFile, Subformat, option
+from rumpbundle.formats._contract import Beside, Folder, Format, Job, OneFile, Standing, Subformat, option
 
 ALIASES: Mapping[str, str] = {"aws": "ec2", "esxi": "ova", "gcp": "gce", "vbox": "vdi"}
 """What people also call a format."""
@@ -51,6 +51,7 @@ __all__ = [
     "Format",
     "Job",
     "OneFile",
+    "Standing",
     "Subformat",
     "find",
     "formats",

@@ -50,6 +50,16 @@ class Subformat:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """A kit that is to be changed in place, as it is."""
+
+    texts: Mapping[str, bytes]
+    """The files beside its disk, by name."""
+    changed: tuple[tuple[int, int], ...]
+    """Where its disk will differ: first byte and end of each range."""
+
+
+@dataclass(frozen=True, slots=True)
 class OneFile:
     """What a format writes is a single file."""
 
@@ -63,8 +73,8 @@ class Beside:
     write: Callable[[Job, Path], None]
     """Fills an empty directory with files of the names :meth:`Format.files` gives."""
     suffixes: tuple[str, ...]
-    texts: Callable[[Job], Mapping[str, bytes]] | None = None
-    """The files beside the disk, by name: what a change in place needs of a kit."""
+    texts: Callable[[Job, Standing], Mapping[str, bytes]] | None = None
+    """The files beside the disk, by name, as they are to be of a kit that stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +85,7 @@ class Folder:
     """Fills an empty directory."""
     holds: tuple[str, ...]
     """Patterns of the names in it: --force replaces only a directory that holds nothing else."""
-    texts: Callable[[Job], Mapping[str, bytes]] | None = None
+    texts: Callable[[Job, Standing], Mapping[str, bytes]] | None = None
     """As :attr:`Beside.texts`."""
 
 

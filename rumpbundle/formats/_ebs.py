@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK
@@ -62,7 +62,7 @@ def plan_snapshot(
     Raises:
         InputError: an input file changed.
     """
-    disk = _DiskHash(layout.size) if whole or layout.size - layout.payload <= HASHED_ZEROS else None
+    disk = _DiskHash(layout.size) if hashes_whole(layout, whole=whole) else None
 
     def blocks(reader: LayoutReader) -> Iterator[tuple[int, bytes]]:
         for index, data in reader.blocks(BLOCK):
@@ -76,6 +76,29 @@ def plan_snapshot(
             hashed.append(block)
             report(Advanced(label, BLOCK))
     return SnapshotPlan(blocks=tuple(hashed), disk_sha256=disk.hexdigest() if disk is not None else None)
+
+
+def plan_changed(layout: DiskLayout, known: Mapping[int, bytes], changed: Iterable[tuple[int, int]]) -> SnapshotPlan:
+    """Return the plan of *layout*, of which only the ranges *changed* are read; the other blocks are *known*.
+
+    The disk is not hashed as one file.
+
+    Raises:
+        InputError: an input file changed.
+    """
+    blocks = dict(known)
+    with LayoutReader(layout) as reader:
+        for index in sorted({index for low, high in changed for index in range(low // BLOCK, -(-high // BLOCK))}):
+            data = reader.read(index * BLOCK, min(BLOCK, layout.size - index * BLOCK)).ljust(BLOCK, b"\0")
+            blocks.pop(index, None)
+            if data.count(0) != BLOCK:
+                blocks[index] = hashlib.sha256(data).digest()
+    return SnapshotPlan(blocks=tuple(Block(*each) for each in sorted(blocks.items())), disk_sha256=None)
+
+
+def hashes_whole(layout: DiskLayout, *, whole: bool) -> bool:
+    """Return whether the plain SHA-256 of *layout* is computed; *whole* asks for it."""
+    return whole or layout.size - layout.payload <= HASHED_ZEROS
 
 
 def _hashed(block: tuple[int, bytes]) -> Block:

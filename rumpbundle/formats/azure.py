@@ -14,7 +14,7 @@ from rumpbundle.disk.flat import disk_errors, write_all, write_flat
 from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import UsageError
 from rumpbundle.formats._cloud import CloudOptions, drivers, json_text, proven_firmware, shell_path, write_json
-from rumpbundle.formats._contract import Beside, Format, Job, Subformat
+from rumpbundle.formats._contract import Beside, Format, Job, Standing, Subformat
 from rumpbundle.formats._naming import TextRule, image_name, parse_tags
 from rumpbundle.images.records import vhd
 from rumpbundle.kernels.unikernel import Firmware
@@ -54,7 +54,7 @@ def _write_kit(job: Job, directory: Path) -> None:
         write_json(request, _request(job))
 
 
-def _texts(job: Job) -> dict[str, bytes]:
+def _texts(job: Job, _: Standing) -> dict[str, bytes]:
     return {FORMAT.files(job.output)[1].name: json_text(_request(job))}
 
 

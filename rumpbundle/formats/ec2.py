@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,11 @@ from rumpbundle.disk.layout import GIB
 from rumpbundle.errors import KernelError
 from rumpbundle.events import Finished, Started
 from rumpbundle.formats._cloud import shell_path
-from rumpbundle.formats._contract import Folder, Format, Job, Subformat
-from rumpbundle.formats._ebs import BLOCK, SnapshotPlan, base64, plan_snapshot
+from rumpbundle.formats._contract import Folder, Format, Job, Standing, Subformat
+from rumpbundle.formats._ebs import BLOCK, SnapshotPlan, base64, hashes_whole, plan_changed, plan_snapshot
 from rumpbundle.formats._ec2_requests import BUCKET, KERNEL_ID, SNAPSHOT_ID, Ec2Options, Requests, placeholders
 from rumpbundle.formats.vmdk import check_stream, write_stream
-from rumpbundle.images.records.kitfiles import EC2_DISK
+from rumpbundle.images.records.kitfiles import EC2_DISK, EC2_MANIFEST
 from rumpbundle.manifest import Bundle
 from rumpbundle.shell import joined
 from rumpbundle.xen import pvgrub
@@ -44,13 +45,27 @@ def _write_kit(job: Job, directory: Path) -> None:
         files[EC2_DISK] = _described(job, plan)
         if job.subformat == "stream":
             files["volume.vmdk"] = _write_vmdk(job, directory / "volume.vmdk")
-    with disk_errors(), (directory / "manifest.json").open("x", encoding="ascii", newline="\n") as out:
+    with disk_errors(), (directory / EC2_MANIFEST).open("x", encoding="ascii", newline="\n") as out:
         out.writelines(_manifest(job, plan, files))
 
 
-def _texts(job: Job) -> dict[str, bytes]:
-    plan = _hashed(job)
-    return {"manifest.json": "".join(_manifest(job, plan, {EC2_DISK: _described(job, plan)})).encode("ascii")}
+def _texts(job: Job, standing: Standing) -> dict[str, bytes]:
+    known = None
+    if not hashes_whole(job.layout, whole=job.options.whole_sha256):
+        known = _known(standing.texts[EC2_MANIFEST])
+    plan = _hashed(job) if known is None else plan_changed(job.layout, known, standing.changed)
+    return {EC2_MANIFEST: "".join(_manifest(job, plan, {EC2_DISK: _described(job, plan)})).encode("ascii")}
+
+
+def _known(manifest: bytes) -> dict[int, bytes] | None:
+    """Return the digests of the blocks in *manifest* by their numbers; None if it is not as bundling writes it."""
+    try:
+        listed = json.loads(manifest)["ebs_direct"]["put_snapshot_blocks"]
+        found = {each["BlockIndex"]: b64decode(each["Checksum"], validate=True) for each in listed}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    whole = all(type(index) is int and index >= 0 and len(digest) == 32 for index, digest in found.items())
+    return found if whole else None
 
 
 def _hashed(job: Job) -> SnapshotPlan:
@@ -193,7 +208,7 @@ FORMAT = Format(
     suffix=".ec2/",
     summary="Amazon EC2: a volume and a manifest with the requests that import and register it",
     targets=("ec2",),
-    product=Folder(_write_kit, ("manifest.json", EC2_DISK, "volume.vmdk"), _texts),
+    product=Folder(_write_kit, (EC2_MANIFEST, EC2_DISK, "volume.vmdk"), _texts),
     check=_check,
     commands=_commands,
     needs_disk=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import os
+import random
 import shutil
 import subprocess
 
@@ -141,3 +142,43 @@ def test_checksums_beside_what_is_written_anew_stay_true(kinds, tmp_path):
     image = tmp_path / "one" / "web.qcow2"
     assert main(["reconfig", str(image), "-q", "-c", str(config), "--in-place"]) == 0
     assert state(image) == state(tmp_path / "two" / "web.qcow2")
+
+
+def read_by(words):
+    """Return the bytes that ``main(words)`` reads, of files and of whatever else."""
+
+    def so_far():
+        with open("/proc/self/io") as io:
+            return int(io.readline().split()[1])
+
+    main(["version"])  # what every command reads first
+    before = so_far()
+    assert main(words) == 0
+    return so_far() - before
+
+
+def test_of_a_large_kit_nothing_else_is_read(kinds, tmp_path, capfd):
+    _, config, _, _ = kinds[0]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "f").write_bytes(random.Random(1).randbytes(48 << 20))
+    words = ["ec2", str(config.parent / "web.bin"), "-q", "--size", "64G", "--data", f"{tmp_path / 'data'}:/data"]
+    for name, given in (("one", config.parent / "one.json"), ("two", config)):
+        assert main([*words, "-c", str(given), "-o", str(tmp_path / name)]) == 0
+    assert main(["config", str(tmp_path / "two")]) == 0  # all that is imported for it
+    assert read_by(["reconfig", str(tmp_path / "one"), "-q", "-c", str(config), "--in-place"]) < 12 << 20
+    assert (tmp_path / "one" / "manifest.json").read_bytes() == (tmp_path / "two" / "manifest.json").read_bytes()
+    assert main(["diff", str(tmp_path / "one"), str(tmp_path / "two")]) == 0
+    shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "spoiled", [b"[]", b"{", b'{"ebs_direct": {"put_snapshot_blocks": [{"BlockIndex": 1, "Checksum": "x"}]}}']
+)
+def test_a_manifest_that_does_not_tell_the_blocks_is_made_anew(kinds, tmp_path, spoiled):
+    _, config, _, _ = kinds[0]
+    words = ["ec2", str(config.parent / "web.bin"), "-q", "--size", "3G"]
+    for name, given in (("one", config.parent / "one.json"), ("two", config)):
+        assert main([*words, "-c", str(given), "-o", str(tmp_path / name)]) == 0
+    (tmp_path / "one" / "manifest.json").write_bytes(spoiled)
+    assert main(["reconfig", str(tmp_path / "one"), "-q", "-c", str(config), "--in-place"]) == 0
+    assert (tmp_path / "one" / "manifest.json").read_bytes() == (tmp_path / "two" / "manifest.json").read_bytes()

@@ -10,6 +10,7 @@ XEN_CONFIG = "cfg.json"
 XEN_MANIFEST = "rumpbundle.json"
 """What a kit without a disk of ours is made from; else the disk tells."""
 EC2_DISK = "volume.raw"
+EC2_MANIFEST = "manifest.json"
 GCE_DISK = "disk.raw"
 
 
