@@ -8,7 +8,6 @@ goes in. ``grub-mkimage`` is reproducible for one version (docs/facts/formats.md
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -95,7 +94,7 @@ def boot_images(report: Report = silent) -> BootImages:
     if (_PACKAGED / _FACTS).exists():
         return _load(_PACKAGED)
     recipe = json.dumps(["lz4, 3 ms, VBE", _host_grub(), _BIOS_MODULES, _EFI_MODULES, list(_PREFIX.values())])
-    directory = environment.cache_directory() / f"grub-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
+    directory = environment.cache_directory() / f"grub-{hexdigest(recipe.encode())[:16]}"
     try:
         _check_ours(directory.parent, directory, *(directory / name for name in (*_FILES, _FACTS)))
         return _load(directory)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import click
 
 from rumpbundle.api import Artifact, check_no_inputs
-from rumpbundle.batch import files_of
 from rumpbundle.cli.command import group, options
 from rumpbundle.cli.values import Output
 from rumpbundle.dataclass import dataclass
@@ -18,8 +17,10 @@ from rumpbundle.disk.flat import disk_errors, write_all
 from rumpbundle.errors import one_line
 from rumpbundle.host.staging import check_free, staged_file
 from rumpbundle.manifest import Bundle
-from rumpbundle.provenance.minisign import SecretKey, signature_path
 from rumpbundle.recipe import Recipe
+
+if TYPE_CHECKING:
+    from rumpbundle.provenance.minisign import SecretKey
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,9 +52,14 @@ class Provenance:
     def of(cls, arguments: dict[str, Any], *, force: bool, sync: bool) -> Self:
         """Take the options out of *arguments*, and read the key before there is anything to sign."""
         sbom, sign = arguments.pop("sbom"), arguments.pop("sign")
+        key = None
+        if sign is not None:
+            from rumpbundle.provenance.minisign import SecretKey
+
+            key = SecretKey.read(sign, _password)
         return cls(
             sbom=sbom,
-            key=None if sign is None else SecretKey.read(sign, _password),
+            key=key,
             key_file=None if sign is None else Path(sign),
             force=force,
             sync=sync,
@@ -61,7 +67,11 @@ class Provenance:
 
     def check(self, recipe: Recipe, outputs: Iterable[Path], *, free: bool) -> None:
         """Raise if to write beside *outputs* would touch an input, or (with *free*) what exists already."""
-        signatures = [signature_path(output, output) for output in outputs] if self.key else []
+        signatures = []
+        if self.key:
+            from rumpbundle.provenance.minisign import signature_path
+
+            signatures = [signature_path(output, output) for output in outputs]
         paths = [*signatures, *([self.sbom] if self.sbom else [])]
         check_no_inputs(recipe, paths)
         for path in paths if free else ():
@@ -77,6 +87,9 @@ class Provenance:
             written.append(self.sbom)
         if self.key is None:
             return written
+        from rumpbundle.batch import files_of
+        from rumpbundle.provenance.minisign import signature_path
+
         files = [(each.path, file) for each in artifacts for file in files_of(each)]
         for top, file in [*files, *((path, path) for path in [*written, *more])]:
             inside = top in file.parents

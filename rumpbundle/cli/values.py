@@ -13,7 +13,6 @@ import click
 from rumpbundle import formats
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import UsageError
-from rumpbundle.host import rollback
 from rumpbundle.host.leftovers import put_right
 from rumpbundle.recipe import ModuleFile, parsed_mount
 from rumpbundle.units import NoSize, parsed_size
@@ -136,6 +135,8 @@ class Input(click.Path):
         super().__init__(readable=False)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from rumpbundle.host import rollback
+
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         with contextlib.suppress(ValueError):
             put_right(path.parent, path.name)

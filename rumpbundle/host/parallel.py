@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from functools import cache
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rumpbundle.host.environment import threads_needed
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,6 +41,8 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], jobs:
     if jobs <= 1 or not has_threads():
         yield from map(function, items)
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     with threads_needed(), ThreadPoolExecutor(jobs) as pool:
         waiting: deque[Future[Result]] = deque()
         try:
@@ -62,6 +66,8 @@ def run_all(
     """
     if not has_threads():
         return tuple(call() for call in calls)
+    from concurrent.futures import ThreadPoolExecutor
+
     with threads_needed(), ThreadPoolExecutor(jobs) as pool:
         try:
             return _gather([pool.submit(call) for call in calls])
@@ -71,6 +77,8 @@ def run_all(
 
 
 def _gather(futures: Sequence[Future[Result]]) -> tuple[Result, ...]:
+    from concurrent.futures import FIRST_EXCEPTION, wait
+
     unfinished = set(futures)
     while unfinished:
         finished, unfinished = wait(unfinished, timeout=_TICK, return_when=FIRST_EXCEPTION)

@@ -49,8 +49,14 @@ def test_the_search_ends():
         (b"\xbf\x00\x80\x0b\xc0", True),
         (b"\x48\xc7\xc7\x00\x80\x0b\x80", True),
         (b"\xbf\x00\x80\x0b\x00 \xba\xf8\x03\x00\x00", False),  # it has a serial line to print on
+        (b"\x00\x80\x0b\x00 \xba\xfd\x03", False),
+        (b"\x00\x80\x0b\x00 \xf8\x03\x00\x00", False),
         (b"\xbf\x00\x80\x0a\x00", False),
+        (b"\xbf\x00\x80\x0b\x01", False),
     ],
 )
 def test_what_writes_vga_text_is_known_by_its_address(code, expected):
     assert strings.writes_vga_text(View.of_bytes(b"\x90" * 5000 + code)) is expected
+    # Also across the end of what is read at once.
+    for before in range(1, len(code)):
+        assert strings.writes_vga_text(View.of_bytes(b"\x90" * (CHUNK - before) + code)) is expected
