@@ -121,7 +121,10 @@ def test_lines_are_read_as_a_stream():
             Reason.CRASHED,
         ),
         (Family.LINUX, "[    1.0] Kernel panic - not syncing: VFS\n", None, Reason.PANICKED),
-        (Family.PLAIN, "Kernel panic - not syncing: said by nobody\n", None, None),
+        (Family.PLAIN, "[    1.0] Kernel panic - not syncing: of a foreign image\n", None, Reason.PANICKED),
+        (Family.RUMPRUN, "Kernel panic - not syncing: said by nobody\n", None, None),
+        (Family.UNIKRAFT, "[    0.1] CRIT: [libukboot] <boot.c @ 250> no memory\n", None, Reason.PANICKED),
+        (Family.PLAIN, "alloc magic is broken at 0x7ff\nAborted. Press any key to exit.", None, Reason.NOT_STARTED),
         (Family.PLAIN, "grub rescue> ", None, Reason.NOT_STARTED),
         (
             Family.PLAIN,
@@ -154,6 +157,42 @@ def test_what_the_console_told_explains_what_the_hypervisor_noticed():
     assert explained(Family.PLAIN, "booting\n", Reason.HALTED).good
     assert explained(Family.LINUX, "Kernel panic - not syncing: x\n", Reason.RESET).reason is Reason.PANICKED
     assert explained(Family.SOLO5, "Solo5: solo5_exit(2) called\n", Reason.EXITED).status == 2
+
+
+LAST_WORDS = [
+    (Family.PLAIN, "panic: cannot open disk\nBegin traceback...\n", "panic: cannot open disk"),
+    (Family.PLAIN, "Fatal trap 12: page fault while in kernel mode\ncpuid = 0\n", "Fatal trap 12"),
+    (Family.PLAIN, "fatal page fault in supervisor mode\n", "fatal page fault"),
+    (Family.PLAIN, "kernel: page fault trap, code=0\nStopped at main\n", "kernel: page fault trap"),
+    (Family.PLAIN, "KERNEL PANIC! no init\n", "KERNEL PANIC"),
+    (Family.PLAIN, "Assertion failed: x (core/mmu.cc: f: 7)\n\n[backtrace]\n0x1 <f>\n", "Assertion failed"),
+    (Family.PLAIN, "Aborted\n\n[backtrace]\n", "Aborted"),
+    (Family.PLAIN, "\x15\x07\t**** PANIC ****\nCPU: 0, Reason: x\n", "**** PANIC ****"),
+    (Family.PLAIN, "signal 11 received by tid 2, errno 0, code 1\n", "signal 11"),
+    (Family.PLAIN, "panicked at src/main.rs:7:5:\nno\n", "panicked at"),
+    (Family.SOLO5, 'Fatal error: exception Failure("x")\n', "Fatal error"),
+    (Family.LINUX, "\n\nXZ-compressed data is corrupt\n\n -- System halted", "-- System halted"),
+]
+
+
+@pytest.mark.parametrize("noticed", [Reason.HALTED, Reason.RESET, Reason.POWERED_OFF])
+@pytest.mark.parametrize(("family", "said", "detail"), LAST_WORDS, ids=[words for _, _, words in LAST_WORDS])
+def test_last_words(family: Family, said: str, detail: str, noticed: Reason):
+    """They tell how a guest died that ends then; they are no end, and old ones, or quoted ones, mean nothing."""
+
+    def explained(text: str) -> Ending:
+        console, endings = Console(), Endings(family)
+        endings.watch(console)
+        console.feed(text.encode())
+        assert endings.ending is None
+        return endings.explained(Ending(noticed))
+
+    found = explained(f"boot\n{said}")
+    assert found.reason is Reason.CRASHED
+    assert detail in found.detail
+    assert explained(said + "running\n" * 100) == Ending(noticed)
+    assert explained(f"it said: {said.splitlines()[-1]}; all is well\n").reason is noticed
+    assert explained(f"{said}").reason is Reason.CRASHED
 
 
 def test_good_and_bad_endings():

@@ -12,6 +12,8 @@ from rumpbundle.launcher.console import Console
 
 _PROMPT = r"\ngrub(?: rescue)?> "
 """GRUB has nothing it can start, and waits."""
+_ABORTED = r"\n[^\n]*\nAborted\. Press any key to exit\."
+"""What GRUB says when it cannot go on itself, after the reason (grub-core/kern/misc.c, grub_abort)."""
 _GAVE_UP = r"rumpbundle: (?:the kernel did not start|this kernel cannot start).*\n"
 """What our grub.cfg says before it halts (rumpbundle.grub)."""
 _UEFI_EXCEPTION = r"!!!! X64 Exception Type - .*\n"
@@ -36,7 +38,7 @@ _SAID: Mapping[Family, Mapping[str, tuple[str, ...]]] = {
     Family.UNIKRAFT: {
         "status": (r"main returned -?\d+, halting system",),
         "crash": (r"Unhandled (?:page fault|[Tt]rap|[Ee]xception).*\n", r"Unikraft Crash - .*\n"),
-        "panic": (r"Assertion failure: .*\n",),
+        "panic": (r"Assertion failure: .*\n", r"CRIT: .*\n"),
     },
     # kernel/panic.c, kernel/reboot.c
     Family.LINUX: {
@@ -53,8 +55,33 @@ _SAID: Mapping[Family, Mapping[str, tuple[str, ...]]] = {
         "status": (r"hutting down with code -?\d+",),
         "panic": (r"\[PANIC\] .*\n",),
     },
-    Family.PLAIN: {},
+    # A foreign image may hold a Linux.
+    Family.PLAIN: {"panic": (r"Kernel panic - not syncing: .*\n",)},
 }
+
+_LAST_WORDS: Mapping[Family, tuple[str, ...]] = {
+    # NetBSD, OpenBSD, FreeBSD and many a small kernel; OSv (runtime.cc), IncludeOS (src/kernel/panic.cpp), Nanos
+    # (src/unix/signal.c), kernels in Rust
+    Family.PLAIN: (
+        r"(?:kernel )?panic\b.*",
+        r"fatal trap \d+: .*",
+        r"fatal .* in supervisor mode.*",
+        r"kernel: .* trap, code=.*",
+        r"Assertion failed: .*",
+        r"Aborted",
+        r".*\*{4} PANIC \*{4}.*",
+        r"(?:\*{3} )?signal \d+ received by tid \d+.*",
+        r".*\bpanicked at .*",
+    ),
+    # an exception that no OCaml program handles, which tells no status where Solo5 is told to be quiet
+    Family.SOLO5: (r"Fatal error: .*",),
+    # arch/x86/boot/compressed/misc.c, error()
+    Family.LINUX: (r".* -- System halted",),
+}
+"""Lines that say a guest has died, if it ends with no other word soon after them: they alone are no end, because it
+may quote them, or a program on it may have said them and been started anew."""
+_SOON = 100
+"""Lines that a dump of registers and a backtrace may take."""
 
 _TELLS_ITS_STATUS = (Family.RUMPRUN, Family.HERMIT)
 """Families that say a status before they halt when all is well, so that halting without a word is none."""
@@ -69,10 +96,13 @@ class Endings:
     """The exit status the guest told, the first that is not 0 if it told several."""
     ending: Ending | None = None
     """How it ended, if it said so (and may sit there halted for ever)."""
+    _console: Console | None = None
 
     def watch(self, console: Console) -> None:
         """Look for the family's words in all that comes."""
+        self._console = console
         console.watch(_PROMPT, self._not_started)
+        console.watch(_ABORTED, self._not_started)
         console.watch(_GAVE_UP, self._not_started)
         console.watch(_UEFI_EXCEPTION, self._crash)
         for kind, patterns in _SAID[self.family].items():
@@ -88,7 +118,15 @@ class Endings:
             return Ending(ending.reason, self.status, ending.detail)
         if ending.reason is Reason.HALTED and self.family in _TELLS_ITS_STATUS:
             return Ending(Reason.CRASHED, None, "it halted, and told no exit status before")
+        if ending.reason in (Reason.HALTED, Reason.RESET, Reason.POWERED_OFF) and (words := self._last_words()):
+            return Ending(Reason.CRASHED, None, words)
         return ending
+
+    def _last_words(self) -> str:
+        """Return the line among the last that says the guest has died; empty if there is none."""
+        wanted = re.compile("|".join(_LAST_WORDS.get(self.family, ())) or r"\Z\A", re.IGNORECASE)
+        lines = self._console.tail(_SOON) if self._console is not None else ()
+        return next((line.strip() for line in lines if wanted.fullmatch(line.rstrip())), "")
 
     def _not_started(self, match: re.Match[str]) -> None:
         said = match[0].strip()
