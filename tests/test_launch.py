@@ -79,7 +79,7 @@ def rumpbundle_(*words: str | Path, cwd: Path, **more) -> subprocess.CompletedPr
 def test_launch(app: Path):
     heard: list[bytes] = []
     with rumpbundle.launch(app, accel="tcg", cmdline="hello", memory=64 << 20, sinks=(heard.append,)) as guest:
-        assert guest.expect(r'^cmdline "(.*)"$', timeout=30)[1] == "app.bin hello"
+        assert guest.expect(r'^cmdline "(.*)"$', timeout=180)[1] == "app.bin hello"
         assert str(guest.wait(10)) == "the guest exited with status 0 (isa-debug-exit)"
     assert b"testkernel multiboot" in b"".join(heard)
     assert os.listdir(app.parent) == ["app.bin"]
@@ -99,10 +99,10 @@ def test_a_finished_image_is_not_written_to_unless_asked(tmp_path: Path):
     sector[: len(bytes.fromhex(code))] = bytes.fromhex(code)
     image.write_bytes(sector)
     with rumpbundle.run(image, accel="tcg") as guest:
-        assert guest.wait(30).good
+        assert guest.wait(180).good
     assert image.read_bytes() == sector
     with rumpbundle.run(image, accel="tcg", persist=True) as guest:
-        assert guest.wait(30).good
+        assert guest.wait(180).good
     assert image.read_bytes()[512:1024] == sector[:512]
 
 
@@ -111,17 +111,17 @@ def test_a_disk_that_does_not_boot(tmp_path: Path):
     image = disk(tmp_path, "", "hang")
     image.write_bytes(bytes(1 << 20))
     with rumpbundle.run(image, accel="tcg") as guest:
-        assert str(guest.wait(30)).startswith("the guest was not started (its firmware found nothing")
+        assert str(guest.wait(180)).startswith("the guest was not started (its firmware found nothing")
 
 
 @pytest.mark.boot
 def test_following(tmp_path: Path):
     with rumpbundle.run(disk(tmp_path, "hello\n", "failure"), accel="tcg") as guest:
         with pytest.raises(GuestError, match="exited with status 3") as caught:
-            follow(guest, timeout=30)
+            follow(guest, timeout=180)
         assert caught.value.console == ("hello",)
     with rumpbundle.run(disk(tmp_path, "hello\n", "hang"), accel="tcg") as guest:
-        assert follow(guest, expect="^hel+o$", timeout=30) is None
+        assert follow(guest, expect="^hel+o$", timeout=180) is None
         assert guest.ending is not None
     with rumpbundle.run(disk(tmp_path, "hello\n", "hang"), options=Options(accel="tcg")) as guest:
         guest.expect("hello", 30)
@@ -219,7 +219,7 @@ def test_what_a_manifest_claims_is_not_believed(app: Path, manifest: bytes):
 def test_finished_images_boot(app: Path, name: str, bus: str):
     path = rumpbundle.bundle(app, name, output=app.parent / "image").paths[0]
     with rumpbundle.run(path, accel="tcg", bus=bus) as guest:
-        assert guest.wait(30).good
+        assert guest.wait(180).good
     with pytest.raises(UsageError, match="packed") if name in ("ova", "gce") else contextlib.nullcontext():
         with opened(path, persist=True) as image:
             assert image.disk.persist
@@ -426,7 +426,7 @@ def test_signals_end_it(tmp_path: Path, number: signal.Signals):
         assert process.stdout is not None
         assert process.stdout.readline() == "here\n"
         process.send_signal(number)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=180)
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "error: interrupted"
     assert not qemus(image)
@@ -589,7 +589,7 @@ def test_a_linux_guest_serves_a_page_and_panics(tmp_path: Path):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as page:
             assert page.read() == b"a page of the guest\n"
         guest.send("\n")
-        ending = guest.wait(30)
+        ending = guest.wait(180)
     assert (ending.reason, ending.detail) == (
         Reason.PANICKED,
         "Kernel panic - not syncing: sysrq triggered crash",

@@ -397,7 +397,7 @@ def start(
 )
 def test_endings(tmp_path: Path, ending: str, expected: str):
     with start(tmp_path, "hello\n", ending) as guest:
-        assert str(guest.wait(30)) == expected
+        assert str(guest.wait(180)) == expected
         assert guest.console.text == "hello\n"
 
 
@@ -405,24 +405,24 @@ def test_endings(tmp_path: Path, ending: str, expected: str):
 def test_a_crash_that_halts_is_no_success(tmp_path: Path):
     text = "FATAL TRAP: page fault at 0x0\nhalted\n"
     with start(tmp_path, text, "halt", family=Family.RUMPRUN) as guest:
-        ending = guest.wait(30)
+        ending = guest.wait(180)
     assert (str(ending), ending.good) == ("the guest crashed (FATAL TRAP: page fault at 0x0)", False)
     with start(tmp_path, "nothing of an end\n", "halt", family=Family.RUMPRUN) as guest:
-        assert not guest.wait(30).good
+        assert not guest.wait(180).good
 
 
 @pytest.mark.boot
 def test_what_hermit_says_counts_and_not_how_it_leaves(tmp_path: Path):
     """It leaves by isa-debug-exit with 1 for success and 0 for a panic."""
     with start(tmp_path, "[INFO] shutting down with code 0\n", "failure", family="hermit") as guest:
-        assert guest.wait(30).good
+        assert guest.wait(180).good
     text = "thread 'main' panicked at src/main.rs:7\n[INFO] Shutting down with code 101\n"
     with start(tmp_path, text, "success", family="hermit") as guest:
-        assert (guest.wait(30).status, guest.ending.good) == (101, False)
+        assert (guest.wait(180).status, guest.ending.good) == (101, False)
     with start(tmp_path, "[0][PANIC] panicked at src/mm.rs:3\n", "halt", family="hermit") as guest:
-        assert guest.wait(30).reason is Reason.PANICKED
+        assert guest.wait(180).reason is Reason.PANICKED
     with start(tmp_path, "[LOADER] nothing to start\n", "halt", family="hermit") as guest:
-        assert guest.wait(30).reason is Reason.CRASHED
+        assert guest.wait(180).reason is Reason.CRASHED
 
 
 READ_AND_WAIT = bytes.fromhex(
@@ -436,7 +436,7 @@ READ_AND_WAIT = bytes.fromhex(
 def test_a_silent_guest_that_resets_was_started_all_the_same(tmp_path: Path):
     """As a Linux does that is told nothing of the serial port."""
     with start(tmp_path, "", "triple", first=READ_AND_WAIT) as guest:
-        ending = guest.wait(30)
+        ending = guest.wait(180)
     assert ending.reason is Reason.RESET
     assert "console=ttyS0" in ending.detail
     assert not ending.good
@@ -465,4 +465,4 @@ def test_typing_reaches_the_guest_byte_for_byte(tmp_path: Path):
 def test_qemus_own_complaint_is_a_tool_error(tmp_path: Path):
     with start(tmp_path, "", "hang", args=("-device", "no-such-device")) as guest:
         with pytest.raises(ToolError, match=re.escape("qemu-system-x86_64 failed with status 1: -device no-such")):
-            guest.wait(30)
+            guest.wait(180)
