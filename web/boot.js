@@ -1,6 +1,5 @@
 // The machine on the page: the console in xterm.js, the screen beside it, and what is known before it starts.
 
-import { Terminal } from "./lib/xterm/xterm.js";
 import { byId, element } from "./dom.js";
 
 const KEPT = 1 << 18;
@@ -19,7 +18,9 @@ const EXTENDED = {
 
 let worker = null;
 let terminal = null;
+let loading = null;
 let image = null;
+let turn = 0;
 
 /** Why a kernel, as `inspect --json` tells of it, will not run on a 32-bit PC; empty if nothing speaks against it. */
 export function tooWide(kernel) {
@@ -32,25 +33,28 @@ export function tooWide(kernel) {
 
 /** Boots `blob`, as a CD or as a disk. */
 export async function boot(blob, cd) {
-  image = { blob, cd };
   stop();
+  const mine = turn;
+  image = { blob, cd };
   byId("machine").hidden = false;
-  terminal ??= makeTerminal();
+  state("starting …");
+  loading ??= makeTerminal();
+  const [bytes] = await Promise.all([blob.arrayBuffer(), loading]);
+  if (turn !== mine) return; // it was stopped, or another started
   terminal.reset();
   byId("said").textContent = byId("screen-text").textContent = "";
   say("");
-  state("starting …");
   const canvas = element("canvas", { width: 720, height: 400 });
   byId("screen").replaceChildren(canvas);
   worker = new Worker(new URL("machine.js?use-scheduling-api", import.meta.url), { type: "module", name: "machine" });
   worker.onmessage = hear;
   worker.onerror = (event) => say(`The emulator stopped: ${event.message || "it could not be loaded"}`);
   const offscreen = canvas.transferControlToOffscreen();
-  const bytes = await blob.arrayBuffer();
   worker.postMessage({ start: { image: bytes, cd, canvas: offscreen } }, [bytes, offscreen]);
 }
 
 export function stop() {
+  turn++;
   worker?.terminate();
   worker = null;
   state("stopped");
@@ -84,12 +88,12 @@ function reset(count) {
   say("The machine was reset without a word from the kernel: this may be a 64-bit kernel, and v86 is a 32-bit machine.");
 }
 
-function makeTerminal() {
-  const made = new Terminal({ cols: 80, rows: 18, convertEol: true, fontSize: 13, scrollback: 5000, screenReaderMode: false,
+async function makeTerminal() {
+  const { Terminal } = await import("./lib/xterm/xterm.js");
+  terminal = new Terminal({ cols: 80, rows: 18, convertEol: true, fontSize: 13, scrollback: 5000, screenReaderMode: false,
                               theme: { background: "#14161a", foreground: "#e6e6e6" } });
-  made.open(byId("terminal"));
-  made.onData((text) => worker?.postMessage({ serial: text }));
-  return made;
+  terminal.open(byId("terminal"));
+  terminal.onData((text) => worker?.postMessage({ serial: text }));
 }
 
 function key(event, up) {

@@ -24,13 +24,14 @@ MODULES = CACHE / "node_modules"
 BIOS = Path("/usr/share/seabios")
 PYTHON = ("3.14", "cp314", "pyemscripten_2026_0_wasm32")
 """Pyodide's Python: version, ABI, platform."""
-MOST = 25 << 20
+STDLIB = "python_stdlib.zip"
+LOCK = "pyodide-lock.json"
+MOST = 25_000_000
 """Bytes of the whole page."""
 
 OWN = ("*.html", "*.css", "*.js", "*.svg", "page.py")
 COPIED = {
-    "lib/pyodide": ("pyodide/pyodide.mjs", "pyodide/pyodide.asm.mjs", "pyodide/pyodide.asm.wasm",
-                    "pyodide/python_stdlib.zip", "pyodide/pyodide-lock.json"),
+    "lib/pyodide": ("pyodide/pyodide.mjs", "pyodide/pyodide.asm.mjs", "pyodide/pyodide.asm.wasm"),
     "lib/v86": ("v86/build/libv86.mjs", "v86/build/v86.wasm"),
     "lib/xterm": ("@xterm/xterm/lib/xterm.mjs", "@xterm/xterm/css/xterm.css"),
     "lib/libdeflate": ("libdeflate/dist/libdeflate.wasm.mjs",),
@@ -56,7 +57,7 @@ def main(target: Path) -> None:
         for name in names:
             copy_script(MODULES / name, target / directory / Path(name).name)
     copy_bios(target / "lib" / "bios")
-    copy_wheels(target / "wheels")
+    copy_modules(target)
     copy_licences(target / "licences")
     (target / "package.json").write_text('{"type": "module"}\n', "ascii")  # for Node.js
     finish(target)
@@ -109,24 +110,58 @@ def copy_bios(target: Path) -> None:
         shutil.copyfile(BIOS / source, target / name)
 
 
-def copy_wheels(target: Path) -> None:
-    """Put rumpbundle's own wheel, with GRUB's boot images in it, beside the fetched ones."""
-    target.mkdir(parents=True)
-    for wheel in fetch_wheels():
-        shutil.copyfile(wheel, target / (wheel.name.split("-")[0] + ".whl"))
+def copy_modules(target: Path) -> None:
+    """Put in what Python imports, compiled; and the wheel it is from, with GRUB's boot images in it."""
+    (target / "wheels").mkdir()
+    pyodide = target / "lib" / "pyodide"
+    shutil.copyfile(compiled_stdlib(), pyodide / STDLIB)
+    # Of what Pyodide could fetch from elsewhere the page wants nothing.
+    lock = json.loads((MODULES / "pyodide" / LOCK).read_text("utf-8"))
+    (pyodide / LOCK).write_text(json.dumps({"info": lock["info"], "packages": {}}) + "\n", "ascii")
     with tempfile.TemporaryDirectory() as scratch:
-        subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", scratch],
+        made, sources = Path(scratch) / "made", Path(scratch) / "sources"
+        subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", made],
                        cwd=ROOT, check=True, stdout=sys.stderr)  # fmt: skip
-        (made,) = Path(scratch).glob("*.whl")
-        with zipfile.ZipFile(made) as archive:
+        (wheel,) = made.glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
             if "rumpbundle/bootimages/efi.img" not in archive.namelist():
                 sys.exit("error: GRUB is not installed, and without its boot images the page can make nothing")
-        shutil.copyfile(made, target / "rumpbundle.whl")
+        shutil.copyfile(wheel, target / "wheels" / "rumpbundle.whl")
+        sources.mkdir()
+        for each in (wheel, *fetch_wheels()):
+            shutil.copyfile(each, sources / each.name)
+        compile_modules(sources, made)
+        shutil.copyfile(made / "packages.data", target / "lib" / "packages.data")
+
+
+def compiled_stdlib() -> Path:
+    """Return Pyodide's standard library with compiled modules; it is made once for a lock file and a compiler."""
+    kept = CACHE / "stdlib"
+    script = (WEB / "compile.mjs").read_bytes()
+    wanted = hashlib.sha256((WEB / "package-lock.json").read_bytes() + script).hexdigest()
+    stamp = kept / "made"
+    if not stamp.exists() or stamp.read_text("ascii") != wanted:
+        shutil.rmtree(kept, ignore_errors=True)
+        sources = kept / "sources"
+        sources.mkdir(parents=True)
+        shutil.copyfile(MODULES / "pyodide" / STDLIB, sources / STDLIB)
+        compile_modules(sources, kept)
+        stamp.write_text(wanted, "ascii")
+    return kept / STDLIB
+
+
+def compile_modules(sources: Path, target: Path) -> None:
+    """Compile the modules of the zip files in *sources* by Pyodide's own Python, into *target*."""
+    subprocess.run(["node", WEB / "compile.mjs", MODULES / "pyodide", sources, target], check=True, stdout=sys.stderr)
 
 
 def copy_licences(target: Path) -> None:
     """Put the licences of what is shipped where the page links to them."""
     target.mkdir(parents=True)
+    for wheel in fetch_wheels():
+        with zipfile.ZipFile(wheel) as archive:
+            (text,) = (name for name in archive.namelist() if re.search(r"dist-info/.*LICENSE[^/]*$", name))
+            (target / f"{wheel.name.split('-')[0]}.txt").write_bytes(archive.read(text))
     for name, source in LICENCES.items():
         shutil.copyfile(MODULES / source, target / f"{name}.txt")
     for name in ("GPL-3", "LGPL-3", "MPL-2.0"):

@@ -140,3 +140,23 @@ export function blobOf(node) {
 export function runsOf(node) {
   return [...node.contents.written(node.usedBytes)].map(([offset, bytes]) => [offset, bytes.length]);
 }
+
+const BLOCK = 512;
+
+/**
+ * Writes the files of a gzipped tar into Python's file system. Its name does not end in .gz: some hosts would tell the
+ * browser to unpack that.
+ */
+export async function unpack(FS, packed, directory) {
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
+  const text = (at, length) => new TextDecoder().decode(bytes.subarray(at, at + length)).replace(/\0.*$/s, "");
+  for (let at = 0; bytes[at]; ) {
+    const [name, prefix, size] = [text(at, 100), text(at + 345, 155), parseInt(text(at + 124, 12), 8)];
+    const path = `${directory}/${prefix && `${prefix}/`}${name}`;
+    FS.mkdirTree(path.slice(0, path.lastIndexOf("/")));
+    at += BLOCK;
+    FS.writeFile(path, bytes.subarray(at, at + size));
+    at += Math.ceil(size / BLOCK) * BLOCK;
+  }
+}

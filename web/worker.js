@@ -2,23 +2,31 @@
 
 import { loadPyodide } from "./lib/pyodide/pyodide.js";
 import { provideDeflate } from "./deflate.js";
-import { blobOf, runsOf, sparseFileSystem } from "./files.js";
+import { blobOf, runsOf, sparseFileSystem, unpack } from "./files.js";
 import { provideBlake3, sha256 } from "./hashes.js";
 
 const OUT = "/out";
 const PACKAGES = "/packages";
 const MOST = 16 * 2 ** 30;
-const WHEELS = ["click", "msgspec", "rumpbundle"];
+const WASM = { headers: { "content-type": "application/wasm" } };
 const at = (path) => new URL(path, import.meta.url);
+const fetched = (path) => fetch(at(path)).then((answer) => answer.arrayBuffer());
 
 let room = MOST;
 let python = null;
 let page = null;
 const mounted = new Set();
 
+// A static host may not know the type of WebAssembly, without which the browser does not compile it as it comes.
+const { instantiateStreaming } = WebAssembly;
+WebAssembly.instantiateStreaming = async (answer, imports) => {
+  const { ok, headers, body } = await answer;
+  const known = !ok || headers.get("content-type") === WASM.headers["content-type"];
+  return instantiateStreaming(known ? answer : new Response(body, WASM), imports);
+};
+
 async function start() {
-  const fetched = (path) => fetch(at(path)).then((answer) => answer.arrayBuffer());
-  const wheels = WHEELS.map((name) => fetched(`wheels/${name}.whl`));
+  const packages = fetched("lib/packages.data");
   const glue = fetched("page.py");
   python = await loadPyodide({ indexURL: at("lib/pyodide/").href, packageCacheDir: "/none" });
   const { FS } = python;
@@ -27,7 +35,7 @@ async function start() {
   WORKERFS.FILE_MODE = 0o100644;
   WORKERFS.DIR_MODE = 0o40755;
   FS.mkdir(PACKAGES);
-  for (const wheel of wheels) python.unpackArchive(await wheel, "wheel", { extractDir: PACKAGES });
+  await unpack(FS, await packages, PACKAGES);
   await provideBlake3(python, PACKAGES);
   provideDeflate(python, PACKAGES);
   FS.writeFile(`${PACKAGES}/page.py`, new Uint8Array(await glue));
@@ -85,8 +93,11 @@ function* nodes(directory) {
   }
 }
 
+const started = start();
+started.catch(() => {}); // it is told to whom asks for it
+
 const calls = {
-  start,
+  start: () => started,
   run: ({ directory, files, argv }) => run(argv, files ? show(directory, files) : `/${directory}`),
   make: ({ directory, files, argv }) =>
     collecting(() => run(argv, files ? show(directory, files) : `/${directory}`)),

@@ -154,12 +154,14 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def served(directory: Path) -> Iterator[str]:
-    """Serve *directory* on loopback, below a path of its own, as a static host would."""
+def served(directory: Path, types: dict[str, str] | None = None) -> Iterator[str]:
+    """Serve *directory* on loopback, below a path of its own, as a static host would; *types* are by suffix."""
+    known = {**SimpleHTTPRequestHandler.extensions_map, **(types or {})}
+    handler = type("Handler", (_Quiet,), {"extensions_map": known})
     with tempfile.TemporaryDirectory() as root:
         (Path(root) / "below").mkdir()
         (Path(root) / "below" / "page").symlink_to(directory.resolve())
-        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=root))
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=root))
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -196,12 +198,19 @@ def browser(address: str) -> Iterator[Page]:
             driver.quit()
 
 
-def built_page(target: Path) -> Path:
-    """Build the page into *target*; tests that run side by side take turns, for they share what was fetched."""
+def built_page() -> Path:
+    """Return the page, built once a test run; processes of the run take turns."""
     require("npm")
-    (ROOT / ".cache").mkdir(exist_ok=True)
-    with (ROOT / ".cache" / "page.lock").open("w") as lock:
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    target = ROOT / ".cache" / "page-tested"
+    stamp = target / "run"
+    target.mkdir(parents=True, exist_ok=True)
+    with (target / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        built = subprocess.run([sys.executable, ROOT / "web" / "build.py", target], capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout + built.stderr
-    return target
+        if not stamp.exists() or stamp.read_text("ascii") != run:
+            built = subprocess.run(
+                [sys.executable, ROOT / "web" / "build.py", target / "page"], capture_output=True, text=True
+            )
+            assert built.returncode == 0, built.stdout + built.stderr
+            stamp.write_text(run, "ascii")
+    return target / "page"

@@ -11,15 +11,13 @@ const at = (path) => new URL(path, `${pathToFileURL(page).href}/`);
 const { loadPyodide } = await import(at("lib/pyodide/pyodide.js"));
 const { provideBlake3 } = await import(at("hashes.js"));
 const { provideDeflate } = await import(at("deflate.js"));
-const { sparseFileSystem } = await import(at("files.js"));
+const { sparseFileSystem, unpack } = await import(at("files.js"));
 
 const python = await loadPyodide({ indexURL: `${page}/lib/pyodide/` });
 const { FS } = python;
 FS.mkdir("/packages");
-for (const wheel of [at("wheels/click.whl"), at("wheels/msgspec.whl"), hypothesis]) {
-  const { buffer } = new Uint8Array(await readFile(wheel));
-  python.unpackArchive(buffer, "wheel", { extractDir: "/packages" });
-}
+await unpack(FS, await readFile(at("lib/packages.data")), "/packages");
+python.unpackArchive(new Uint8Array(await readFile(hypothesis)).buffer, "wheel", { extractDir: "/packages" });
 await provideBlake3(python, "/packages");
 provideDeflate(python, "/packages");
 for (const [root, path] of [[repository, "/repository"], [site, "/site"]]) {

@@ -20,9 +20,9 @@ SUBSET = (
 )  # fmt: skip
 
 
-def test_the_core_works_in_another_python(tmp_path):
+def test_the_core_works_in_another_python():
     require("node")
-    page = built_page(tmp_path / "page")
+    page = built_page()
     sys.path.insert(0, str(ROOT / "web"))
     try:
         import build

@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.boot]
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built_page(tmp_path_factory.mktemp("page") / "page")
+def directory() -> Path:
+    return built_page()
 
 
 @pytest.fixture(scope="module")
@@ -259,6 +259,15 @@ def test_it_works_without_a_network(page):
         assert page.bundle()
     finally:
         page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", network | {"offline": False})
+
+
+def test_a_host_that_does_not_know_webassembly(session, directory):
+    with served(directory, {".wasm": "application/octet-stream"}) as address:
+        page = Page(session.driver, address, session.downloads)
+        page.open()
+        page.choose("kernel", examples.hello())
+        page.tick("iso")
+        assert page.bundle()
 
 
 def test_the_page_is_small(directory):
