@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from itertools import chain
 from pathlib import Path
 from typing import Literal as OneOf
 
@@ -47,12 +48,9 @@ def iso9660(root: Directory, *, label: str, epoch: int) -> Volume:
         InputError: ISO 9660 cannot express it.
     """
     volume = Iso9660Volume(root, label=label, epoch=epoch)
-    pieces: list[tuple[int, Source]] = [(SYSTEM_AREA, Literal(volume.metadata()))]
-    for offset, content, _ in volume.files:
-        for source in content.sources:
-            pieces.append((offset, source))
-            offset += source.length
-    return Volume(label, "iso9660", Content.spread(pieces, volume.end))
+    metadata: tuple[int, Source] = SYSTEM_AREA, Literal(volume.metadata())
+    pieces = (piece for offset, content, _ in volume.files for piece in content.stored(offset))
+    return Volume(label, "iso9660", Content.spread(chain((metadata,), pieces), volume.end))
 
 
 def label_for(mount: str, taken: set[str]) -> str:

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import field
 from functools import lru_cache
-from operator import itemgetter
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.digest import BlockHash, WholeHash
@@ -144,11 +143,11 @@ class Content:
         """Return *size* bytes, sparse, with each source of *pieces* at its offset, and zeros between them.
 
         Raises:
-            ValueError: two of them overlap, or one leaves the *size* bytes.
+            ValueError: two of them overlap or are not in order, or one leaves the *size* bytes.
         """
         sources: list[Source] = []
         position = 0
-        for offset, source in sorted(pieces, key=itemgetter(0)):
+        for offset, source in pieces:
             if offset < position or offset + source.length > size:
                 raise ValueError(f"a piece at {offset} of {source.length} bytes overlaps another or leaves {size}")
             if offset > position:
@@ -158,6 +157,13 @@ class Content:
         if position < size:
             sources.append(Zeros(size - position))
         return cls(tuple(sources), sparse=True)
+
+    def stored(self, offset: int = 0) -> Iterator[tuple[int, Stored]]:
+        """Yield its sources but for zeros, each with its place if this content begins at *offset*."""
+        for source in self.sources:
+            if not isinstance(source, Zeros):
+                yield offset, source
+            offset += source.length
 
     def origins(self) -> Iterator[tuple[int, int]]:
         """Yield device and inode number of the files it is made of."""

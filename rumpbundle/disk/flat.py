@@ -7,11 +7,11 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from rumpbundle.disk.content import CHUNK, Computed, Content, FileSlice, Late, Literal
+from rumpbundle.disk.content import CHUNK, Computed, Content, FileSlice, Late, Literal, Stored
 from rumpbundle.disk.digest import hexdigest
 from rumpbundle.disk.hashing import Locate, trailing
 from rumpbundle.disk.inputfile import close
-from rumpbundle.disk.layout import DiskLayout, Extent, Named, content_extents, round_up
+from rumpbundle.disk.layout import DiskLayout, Extent, Named, round_up
 from rumpbundle.errors import HostError
 from rumpbundle.events import Advanced, Report, silent
 
@@ -53,7 +53,7 @@ def write_content(
     """
     with disk_errors():
         os.ftruncate(fd, round_up(content.size, align))
-        write_extents(content_extents(content, 0, label), fd, report, label, (Named(0, content),) if named else ())
+        write_stored(content.stored(), fd, report, label, (Named(0, content),) if named else ())
 
 
 def write_extents(
@@ -68,31 +68,40 @@ def write_extents(
 
     The extents' offsets are the file's, those of *named* the disk's, which *locate* finds in the file.
     """
+    write_stored(((e.offset, e.source) for e in extents), fd, report, label, named, locate)
+
+
+def write_stored(
+    placed: Iterable[tuple[int, Stored]],
+    fd: int,
+    report: Report = silent,
+    label: str = "disk",
+    named: Sequence[Named] = (),
+    locate: Locate = lambda offset: (offset, 1 << 62),
+) -> None:
+    """Do what :func:`write_extents` does for sources and their offsets, of which there may be 200,000."""
     small = {id(one.content.sources[0]): one.content for one in named if _is_small_file(one.content)}
     large = [one for one in named if one.content.size > SMALL]
-    batch = _Batch(fd)
+    batch = _Batch(fd, lambda count: report(Advanced(label, count)))
     with trailing(large, fd, locate) as arrived:
-        for extent in extents:
-            source = extent.source
-            assert not isinstance(source, Late)
-            if isinstance(source, Literal):
-                batch.add(extent.offset, source.data)
-            elif isinstance(source, Computed):
-                batch.flush()
-                _write_computed(source, fd, extent.offset, report, label, arrived)
-                continue
-            elif source.file.size <= SMALL:
-                data = source.read(0, source.length)
-                batch.add(extent.offset, data)
-                content = small.get(id(source))
+        for offset, source in placed:
+            if isinstance(source, FileSlice):
+                if source.file.size > SMALL:
+                    # What is gathered must not bridge this: the zeros between would be written over it.
+                    batch.flush()
+                    _copy(source, fd, offset, report, label, arrived)
+                    continue
+                data = source.file.read(source.start, source.length)
+                batch.add(offset, data)
+                content = small.get(id(source)) if small else None
                 if content is not None and not content.hashed:
                     content.remember(hexdigest(data))
+            elif isinstance(source, Literal):
+                batch.add(offset, source.data)
             else:
-                # What is gathered must not bridge this extent: the zeros between would be written over it.
+                assert isinstance(source, Computed)
                 batch.flush()
-                _copy(source, fd, extent.offset, report, label, arrived)
-                continue
-            report(Advanced(label, extent.length))
+                _write_computed(source, fd, offset, report, label, arrived)
         batch.flush()
 
 
@@ -124,11 +133,14 @@ def disk_error(error: OSError) -> HostError:
 
 
 class _Batch:
-    """Gathers neighbouring small extents, zero gaps below a sector group included, into one write."""
+    """Gathers neighbouring small pieces, zero gaps below a sector group included, into one write."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, written: Callable[[int], None]) -> None:
+        """Write to *fd*, and tell *written* how many bytes that were pieces."""
         self._fd = fd
+        self._written = written
         self._start = 0
+        self._pieces = 0
         self._buffer = bytearray()
 
     def add(self, offset: int, data: bytes) -> None:
@@ -139,10 +151,13 @@ class _Batch:
             self._start, gap = offset, 0
         self._buffer += bytes(gap)
         self._buffer += data
+        self._pieces += len(data)
 
     def flush(self) -> None:
         if self._buffer:
             write_all(self._fd, self._buffer, self._start)
+            self._written(self._pieces)
+            self._pieces = 0
             self._buffer = bytearray()
 
 

@@ -17,7 +17,7 @@ from typing import Literal as OneOf
 from typing import Self
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.content import Content, FileSlice, Late, Literal, Stored, Zeros
+from rumpbundle.disk.content import Content, FileSlice, Late, Literal, Stored
 from rumpbundle.disk.identity import Identity
 from rumpbundle.disk.inputfile import InputFile, close
 
@@ -52,12 +52,7 @@ class Extent:
 
 def content_extents(content: Content, offset: int, label: str) -> list[Extent]:
     """Return *content*'s sources laid end to end from byte *offset* of the disk; its zeros need no extent."""
-    extents = []
-    for source in content.sources:
-        if not isinstance(source, Zeros):
-            extents.append(Extent(offset, source, label))
-        offset += source.length
-    return extents
+    return [Extent(place, source, label) for place, source in content.stored(offset)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -130,6 +130,7 @@ def _scan(path: str, name: str, linked: dict[tuple[int, int], Content], depth: i
     try:
         status = os.stat(path, follow_symlinks=depth == 0)
         mode, origin = stat.S_IMODE(status.st_mode), (status.st_dev, status.st_ino)
+        above = os.path.join(path, "")
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.is_symlink():
@@ -137,19 +138,19 @@ def _scan(path: str, name: str, linked: dict[tuple[int, int], Content], depth: i
                 elif entry.is_dir(follow_symlinks=False):
                     children.append(_scan(entry.path, _name(entry.name), linked, depth + 1))
                 else:
-                    children.append(_file(entry, linked))
+                    children.append(_file(entry, above, linked))
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", where=error.filename or path) from None
     return Directory.of(name, children, mode, origin)
 
 
-def _file(entry: os.DirEntry[str], linked: dict[tuple[int, int], Content]) -> File:
+def _file(entry: os.DirEntry[str], above: str, linked: dict[tuple[int, int], Content]) -> File:
     status = entry.stat(follow_symlinks=False)
     name, mode = _name(entry.name), stat.S_IMODE(status.st_mode)
     if status.st_nlink == 1:
-        return File(name, Content.of_file(InputFile(entry.path, status)), mode)
+        return File(name, Content.of_file(InputFile(entry.name, status, above)), mode)
     key = (status.st_dev, status.st_ino)
     content = linked.get(key)
     if content is None:
-        content = linked[key] = Content.of_file(InputFile(entry.path, status))
+        content = linked[key] = Content.of_file(InputFile(entry.name, status, above))
     return File(name, content, mode)

@@ -27,13 +27,13 @@ from rumpbundle.filesystems.isodirectory import (
     BLOCK,
     Entry,
     IsoDirectory,
+    SystemUse,
     blocks_of,
     count_links,
     files_below,
     path_table_order,
     plain_length,
     record_base,
-    record_length,
     record_order,
 )
 from rumpbundle.filesystems.rockridge import both16, both32
@@ -103,9 +103,10 @@ class Iso9660Volume:
             entries = []
             for node in directory.node.children:
                 identifier = identifier_for(node, taken)
-                entry = Entry(identifier, node)
-                if isinstance(node, Symlink) or plain_length(node, identifier) > _MAX_RECORD:
-                    entry.system_use, entry.continuation = self._system_use(node, identifier)
+                length = plain_length(node, identifier)
+                entry = Entry(identifier, node, length + length % 2)
+                if isinstance(node, Symlink) or length > _MAX_RECORD:
+                    entry.use, entry.length = self._system_use(node, identifier)
                 if isinstance(node, Directory):
                     entry.directory = IsoDirectory(node, directory, identifier)
                     stack.append(entry.directory)
@@ -114,14 +115,15 @@ class Iso9660Volume:
             directory.entries = entries
         return top
 
-    def _system_use(self, node: Node, identifier: bytes) -> tuple[bytes, bytes]:
-        """Return the system use entries of a record, and those that must go to a continuation area."""
+    def _system_use(self, node: Node, identifier: bytes) -> tuple[SystemUse, int]:
+        """Return the system use entries of a record, and its length with them."""
         parts = [self._px(node), self._tf, *rockridge.nm(name_bytes(node.name))]
         if isinstance(node, Symlink):
             parts += rockridge.sl(name_bytes(node.target))
-        room = _MAX_RECORD - record_base(identifier)
-        if sum(map(len, parts)) <= room:
-            return b"".join(parts), b""
+        base = record_base(identifier)
+        room = _MAX_RECORD - base
+        if (size := sum(map(len, parts))) <= room:
+            return SystemUse(b"".join(parts), b""), base + size + (base + size) % 2
         room -= rockridge.CE_BYTES
         inside = 0
         while inside < len(parts) and sum(map(len, parts[: inside + 1])) <= room:
@@ -129,7 +131,8 @@ class Iso9660Volume:
         rest = b"".join(parts[inside:])
         if len(rest) > BLOCK:
             raise InputError("name or link target is too long for ISO 9660", where=node.name)
-        return b"".join(parts[:inside]), rest
+        size = base + sum(map(len, parts[:inside])) + rockridge.CE_BYTES
+        return SystemUse(b"".join(parts[:inside]), rest), size + size % 2
 
     def _plain_use(self, node: Node) -> bytes:
         """Return the system use entries of a record that has room for them."""
@@ -163,13 +166,16 @@ class Iso9660Volume:
         return block
 
     def _record_lengths(self, directory: IsoDirectory) -> list[int]:
-        dot = record_base(b"\0") + len(self._px(directory.node)) + len(self._tf)
-        lengths = [dot + (7 + rockridge.CE_BYTES if directory.parent is None else 0), dot]
+        dot = record_base(b"\0") + rockridge.PX_BYTES + rockridge.TF_BYTES
+        first = dot + (len(rockridge.SP) + rockridge.CE_BYTES if directory.parent is None else 0)
+        lengths = [first + first % 2, dot + dot % 2]
         for entry in directory.entries:
-            length = record_length(entry)
-            extents = 1 if not isinstance(entry.node, File) else max(1, -(-entry.node.content.size // MAX_EXTENT))
-            lengths += [length] * extents
-        return [length + length % 2 for length in lengths]
+            node = entry.node
+            if isinstance(node, File) and node.content.size > MAX_EXTENT:
+                lengths += [entry.length] * -(-node.content.size // MAX_EXTENT)
+            else:
+                lengths.append(entry.length)
+        return lengths
 
     def _place_continuations(self, block: int) -> int:
         """Give each continuation area a place; the first is the ER entry of the root."""
@@ -177,11 +183,11 @@ class Iso9660Volume:
         used = len(rockridge.ER)
         for directory in self._directories:
             for entry in directory.entries:
-                if entry.continuation:
-                    if used + len(entry.continuation) > BLOCK:
+                if entry.use is not None and entry.use.continuation:
+                    if used + len(entry.use.continuation) > BLOCK:
                         block, used = block + 1, 0
-                    entry.continued_at = (block, used)
-                    used += len(entry.continuation)
+                    entry.use.continued_at = (block, used)
+                    used += len(entry.use.continuation)
         return block + 1
 
     def _place_files(self, block: int) -> int:
@@ -203,12 +209,14 @@ class Iso9660Volume:
     @property
     def files(self) -> Iterator[tuple[int, Content, str]]:
         """``(offset, content, path)`` of every distinct content placed here, in order of offset."""
-        seen = set(self._elsewhere)
+        last = 0
         for path, node in files_below(self._root.node, ""):
             content = node.content
-            if content.size and id(content) not in seen:
-                seen.add(id(content))
-                yield self._block_of[id(content)] * BLOCK, content, path
+            block = self._block_of[id(content)]
+            # What has been here already stands before what was placed since.
+            if block > last and id(content) not in self._elsewhere:
+                last = block
+                yield block * BLOCK, content, path
 
     def place(self, content: Content, offset: int) -> None:
         """Let the files of *content*, which this volume was told stands elsewhere, be at byte *offset*."""
@@ -268,9 +276,9 @@ class Iso9660Volume:
         for directory in self._directories:
             put(directory.block, self._records(directory))
             for entry in directory.entries:
-                if entry.continuation:
-                    block, offset = entry.continued_at
-                    put_at(block * BLOCK + offset, entry.continuation)
+                if entry.use is not None and entry.use.continuation:
+                    block, offset = entry.use.continued_at
+                    put_at(block * BLOCK + offset, entry.use.continuation)
         return out.getvalue()
 
     def _primary(self, blocks: int) -> bytes:
@@ -344,9 +352,9 @@ class Iso9660Volume:
             self._record(b"\x01", parent.block, parent.size, 2, self._px(parent.node) + self._tf),
         ]
         for entry in directory.entries:
-            use = entry.system_use or self._plain_use(entry.node)
-            if entry.continuation:
-                use += rockridge.ce(*entry.continued_at, len(entry.continuation))
+            use = self._plain_use(entry.node) if entry.use is None else entry.use.inside
+            if entry.use is not None and entry.use.continuation:
+                use += rockridge.ce(*entry.use.continued_at, len(entry.use.continuation))
             match entry.node:
                 case File(content=content):
                     block, left = self._block_of[id(content)], content.size

@@ -17,16 +17,27 @@ BLOCK = 2048
 
 @dataclass(slots=True)
 class Entry:
-    """One child of a directory: its ISO name, and the system use entries that do not depend on positions."""
+    """One child of a directory."""
 
     identifier: bytes
+    """Its ISO name."""
     node: Node
-    system_use: bytes = b""
-    """Empty where they fit and follow from the node: most are such, and they are made when the record is."""
-    continuation: bytes = b""
-    continued_at: tuple[int, int] = (0, 0)
-    """Block and offset of the continuation area."""
+    length: int
+    """Bytes of its record, an even number."""
+    use: SystemUse | None = None
+    """None where what every node has fits into the record: most are such, and it is made when the record is."""
     directory: IsoDirectory | None = None
+
+
+@dataclass(slots=True)
+class SystemUse:
+    """The system use entries of a record that do not depend on positions."""
+
+    inside: bytes
+    continuation: bytes
+    """What has no room in the record and goes to a continuation area."""
+    continued_at: tuple[int, int] = (0, 0)
+    """Block and offset of that."""
 
 
 @dataclass(slots=True)
@@ -56,15 +67,23 @@ def record_order(entry: Entry) -> bytes:
 
 
 def count_links(directory: Directory, counts: dict[int, int]) -> None:
-    """Enter the links of all directories, by the node's id, and of all files, by the content's, into *counts*."""
+    """Enter the links of all directories, by the node's id, and of files with more than one, by the content's."""
+    _count_links(directory, counts, set())
+
+
+def _count_links(directory: Directory, counts: dict[int, int], seen: set[int]) -> None:
     links = 2
     for node in directory.children:
         if isinstance(node, File):
-            # What is empty shares nothing: nobody could find out again with what.
-            counts[id(node.content)] = counts.get(id(node.content), 0) + 1 if node.content.size else 1
+            content = id(node.content)
+            if content not in seen:
+                seen.add(content)
+            elif node.content.size:
+                # What is empty shares nothing: nobody could find out again with what.
+                counts[content] = counts.get(content, 1) + 1
         elif isinstance(node, Directory):
             links += 1
-            count_links(node, counts)
+            _count_links(node, counts, seen)
     counts[id(directory)] = links
 
 
@@ -90,13 +109,6 @@ def path_table_order(root: IsoDirectory) -> list[IsoDirectory]:
 def record_base(identifier: bytes) -> int:
     """Bytes of a record before its system use field."""
     return 33 + len(identifier) + (len(identifier) + 1) % 2
-
-
-def record_length(entry: Entry) -> int:
-    if not entry.system_use:
-        return plain_length(entry.node, entry.identifier)
-    length = record_base(entry.identifier) + len(entry.system_use)
-    return length + (rockridge.CE_BYTES if entry.continuation else 0)
 
 
 def plain_length(node: Node, identifier: bytes) -> int:

@@ -19,7 +19,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cached_property
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 from blake3 import blake3
 
@@ -208,7 +208,7 @@ class Ext2Volume:
                 placed.append((block + 2, Literal(table)))
             assert block + 2 + geometry.table_blocks == first + geometry.overhead(group)
         groups = [(block * BLOCK, source) for block, source in placed]
-        return Content.spread([*self._placed, *groups], self.size)
+        return Content.spread(sorted([*self._placed, *groups], key=itemgetter(0)), self.size)
 
     def _used_blocks(self, group: int) -> int:
         """Return how many blocks of *group* are in use; they are its first."""
