@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import field
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.content import Content
+from rumpbundle.disk.content import Content, FileSlice
 from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.errors import InputError
 
@@ -101,7 +101,9 @@ def origins(directory: Directory) -> Iterator[tuple[int, int]]:
         yield directory.origin
     for node in directory.children:
         if isinstance(node, File):
-            yield from node.content.origins()
+            for source in node.content.sources:
+                if isinstance(source, FileSlice):
+                    yield source.file.origin
         elif isinstance(node, Directory):
             yield from origins(node)
 
@@ -133,7 +135,9 @@ def _scan(path: str, name: str, linked: dict[tuple[int, int], Content], depth: i
         above = os.path.join(path, "")
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.is_symlink():
+                if entry.is_file(follow_symlinks=False):
+                    children.append(_file(entry, above, linked))
+                elif entry.is_symlink():
                     children.append(Symlink(_name(entry.name), _name(os.readlink(entry.path))))
                 elif entry.is_dir(follow_symlinks=False):
                     children.append(_scan(entry.path, _name(entry.name), linked, depth + 1))

@@ -43,7 +43,8 @@ def identifier_for(node: Node, taken: dict[bytes, int]) -> bytes:
         base, dot, extension = mangled.rpartition(b".")
         stem, extension = (base, extension[:8]) if dot else (mangled, b"")
         end = b"." + extension + b";1"
-    stem = stem.replace(b".", b"_")
+    if b"." in stem:
+        stem = stem.replace(b".", b"_")
     room = 28 - len(extension)
     first = identifier = stem[:room] + end
     while identifier in taken:

@@ -12,6 +12,7 @@ Directories nest as deep as they do (no relocation), as every reader that matter
 from __future__ import annotations
 
 import io
+import struct
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -191,17 +192,19 @@ class Iso9660Volume:
         return block + 1
 
     def _place_files(self, block: int) -> int:
+        places = self._block_of
         for path, node in files_below(self._root.node, ""):
-            if id(node.content) in self._block_of:
+            content = node.content
+            if id(content) in places:
                 continue
-            size = node.content.size
+            size = content.size
             if size >= ALIGNED:
                 block += -block % _PAGE_BLOCKS
-            self._block_of[id(node.content)] = block if size else 0
+            places[id(content)] = block if size else 0
             if size:
                 if node.room > size:
                     self._rooms.append((block * BLOCK + size, node.room - size, path))
-                block += blocks_of(max(size, node.room))
+                block += -(-max(size, node.room) // BLOCK)
                 if block > MAX_BLOCKS:
                     raise InputError("more data than ISO 9660's 32-bit block numbers reach (8 TiB)")
         return block
@@ -324,23 +327,15 @@ class Iso9660Volume:
 
     def _record(self, identifier: bytes, block: int, size: int, flags: int, system_use: bytes) -> bytes:
         """Return a directory record (ECMA-119 §9.1)."""
-        odd = len(identifier) % 2
-        padding = b"\0" * (len(system_use) % 2)
-        length = 34 + len(identifier) - odd + len(system_use) + len(padding)
-        return b"".join(
-            (
-                length.to_bytes(2, "little"),
-                both32(block),
-                both32(size),
-                self._record_date,
-                _FLAGS[flags],
-                len(identifier).to_bytes(1, "little"),
-                identifier,
-                b"" if odd else b"\0",
-                system_use,
-                padding,
-            )
+        named = identifier if len(identifier) % 2 else identifier + b"\0"
+        use = system_use + b"\0" if len(system_use) % 2 else system_use
+        head = _HEAD(
+            33 + len(named) + len(use),
+            *(block, block.to_bytes(4, "big")),
+            *(size, size.to_bytes(4, "big")),
+            *(self._record_date, _FLAGS[flags], len(identifier)),
         )
+        return head + named + use
 
     def _records(self, directory: IsoDirectory) -> bytes:
         parent = directory.parent or directory
@@ -376,6 +371,7 @@ class Iso9660Volume:
         return bytes(out)
 
 
+_HEAD = struct.Struct("<HI4sI4s7s7sB").pack
 _FLAGS = {flags: bytes((flags, 0, 0, 1, 0, 0, 1)) for flags in (0, 2, 0x80)}
 """Flags of a record, and what follows them: no interleaving, the first volume of its set."""
 _FILLER = b"\xff"
