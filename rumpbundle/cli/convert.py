@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from rumpbundle import formats as registry
 from rumpbundle.api import default_output
 from rumpbundle.batch import Target, targets, write_targets
 from rumpbundle.cli.build import make_directory, rehearse, show_outcomes
-from rumpbundle.cli.command import Command, completed, group, options
-from rumpbundle.cli.one_format import field_options, print_commands_option
+from rumpbundle.cli.command import Command, completed, options
+from rumpbundle.cli.of_formats import check_options, field_names, format_options
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import output_options, report_options
 from rumpbundle.cli.values import Input, Output, Size, format_names
@@ -23,14 +21,6 @@ from rumpbundle.finished.convert import plan_of
 from rumpbundle.formats import Format
 from rumpbundle.host.staging import check_free
 from rumpbundle.images.detect import open_disk
-
-
-def format_options() -> tuple[Any, ...]:
-    """Return the options that single formats have, each once."""
-    found: dict[str, Any] = {}
-    for format in registry.formats():
-        found = field_options(format, unset=True) | found
-    return group("Of single formats", "", print_commands_option(), *found.values())
 
 
 @click.command(
@@ -108,21 +98,8 @@ def _targets(image: str, names: list[str], output: Path | None, arguments: dict[
     return made
 
 
-def check_options(formats: Sequence[Format], given: Iterable[str]) -> None:
-    """Raise :class:`UsageError` if an option of *given* belongs to none of *formats*."""
-    known = {name for format in formats for name in _fields(format)} | {"print_commands"}
-    for name in given:
-        if name not in known:
-            names = ", ".join(format.name for format in formats)
-            raise UsageError(f"no option of {names}", where=f"--{name.replace('_', '-')}")
-
-
-def _fields(format: Format) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(format.options)) if format.options is not None else ()
-
-
 def options_of(format: Format, given: dict[str, Any]) -> Any:
     """Return *format*'s own options, with those of *given* that are its."""
     if format.options is None:
         return None
-    return format.options(**{name: given[name] for name in _fields(format) if name in given})
+    return format.options(**{name: given[name] for name in field_names(format) if name in given})

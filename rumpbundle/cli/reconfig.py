@@ -13,8 +13,8 @@ import click
 from rumpbundle.api import Artifact, Plan, Result, job_for, write
 from rumpbundle.batch import files_of
 from rumpbundle.cli.command import options
-from rumpbundle.cli.convert import check_options, format_options
 from rumpbundle.cli.guest import CONFIG_OPTIONS, GuestCommand, config_from, configs_from, origin_of
+from rumpbundle.cli.of_formats import check_options, format_options
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import output_options, report_options
 from rumpbundle.cli.results import plan_json, plan_text, result_json, show

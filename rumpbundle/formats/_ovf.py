@@ -10,7 +10,6 @@ older hosts out.
 from __future__ import annotations
 
 from uuid import UUID
-from xml.sax.saxutils import escape, quoteattr
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.layout import MIB
@@ -160,6 +159,8 @@ _NETWORK = """\
 
 def descriptor(machine: Machine, file_size: int) -> bytes:
     """Return the OVF of *machine*, whose disk file has *file_size* bytes."""
+    from xml.sax.saxutils import escape, quoteattr  # which import what speaks HTTP
+
     controller = CONTROLLERS[machine.controller]
     cpus = "1 virtual CPU" if machine.cpus == 1 else f"{machine.cpus} virtual CPUs"
     items = [

@@ -6,6 +6,7 @@ Written by qemu-img, in whose result nothing is random or dated (docs/facts/form
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
 from rumpbundle.disk.layout import MIB
 from rumpbundle.formats._contract import Format, Job, OneFile, Subformat
@@ -14,15 +15,19 @@ from rumpbundle.formats._qemu_img import convert
 from rumpbundle.formats._seal import expect, sealing
 from rumpbundle.formats._written import compare
 from rumpbundle.host.staging import StagedFile
-from rumpbundle.images.containers.qcow2 import Qcow2
 from rumpbundle.images.medium import FdMedium
 from rumpbundle.images.records import qcow2
+
+if TYPE_CHECKING:
+    from rumpbundle.images.containers.qcow2 import Qcow2
 
 _LARGEST = 1 << 51
 """Bytes; more do not fit the first-level table of qemu-img's clusters of 64 KiB."""
 
 
 def _write(job: Job, out: StagedFile) -> None:
+    from rumpbundle.images.containers.qcow2 import Qcow2
+
     convert(job, out, "qcow2")
     with sealing():
         disk = Qcow2(FdMedium(out.fd))

@@ -16,7 +16,6 @@ from rumpbundle.disk.layout import MIB, Extent, LayoutReader, content_extents, h
 from rumpbundle.formats._contract import Format, Job, OneFile, Subformat
 from rumpbundle.formats._late import fill_late
 from rumpbundle.host.staging import StagedFile
-from rumpbundle.images.containers.vdi import Vdi
 from rumpbundle.images.medium import FdMedium
 from rumpbundle.images.records import vdi
 
@@ -25,6 +24,8 @@ _LARGEST = 1 << 48
 
 
 def _write(job: Job, out: StagedFile) -> None:
+    from rumpbundle.images.containers.vdi import Vdi
+
     layout = job.layout
     blocks = -(-layout.size // vdi.BLOCK)
     data_offset = round_up(vdi.Header.blocks_offset + 4 * blocks, vdi.BLOCK)

@@ -14,7 +14,6 @@ from rumpbundle.formats._qemu_img import convert
 from rumpbundle.formats._seal import expect, sealing
 from rumpbundle.formats._written import compare
 from rumpbundle.host.staging import StagedFile
-from rumpbundle.images.containers.vhd import DynamicVhd
 from rumpbundle.images.medium import FdMedium
 from rumpbundle.images.records import vhd
 
@@ -36,6 +35,8 @@ def _write(job: Job, out: StagedFile) -> None:
 
 def _seal(job: Job, fd: int) -> None:
     """Replace the footer of the dynamic VHD in *fd*, which holds a date and a random id, in both its places."""
+    from rumpbundle.images.containers.vhd import DynamicVhd
+
     medium = FdMedium(fd)
     written = vhd.Footer.unpack(medium.read(medium.size - SECTOR, SECTOR))
     expect(medium.read(0, SECTOR) == written.pack(), "the two footers of the VHD differ")

@@ -14,7 +14,6 @@ from rumpbundle.formats._qemu_img import convert
 from rumpbundle.formats._seal import expect, sealing
 from rumpbundle.formats._written import compare
 from rumpbundle.host.staging import StagedFile
-from rumpbundle.images.containers.vhdx import Vhdx
 from rumpbundle.images.medium import FdMedium
 from rumpbundle.images.records import vhdx
 
@@ -29,6 +28,8 @@ def _write(job: Job, out: StagedFile) -> None:
 
 
 def _seal(job: Job, fd: int) -> None:
+    from rumpbundle.images.containers.vhdx import Vhdx
+
     medium = FdMedium(fd)
     disk = Vhdx(medium)
     identity = job.layout.identity

@@ -24,7 +24,6 @@ from rumpbundle.formats._seal import expect, sealing
 from rumpbundle.formats._written import compare
 from rumpbundle.host.parallel import ordered_map
 from rumpbundle.host.staging import StagedFile
-from rumpbundle.images.containers.vmdk import SparseVmdk
 from rumpbundle.images.medium import FdMedium
 from rumpbundle.images.records import vmdk
 
@@ -119,6 +118,8 @@ def _metadata(kind: int, data: bytes) -> bytes:
 
 def _seal(job: Job, fd: int) -> None:
     """Give the monolithicSparse VMDK in *fd* our descriptor: qemu-img's holds a random content id."""
+    from rumpbundle.images.containers.vmdk import SparseVmdk
+
     layout = job.layout
     disk = SparseVmdk(FdMedium(fd))
     header = disk.header

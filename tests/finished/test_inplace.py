@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 
 import pytest
 from faults.inplace import images, killed, put, state, survives
@@ -182,3 +183,15 @@ def test_a_manifest_that_does_not_tell_the_blocks_is_made_anew(kinds, tmp_path, 
     (tmp_path / "one" / "manifest.json").write_bytes(spoiled)
     assert main(["reconfig", str(tmp_path / "one"), "-q", "-c", str(config), "--in-place"]) == 0
     assert (tmp_path / "one" / "manifest.json").read_bytes() == (tmp_path / "two" / "manifest.json").read_bytes()
+
+
+def test_it_starts_with_little(kinds):
+    image, config, old, _ = kinds[0]
+    put(image, old)
+    script = "import sys; from rumpbundle.cli import main; main(sys.argv[1:]); print(*sys.modules)"
+    words = ["reconfig", str(image), "-q", "-c", str(config), "--in-place"]
+    run = subprocess.run([sys.executable, "-c", script, *words], check=True, capture_output=True, text=True)
+    loaded = {name for name in run.stdout.split() if name.startswith(("rumpbundle.", "ssl", "http", "urllib"))}
+    of_others = {"ssl", "http.client", "urllib.request", "rumpbundle.project.entry", "rumpbundle.finished.convert"}
+    of_others |= {f"rumpbundle.images.containers.{name}" for name in ("qcow2", "vmdk", "vhdx", "vhd", "vdi")}
+    assert not loaded & of_others

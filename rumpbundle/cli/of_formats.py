@@ -1,0 +1,34 @@
+"""The own options of all formats, for a command that learns only from an image or a list which formats it writes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rumpbundle import formats as registry
+from rumpbundle.cli.command import group
+from rumpbundle.cli.one_format import field_options, print_commands_option
+from rumpbundle.errors import UsageError
+from rumpbundle.formats import Format
+
+
+def format_options() -> tuple[Any, ...]:
+    """Return the options that single formats have, each once."""
+    found: dict[str, Any] = {}
+    for format in registry.formats():
+        found = field_options(format, unset=True) | found
+    return group("Of single formats", "", print_commands_option(), *found.values())
+
+
+def check_options(formats: Sequence[Format], given: Iterable[str]) -> None:
+    """Raise :class:`UsageError` if an option of *given* belongs to none of *formats*."""
+    known = {name for format in formats for name in field_names(format)} | {"print_commands"}
+    for name in given:
+        if name not in known:
+            names = ", ".join(format.name for format in formats)
+            raise UsageError(f"no option of {names}", where=f"--{name.replace('_', '-')}")
+
+
+def field_names(format: Format) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(format.options)) if format.options is not None else ()
