@@ -10,9 +10,10 @@ import click
 from click.core import ParameterSource
 
 from rumpbundle.batch import write_checksums
-from rumpbundle.cli.guest import data_of, read_config, volumes_of
+from rumpbundle.cli.guest import configs_from, data_of, named, origin_of, read_config, volumes_of
 from rumpbundle.cli.progress import Terminal
-from rumpbundle.cli.results import artifacts_json, plan_json, plan_text
+from rumpbundle.cli.provenance import password
+from rumpbundle.cli.results import artifacts_json, beside_json, plan_json, plan_text
 from rumpbundle.cli.streams import say, say_json, say_path, tell
 from rumpbundle.disk import tree
 from rumpbundle.errors import GuestError, RumpbundleError, UsageError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _ALIKE = ("cmdline", "size", "config_room", "firmware", "protocol", "strict", "console", "name", "modules")
 _BESIDE = ("force", "dry_run", "as_json", "no_sync", "quiet", "verbose", "progress")
 _GUEST = ("env", "hostname", "net", "arguments")
+_TAKEN = ("no_argv0", "esp", "data", "volumes", "config", "config_for", "configs", "sbom", "sign")
 
 
 def is_named(words: Sequence[str]) -> bool:
@@ -106,12 +108,15 @@ def given(ctx: click.Context, arguments: dict[str, Any]) -> Given:
     config = None
     if "config" in written:
         file = arguments["config"]
-        name, path = ("standard input", "/dev/stdin") if file == "-" else (file, file)
-        config = {"config": read_config(file), "config_name": name, "inputs": [path]}
+        config = {"config": read_config(file), "config_name": named(file), "inputs": [origin_of(file)]}
     guest = {name: arguments[name] for name in _GUEST if name in written}
-    for name in (*_ALIKE, *_GUEST, "no_argv0", "esp", "data", "volumes", "config"):
+    inputs: tuple[str, ...] = ()
+    if written & {"config_for", "configs"}:
+        fields["configs"], inputs = configs_from(arguments)
+    proof = {name: str(arguments[name]) for name in ("sbom", "sign") if name in written}
+    for name in (*_ALIKE, *_GUEST, *_TAKEN):
         arguments.pop(name, None)
-    return Given(fields=fields, config=config, guest=guest)
+    return Given(fields=fields, config=config, guest=guest, inputs=inputs, **proof)
 
 
 def kernels(ctx: click.Context, names: Sequence[str], firmware: str, protocol: str) -> list[tuple[str, str, str]]:
@@ -141,7 +146,7 @@ def booting(ctx: click.Context, entry: Entry, arguments: dict[str, Any]) -> tupl
     image, boot = entry.image, entry.image.boot
     firmware = boot.firmware or (image.firmware if image.firmware != "both" else None)
     said = {"backend_name": boot.boot, "memory": boot.memory, "accel": boot.accel, "bus": boot.bus, "gdb": boot.gdb,
-            "publish": boot.publish, "expect": boot.expect, "timeout": boot.timeout,
+            "publish": boot.publish, "identity": boot.identity, "expect": boot.expect, "timeout": boot.timeout,
             "log": boot.log and entry.at(boot.log), "firmware": firmware}  # fmt: skip
     for param in ctx.command.params:
         value = said.get(str(param.name))
@@ -154,18 +159,20 @@ def booting(ctx: click.Context, entry: Entry, arguments: dict[str, Any]) -> tupl
 
 def verify(names: Sequence[str], terminal: Terminal, *, as_json: bool) -> int:
     """Say whether the outputs are what the project file describes under *names*, and return the exit status."""
+    from rumpbundle.project.beside import Beside
     from rumpbundle.project.compare import compared
     from rumpbundle.project.maker import Maker
     from rumpbundle.project.record import Record
 
     wanted = entries(names)
-    maker = Maker.of(Record(wanted[0].project.directory))
+    record = Record(wanted[0].project.directory)
+    maker = Maker.of(record, beside=Beside(record=record, password=password))
     rows: list[dict[str, str]] = []
     status = 0
     for entry in wanted:
         try:
             for one in compared(entry, maker, terminal):
-                rows.append({"image": entry.label, "path": str(one.target.output), "difference": one.difference})
+                rows.append({"image": entry.label, "path": str(one.path), "difference": one.difference})
         except RumpbundleError as error:
             tell(f"error: {entry.where}: {error}")
             status = max(status, error.exit_code)
@@ -190,6 +197,7 @@ def build(
     arguments: dict[str, Any],
 ) -> int:
     """Build what the project file describes under *names*, and return the exit status."""
+    from rumpbundle.project.beside import Beside
     from rumpbundle.project.maker import Maker
     from rumpbundle.project.record import Record
 
@@ -204,7 +212,10 @@ def build(
         record = Record(wanted[0].project.directory) if wanted else None
         if record is None:
             return 0
-        maker = Maker.of(record, names=formats, directory=directory, given=wins, force=force, sync=sync)
+        beside = Beside(record=record, given=wins, password=password, sync=sync)
+        maker = Maker.of(
+            record, names=formats, directory=directory, given=wins, beside=beside, force=force, sync=sync
+        )
         if dry_run:
             return _rehearse(wanted, maker, terminal, as_json=as_json)
         made: list[Made] = []
@@ -213,7 +224,7 @@ def build(
             _make(entry, maker, terminal, made, failed)
         record.tidy()
     sums = _checksums(made, sync=sync) if checksums else []
-    _show(made, failed, sums, as_json=as_json)
+    _show(made, failed, sums, beside.paths, as_json=as_json)
     return max((error.exit_code for _, error in failed), default=0)
 
 
@@ -256,7 +267,12 @@ def _checksums(made: Sequence[Made], *, sync: bool) -> list[Path]:
 
 
 def _show(
-    made: Sequence[Made], failed: Sequence[tuple[str, RumpbundleError]], sums: Sequence[Path], *, as_json: bool
+    made: Sequence[Made],
+    failed: Sequence[tuple[str, RumpbundleError]],
+    sums: Sequence[Path],
+    beside: Sequence[Path],
+    *,
+    as_json: bool,
 ) -> None:
     for where, error in failed:
         tell(f"error: {where}: {error}")
@@ -271,12 +287,12 @@ def _show(
         ]
         errors = [{"image": where, "error": str(error), "hint": error.hint} for where, error in failed]
         value: dict[str, Any] = {"artifacts": artifacts, "failed": errors}
-        say_json(value | ({"checksums": [str(each) for each in sums]} if sums else {}))
+        say_json(value | ({"checksums": [str(each) for each in sums]} if sums else {}) | beside_json(beside))
         return
     for each in made:
         if each.outcome.artifact is not None:
             say_path(each.outcome.artifact.path)
-    for path in sums:
+    for path in (*sums, *beside):
         say_path(path)
 
 

@@ -14,7 +14,6 @@ from rumpbundle.cli.command import group, options
 from rumpbundle.cli.values import Output
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.flat import disk_errors, write_all
-from rumpbundle.errors import one_line
 from rumpbundle.host.staging import check_free, staged_file
 from rumpbundle.manifest import Bundle
 from rumpbundle.recipe import Recipe
@@ -56,7 +55,7 @@ class Provenance:
         if sign is not None:
             from rumpbundle.provenance.minisign import SecretKey
 
-            key = SecretKey.read(sign, _password)
+            key = SecretKey.read(sign, password)
         return cls(
             sbom=sbom,
             key=key,
@@ -88,14 +87,12 @@ class Provenance:
         if self.key is None:
             return written
         from rumpbundle.batch import files_of
-        from rumpbundle.provenance.minisign import signature_path
+        from rumpbundle.provenance.minisign import path_beside
 
         files = [(each.path, file) for each in artifacts for file in files_of(each)]
         for top, file in [*files, *((path, path) for path in [*written, *more])]:
-            inside = top in file.parents
-            path = signature_path(top if inside else file, file)
-            trusted = f"file:{one_line(file.name)} bundle:{bundle.identity.digest}"
-            self._put(path, self.key.sign(file, trusted))
+            path = path_beside(top, file)
+            self._put(path, self.key.sign_output(file, bundle.identity.digest))
             written.append(path)
         return written
 
@@ -104,7 +101,7 @@ class Provenance:
             write_all(staged.fd, data, 0)
 
 
-def _password() -> str:
+def password() -> str:
     """Return the key's password: asked for on a terminal, else the first line of standard input."""
     if sys.stdin is not None and sys.stdin.isatty():
         return str(click.prompt("password of the key", hide_input=True, default="", show_default=False, err=True))

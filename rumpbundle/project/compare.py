@@ -22,7 +22,7 @@ class Compared:
     """An output, and in what it differs from what the file describes."""
 
     entry: Entry
-    target: Target
+    path: Path
     difference: str
     """Empty if it is as described."""
 
@@ -46,7 +46,11 @@ def compared(entry: Entry, maker: Maker, report: Report = silent) -> Iterator[Co
                 sync=False,
                 report=report,
             )
-            yield Compared(entry, target, _difference(made, target))
+            yield Compared(entry, target.output, _difference(made, target))
+    if maker.beside is not None:
+        standing = [Artifact(target.format.name, target.output) for target in targets if target.output.exists()]
+        for path, difference in maker.beside.differences(entry, planned.bundle, standing):
+            yield Compared(entry, path, difference)
 
 
 def _difference(made: Artifact, target: Target) -> str:

@@ -14,12 +14,13 @@ from rumpbundle.batch import Target, targets
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import InputError, UsageError, nearest
 from rumpbundle.formats import Format
+from rumpbundle.guests import ConfigFor, ordered
 from rumpbundle.manifest import stem
 from rumpbundle.project import rows
 from rumpbundle.project.model import Image
 from rumpbundle.project.reading import Project
 from rumpbundle.project.stock import Stock
-from rumpbundle.recipe import Recipe
+from rumpbundle.recipe import Recipe, configs_in
 from rumpbundle.units import NoSize, parsed_size
 
 _ALIKE = ("cmdline", "argv0", "firmware", "protocol", "console", "name", "size", "config_room", "strict")
@@ -36,6 +37,10 @@ class Given:
     """The fields for another configuration than all that the file says of it."""
     guest: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What the configuration gets besides, as :func:`rumpbundle.config.combined` takes it."""
+    inputs: Sequence[str] = ()
+    """The files all of that was read from."""
+    sbom: str | None = None
+    sign: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +114,10 @@ class Entry:
 
                 program = stem(image.app) or "app"
                 fields["config"] = combined(fields["config"], program=program, **given.guest)
-            fields["inputs"] = [*fields["inputs"], self.project.path, *([self.table] if self.row else [])]
+            further = () if "configs" in given.fields else self._configs(stock)
+            fields["configs"] = further
+            fields["inputs"] = [*fields["inputs"], *given.inputs, *(each.name for each in further), self.project.path]
+            fields["inputs"] += [self.table] if self.row else []
             return Recipe(app=self.at(image.app), **fields | dict(given.fields))
         except UsageError as error:
             key = (error.where or "").replace("_", "-").removeprefix("--")
@@ -134,6 +142,19 @@ class Entry:
                 arguments=image.args,
             )
         return {"config": config, "config_name": path or self.project.path, "inputs": [path] if path else []}
+
+    def _configs(self, stock: Stock) -> tuple[ConfigFor, ...]:
+        """Return the configurations for some machines only."""
+        image = self.image
+        pairs = []
+        for text in image.config_for:
+            key, equals, path = text.rpartition("=")
+            if not equals:
+                raise self.error(f"expected KEY=CFG, got {text!r}", "config-for")
+            pairs.append((key, self.at(path)))
+        if image.configs is not None:
+            pairs += configs_in(self.at(image.configs))
+        return ordered([ConfigFor(key, stock.config(path), path) for key, path in pairs])
 
     def targets(self, names: Sequence[str] = (), directory: Path | None = None) -> tuple[Target, ...]:
         """Return what to write: the formats the file names, or *names*; where it says, or into *directory*."""

@@ -93,6 +93,11 @@ def run(
         MissingToolError: Dask is not installed.
         HostError: there is no such scheduler.
     """
+    for name, image in project.images.items():
+        for key in ("sbom", "sign"):
+            if key in image:
+                problem = "a fleet writes no SBOMs and signs nothing"
+                raise project.error(problem, ("image", name, key), "leave it out, or use rumpbundle build for it")
     found = list(entries(project))
     with _client(scheduler, workers) as client:
         return _Run(client, project, record, found, directory, sync, report, complain).follow()

@@ -16,6 +16,7 @@ from rumpbundle.batch import Outcome, Target, write_targets
 from rumpbundle.dataclass import dataclass
 from rumpbundle.events import Report, silent
 from rumpbundle.project import record
+from rumpbundle.project.beside import Beside
 from rumpbundle.project.entry import Entry, Given
 from rumpbundle.project.record import Record
 from rumpbundle.project.stock import Stock
@@ -54,6 +55,8 @@ class Maker:
     """Where to write in the place of the file's."""
     given: Given | None = None
     """What wins over the file."""
+    beside: Beside | None = None
+    """What writes SBOMs and signatures."""
     force: bool = False
     """Whether what is up to date is made, too."""
     sync: bool = True
@@ -70,6 +73,8 @@ class Maker:
         targets = entry.targets(self.names, self.directory)
         recipe = entry.recipe(self.stock, self.given)
         check_no_inputs(recipe, [file for each in targets for file in each.format.files(each.output)])
+        if self.beside is not None:
+            self.beside.check(entry, recipe, targets)
         return self.stock.plan(recipe, [each.format for each in targets], report), targets
 
     def make(self, entry: Entry, report: Report = silent) -> Iterator[Made]:
@@ -81,6 +86,7 @@ class Maker:
         planned, targets = self.plan(entry, report)
         known = {} if self.force else self.record.outputs
         wanted, seen = [], self.record.now
+        standing: list[Artifact] = []
         for target in targets:
             before = known.get(os.path.abspath(target.output))
             # The digest needs all payload read; a writer reads it anyway.
@@ -89,15 +95,19 @@ class Maker:
                 wanted.append(target)
                 continue
             self.record.add([stands])
-            outcome = Outcome(target=target, artifact=Artifact(target.format.name, target.output))
+            standing.append(Artifact(target.format.name, target.output))
+            outcome = Outcome(target=target, artifact=standing[-1])
             yield Made(entry=entry, outcome=outcome, digest=planned.bundle.identity.digest, kept=True)
-        if not wanted:
-            return
         for target in wanted:
             target.output.parent.mkdir(parents=True, exist_ok=True)
-        for outcome in write_targets(planned, wanted, force=True, sync=self.sync, report=report):
+        written = write_targets(planned, wanted, force=True, sync=self.sync, report=report) if wanted else ()
+        for outcome in written:
             digest = planned.bundle.identity.digest if outcome.artifact is not None else ""
             if outcome.artifact is not None:
                 self.record.add([record.output_line(outcome.artifact, how(outcome.target), digest, seen)])
+                standing.append(outcome.artifact)
             yield Made(entry=entry, outcome=outcome, digest=digest)
-        self.record.add([record.input_line(*each, seen) for each in self.stock.learn(planned)])
+        if written:
+            self.record.add([record.input_line(*each, seen) for each in self.stock.learn(planned)])
+        if self.beside is not None and standing:
+            self.beside.write(entry, planned.bundle, standing)

@@ -33,6 +33,9 @@ class Boot(_Table, frozen=True, kw_only=True):
     firmware: Annotated[OneOf["bios", "uefi"] | None, described("the firmware to boot with")] = None
     bus: Annotated[str | None, described("where the disk is: virtio, ide, sata, scsi, nvme, usb, cd")] = None
     publish: Annotated[tuple[str, ...], described("ports of 127.0.0.1 that lead to the guest: HOST:GUEST[/udp]")] = ()
+    identity: Annotated[str | None, described("what firmware says of the machine: serial:web7")] = msgspec.field(
+        name="as", default=None
+    )
     gdb: Annotated[int | None, described("a port of 127.0.0.1 on which to wait for a debugger")] = None
     expect: Annotated[str | None, described("succeed when the console matches this pattern")] = None
     timeout: Annotated[float | None, described("fail if that, or the guest's end, takes longer, in seconds")] = None
@@ -54,6 +57,8 @@ class Shared(_Table, frozen=True, kw_only=True):
     hostname: Annotated[str | None, described("the guest's host name")] = None
     net: Annotated[tuple[str, ...], described("interfaces: IF,TYPE,METHOD as --net has them")] = ()
     args: Annotated[tuple[str, ...], described("arguments of the guest's program")] = ()
+    config_for: Annotated[tuple[str, ...], described("configurations for some machines only: KEY=CFG")] = ()
+    configs: Annotated[str | None, described("the same for each file KEY.json of a directory")] = None
     data: Annotated[tuple[str, ...], described("directories the guest sees, read-only: DIR:MOUNT")] = ()
     volumes: Annotated[tuple[str, ...], described("writable ext2 partitions: DIR:MOUNT[:SIZE]")] = ()
     esp: Annotated[str | None, described("a directory of files beside an EFI application")] = None
@@ -64,6 +69,8 @@ class Shared(_Table, frozen=True, kw_only=True):
     console: Annotated[OneOf["both", "serial", "vga"], described("where the boot loader speaks")] = "both"
     name: Annotated[str | None, described("the machine's name; without it the stem of the kernel's file name")] = None
     strict: Annotated[bool, described("whether what is known not to work is an error")] = False
+    sbom: Annotated[str | None, described("a file to write what is in the image into, as CycloneDX")] = None
+    sign: Annotated[str | None, described("a secret key of minisign, to sign each output with")] = None
     options: Annotated[
         dict[str, dict[str, Any]], described("options of single formats: options.ova.memory is --memory of ova")
     ] = {}

@@ -13,17 +13,31 @@ from rumpbundle.knowledge import platforms
 from rumpbundle.knowledge.check import check
 from rumpbundle.manifest import stem
 
+_CONFIGS = (
+    'config-for = ["serial:web7=web7.json"]  # for machines whose firmware says so; configs = "DIR": docs/configs.md',
+    'config-room = "4K"  # kept for a later rumpbundle reconfig',
+)
 _GUEST: Mapping[Family, tuple[str, ...]] = {
     Family.RUMPRUN: (
         'config = "cfg.json"  # programs, mounts and interfaces: docs/config.md',
         'env = { PORT = "80" }',
         'net = ["vioif0,inet,dhcp"]',
+        'hostname = "web1"',
+        'args = ["-v"]  # of the program',
+        *_CONFIGS,
         'data = ["site:/data"]  # a directory, read-only',
         'volumes = ["state:/var/db:64M"]  # a directory on a disk the guest can write to',
     ),
-    Family.SOLO5: ("args = ['--ipv4=10.0.0.2/24']  # as the unikernel's --help lists them",),
-    Family.UNIKRAFT: ('args = ["-v"]', 'env = { PORT = "80" }', 'modules = ["initrd.cpio"]'),
-    Family.LINUX: ('modules = ["initrd.gz"]', 'cmdline = "console=ttyS0"'),
+    Family.SOLO5: ("args = ['--ipv4=10.0.0.2/24']  # as the unikernel's --help lists them", *_CONFIGS),
+    Family.UNIKRAFT: ('args = ["-v"]', 'env = { PORT = "80" }', 'modules = ["initrd.cpio"]', *_CONFIGS),
+    Family.LINUX: (
+        'modules = ["initrd.gz"]',
+        'cmdline = "console=ttyS0"',
+        'hostname = "web1"',
+        'data = ["site:/data"]  # a directory, read-only',
+        'volumes = ["state:/var/db:64M"]  # a directory on a partition that can be written to',
+        *_CONFIGS,
+    ),
     Family.HERMIT: ('modules = ["app"]  # the application; the kernel is the loader of Hermit',),
     Family.XEN: ('cmdline = "-v"',),
     Family.PLAIN: ('cmdline = "-v"', 'modules = ["data.bin"]'),
@@ -54,13 +68,21 @@ def text(app: str) -> str:
         lines += ['firmware = "uefi"', '# esp = "esp"  # a directory of files that go beside it']
     lines += [f"# {line}" for line in _GUEST[kernel.family]]
     lines += [
+        '# output = "out"  # the directory to write into',
+        f'# name = "{name}"  # what the machine is called',
         '# size = "64M"  # the least size of the disk',
+        '# firmware = "both"  # or bios, uefi; protocol = "auto" and console = "both" are as on the command line',
+        '# options.ova = { memory = "64M" }  # of single formats: rumpbundle ova --help',
+        "# strict = true  # what is known not to work is an error",
+        f'# sbom = "{name}.cdx.json"  # what is in it, as CycloneDX',
+        '# sign = "minisign.key"  # a signature of each output beside it',
         '# rows = "fleet.csv"  # an image for each row, with {column} in any string',
         "",
         f"# How `rumpbundle boot {name}` boots it.",
         f"[image.{name}.boot]",
         '# memory = "128M"',
         '# publish = ["8080:80"]  # a port here, and one of the guest',
+        '# as = "serial:web7"  # what firmware says of the machine',
         '# expect = "ready"',
         "# timeout = 30",
     ]

@@ -16,7 +16,7 @@ from typing import Any
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK
-from rumpbundle.errors import GuestError, InputError, MissingToolError, UsageError
+from rumpbundle.errors import GuestError, InputError, MissingToolError, UsageError, one_line
 
 SUFFIX = ".minisig"
 
@@ -69,6 +69,10 @@ class SecretKey:
             _encoded(whole),
         ]
         return "".join(f"{line}\n" for line in lines).encode("utf-8")
+
+    def sign_output(self, file: Path, bundle: str) -> bytes:
+        """Return the signature file of *file*, an output of the bundle whose digest is *bundle*."""
+        return self.sign(file, f"file:{one_line(file.name)} bundle:{bundle}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,11 @@ class PublicKey:
 
     def __str__(self) -> str:
         return _shown(self.number)
+
+
+def path_beside(output: Path, file: Path) -> Path:
+    """Return where the signature of *file* stands: beside *output* if it is in that, else beside itself."""
+    return signature_path(output if output in file.parents else file, file)
 
 
 def signature_path(output: Path, file: Path) -> Path:

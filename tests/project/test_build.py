@@ -156,9 +156,9 @@ def test_the_command_line_wins_over_the_file(project, capsys):
     assert Path("single.raw").read_bytes() == Path("web.raw").read_bytes()
 
 
-def test_an_option_for_one_kernel_is_refused(project, capsys):
-    status, _, err = run(capsys, "build", "--sbom", "a.json")
-    assert (status, err) == (2, "error: --sbom: takes one kernel, not what a project file describes\n")
+def test_an_sbom_is_one_images(project, capsys):
+    status, _, err = run(capsys, "build", "-q", "--sbom", "a.json")
+    assert (status, "a.json: is web's, too: each image has an SBOM of its own" in err) == (2, True)
 
 
 def test_it_builds_from_below_the_file(project, capsys, monkeypatch):

@@ -115,9 +115,9 @@ def test_init_writes_a_file_that_builds(tmp_path, monkeypatch, capsys, name):
     plain = Path("rumpbundle.toml").read_text()
     # What stands in comments is right, too.
     lines = [line.removeprefix("# ") if " = " in line else line for line in plain.splitlines()]
-    kept = [line for line in lines if not line.startswith(("rows", "modules", "timeout", "expect"))]
+    kept = [line for line in lines if not line.startswith(("rows", "modules", "timeout", "expect", "sign"))]
     Path("rumpbundle.toml").write_text("\n".join(kept))
-    assert run(capsys, "build", "-q") == (0, "odd-n-me.iso\n", "")
+    assert run(capsys, "build", "-q") == (0, "out/odd-n-me.iso\nodd-n-me.cdx.json\n", "")
     status, _, err = run(capsys, "init", 'odd "näme".bin')
     assert (status, err.startswith("error: rumpbundle.toml: already exists")) == (2, True)
     assert run(capsys, "init", "rumpbundle.toml", "--force")[0] == 2

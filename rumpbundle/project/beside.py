@@ -1,0 +1,137 @@
+"""What stands beside the outputs of a project file: SBOMs and signatures, each made only if it is not up to date."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from rumpbundle import __version__
+from rumpbundle.api import Artifact, check_no_inputs
+from rumpbundle.batch import Target, files_of
+from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.flat import disk_errors, write_all
+from rumpbundle.errors import UsageError
+from rumpbundle.host.staging import staged_file
+from rumpbundle.manifest import Bundle
+from rumpbundle.project import record
+from rumpbundle.project.entry import Entry, Given
+from rumpbundle.project.record import Output, Record
+from rumpbundle.provenance.minisign import SecretKey, path_beside
+from rumpbundle.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """Writes what is asked for beside the outputs of one entry after the other."""
+
+    record: Record
+    given: Given = dataclasses.field(default_factory=Given)
+    """What wins over the file."""
+    password: Callable[[], str] = lambda: ""
+    """Asks for that of a key that has one."""
+    sync: bool = True
+    paths: list[Path] = dataclasses.field(default_factory=list)
+    """All that stands, in the order in which it was asked for."""
+    _keys: dict[str, SecretKey] = dataclasses.field(default_factory=dict)
+    _sboms: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Whose each SBOM is, by its path."""
+
+    def check(self, entry: Entry, recipe: Recipe, targets: Sequence[Target]) -> None:
+        """Raise if what is asked for beside *targets* would take another file's place, or cannot be signed.
+
+        Raises:
+            RumpbundleError: the message says which.
+        """
+        self._key(entry)
+        sbom = self._sbom(entry)
+        if sbom is None:
+            return
+        check_no_inputs(recipe, [sbom])
+        outputs = {os.path.abspath(file) for each in targets for file in each.format.files(each.output)}
+        other = self._sboms.setdefault(os.path.abspath(sbom), entry.label)
+        if other != entry.label or os.path.abspath(sbom) in outputs:
+            whose = f"is {other}'s, too" if other != entry.label else "is what an output is called"
+            raise UsageError(f"{whose}: each image has an SBOM of its own", where=sbom)
+
+    def write(self, entry: Entry, bundle: Bundle, artifacts: Sequence[Artifact]) -> None:
+        """Write what is asked for of *artifacts*, which stand, and is not up to date."""
+        sbom, key = self._sbom(entry), self._key(entry)
+        if sbom is not None:
+            data = _sbom_of(bundle)
+            if _read(sbom, len(data)) != data:
+                self._put(sbom, data)
+            self.paths.append(sbom)
+        for path, file in () if key is None else _signed(artifacts, sbom):
+            assert key is not None
+            how = msgspec.json.encode([__version__, "minisign", key.number.hex()]).decode()
+            digest, at = bundle.identity.digest, os.path.abspath(path)
+            stands = record.standing(self.record.outputs.get(at), how, digest, self.record.now)
+            if stands is None:
+                self._put(path, key.sign_output(file, digest))
+                kept = tuple(record.look(str(each), self.record.now) for each in (path, file))
+                stands = Output(at, how, digest, kept)
+            self.record.add([stands])
+            self.paths.append(path)
+
+    def differences(self, entry: Entry, bundle: Bundle, artifacts: Sequence[Artifact]) -> Iterator[tuple[Path, str]]:
+        """Yield each file that is asked for beside *artifacts*, which stand, and in what it differs; or nothing."""
+        sbom, key = self._sbom(entry), self._key(entry)
+        if sbom is not None:
+            yield sbom, _difference(sbom, _sbom_of(bundle))
+        for path, file in () if key is None else _signed(artifacts, sbom):
+            if file.exists():
+                assert key is not None
+                yield path, _difference(path, key.sign_output(file, bundle.identity.digest))
+
+    def _sbom(self, entry: Entry) -> Path | None:
+        if self.given.sbom is not None:
+            return Path(self.given.sbom)
+        return None if entry.image.sbom is None else Path(entry.at(entry.image.sbom))
+
+    def _key(self, entry: Entry) -> SecretKey | None:
+        path = self.given.sign
+        if path is None and entry.image.sign is not None:
+            path = entry.at(entry.image.sign)
+        if path is None:
+            return None
+        if path not in self._keys:
+            self._keys[path] = SecretKey.read(path, self.password)
+        return self._keys[path]
+
+    def _put(self, path: Path, data: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with staged_file(path, force=True, sync=self.sync) as staged, disk_errors():
+            write_all(staged.fd, data, 0)
+
+
+def _signed(artifacts: Sequence[Artifact], sbom: Path | None) -> Iterator[tuple[Path, Path]]:
+    """Yield the path of each signature, and the file that it is of."""
+    for artifact in artifacts:
+        for file in files_of(artifact):
+            yield path_beside(artifact.path, file), file
+    if sbom is not None:
+        yield path_beside(sbom, sbom), sbom
+
+
+def _sbom_of(bundle: Bundle) -> bytes:
+    from rumpbundle.provenance.sbom import sbom
+
+    return sbom(bundle)
+
+
+def _read(path: Path, size: int) -> bytes | None:
+    """Return the file *path* if it has *size* bytes."""
+    try:
+        return path.read_bytes() if path.is_file() and path.stat().st_size == size else None
+    except OSError:
+        return None
+
+
+def _difference(path: Path, wanted: bytes) -> str:
+    if not path.exists():
+        return "is missing"
+    return "" if _read(path, len(wanted)) == wanted else "is of something else"
