@@ -80,21 +80,26 @@ def command(
 def _listed(summary: Summary, place: Path) -> dict[str, Any]:
     """Return what ``fleet.json`` holds: the same for the same fleet."""
     import os
+    from functools import cache
+
+    top = os.path.abspath(place)
+    # Ten thousand outputs are in few directories, and were made in few ways.
+    directory = cache(lambda path: os.path.relpath(path, top))
+    format = cache(lambda how: json.loads(how)[1])
+
+    def shown(path: str) -> str:
+        within, name = os.path.split(path)
+        return os.path.normpath(os.path.join(directory(within), name))
 
     bundles = []
     for entry, outputs in summary.outputs:
         artifacts = [
             {
-                "path": os.path.relpath(output.path, os.path.abspath(place)),
-                "format": json.loads(output.how)[1],
+                "path": shown(output.path),
+                "format": format(output.how),
                 "size": output.size,
                 "files": [
-                    {
-                        "path": os.path.relpath(each.path, os.path.abspath(place)),
-                        "size": each.size,
-                        "blake3": each.digest,
-                    }
-                    for each in output.files
+                    {"path": shown(each.path), "size": each.size, "blake3": each.digest} for each in output.files
                 ],
             }
             for output in outputs

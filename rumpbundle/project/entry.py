@@ -72,6 +72,12 @@ class Entry:
         """Return *path* of the project file as one of the current directory."""
         return os.path.join(self.project.directory, path)
 
+    @property
+    def output(self) -> str:
+        """The directory to write into, as the file has it: :attr:`image` is far more work."""
+        said = self.project.image(self.name).get("output", ".")
+        return str(said if self.row is None else rows.filled(said, self.row, self.table))
+
     @cached_property
     def image(self) -> Image:
         """What is said of it, with the row's values filled in."""

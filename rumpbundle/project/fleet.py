@@ -27,8 +27,16 @@ from rumpbundle.project.record import Output, Record
 
 BATCH = 32
 """Bundles a worker is given at once: Dask costs some 1.6 ms a task, the disk a wait."""
+_LEAST = 4
+"""Bundles of the last batches, which shrink so that all workers end at about the same time."""
 _AHEAD = 3
 """Batches a worker has at most waiting: enough that none is idle, few enough that memory stays flat."""
+_LOCAL = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.scheduler.active-memory-manager.start": False,
+}
+"""What Dask does for those who look at it, all the time: nobody looks at local workers."""
 _STRIKES = 4
 """Workers that may die over one batch."""
 
@@ -107,6 +115,7 @@ def run(
 def _client(scheduler: str | None, workers: int | None) -> Iterator[Any]:
     """Give a client of Dask."""
     try:
+        import dask.config
         import distributed
     except ImportError:
         raise MissingToolError("Dask is not installed", hint="pip install 'rumpbundle[fleet]'") from None
@@ -116,6 +125,7 @@ def _client(scheduler: str | None, workers: int | None) -> Iterator[Any]:
         try:
             if scheduler is None:
                 count = workers or os.cpu_count() or 1
+                stack.enter_context(dask.config.set(_LOCAL))
                 local = distributed.LocalCluster(
                     n_workers=count,
                     threads_per_worker=1,
@@ -158,6 +168,9 @@ class _Run:
         self._outputs: dict[int, tuple[Output, ...]] = {}
         self._failed: dict[int, Failed] = {}
         self._made = 0
+        self._project = project
+        self._tails: dict[str, list[str]] = {}
+        self._places: dict[Path | str, str] = {}
         try:
             images = boot_images().facts
         except MissingToolError:
@@ -193,17 +206,35 @@ class _Run:
     def _batches(self) -> Iterator[tuple[int, Batch]]:
         """Yield batches, each with the position of its first entry."""
         threads = sum(self._client.nthreads().values()) or 1
-        size = max(1, min(BATCH, len(self._found) // (2 * threads)))
-        for at in range(0, len(self._found), size):
+        at = 0
+        while left := len(self._found) - at:
+            size = min(left, max(_LEAST, min(BATCH, left // (4 * threads))))
             items = tuple(self._item(entry) for entry in self._found[at : at + size])
             yield at, dataclasses.replace(self._batch, items=items)
+            at += size
 
     def _item(self, entry: Entry) -> Item:
-        known: tuple[Output | None, ...] = ()
-        with contextlib.suppress(RumpbundleError):  # what is wrong with it, the worker says
-            targets = entry.targets((), self._directory)
-            known = tuple(self._record.outputs.get(os.path.abspath(target.output)) for target in targets)
+        known: list[Output | None] = []
+        if self._record.outputs:
+            with contextlib.suppress(RumpbundleError):  # what is wrong with it, the worker says
+                known = [self._record.outputs.get(path) for path in self._paths(entry)]
         return Item(name=entry.name, row=entry.row, known=tuple(each for each in known if each is not None))
+
+    def _paths(self, entry: Entry) -> list[str]:
+        """Return the absolute paths of the outputs of *entry*.
+
+        Only its name and its directory differ from row to row: the client has no time to look at all the rest.
+        """
+        tails = self._tails.get(entry.name)
+        if tails is None:
+            targets = entry.targets((), self._directory)
+            tails = [target.output.name.removeprefix(entry.label) for target in targets]
+            if "{" not in str(self._project.images[entry.name]["formats"]):
+                self._tails[entry.name] = tails
+        place = self._directory or entry.at(entry.output)
+        if place not in self._places:
+            self._places[place] = os.path.abspath(place)
+        return [os.path.join(self._places[place], entry.label + tail) for tail in tails]
 
     def _submit(self, at: int, batch: Batch) -> Any:
         key = f"rumpbundle-{self._record.now}-{os.getpid()}-{at}-{len(batch.items)}"

@@ -11,28 +11,20 @@ from pathlib import Path
 
 import pytest
 from support import fleet as support
-from support import kernels
 
 from rumpbundle.cli import main
-
-TEXT = """
-[image.node]
-app = "app.bin"
-formats = ["iso"]
-rows = "fleet.csv"
-output = "out"
-cmdline = "id={id} limit={limit}"
-"""
+from rumpbundle.project import fleet as fleet_job
+from rumpbundle.project import reading, record
+from rumpbundle.project.entry import entries
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project of 40 rows in the current directory, one of which cannot be."""
-    (tmp_path / "app.bin").write_bytes(kernels.build("multiboot").read_bytes())
-    (tmp_path / "rumpbundle.toml").write_text(TEXT)
-    rows = [f"n{number},{number}" for number in range(40)]
-    rows[7] = "n7," + "x" * 9000
-    (tmp_path / "fleet.csv").write_text("id,limit\n" + "\n".join(rows) + "\n")
+    support.make_project(tmp_path, 40)
+    rows = (tmp_path / "fleet.csv").read_text().splitlines()
+    rows[8] = "n7," + "x" * 9000
+    (tmp_path / "fleet.csv").write_text("\n".join(rows) + "\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -58,13 +50,10 @@ def test_it_makes_what_single_runs_make_and_nothing_twice(project, capsys):
     assert [each["key"] for each in listed["bundles"]] == [f"n{number}" for number in range(40) if number != 7]
     assert [(each["row"], each["line"]) for each in listed["failed"]] == [(8, 9)]
     for number in (0, 23, 39):
-        assert (
-            main(["iso", "app.bin", "--cmdline", f"id=n{number} limit={number}", "-o", "one.iso", "-q", "--force"])
-            == 0
-        )
-        assert Path("one.iso").read_bytes() == Path(f"out/node-n{number}.iso").read_bytes()
+        support.check_single(project, number)
         artifact = next(each for each in listed["bundles"] if each["key"] == f"n{number}")["artifacts"][0]
-        assert artifact["size"] == Path("one.iso").stat().st_size
+        assert artifact["path"] == f"out/node-n{number}.iso"
+        assert artifact["size"] == Path(artifact["path"]).stat().st_size
     before, first = states(), Path("fleet.json").read_bytes()
     Path("out/node-n3.iso").unlink()
     ran = fleet("--workers", "1")
@@ -144,3 +133,31 @@ def test_ctrl_c_ends_all_of_it_with_one_line(tmp_path):
     assert (process.returncode, err) == (130, "error: interrupted\n")
     support.wait_gone(workers)
     assert not list((tmp_path / "out").glob(".*"))
+
+
+class Idle:
+    """Stands for Dask's client: one worker, which is never asked."""
+
+    def nthreads(self):
+        return {"a": 1}
+
+
+def test_the_client_looks_at_no_row_more_than_it_has_to(tmp_path, monkeypatch):
+    support.make_project(tmp_path, 200)
+    text = (tmp_path / "rumpbundle.toml").read_text().replace('output = "out"', 'output = "out/{id}/../x"')
+    (tmp_path / "rumpbundle.toml").write_text(text)
+    found = list(entries(project := reading.read(str(tmp_path / "rumpbundle.toml"))))
+    kept = record.Record(str(tmp_path))
+    paths = [os.path.abspath(target.output) for entry in found for target in entry.targets()]
+    kept.outputs.update((path, record.Output(path, "", "", ())) for path in paths)
+    typed = []
+    real = reading.Project.typed
+    monkeypatch.setattr(reading.Project, "typed", lambda *args: (typed.append(args), real(*args))[1])
+    run = fleet_job._Run(Idle(), project, kept, list(entries(project)), None, True, print, print)
+    batches = list(run._batches())
+    assert [output.path for _, batch in batches for item in batch.items for output in item.known] == paths
+    assert len(typed) == 1
+    sizes = [len(batch.items) for _, batch in batches]
+    assert sum(sizes) == 200
+    assert sizes[0] == 32
+    assert max(sizes[-4:]) <= 4  # so that all workers end at about the same time
