@@ -42,7 +42,8 @@ def command(ctx: click.Context, /, app: str, **arguments: Any) -> None:
         recipe = entry.recipe(Stock(), project.given(ctx, dict(arguments)))
         theirs = project.booting(ctx, entry, arguments)
     firmware = arguments["firmware"]
-    session = Session(arguments, None if firmware == "both" else Firmware(firmware), theirs)
+    with project.said_by(ctx, entry):
+        session = Session(arguments, None if firmware == "both" else Firmware(firmware), theirs)
     if entry is None:
         recipe = recipe_from(app, arguments)
     check_no_inputs(recipe, session.log)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,9 +153,26 @@ def booting(ctx: click.Context, entry: Entry, arguments: dict[str, Any]) -> tupl
         value = said.get(str(param.name))
         if value not in (None, ()) and not _is_written(ctx, str(param.name)):
             text = tuple(map(str, value)) if isinstance(value, tuple) else str(value)
-            arguments[str(param.name)] = param.type_cast_value(ctx, text)
+            with said_by(ctx, entry):
+                try:
+                    arguments[str(param.name)] = param.type_cast_value(ctx, text)
+                except click.BadParameter as error:
+                    raise UsageError(error.message, where=max(param.opts, key=len)) from None
     theirs: tuple[str, ...] = ctx.meta["theirs"]
     return theirs or boot.args
+
+
+@contextlib.contextmanager
+def said_by(ctx: click.Context, entry: Entry | None) -> Iterator[None]:
+    """Tell where in the project file of *entry* an option is wrong that was not written on the command line."""
+    try:
+        yield
+    except UsageError as error:
+        written = {word.partition("=")[0] for word in ctx.meta["own"]}
+        key = (error.where or "").removeprefix("--")
+        if entry is None or error.where in written or key not in entry.image.boot.__struct_encode_fields__:
+            raise
+        raise entry.error(error.problem, f"boot.{key}", error.hint) from None
 
 
 def verify(names: Sequence[str], terminal: Terminal, *, as_json: bool) -> int:

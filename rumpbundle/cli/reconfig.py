@@ -13,7 +13,7 @@ import click
 from rumpbundle.api import Artifact, Plan, Result, job_for, write
 from rumpbundle.batch import files_of
 from rumpbundle.cli.command import options
-from rumpbundle.cli.guest import CONFIG_OPTIONS, GuestCommand, config_from, configs_from, origin_of
+from rumpbundle.cli.guest import CONFIG_OPTIONS, GuestCommand, config_from, configs_from, named, origin_of
 from rumpbundle.cli.of_formats import check_options, format_options
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import output_options, report_options
@@ -113,7 +113,8 @@ def _planned(found: Origin, image: str, cmdline: str | None, arguments: dict[str
     config = config_from(stem(found.bundle.kernel.name) or "app", config_of(found), arguments)
     configs, files = configs_from(arguments)
     inputs = (*(() if file is None else (origin_of(file),)), *files)
-    return plan_of(found, image, config=config, cmdline=cmdline, configs=configs, inputs=inputs)
+    name = None if file is None else named(file)
+    return plan_of(found, image, config=config, cmdline=cmdline, config_name=name, configs=configs, inputs=inputs)
 
 
 def _in_place(

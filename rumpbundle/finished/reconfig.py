@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rumpbundle import formats
 from rumpbundle.api import Plan, Recipe
 from rumpbundle.disk.layout import MIB, DiskLayout
-from rumpbundle.errors import ImageError, UsageError
+from rumpbundle.errors import ConfigError, ImageError, UsageError
 from rumpbundle.events import Report, silent
 from rumpbundle.finished import xenkit
 from rumpbundle.finished.origin import Origin, origin
@@ -63,12 +63,14 @@ def plan_of(
     *,
     config: Config | None,
     cmdline: str | None = None,
+    config_name: str | None = None,
     configs: Sequence[ConfigFor] = (),
     inputs: Sequence[str] = (),
 ) -> Plan:
     """Return the plan of the image at *path*, read as *found*, with *config*; *cmdline* of None keeps what it has.
 
-    *configs* replace those for the same keys and join the others. *inputs* are the files all of it was read from.
+    Errors call the configuration *config_name*. *configs* replace those for the same keys and join the others.
+    *inputs* are the files all of it was read from.
 
     Raises:
         ImageError: there is no room for it; the message says how many bytes.
@@ -77,7 +79,11 @@ def plan_of(
     request = request_of(found)
     if cmdline is not None:
         request = replace(request, cmdline=cmdline)
-    bundle, delivery = rebundled(found, replace(request, config=config), configs)
+    try:
+        bundle, delivery = rebundled(found, replace(request, config=config), configs)
+    except ConfigError as error:
+        error.where = error.where or config_name
+        raise
     after = replace(found, bundle=bundle).plan()
     if not configs and not xenkit.has_no_disk(path):
         # More machines are more files, for which others make room; all else stays where it is.

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from rumpbundle import formats
 from rumpbundle.batch import Target, targets
@@ -22,6 +22,8 @@ from rumpbundle.project.reading import Project
 from rumpbundle.project.stock import Stock
 from rumpbundle.recipe import Recipe, configs_in
 from rumpbundle.units import NoSize, parsed_size
+
+T = TypeVar("T")
 
 _ALIKE = ("cmdline", "argv0", "firmware", "protocol", "console", "name", "size", "config_room", "strict")
 """Fields of an image that a recipe has alike."""
@@ -139,6 +141,9 @@ class Entry:
         if image.env or image.hostname is not None or image.net or image.args:
             from rumpbundle.config import combined
 
+            for key in image.env:
+                if not key or "=" in key:
+                    raise self.error(f"{key!r} is no name of a variable", "env")
             config = combined(
                 config,
                 program=stem(image.app) or "app",
@@ -166,13 +171,24 @@ class Entry:
         """Return what to write: the formats the file names, or *names*; where it says, or into *directory*."""
         image = self.image
         for format in image.options:
-            formats.find(format)
+            self._at(f"options.{format}", lambda format=format: formats.find(format))  # type: ignore[misc]
         wanted = names or image.formats
         if not wanted:
             raise self.error("says not which formats to write", "formats", 'add formats = ["iso"]')
         place = directory if directory is not None else Path(self.at(image.output))
-        found = targets(self.label, wanted, place, name=self.label)
+
+        def found_of() -> tuple[Target, ...]:
+            return targets(self.label, wanted, place, name=self.label)
+
+        found = found_of() if names else self._at("formats", found_of)
         return tuple(dataclasses.replace(each, options=self._options(each.format)) for each in found)
+
+    def _at(self, key: str, work: Callable[[], T]) -> T:
+        """Return what *work* gives, which reads what the file says at *key*."""
+        try:
+            return work()
+        except UsageError as error:
+            raise self.error(error.problem, key, error.hint) from None
 
     def _options(self, format: Format) -> Any:
         """Return *format*'s own options, as the file has them."""

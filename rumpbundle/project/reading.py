@@ -164,7 +164,7 @@ def _check_keys(project: Project, values: dict[str, Any], model: type[msgspec.St
         if key not in _keys(model):
             known = _keys(model)
             raise project.error("unknown key", (*at, key), nearest(key, known, f"known keys: {', '.join(known)}"))
-        if key in _TABLES and not isinstance(value, dict):
+        if key in _TABLES and model is not Boot and not isinstance(value, dict):
             raise project.error("expected a table", (*at, key))
     if isinstance(values.get("boot"), dict) and model is not Boot:
         _check_keys(project, values["boot"], Boot, (*at, "boot"))

@@ -232,3 +232,11 @@ def test_no_output_takes_the_place_of_the_configuration(inputs, tmp_path, monkey
     for words in (["-c", "one.json"], ["--config-for", "a=one.json"]):
         assert main(["reconfig", "a.raw", *words, "-o", "one.json", "--force"]) == 2
         assert Path("one.json").read_text() == "{}"
+
+
+def test_what_the_guest_cannot_do_names_the_file(inputs, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert main(["raw", str(inputs / "web.bin"), "-q", "-o", "a.raw"]) == 0
+    Path("six.json").write_text(json.dumps({"net": [{"if": "vioif0", "type": "inet6", "method": "auto"}]}))
+    assert main(["reconfig", "a.raw", "-c", "six.json", "-o", "b.raw"]) == 2
+    assert capfd.readouterr().err.startswith("error: six.json: $.net[0].method: rumprun page-faults")

@@ -230,3 +230,59 @@ def test_the_machine_is_told_who_it_is(project, capfd):
     assert "serial=web7" in capfd.readouterr().out
     assert main(["boot", "web", "--dry-run", "--as", "asset:b"]) == 0
     assert "asset=b" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            '["iso"]',
+            '["isoo"]',
+            "defaults.formats: no such format: isoo (line 3, column 1)\nhint: did you mean iso?",
+        ),
+        (
+            '["iso"]',
+            '["vmdk:strem"]',
+            "defaults.formats: no such subformat: strem (vmdk has sparse, stream) (line 3",
+        ),
+        ('["iso"]', '["iso", "iso"]', "defaults.formats: iso is given twice (line 3, column 1)"),
+        ("[image.node]", "[image.web.options.isso]\nx = 1\n[image.node]", "image.web.options.isso: no such format"),
+        (
+            "[image.node]",
+            "[image.web.env]\n'A=B' = '1'\n[image.node]",
+            "image.web.env: 'A=B' is no name of a variable",
+        ),
+    ],
+)
+def test_every_error_in_the_file_has_its_line(project, capfd, old, new, message):
+    edited(old, new)
+    assert main(["build", "web", "-q"]) == 2
+    assert message in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ('memory = "x"', "memory: expected a size"),
+        ('publish = ["x"]', "publish: expected HOST:GUEST"),
+        ('as = "uuid:x"', "as: expected a UUID"),
+        ('expect = "("', "expect: is no regular expression"),
+        ('bus = "isa"', "bus: 'isa' is not one of"),
+        ("timeout = -1", "timeout: expected seconds"),
+        ("gdb = 99999999", "gdb: expected a port"),
+    ],
+)
+def test_what_is_wrong_about_booting_says_where(project, capfd, said, message):
+    edited("[image.node]", f"[image.web.boot]\n{said}\n[image.node]")
+    assert main(["boot", "web", "--dry-run"]) == 2
+    err = capfd.readouterr().err
+    assert err.startswith(f"error: rumpbundle.toml: image.web.boot.{message}")
+    assert "(line 11, column 1)" in err
+
+
+def test_the_file_may_say_what_boots_it(project, capfd):
+    edited("[image.node]", '[image.web.boot]\nboot = "xl"\n[image.node]')
+    assert main(["boot", "web", "--dry-run"]) == 0
+    assert "xl create" in capfd.readouterr().out
+    assert main(["boot", "web", "--dry-run", "--boot", "qemu", "--publish", "x"]) == 2
+    assert capfd.readouterr().err.startswith("error: --publish: expected HOST:GUEST")
