@@ -23,6 +23,15 @@ CACHE = Path(__file__).parents[1] / ".cache" / "xdg"
 """What the suite uses in the place of the developer's own ~/.cache."""
 
 
+ENDING = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGHUP: signal.SIG_DFL,
+    signal.SIGQUIT: signal.SIG_DFL,
+    signal.SIGTERM: signal.SIG_DFL,
+}
+"""What ends a program, and what Python does about it."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write golden/*.txt anew instead of comparing")
 
@@ -33,9 +42,10 @@ def pytest_configure(config: pytest.Config) -> None:
     xdist's workers and all programs inherit the environment, and find the images that the first process made.
     """
     os.environ["XDG_CACHE_HOME"] = str(CACHE)
-    # Whoever starts the suite in the background (nohup, a CI runner) has SIGINT ignored, and ignoring is inherited:
-    # the programs that tests interrupt would never hear of it.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Whoever starts the suite in the background (nohup, a CI runner) has some signals ignored, and that is inherited:
+    # the programs that tests signal would never hear of them.
+    for number, handler in ENDING.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
     with contextlib.suppress(MissingToolError):
         grub.boot_images()

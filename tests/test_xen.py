@@ -177,7 +177,7 @@ def test_pv_and_pvh_guests_get_what_was_meant(tmp_path):
     ]
     cut = guests[-1]
     cut.files["xl.cfg"] = cut.files["xl.cfg"].replace(b'"pvh"', b'"pv"')
-    results = xenhost.run(job(guests), memory=448, dom0_memory=224, timeout=150)
+    results = xenhost.run(job(guests), memory=448, dom0_memory=224, timeout=300)
     assert b"commands gave an error" not in results.files["log"], results.files["log"].decode()
     for guest in guests[:-1]:
         check_understood(results, guest.domain)
@@ -222,7 +222,7 @@ def test_hvm_guests_boot_the_disk(tmp_path):
         script += f"cd /job/{guest.name}; {parse.replace(' -p ', ' -n ')} >/results/{guest.name}.json\n"
         script += f"({guest.commands}) &\n"
         script += f"until grep -q 'end of report' {console}; do sleep 1; done; xl destroy {guest.name}; wait\n"
-    results = xenhost.run(files | {"run": script.encode()}, hvm=True, memory=900, dom0_memory=400, timeout=150)
+    results = xenhost.run(files | {"run": script.encode()}, hvm=True, memory=900, dom0_memory=400, timeout=300)
     for guest in guests:
         # SeaBIOS is xl's default and not printed.
         assert understood(results, guest.name)["b_info"]["type.hvm"].get("bios", "bios") == BIOS[guest.name]
@@ -313,7 +313,7 @@ def test_kits_start_by_the_commands_we_print(tmp_path):
     for name, line in MISUNDERSTOOD.items():
         files[name] = f"name='x'\ntype='pv'\nkernel='/k'\n{line}\n".encode()
         script += f"cd /job; xl create -n {name} >/results/{name}.json || echo {name}: the commands gave an error\n"
-    results = xenhost.run(files | {"run": script.encode()}, memory=680, dom0_memory=360, timeout=150)
+    results = xenhost.run(files | {"run": script.encode()}, memory=680, dom0_memory=360, timeout=300)
     assert b"commands gave an error" not in results.files["log"], results.files["log"].decode()
     rumprun, absolute, with_module, *_ = guests
     check_said(results, rumprun)
