@@ -79,16 +79,9 @@ def one(name: str) -> Entry:
     from rumpbundle.project.entry import entries
 
     project = reading.read(reading.find())
-    image, row = next(
-        ((each, name[len(each) + 1 :]) for each in project.images if name.startswith(f"{each}-")), (name, "")
-    )
-    if name in project.images:
-        image, row = name, ""
-    found = list(entries(project, [image]))
-    if row or len(found) > 1:
-        found = [each for each in found if each.row is not None and each.row.key == row]
+    found = list(entries(project, [name]))
     if len(found) != 1:
-        raise UsageError(f"{image!r} is an image for each row", where=project.path, hint=f"name one: {image}-KEY")
+        raise UsageError(f"{name!r} is an image for each row", where=project.path, hint=f"name one: {name}-KEY")
     return found[0]
 
 
@@ -192,7 +185,7 @@ def verify(names: Sequence[str], terminal: Terminal, *, as_json: bool) -> int:
             for one in compared(entry, maker, terminal):
                 rows.append({"image": entry.label, "path": str(one.path), "difference": one.difference})
         except RumpbundleError as error:
-            tell(f"error: {entry.where}: {error}")
+            tell(f"error: {entry.where}: {entry.placed(error)}")
             status = max(status, error.exit_code)
     if as_json:
         say_json({"outputs": rows})
@@ -259,7 +252,7 @@ def _make(
                 if each.kept:
                     terminal(Note(f"{each.outcome.target.output} is up to date"))
     except RumpbundleError as error:
-        failed.append((entry.where, error))
+        failed.append((entry.where, entry.placed(error)))
 
 
 def _rehearse(wanted: Iterable[Entry], maker: Maker, terminal: Terminal, *, as_json: bool) -> int:

@@ -161,7 +161,7 @@ class _Work:
             for _ in _stock.learn(self._plan):
                 pass
         except RumpbundleError as error:
-            self.failure = Failure.of(error)
+            self.failure = Failure.of(self._entry.placed(error))
             return
         for target in targets:
             known = self._known.get(str(target.output))

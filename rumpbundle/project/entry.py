@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 from rumpbundle import formats
 from rumpbundle.batch import Target, targets
 from rumpbundle.dataclass import dataclass
-from rumpbundle.errors import InputError, UsageError, nearest
+from rumpbundle.errors import ConfigError, InputError, RumpbundleError, UsageError, nearest
 from rumpbundle.formats import Format
 from rumpbundle.guests import ConfigFor, ordered
 from rumpbundle.manifest import stem
@@ -24,6 +24,7 @@ from rumpbundle.recipe import Recipe, configs_in
 from rumpbundle.units import NoSize, parsed_size
 
 T = TypeVar("T")
+E = TypeVar("E", bound=RumpbundleError)
 
 _ALIKE = ("cmdline", "argv0", "firmware", "protocol", "console", "name", "size", "config_room", "strict")
 """Fields of an image that a recipe has alike."""
@@ -65,6 +66,13 @@ class Entry:
         if self.row is None:
             return self.name
         return f"{self.label} ({self.table}, row {self.row.number}, line {self.row.line})"
+
+    def placed(self, error: E) -> E:
+        """Return *error* for :attr:`where` to stand before it: without its row, which that names."""
+        place = None if self.row is None else f"row {self.row.number} (line {self.row.line}): "
+        if place and error.where == self.table and error.problem.startswith(place):
+            error.where, error.problem = None, error.problem.removeprefix(place)
+        return error
 
     @property
     def table(self) -> str:
@@ -144,14 +152,21 @@ class Entry:
             for key in image.env:
                 if not key or "=" in key:
                     raise self.error(f"{key!r} is no name of a variable", "env")
-            config = combined(
-                config,
-                program=stem(image.app) or "app",
-                env=[f"{key}={value}" for key, value in image.env.items()],
-                hostname=image.hostname,
-                net=image.net,
-                arguments=image.args,
-            )
+            try:
+                config = combined(
+                    config,
+                    program=stem(image.app) or "app",
+                    env=[f"{key}={value}" for key, value in image.env.items()],
+                    hostname=image.hostname,
+                    net=image.net,
+                    arguments=image.args,
+                )
+            except ConfigError as error:
+                found, _, problem = error.problem.partition(": ")
+                named = found.partition(".")[0].partition("[")[0]
+                if error.where != "command line" or named not in Image.__struct_encode_fields__:
+                    raise
+                raise self.error(problem, named, error.hint) from None
         return {"config": config, "config_name": path or self.project.path, "inputs": [path] if path else []}
 
     def _configs(self, stock: Stock) -> tuple[ConfigFor, ...]:
@@ -236,13 +251,32 @@ def entries(project: Project, names: Sequence[str] = ()) -> Iterator[Entry]:
         InputError: an image is unknown, or a row is wrong.
     """
     labels: set[str] = set()
-    for name in dict.fromkeys(names or project.images):
+    wanted: dict[str, set[str]] = {}
+    for name in names or project.images:
+        image, key = _named(project, name)
+        wanted.setdefault(image, set()).add(key)
+    for name, keys in wanted.items():
         table = project.image(name).get("rows")
         if table and not isinstance(table, str):
             project.typed(name, project.image(name))
         for row in rows.read(os.path.join(project.directory, table)) if table else (None,):
+            if row is not None and "" not in keys and row.key not in keys:
+                continue
+            keys.discard("" if row is None else row.key)
             entry = Entry(project=project, name=name, row=row)
             if entry.label in labels:
                 raise entry.error(f"two images are called {entry.label}, and so their outputs", "rows")
             labels.add(entry.label)
             yield entry
+        if odd := sorted(keys - {""}):
+            raise UsageError(f"has no row {odd[0]!r}", where=os.path.join(project.directory, str(table)))
+
+
+def _named(project: Project, name: str) -> tuple[str, str]:
+    """Return the image that *name* is of, and the key of its row, as outputs are called; empty for all of it."""
+    if name not in project.images:
+        for image, said in project.images.items():
+            if said.get("rows") and name.startswith(f"{image}-"):
+                return image, name[len(image) + 1 :]
+    project.image(name)
+    return name, ""

@@ -100,7 +100,8 @@ def _json_lines(text: str, path: str) -> Iterator[tuple[int, dict[str, str]]]:
         if not one.strip():
             continue
         try:
-            found = json.loads(one)
+            # A number stays as it is written: 1.50 is no 1.5 in a name.
+            found = json.loads(one, parse_float=str, parse_int=str, parse_constant=str, object_pairs_hook=_object)
         except (ValueError, RecursionError) as error:
             raise InputError(f"line {line}: is no JSON: {error}", where=path) from None
         if not isinstance(found, dict) or not found:
@@ -114,11 +115,17 @@ def _json_lines(text: str, path: str) -> Iterator[tuple[int, dict[str, str]]]:
         yield line, {name: _text(found[name], name, path, line) for name in head}
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice")
+    return found
+
+
 def _text(value: Any, name: str, path: str, line: int) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return json.dumps(value)
     raise InputError(f"line {line}: {name}: expected a text or a number, got {json.dumps(value)}", where=path)
 
 

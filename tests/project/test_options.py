@@ -140,7 +140,7 @@ def edited(old: str, new: str) -> None:
         ('configs = "more"', 'configs = "cfg/nowhere"', "cfg/nowhere: cannot be read"),
         ('configs = "more"', 'configs = ["more"]', "image.web.configs: "),
         ('configs = "more"', 'config-form = "more"', "did you mean config-for?"),
-        ("serial:{id}", "serial:{name}", "row 1 (line 2): there is no column 'name'"),
+        ("serial:{id}", "serial:{name}", "node-n1 (fleet.csv, row 1, line 2): there is no column 'name'"),
         ("serial:{id}=", "serial:a{{=", "{{"),
     ],
 )
@@ -286,3 +286,48 @@ def test_the_file_may_say_what_boots_it(project, capfd):
     assert "xl create" in capfd.readouterr().out
     assert main(["boot", "web", "--dry-run", "--boot", "qemu", "--publish", "x"]) == 2
     assert capfd.readouterr().err.startswith("error: --publish: expected HOST:GUEST")
+
+
+def test_one_row_is_named_as_its_outputs_are(project, capfd):
+    assert main(["build", "node-n2", "-q"]) == 0
+    assert [path.name for path in Path("out").iterdir()] == ["node-n2.iso"]
+    assert main(["verify", "node-n2"]) == 0
+    capfd.readouterr()
+    assert main(["build", "node-n3"]) == 2
+    assert capfd.readouterr().err == "error: fleet.csv: has no row 'n3'\n"
+
+
+def test_an_error_in_a_row_names_it_once_and_what_the_file_says(project, capfd):
+    edited("[image.node]", '[image.node]\nhostname = "{id}"\nname = "{x}"')
+    assert main(["build", "node-n1", "-q"]) == 2
+    err = capfd.readouterr().err
+    assert err.startswith("error: node-n1 (fleet.csv, row 1, line 2): there is no column 'x', which")
+    edited('name = "{x}"', "")
+    Path("fleet.csv").write_text("id\nö\n")
+    edited("serial:{id}=cfg/{id}.json", "serial:a=cfg/one.json")
+    assert main(["build", "node", "-q"]) == 2
+    problem = "image.node.hostname: expected letters, digits, '.', '_' and '-', got 'ö' (line 11, column 1)"
+    assert f"error: node-ö (fleet.csv, row 1, line 2): {problem} of rumpbundle.toml" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"id": "a", "a": 1.50}', "1.50"),
+        ('{"id": "a", "a": 12345678901234567890123}', "12345678901234567890123"),
+        ('{"id": "a", "a": "x", "id": "b"}', "line 1: is no JSON: 'id' stands twice"),
+        ('{"id": "a", "a": true}', "line 1: a: expected a text or a number, got true"),
+    ],
+)
+def test_a_number_in_a_row_is_what_is_written(project, capfd, line, said):
+    Path("rows.jsonl").write_text(f"{line}\n")
+    edited('rows = "fleet.csv"', 'rows = "rows.jsonl"\nenv = { A = "{a}" }')
+    edited("serial:{id}=cfg/{id}.json", "serial:a=cfg/one.json")
+    status = main(["build", "node", "-q"])
+    assert status == (0 if said[0] in "1" else 2)
+    if status:
+        assert said in capfd.readouterr().err
+        return
+    capfd.readouterr()
+    assert main(["config", "out/node-a.iso"]) == 0
+    assert json.loads(capfd.readouterr().out)["env"] == {"A": said}
