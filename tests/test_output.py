@@ -17,7 +17,7 @@ import pytest
 from rumpbundle.cli import main
 from rumpbundle.errors import HostError, InputError, UsageError
 from rumpbundle.host import leftovers, naming
-from rumpbundle.host.staging import staged_directory, staged_file, staged_kit
+from rumpbundle.host.staging import check_free, staged_directory, staged_file, staged_kit
 
 
 @pytest.fixture(params=["nameless", "named"])
@@ -389,3 +389,19 @@ def test_a_command_that_names_a_torn_kit_puts_it_right(tmp_path, capsys):
     main(["ls", str(tmp_path / "a.json")])
     assert contents(tmp_path) == OLD
     assert len(os.listdir(tmp_path)) == 2
+
+
+def test_an_open_file_is_no_place_for_an_output(tmp_path):
+    """/dev/stdout is a link that --force would replace for everybody."""
+    (tmp_path / "out").symlink_to("/dev/stdout")
+    (tmp_path / "indirect").symlink_to("out")
+    with (tmp_path / "open").open("w") as file:
+        (tmp_path / "mine").symlink_to(f"/proc/self/fd/{file.fileno()}")
+        for name in (tmp_path / "mine", f"/dev/fd/{file.fileno()}", f"/proc/self/fd/{file.fileno()}"):
+            with pytest.raises(UsageError, match="is an open file of a process, and no place for one"):
+                check_free(Path(name), force=True)
+    for name in ("out", "indirect"):
+        with pytest.raises(UsageError, match=r"is an open file of a process|is no regular file"):
+            check_free(tmp_path / name, force=True)
+    (tmp_path / "plain").symlink_to("open")
+    check_free(tmp_path / "plain", force=True)

@@ -146,3 +146,16 @@ def test_the_other_commands_that_write(inputs, capsys):
 def test_from_python(inputs):
     with pytest.raises(UsageError, match="is an input"):
         rumpbundle.bundle("app.bin", "raw", output="cfg.json", force=True, inputs=("cfg.json",))
+
+
+def test_two_outputs_of_one_name(inputs, capsys):
+    """An SBOM took the place of the image it told of."""
+    for words in (
+        ["iso", "app.bin", "-o", "a.iso", "--sbom", "./a.iso"],
+        ["gce", "app.bin", "-o", "a.gce.tar.gz", "--sbom", "a.gce.json"],
+        ["build", "app.bin", "-f", "iso", "--checksums", "--sbom", "SHA256SUMS"],
+    ):
+        for more in ([], ["--force"], ["--dry-run"]):
+            assert main([*words, *more]) == 2
+            assert "would be written twice, the one over the other" in capsys.readouterr().err
+    assert not os.path.exists("a.iso")

@@ -148,3 +148,11 @@ def test_the_published_schema_takes_the_sbom(here, capsys):
     assert (here / "app.cdx.json").read_text("ascii") == text
     told["components"][0]["licenses"] = "GPL"
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(told)) is not None
+
+
+def test_the_key_is_never_an_output(here, capsys):
+    before = (here / "k.key").read_bytes()
+    for words in (["-o", "k.key"], ["-o", "a.iso", "--sbom", "k.key"]):
+        assert run("iso", "app.bin", *words, "--sign", "k.key", "--force") == 2
+        assert "k.key: is an input and cannot be the output too" in capsys.readouterr().err
+    assert (here / "k.key").read_bytes() == before

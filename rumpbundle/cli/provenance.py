@@ -14,6 +14,7 @@ from rumpbundle.cli.command import group, options
 from rumpbundle.cli.values import Output
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.flat import disk_errors, write_all
+from rumpbundle.host import overlap
 from rumpbundle.host.staging import check_free, staged_file
 from rumpbundle.manifest import Bundle
 from rumpbundle.recipe import Recipe
@@ -65,7 +66,11 @@ class Provenance:
         )
 
     def check(self, recipe: Recipe, outputs: Iterable[Path], *, free: bool) -> None:
-        """Raise if to write beside *outputs* would touch an input, or (with *free*) what exists already."""
+        """Raise if to write *outputs* and what stands beside them would touch an input or one another.
+
+        With *free* what stands beside them may not exist already.
+        """
+        outputs = [*outputs]
         signatures = []
         if self.key:
             from rumpbundle.provenance.minisign import signature_path
@@ -73,6 +78,9 @@ class Provenance:
             signatures = [signature_path(output, output) for output in outputs]
         paths = [*signatures, *([self.sbom] if self.sbom else [])]
         check_no_inputs(recipe, paths)
+        overlap.check_distinct([*outputs, *paths])
+        if self.key_file is not None:
+            overlap.check_apart([*outputs, *paths], [overlap.inode(self.key_file)])
         for path in paths if free else ():
             check_free(path, force=self.force)
 

@@ -1,4 +1,4 @@
-"""No output takes the place of an input, or grows inside of one: told by inode, whatever the names are."""
+"""No output takes the place of an input or of another output, or grows inside of an input, whatever the names are."""
 
 from __future__ import annotations
 
@@ -48,6 +48,16 @@ def check_apart(outputs: Iterable[Path], inputs: Iterable[Inode | None]) -> None
                 where=around[each],
                 hint="give a name outside of that directory with -o",
             )
+
+
+def check_distinct(outputs: Iterable[Path]) -> None:
+    """Raise :class:`UsageError` if two of the files that one command writes have one name."""
+    places: set[Path] = set()
+    for output in outputs:
+        place = Path(os.path.realpath(output.parent), output.name)
+        if place in places:
+            raise UsageError("would be written twice, the one over the other", where=output, hint="give another name")
+        places.add(place)
 
 
 def _replaced(output: Path) -> Iterator[Inode]:

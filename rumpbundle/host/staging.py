@@ -20,6 +20,8 @@ from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import HostError, InputError, UsageError
 from rumpbundle.host import leftovers, naming, signals
 
+_MOST_LINKS = 40
+
 
 @dataclass(frozen=True, slots=True)
 class StagedFile:
@@ -35,7 +37,7 @@ def check_free(path: Path, *, force: bool) -> None:
     What killed runs have left in that directory is put right first.
 
     Raises:
-        UsageError: it exists and *force* is not given, or it is a device, FIFO or socket.
+        UsageError: it exists and *force* is not given, or it is a device, FIFO, socket or ``/dev/stdout``.
         InputError: its directory does not exist.
         HostError: its directory is not writable.
     """
@@ -46,6 +48,10 @@ def check_free(path: Path, *, force: bool) -> None:
                 "is no regular file; it would be replaced, not written to",
                 where=path,
                 hint="bundle to a file, then copy that: dd if=FILE of=DEVICE bs=4M conv=fsync",
+            )
+        if _is_open_file(path):
+            raise UsageError(
+                "is an open file of a process, and no place for one", where=path, hint="give a file name"
             )
         if os.path.lexists(path) and not force:
             raise UsageError("already exists", where=path, hint="give --force to overwrite it, or -o another name")
@@ -60,6 +66,18 @@ def check_free(path: Path, *, force: bool) -> None:
         raise HostError(f"cannot be looked at: {os.strerror(error.errno or 0)}", where=path) from None
     except (ValueError, OSError) as error:
         raise InputError("is no usable file name", where=path) from error
+
+
+def _is_open_file(path: Path) -> bool:
+    """Return whether *path* is, or leads to, what ``/proc`` has for an open file: ``/dev/stdout`` does."""
+    for _ in range(_MOST_LINKS):
+        parent = os.path.realpath(path.parent)
+        if parent.startswith("/proc/") and os.path.basename(parent) == "fd":
+            return True
+        if not path.is_symlink():
+            return False
+        path = Path(parent, os.readlink(path))
+    return False
 
 
 @contextlib.contextmanager

@@ -10,11 +10,13 @@ import tarfile
 
 import pytest
 from support import disks
+from support.media import Bytes
 from support.tools import output_of
 
 from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import ImageError
 from rumpbundle.images.containers import ovf
+from rumpbundle.images.containers.archive_check import problems
 from rumpbundle.images.containers.tar import members
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.medium import FdMedium
@@ -194,3 +196,15 @@ def test_hostile_maps_of_sparse_files(tmp_path):
         head[148:156] = b"%06o\0 " % sum(head)
         with pytest.raises(ImageError, match="map of a sparse file is damaged"):
             opened(tmp_path / "x", bytes(head) + bytes(2048))
+
+
+def test_two_files_of_one_name(tmp_path):
+    """The first is read; what takes the other would see another disk."""
+    with tarfile.open(tmp_path / "two.tar", "w") as archive:
+        for data in (bytes(512), bytes(1024)):
+            member = tarfile.TarInfo("disk.raw")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    data = (tmp_path / "two.tar").read_bytes()
+    found = [problem.what for problem in problems(Bytes(data))]
+    assert found == ["a second file is called disk.raw"]

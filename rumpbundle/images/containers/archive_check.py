@@ -26,6 +26,9 @@ def problems(archive: Medium) -> Iterator[Problem]:
     found: dict[str, Member] = {}
     try:
         for member in members(archive):
+            if member.name in found:
+                what = f"a second file is called {one_line(member.name)}"
+                yield _problem("tar", member.offset, what, "some programs take the one, some the other")
             found.setdefault(member.name, member)
     except ImageError as error:
         yield _problem("tar", None, error.problem, "what follows in the archive is not found")
