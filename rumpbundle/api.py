@@ -20,6 +20,7 @@ from typing import Any, Unpack
 
 from rumpbundle import formats
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.inputfile import file_name
 from rumpbundle.errors import (
     GuestError,
     HostError,
@@ -211,7 +212,7 @@ def bundle(
     """
     chosen = formats.find(format)
     wanted = Recipe.of(app, **recipe)
-    path = default_output(wanted.app, chosen) if output is None else Path(os.fspath(output))
+    path = default_output(wanted.app, chosen) if output is None else Path(file_name("output", output))
     check_free(path, force=force)
     planned = plan(wanted, formats=[chosen], report=report)
     artifact, commands = write(

@@ -18,13 +18,14 @@ from rumpbundle.api import Artifact, Plan, check_no_inputs, plan, write
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK
 from rumpbundle.disk.flat import disk_errors, write_all
+from rumpbundle.disk.inputfile import file_name
 from rumpbundle.errors import InputError, Interrupted, RumpbundleError, UsageError
 from rumpbundle.events import Event, Note, Report, Warned, silent
 from rumpbundle.formats import Format
 from rumpbundle.host.parallel import run_all
 from rumpbundle.host.staging import staged_file
 from rumpbundle.manifest import stem
-from rumpbundle.recipe import Recipe, RecipeFields
+from rumpbundle.recipe import Recipe, RecipeFields, sequence
 
 SUMS = "SHA256SUMS"
 """The name of the file of checksums."""
@@ -133,7 +134,10 @@ def build(
         RumpbundleError: nothing can be written, for a reason that is not one format's.
     """
     wanted = Recipe.of(app, **recipe)
-    found = targets(wanted.app, names, Path(directory))
+    for each in (asked := sequence("names", names)):
+        if not isinstance(each, str):
+            raise UsageError(f"expected the name of a format, got {each!r}", where="names")
+    found = targets(wanted.app, asked, Path(file_name("directory", directory)))
     planned = plan(wanted, formats=[target.format for target in found], report=report)
     return write_targets(planned, found, force=force, jobs=jobs, report=report)
 

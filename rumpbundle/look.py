@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
+from rumpbundle.disk.inputfile import file_name
 from rumpbundle.kernels.unikernel import Protocol, Unikernel
 from rumpbundle.report import inspect
 
@@ -32,7 +33,7 @@ def check(
     from rumpbundle.knowledge.check import check as judge
     from rumpbundle.recipe import choice
 
-    kernel = app if isinstance(app, Unikernel) else Unikernel.read(app, disk=False)
+    kernel = app if isinstance(app, Unikernel) else Unikernel.read(file_name("app", app), disk=False)
     wanted = None if protocol is None else Protocol(choice("protocol", protocol, tuple(Protocol)))
     return judge(kernel, target, firmware=firmware, protocol=wanted, drivers=drivers)
 

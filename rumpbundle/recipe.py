@@ -17,7 +17,7 @@ from typing import Literal as OneOf
 from rumpbundle import guests
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk import tree
-from rumpbundle.disk.inputfile import InputFile
+from rumpbundle.disk.inputfile import InputFile, file_name
 from rumpbundle.disk.tree import Directory
 from rumpbundle.errors import InputError, UsageError, nearest
 from rumpbundle.guests import ConfigFor, ordered
@@ -227,8 +227,7 @@ def read_config(path: str) -> Config:
 
 
 def _path(where: str, value: Any) -> Any:
-    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
-        raise UsageError(f"expected the name of a file, got {value!r}", where=where)
+    file_name(where, value)
     return value
 
 

@@ -188,3 +188,22 @@ def test_a_type_checker_finds_a_misspelt_keyword(tmp_path):
     )  # fmt: skip
     found = [line.split(":")[1] for line in done.stdout.splitlines() if ": error:" in line]
     assert found == ["4", "5", "6"], done.stdout
+
+
+@pytest.mark.parametrize("wrong", [None, 1, b"x", ["x"], {}, 10**30, object()])
+def test_what_is_no_name_is_an_error_wherever_one_is_wanted(place, wrong):
+    for call in (
+        lambda: rumpbundle.bundle("app.bin", wrong),
+        lambda: rumpbundle.build("app.bin", ["iso"], wrong),
+        lambda: rumpbundle.build("app.bin", [wrong]),
+        lambda: rumpbundle.inspect(wrong),
+        lambda: rumpbundle.ls(wrong),
+        lambda: next(rumpbundle.cat(wrong, "/x")),
+        lambda: rumpbundle.verify(wrong),
+        lambda: rumpbundle.diff(wrong, wrong),
+        lambda: rumpbundle.run(wrong),
+        lambda: rumpbundle.check(wrong, "qemu"),
+        *([lambda: rumpbundle.bundle("app.bin", output=wrong)] if wrong is not None else []),
+    ):
+        with pytest.raises(UsageError, match=r"expected the name of a f(ile|ormat)"):
+            call()

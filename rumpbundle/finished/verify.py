@@ -15,6 +15,7 @@ from typing import Literal as OneOf
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK
 from rumpbundle.disk.digest import hexdigest
+from rumpbundle.disk.inputfile import file_name
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError, InputError, RumpbundleError, UsageError
 from rumpbundle.events import Finished, Report, Started, silent
@@ -80,14 +81,15 @@ def verify(
         InputError: it cannot be read.
         UsageError: *rebuild* is given for an image that rumpbundle did not make.
     """
+    path = file_name("image", path)
     found = _Findings()
     if kits.is_sums(path):
         found.container, found.compared = "checksums", True
         found.look("the list", lambda: kits.sums_problems(path))
-        return found.verification(os.fspath(path))
+        return found.verification(path)
     if xenkit.has_no_disk(path):
         _xen_kit(path, found, rebuild, report)
-        return found.verification(os.fspath(path))
+        return found.verification(path)
     try:
         with open_disk(path, report) as disk:
             _check_is_one(disk, path)
@@ -95,7 +97,7 @@ def verify(
             _around(disk, found)
             found.look("the container", disk.problems)
             found.look("the disk", lambda: volumes.problems(disk))
-            ours = _against_manifest(disk, found, report, os.path.basename(os.fspath(path)))
+            ours = _against_manifest(disk, found, report, os.path.basename(path))
             found.look("the kit", lambda: kits.problems(path, disk, found.digest))
             found.look("the list of checksums", lambda: kits.listed(path))
             if ours is None and rebuild is not None:
@@ -113,7 +115,7 @@ def verify(
         if error.hint is not None:
             raise  # it is whole, perhaps; but it cannot be read without something else
         found.problems.append(_unreadable("the container", error))
-    return found.verification(os.fspath(path))
+    return found.verification(path)
 
 
 def _xen_kit(path: str | os.PathLike[str], found: _Findings, rebuild: Recipe | None, report: Report) -> None:

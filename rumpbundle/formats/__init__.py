@@ -30,6 +30,8 @@ def find(name: str) -> Format:
     Raises:
         UsageError: there is none; the hint names the nearest.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"expected the name of a format, got {name!r}")
     name = ALIASES.get(name, name)
     if name not in names():
         hint = nearest(name, names(), f"known formats: {', '.join(names())}")

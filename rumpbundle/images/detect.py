@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk import signatures
-from rumpbundle.disk.inputfile import InputFile, close
+from rumpbundle.disk.inputfile import InputFile, close, file_name
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.disk.signatures import Kind
 from rumpbundle.errors import ImageError
@@ -67,7 +67,7 @@ def open_disk(path: str | os.PathLike[str], report: Report = silent) -> Iterator
 
 def disk_file(path: str | os.PathLike[str]) -> str:
     """Return the file that holds the disk of the image at *path*: of a kit EC2's volume, or what Xen boots."""
-    path = os.fspath(path)
+    path = file_name("image", path)
     if not os.path.isdir(path):
         return path
     for name in (kitfiles.EC2_DISK, kitfiles.XEN_DISK):
