@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.problem import Problem
 
-_MOST = 1 << 20
+_MOST = 1 << 19
 """Steps through the tables of a disk, so that none of petabytes takes longer than some seconds."""
 _MOST_TOLD = 16
 
