@@ -40,6 +40,10 @@ KERNELS: dict[str, Callable[[Path], object]] = {
 """What ``app.bin`` is on a page, unless it is the kernel of ``examples/hello``."""
 
 
+Run = Callable[[str, Path], subprocess.CompletedProcess[str]]
+"""Runs a command in a directory; it has to succeed."""
+
+
 def put_kernel(page: str, path: Path) -> None:
     """Write the kernel that *page* is about to *path*."""
     KERNELS.get(page, _copied(hello))(path)
@@ -65,12 +69,12 @@ def run_command(command: str, place: Path) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def run_blocks(blocks: Sequence[str], place: Path) -> None:
+def run_blocks(blocks: Sequence[str], place: Path, run: Run = run_command) -> None:
     """Run the commands of console *blocks* in *place*; each has to give the output that is shown below it."""
     for block in blocks:
         for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, shown = step.partition("\n")
-            done = run_command(command, place)
+            done = run(command, place)
             wanted = re.compile(pattern(shown), re.DOTALL)
             assert wanted.fullmatch(done.stdout) or wanted.fullmatch(done.stdout + done.stderr), (
                 f"$ {command}\n{done.stdout}{done.stderr}"
