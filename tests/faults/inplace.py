@@ -107,7 +107,8 @@ def survives(image: Path, config: Path, old: State, new: State, number: int) -> 
     return died
 
 
-def campaign(kills: int) -> None:
+def campaign(kills: int) -> int:
+    """Kill *kills* changes in place, or more; return how many."""
     top = Path(tempfile.mkdtemp(prefix="rumpbundle-inplace-"))
     try:
         kinds = [[*each, next(n for n in itertools.count() if not survives(*each, n))] for each in images(top)]
@@ -117,6 +118,7 @@ def campaign(kills: int) -> None:
             *each, calls = draw.choice(kinds)
             done += survives(*each, draw.randrange(calls))
         print(f"{done} kills, none torn", file=sys.stderr)
+        return done
     finally:
         shutil.rmtree(top)
 

@@ -149,33 +149,35 @@ def seen(top: Path) -> dict[str, str]:
     return {name: digest for name, digest in state(top).items() if name != "lost+found"}
 
 
-def main() -> int:
+def run(file_system: str, moments: int, seed: int) -> tuple[int, int]:
+    """Cut the power at *moments* or more on *file_system*; return how often, and how often that went badly."""
     from support import kernels
 
+    cuts = failures = 0
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory)
+        (place / "module").write_bytes(random.Random(1).randbytes(20 << 20))
+        (place / "cuts").mkdir()
+        power = PowerCuts(file_system, place / "cuts", kernels.build("multiboot"), place / "module")
+        for format, old in SCENARIOS:
+            try:
+                # Data that nobody asked to be on the disk gets there after 30 s.
+                cuts += power.scenario(format, old, -(-moments // len(SCENARIOS)), seed, later=7.0)
+            except AssertionError as error:
+                failures += 1
+                print(f"FAILED {error}", flush=True)
+    print(f"{file_system}: {cuts} power cuts", flush=True)
+    return cuts, failures
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file_systems", nargs="*", default=FILE_SYSTEMS)
     parser.add_argument("--moments", type=int, default=20, help="at least so many a file system")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    failures = 0
-    for file_system in arguments.file_systems:
-        cuts = 0
-        with tempfile.TemporaryDirectory() as directory:
-            place = Path(directory)
-            (place / "module").write_bytes(random.Random(1).randbytes(20 << 20))
-            (place / "cuts").mkdir()
-            power = PowerCuts(file_system, place / "cuts", kernels.build("multiboot"), place / "module")
-            for format, old in SCENARIOS:
-                try:
-                    # Data that nobody asked to be on the disk gets there after 30 s.
-                    cuts += power.scenario(
-                        format, old, -(-arguments.moments // len(SCENARIOS)), arguments.seed, later=7.0
-                    )
-                except AssertionError as error:
-                    failures += 1
-                    print(f"FAILED {error}", flush=True)
-        print(f"{file_system}: {cuts} power cuts", flush=True)
-    return 1 if failures else 0
+    done = [run(each, arguments.moments, arguments.seed) for each in arguments.file_systems]
+    return int(any(failures for _, failures in done))
 
 
 if __name__ == "__main__":

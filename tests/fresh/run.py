@@ -1,9 +1,10 @@
 """The first ten minutes on a fresh system: what README.md and docs/start.md tell people to type, as it stands there.
 
-``PYTHONPATH=.:tests nice python tests/fresh/run.py [bookworm|trixie|noble…]`` (as root, with debootstrap; some minutes
-and 2 GB for each) makes a root with nothing but git, make, python3 and sudo in it, and works in that: once from a
-clone of this commit, once from its wheel, which stands in for the one on PyPI. Only /proc is mounted. It ends at the first command that fails, or
-shows something else than the page. What this machine needs to reach the package archives (certificates) is copied.
+``PYTHONPATH=.:tests nice python tests/fresh/run.py [bookworm|trixie|noble…]`` needs root, debootstrap, some minutes
+and 2 GB for each. It makes a root with nothing but git, make, python3 and sudo in it, and works there: once from a
+clone of this commit, once from its wheel, which stands in for the one on PyPI. Only /proc is mounted. It ends at the
+first command that fails, or shows something else than the page does. All of them have to make the same images, byte
+for byte. This machine's certificates are copied, so that pip reaches its index as it does here.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 NAMED = ("CURL_CA_BUNDLE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 """Variables that lead programs to the certificates."""
 
+ALIKE = "iso,raw,vdi,vhd:fixed,vmdk:stream,ova,gce,azure"
+"""Formats whose bytes hang on nothing but the wheel."""
+
 
 class Fresh:
     """A root directory with a fresh system in it."""
@@ -42,7 +46,7 @@ class Fresh:
 
     def run(self, command: str, place: Path = Path("/root")) -> subprocess.CompletedProcess[str]:
         """Run *command* in a login shell in *place*, a directory in the root; it has to succeed."""
-        inside = f'mount -t proc proc "$0/proc" && exec chroot "$0" bash -lc "$1"'
+        inside = 'mount -t proc proc "$0/proc" && exec chroot "$0" bash -lc "$1"'
         argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", inside]
         began = time.monotonic()
         done = subprocess.run(
@@ -92,8 +96,11 @@ def from_a_clone(fresh: Fresh) -> Path:
     return fresh.root / "root/try/app.bin"
 
 
-def from_a_wheel(fresh: Fresh, wheel: Path, kernel: Path) -> None:
-    """Do what the quick start says, with *wheel* in the place of the one that PyPI has, and *kernel* as app.bin."""
+def from_a_wheel(fresh: Fresh, wheel: Path, kernel: Path) -> str:
+    """Do what the quick start says, with *wheel* in the place of the one that PyPI has, and *kernel* as app.bin.
+
+    Return the digests of the images that every system has to make alike.
+    """
     shutil.copyfile(wheel, fresh.root / wheel.name)
     (install,), blocks = page("docs/start.md")
     assert "pipx install rumpbundle" in install
@@ -106,6 +113,8 @@ def from_a_wheel(fresh: Fresh, wheel: Path, kernel: Path) -> None:
     fresh.run("rm -r try && mkdir try")
     shutil.copyfile(kernel, fresh.root / "root/try/app.bin")
     run_blocks(page("README.md")[1], Path("/root/try"), fresh.run)
+    fresh.run(f"rumpbundle build try/app.bin -q -f {ALIKE} -o alike --checksums")
+    return (fresh.root / "root/alike/SHA256SUMS").read_text("ascii")
 
 
 def make_wheel(scratch: Path) -> Path:
@@ -123,6 +132,7 @@ def main() -> None:
     parser.add_argument("suite", nargs="*", default=["bookworm", "trixie"], choices=MIRRORS)
     parser.add_argument("--directory", type=Path)
     asked = parser.parse_args()
+    kernel, digests = b"", set()
     for suite in asked.suite:
         with tempfile.TemporaryDirectory(prefix="rumpbundle-fresh-", dir=asked.directory) as name:
             scratch = Path(name)
@@ -130,10 +140,15 @@ def main() -> None:
             fresh = make_root(suite, scratch / "clone")
             other = fresh.copy_to(scratch / "wheel")
             print(f"{suite}: from a clone", flush=True)
-            kernel = from_a_clone(fresh)
+            made = from_a_clone(fresh)
+            kernel = kernel or made.read_bytes()  # compilers differ
+            made.write_bytes(kernel)
             print(f"{suite}: from a wheel", flush=True)
-            from_a_wheel(other, make_wheel(scratch), kernel)
+            digests.add(from_a_wheel(other, make_wheel(scratch), made))
             print(f"{suite}: everything did what the pages show", flush=True)
+    print(min(digests), end="")
+    if len(digests) > 1:
+        sys.exit("error: the systems made different images")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("target", choices=["kernels", "configs", "images", "manifests"])
     parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--leave-corpus", action="store_true", help="keep nothing of what it finds")
     parser.add_argument("--child", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child is not None:
@@ -52,6 +53,8 @@ def main() -> int:
             dictionary.write_text("".join(f'"{_escaped(word)}"\n' for word in words))
             limits.append(f"-dict={dictionary}")
         status = subprocess.call([command, f"-max_total_time={arguments.seconds}", *limits, str(work)])
+        if arguments.leave_corpus:
+            return status
         subprocess.call([command, "-merge=1", *limits, str(least), str(work)])
         found = [path.read_bytes() for path in least.iterdir()]
     kept.parent.mkdir(exist_ok=True)
