@@ -4,7 +4,7 @@
 # make check   the same without the boots: what to run while working
 # make bench   the measurements, as ratios to other tools
 # make bench-page  the same and how all grows, written into docs/ as a page with plots
-# make site    the documentation as a site, in build/site
+# make site    the documentation as a site, with the page for browsers in it, in build/site
 # make page    the page for browsers, in build/page; make page-serve shows it, make page-measure times it
 
 V := .venv/bin
@@ -42,7 +42,8 @@ bench-page:
 	$(V)/python bench/page.py
 
 site:
-	@scripts/setup scripts/packages-demo.txt docs
+	@scripts/setup scripts/packages-site.txt docs
+	$(V)/python web/build.py
 	NO_MKDOCS_2_WARNING=1 $(V)/python -m mkdocs build -q
 
 page: setup

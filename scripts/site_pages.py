@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import ConfigurationError
 from mkdocs.structure.files import File, Files
 
 import rumpbundle
@@ -21,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 def commands() -> Iterator[str]:
     """Yield the page of all commands: what ``--help`` says of each."""
-    yield "# Commands\n"
+    yield f"# Commands\n\n{_example('rumpbundle iso app.bin', 'app.iso')}\n"
     context = click.Context(cli, info_name="rumpbundle")
     for name in cli.list_commands(context):
         command = cli.get_command(context, name)
@@ -34,12 +36,18 @@ def configuration() -> Iterator[str]:
     """Yield the page of the configuration's keys, from its JSON Schema."""
     schema = json.loads((ROOT / "docs" / "config.schema.json").read_text("utf-8"))
     yield "# Keys of the configuration\n\nWhat they mean is told in [Configuration](../config.md).\n"
+    yield f"The schema, for an editor:\n\n{_example('rumpbundle config --schema', '{', '…')}\n"
     for name, part in [("The file", schema), *schema.get("$defs", {}).items()]:
         if "properties" not in part:
             continue
         yield f"\n## {name}\n\n| key | type |\n|---|---|"
         for key, value in part["properties"].items():
             yield f"| `{key}` | {_type(value)} |"
+
+
+def _example(command: str, *shown: str) -> str:
+    """Return a console block; like those of the other pages it is run by the tests."""
+    return "\n".join(["```console", f"$ {command}", *shown, "```"])
 
 
 def _type(value: dict[str, Any]) -> str:
@@ -59,7 +67,8 @@ def _type(value: dict[str, Any]) -> str:
 
 def all_formats() -> Iterator[str]:
     """Yield the page of all formats, from their registry."""
-    yield "# All formats\n\n| format | for | file | subformats | programs |\n|---|---|---|---|---|"
+    yield f"# All formats\n\n{_example('rumpbundle formats', '…')}\n"
+    yield "| format | for | file | subformats | programs |\n|---|---|---|---|---|"
     for each in formats.formats():
         tools = sorted({tool for subformat in each.subformats for tool in subformat.tools})
         cells = (", ".join(each.variants) or "—", ", ".join(tools) or "none")
@@ -69,6 +78,7 @@ def all_formats() -> Iterator[str]:
 def api() -> Iterator[str]:
     """Yield the page of the public names, from their signatures and docstrings."""
     yield "# Names of the Python API\n\nHow they are used is told in [From Python](../api.md).\n"
+    yield '```python\nrumpbundle.bundle("app.bin", format="raw")\n```\n'
     for name in rumpbundle.__all__:
         value = getattr(rumpbundle, name)
         documentation = inspect.getdoc(value) or ""
@@ -96,7 +106,19 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages."""
+    """Add the generated pages, and the page for browsers."""
     for name, make in PAGES.items():
         files.append(File.generated(config, f"reference/{name}.md", content="\n".join(make())))
+    place = ROOT / config.extra["page"]
+    if not (place / "index.html").exists():
+        raise ConfigurationError(f"{place}: the page for browsers is not there; make page builds it")
+    for path in sorted(place.rglob("*")):
+        if path.is_file():
+            name = f"page/{path.relative_to(place).as_posix()}"
+            files.append(File.generated(config, name, abs_src_path=str(path)))
     return files
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Let links with a recipe open the page for browsers; in the repository they lead to what is said of it."""
+    return re.sub(r"\]\(page\.md#(?=\w+=)", "](page/index.html#", markdown)

@@ -5,30 +5,18 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from support import kernels, linux
-from support.pages import put_kernel
-from support.tools import require
+from support.pages import put_kernel, python
+from support.tools import free_port, require
 
-DOCS = kernels.ROOT / "docs"
-EXAMPLES = {
-    f"{page.stem}-{number}": code
-    for page in sorted(DOCS.glob("*.md"))
-    if page.stem != "fleet"  # needs a cluster
-    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL))
-}
+EXAMPLES = {name: code for name, code in python().items() if name != "fleet-0"}
+"""All Python of the pages; what is for a cluster, tests/project/test_fleet_page.py runs."""
 FIXTURE = "launch-1"
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
 
 
 def run(directory: Path, *words: str) -> str:

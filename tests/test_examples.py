@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-import socket
 import urllib.request
 from pathlib import Path
 
@@ -12,8 +10,8 @@ import pytest
 from support.debian import debian_file, linux_image
 from support.examples import hello
 from support.kernels import ROOT
-from support.pages import run_blocks
-from support.tools import require
+from support.pages import blocks, run_blocks
+from support.tools import free_port, require
 
 import rumpbundle
 
@@ -45,12 +43,11 @@ def test_there_are_six():
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in EXAMPLES.glob("*/README.md")))
 def test_an_example_does_what_it_says(tmp_path, name):
     place = copied(tmp_path) / name
-    blocks = re.findall(r"```console\n(.*?)```", (place / "README.md").read_text("utf-8"), re.DOTALL)
-    assert blocks
-    run_blocks(blocks, place)
+    found = blocks((place / "README.md").read_text("utf-8"))
+    assert found
+    run_blocks(found, place)
     if name == "appliance":
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         with rumpbundle.run(place / "web.qcow2", accel="tcg", memory=256 << 20, publish=[f"{port}:80"]) as guest:
             guest.expect("serving Welcome", timeout=120)
             page = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20).read()

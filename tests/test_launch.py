@@ -9,7 +9,6 @@ import re
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import termios
@@ -21,7 +20,7 @@ from pathlib import Path
 import pytest
 from support import kernels, linux
 from support.bootsector import bootsector
-from support.tools import require
+from support.tools import free_port, require
 
 import rumpbundle
 from rumpbundle import guests
@@ -57,12 +56,6 @@ def disk(directory: Path, text: str, ending: str) -> Path:
     image = directory / "disk.raw"
     image.write_bytes(bootsector(text, ending).ljust(1 << 20, b"\0"))
     return image
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
 
 
 def rumpbundle_(*words: str | Path, cwd: Path, **more) -> subprocess.CompletedProcess[str]:

@@ -62,6 +62,20 @@ def test_the_changelog_gets_a_dated_section(released):
     assert "\n## Unreleased\n\n## 7.8.9 - 2031-02-03\n" in text
 
 
+def test_what_is_dated_already_is_only_tagged(released, tmp_path):
+    place = tmp_path / "clone"
+    output_of("git", "clone", "-q", "--no-tags", str(released[0]), str(place))
+    release(place, "7.8.9", "2031-02-03")
+    assert output_of("git", "-C", str(place), "describe", "HEAD", "origin/HEAD") == "v7.8.9\nv7.8.9\n"
+
+
+def test_a_version_is_released_once(released, tmp_path):
+    output_of("git", "clone", "-q", str(released[0]), str(tmp_path / "clone"))
+    command = [sys.executable, "scripts/release", "7.8.9", "2031-02-04"]
+    done = subprocess.run(command, cwd=tmp_path / "clone", capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: CHANGELOG.md has a section 7.8.9 already\n")
+
+
 def test_the_wheel_has_the_pinned_boot_images_and_both_licences(released):
     with zipfile.ZipFile(released[0] / "dist/rumpbundle-7.8.9-py3-none-any.whl") as wheel:
         assert json.loads(wheel.read("rumpbundle/bootimages/facts.json")) == PINNED

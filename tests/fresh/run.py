@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from support.kernels import ROOT
-from support.pages import run_blocks
+from support.pages import blocks, run_blocks
 
 DEBIAN = ("http://deb.debian.org/debian", "main")
 UBUNTU = ("http://archive.ubuntu.com/ubuntu", "main,universe")
@@ -75,12 +75,12 @@ def make_root(suite: str, root: Path) -> Fresh:
     return Fresh(root)
 
 
-def page(name: str) -> tuple[list[list[str]], list[str]]:
+def page(name: str) -> tuple[list[list[str]], list[tuple[str, str]]]:
     """Return the commands of each ``sh`` block of a page, and its console blocks."""
     text = (ROOT / name).read_text("utf-8")
     shell = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     commands = [[line.partition(" #")[0].strip() for line in block.splitlines()] for block in shell]
-    return commands, re.findall(r"^```console\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return commands, blocks(text)
 
 
 def from_a_clone(fresh: Fresh) -> Path:
@@ -88,11 +88,11 @@ def from_a_clone(fresh: Fresh) -> Path:
     subprocess.run(["git", "clone", "-q", "--bare", str(ROOT), str(fresh.root / "source.git")], check=True)
     fresh.run("git clone -q /source.git rumpbundle")
     clone = Path("/root/rumpbundle")
-    (first, everywhere), blocks = page("README.md")
+    (first, everywhere), shown = page("README.md")
     for command in [*first, *everywhere]:
         fresh.run(command, clone)
     fresh.run("mkdir try && cp rumpbundle/examples/hello/hello.bin try/app.bin")
-    run_blocks(blocks, Path("/root/try"), fresh.run)
+    run_blocks(shown, Path("/root/try"), fresh.run)
     return fresh.root / "root/try/app.bin"
 
 
@@ -102,14 +102,14 @@ def from_a_wheel(fresh: Fresh, wheel: Path, kernel: Path) -> str:
     Return the digests of the images that every system has to make alike.
     """
     shutil.copyfile(wheel, fresh.root / wheel.name)
-    (install,), blocks = page("docs/start.md")
+    (install,), shown = page("docs/start.md")
     assert "pipx install rumpbundle" in install
     fresh.run("apt-get -q update")
     for command in install:
         fresh.run(command.replace("install rumpbundle", f"install /{wheel.name}"))
     (fresh.root / "root/try").mkdir()
     shutil.copyfile(kernel, fresh.root / "root/try/app.bin")
-    run_blocks(blocks, Path("/root/try"), fresh.run)
+    run_blocks(shown, Path("/root/try"), fresh.run)
     fresh.run("rm -r try && mkdir try")
     shutil.copyfile(kernel, fresh.root / "root/try/app.bin")
     run_blocks(page("README.md")[1], Path("/root/try"), fresh.run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 
 import pytest
@@ -40,6 +41,12 @@ def output_of(*argv: str, timeout: float = 120, check: bool = True, **kwargs) ->
     if check and done.returncode:
         raise AssertionError(f"{' '.join(argv)} gave {done.returncode}:\n{done.stdout}")
     return done.stdout
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
 
 
 def as_somebody() -> list[str]:
