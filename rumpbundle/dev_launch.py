@@ -325,7 +325,7 @@ def _planned(request: LaunchRequest, options: Options, report: Report) -> Launch
     chosen = registry.find(options.backend)
     if request.identity and options.backend != "qemu":
         raise UsageError(
-            f"{options.backend} is given no identity from here", where="--as", hint="boot it with --boot qemu"
+            f"rumpbundle gives no identity to a machine of {options.backend}", where="--as", hint="use --boot qemu"
         )
     if options.backend == "qemu" and request.accel == "auto":
         from rumpbundle.launcher import accel, qemu

@@ -208,7 +208,7 @@ def _esp(recipe: Recipe, boot: Mapping[Firmware, Protocol]) -> Directory:
         return Directory("")
     protocol = boot.get(Firmware.UEFI)
     if protocol is not Protocol.EFI:
-        how = "does not start under UEFI" if protocol is None else f"starts by {protocol} under UEFI"
+        how = "does not start under UEFI" if protocol is None else f"starts with the {protocol} protocol under UEFI"
         raise UsageError(
             f"only an EFI application reads files from its EFI system partition; this kernel {how}",
             where="--esp",

@@ -40,5 +40,5 @@ def parsed_size(text: str) -> int:
     if not match or rest or size > LARGEST:
         raise NoSize(f"expected a size such as 512M, 2G or 1.5G, got {text!r}")
     if not match[3] and 0 < size < 1 << 20:
-        raise NoSize(f"{size} bytes are too few to be meant", f"did you mean {size}M?")
+        raise NoSize(f"{size} is a number of bytes, and too small", f"did you mean {size}M?")
     return size

@@ -251,7 +251,7 @@ def test_bundling_hears_that_the_others_will_not_do_either():
     first, *_, last = warnings(RUMPRUN, find("vmdk").targets)
     assert first.startswith("on VirtualBox, app.bin will not see its disk: ")
     assert last.startswith(
-        "nor does VMware (ESXi, Workstation, Fusion) suit it: rumpbundle check app.bin --target vmware "
+        "it will not work on VMware (ESXi, Workstation, Fusion) either: rumpbundle check app.bin --target vmware "
     )
 
 
@@ -312,7 +312,7 @@ def test_a_finished_image_is_judged_by_the_kernel_in_it(app, tmp_path, capfd, fo
     assert main([format, app, "--firmware", "bios", "-q", "-o", str(output)]) == 0
     capfd.readouterr()
     assert main(["check", str(output), "--target", "qemu"]) == 0
-    assert "GRUB starts it by multiboot under BIOS" in capfd.readouterr().out
+    assert "GRUB starts it with the multiboot protocol" in capfd.readouterr().out
     assert main(["check", str(output), "--target", "qemu", "--firmware", "uefi"]) == 5
     assert "the image has no boot code for UEFI" in capfd.readouterr().out
 

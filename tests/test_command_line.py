@@ -50,9 +50,7 @@ def test_every_command_has_help_within_80_columns_and_an_example(name, capsys):
     assert main([name, "--help"]) == 0
     text = capsys.readouterr().out
     assert name in ("completion", "formats", "version") or "\nExample:\n  rumpbundle " in text
-    assert all(
-        len(line) <= 80 for line in text.splitlines() if "as in: " not in line and "example" not in line.lower()
-    )
+    assert [line for line in text.splitlines() if len(line) > 80] == []
 
 
 @pytest.mark.parametrize("name", formats.names())
@@ -116,7 +114,7 @@ def test_what_is_no_size(text):
 def test_a_bare_number_is_asked_about(place, words, capsys):
     assert main([*words, "128"]) == 2
     error, hint = capsys.readouterr().err.splitlines()
-    assert error == f"error: {words[-1]}: 128 bytes are too few to be meant"
+    assert error == f"error: {words[-1]}: 128 is a number of bytes, and too small"
     assert hint == "hint: did you mean 128M?"
 
 

@@ -100,7 +100,7 @@ def test_their_order_and_where_they_stand_make_no_difference(inputs):
         (["web.bin", "--config-for", "a=bad.json"], "bad.json: $.net[0]"),
         (["linux", "--config-for", "a=long.json"], "long.json, for a: --cmdline: this kernel cuts"),
         (["web.bin", "--config-for", "a=one.json", "--config-for", "a=one.json"], "two configurations for a"),
-        (["{multiboot}", "--config-for", "a=one.json"], "one.json, for a: multiboot: this kernel is of no family"),
+        (["{multiboot}", "--config-for", "a=one.json"], "one.json, for a: multiboot: rumpbundle does not know how"),
         (["{efi}", "--config-for", "a=one.json"], "an EFI application is started by firmware"),
         (["{xen-pv}", "--config-for", "a=one.json"], "no firmware starts this kernel"),
         (

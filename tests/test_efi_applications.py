@@ -129,7 +129,7 @@ def test_an_output_never_falls_into_it(beside, capfd):
 
 
 def test_only_an_efi_application_is_given_files(tmp_path, beside):
-    with pytest.raises(UsageError, match="this kernel starts by multiboot under UEFI"):
+    with pytest.raises(UsageError, match="this kernel starts with the multiboot protocol under UEFI"):
         rumpbundle.bundle(kernels.build("multiboot"), output=tmp_path / "image.iso", esp=scan(beside))
     with pytest.raises(UsageError, match="does not start under UEFI"):
         rumpbundle.bundle(kernels.build("linux"), output=tmp_path / "image.iso", esp=scan(beside), firmware="bios")

@@ -75,7 +75,7 @@ def command(
     """Say whether APP, a kernel or a finished image, will run on TARGET: boots, disk, network, console, clock.
 
     Nothing is run: the answers compare what the kernel can use with what the platform offers. The exit status is 5
-    if one of them is no. Without a target the answers for all of them are printed, and no no is an error.
+    if one of them is no. Without a target the answers for all of them are printed, and the exit status is 0.
 
     Without APP, or with bare NAMEs, the kernels that rumpbundle.toml describes are judged.
     """

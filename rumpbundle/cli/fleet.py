@@ -43,11 +43,11 @@ def command(
     no_sync: bool,
     **arguments: Any,
 ) -> int:
-    """Make every bundle that the project FILE describes (rumpbundle.toml, here or in a directory above) and that does
-    not stand already, in batches, on the workers of a Dask cluster.
+    """Make every bundle that the project FILE describes (rumpbundle.toml, here or in a directory above) and that is
+    not there yet, in batches, on the workers of a Dask cluster.
 
-    What fails does not stop the rest: it is told with its row, and its exit status is the command's. Start the
-    command again and it goes on where it ended. fleet.json lists all that stands, with sizes and digests.
+    What fails does not stop the rest: it is told with its row, and the command ends with its exit status. Start the
+    command again and it goes on where it ended. fleet.json lists all outputs, with sizes and digests.
     """
     from rumpbundle.project import fleet, reading
     from rumpbundle.project.record import Record
@@ -159,7 +159,7 @@ class _Teller:
     def end(self, now: Progress) -> None:
         """Tell how it ended."""
         if not self._silent and not self._json:
-            tell(f"note: {now.done} bundles stand, {now.made} outputs of them new, in {_span(now.seconds)}")
+            tell(f"note: {now.done} bundles are done; new outputs: {now.made}; it took {_span(now.seconds)}")
 
 
 def _span(seconds: float) -> str:

@@ -39,7 +39,7 @@ _CONFIGS_OPTIONS = (
 CONFIG_OPTIONS = group("The configuration", "-c cfg.json -e MODE=fast -- --port 80", *_CONFIG_OPTIONS,
                        *_CONFIGS_OPTIONS)  # fmt: skip
 GUEST_OPTIONS = group(
-    "The guest", "-c cfg.json -e MODE=fast --data site:/srv/www --volume state:/var/db:64M -- --port 80",
+    "The guest", "-c cfg.json --data site:/srv --volume state:/var:64M -- --port 80",
     *_CONFIG_OPTIONS,
     *_CONFIGS_OPTIONS,
     click.option("--data", type=MountWord(sized=False), metavar="DIR:MOUNT", multiple=True,

@@ -80,7 +80,7 @@ def _kernel(kernel: Unikernel) -> Iterator[Section]:
         ("compressed", kernel.compression),
         ("family", f"{kernel.family}" + (f", {kernel.target}" if kernel.target else "")),
         ("drivers", ", ".join(sorted(kernel.drivers))),
-        ("boots", ", ".join(f"{f.upper()} by {p}" for f, p in _starts(kernel).items() if p)),
+        ("boots", ", ".join(f"{f.upper()} ({p})" for f, p in _starts(kernel).items() if p)),
         ("refused", kernel.refusal),
         ("advice", kernel.advice),
         ("loads to", _range(kernel.load)),
@@ -200,7 +200,7 @@ def _bundle(image: ImageReport) -> Section:
         ("name", str(manifest.get("name", ""))),
         ("kernel", str(kernel.get("name", "")) if isinstance(kernel, dict) else ""),
         ("family", str(manifest.get("family", ""))),
-        ("boots", ", ".join(f"{str(k).upper()} by {v}" for k, v in boot.items()) if isinstance(boot, dict) else ""),
+        ("boots", ", ".join(f"{str(k).upper()} ({v})" for k, v in boot.items()) if isinstance(boot, dict) else ""),
         ("cmdline", str(manifest.get("cmdline", ""))),
         ("made by", f"rumpbundle {manifest.get('rumpbundle', '?')}"),
     ]

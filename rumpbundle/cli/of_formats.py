@@ -18,7 +18,7 @@ def format_options() -> tuple[Any, ...]:
     found: dict[str, Any] = {}
     for format in registry.formats():
         found = field_options(format, unset=True) | found
-    return group("Of single formats", "", print_commands_option(), *found.values())
+    return group("For some formats only", "", print_commands_option(), *found.values())
 
 
 def check_options(formats: Sequence[Format], given: Iterable[str]) -> None:

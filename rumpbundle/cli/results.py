@@ -78,7 +78,7 @@ def plan_json(job: Job, format: Format) -> dict[str, Any]:
 def plan_text(job: Job, format: Format) -> str:
     """Return the plan for ``--dry-run``."""
     disk, bundle = job.layout, job.bundle
-    boots = ", ".join(f"{firmware.upper()} by {protocol}" for firmware, protocol in bundle.boot.items())
+    boots = ", ".join(f"{firmware.upper()} ({protocol})" for firmware, protocol in bundle.boot.items())
     lines = [
         f"would write  {job.output} ({format.name})",
         f"boots        {bundle.kernel.name} ({bundle.kernel.family}) under {boots or 'no firmware'}",

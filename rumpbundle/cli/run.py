@@ -29,7 +29,11 @@ from rumpbundle.kernels.unikernel import Firmware
 )
 @click.argument("image", type=Input())
 @boot_options
-@click.option("--firmware", type=click.Choice(["bios", "uefi"]), help="[default: bios if the image boots from it]")
+@click.option(
+    "--firmware",
+    type=click.Choice(["bios", "uefi"]),
+    help="The firmware of the machine.  [default: bios, if the image boots from it]",
+)
 @click.option("--persist", is_flag=True, help="Let the guest write to the image; else its writes are forgotten.")
 @click.option(
     "--data",

@@ -48,7 +48,7 @@ def command(images: tuple[str, ...], rebuild: str | None, as_json: bool, key: st
     that key's, nothing in the image is looked at.
 
     Without IMAGE, or with bare NAMEs, what rumpbundle.toml describes is made again, out of sight, and compared with
-    the outputs that stand.
+    the outputs that are there.
     """
     terminal = Terminal.of(arguments)
     recipe = _recipe(images, rebuild, arguments)

@@ -107,7 +107,7 @@ def _check_places(old: Bundle, new: Bundle, before: DiskLayout, after: DiskLayou
     taken = max([taken, *(size - room for size, room in decided)])
     what = f"{taken} bytes more than" if taken > 0 else "more than"
     raise ImageError(
-        f"this configuration takes {what} the image keeps room for",
+        f"this configuration takes {what} the image has room for",
         hint="bundle again, with --config-room for later ones",
     )
 

@@ -233,7 +233,7 @@ def _check_is_one(disk: Disk, path: str | os.PathLike[str]) -> None:
     if type(disk) is not RawDisk or tables(disk) or any(True for _ in volumes.mounted(disk, ())):
         return
     raise NoImageError(
-        "is no disk image that can be told: it has neither a partition table nor a file system", where=path
+        "cannot be told to be a disk image: it has neither a partition table nor a file system", where=path
     )
 
 

@@ -31,10 +31,10 @@ AUTO = "auto"
 class OvaOptions:
     """What the machine has; by default what suits the guest."""
 
-    cpus: int = option(1, "the number of CPUs", metavar="N")
-    memory: int = option(0, "the machine's memory  [default: what the guest needs]", metavar="SIZE", size=True)
-    controller: str = option(AUTO, "the disk controller", choices=(AUTO, *ovf.CONTROLLERS))
-    nic: str = option(AUTO, "the network card", choices=(AUTO, *ovf.NICS, "none"))
+    cpus: int = option(1, "The number of CPUs.", metavar="N")
+    memory: int = option(0, "The machine's memory.  [default: what the guest needs]", metavar="SIZE", size=True)
+    controller: str = option(AUTO, "The disk controller.", choices=(AUTO, *ovf.CONTROLLERS))
+    nic: str = option(AUTO, "The network card.", choices=(AUTO, *ovf.NICS, "none"))
 
 
 def _check(job: Job) -> None:

@@ -17,13 +17,13 @@ def deliver(request: Request) -> Delivery:
     application = Protocol.EFI in request.boot.values()
     if request.config is not None:
         raise ConfigError(
-            "this kernel is of no family whose configuration we know",
+            "rumpbundle does not know how this kernel reads a configuration",
             where=request.kernel.name,
             hint=f"pass what it reads with --cmdline, or {ESP_HINT if application else 'as a file with --module'}",
         )
     if request.data or request.volumes:
         raise UsageError(
-            "this kernel is of no family whose way to mount a file system we know",
+            "rumpbundle does not know how this kernel mounts a file system",
             where=request.kernel.name,
             hint=ESP_HINT
             if application

@@ -47,7 +47,7 @@ def deliver(request: Request) -> Delivery:
         )
     if request.data or request.volumes:
         raise UsageError(
-            "a Solo5 guest has no file system and would take a partition of this image for nothing",
+            "a Solo5 guest has no file system, so a partition of this image is of no use to it",
             where="--data" if request.data else "--volume",
             hint="make a disk of its own with rumpbundle volume; under QEMU: rumpbundle run IMAGE --volume DIR:/NAME",
         )

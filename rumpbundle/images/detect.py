@@ -73,7 +73,7 @@ def disk_file(path: str | os.PathLike[str]) -> str:
     for name in (kitfiles.EC2_DISK, kitfiles.XEN_DISK):
         file = os.path.join(path, name)
         if os.path.islink(file):
-            raise ImageError("is a symbolic link, which a kit has not", where=file, hint="name the file it leads to")
+            raise ImageError("is a symbolic link; a kit has none", where=file, hint="name the file it leads to")
         if os.path.exists(file):
             return file
     hint = "it is for Xen: rumpbundle run KIT --boot xl" if kitfiles.is_xen(path) else "name a file in it"

@@ -122,7 +122,7 @@ class FileSystem:
             below = []
             for entry, inside in self._directory(path, directory):
                 if len(entry.path) > MAX_PATH:
-                    raise ImageError("a path in the file system is endless")
+                    raise ImageError("a path in the file system has no end")
                 self.budget.entry(entry.path, entry.target)
                 yield entry, inside
                 if inside is None or not _on_the_way(entry.path, wanted):
@@ -175,7 +175,7 @@ class FileSystem:
                 count = min(CHUNK, length - at)
                 yield bytes(count) if span.offset is None else self.medium.read(span.offset + at, count)
         if left:
-            raise ImageError(f"{entry.path}: {left} of its {entry.size} bytes have no place")
+            raise ImageError(f"{entry.path}: {left} of its {entry.size} bytes have no place on the disk")
 
     def _unpacked(self, entry: Entry) -> Iterator[bytes]:
         """Yield the bytes of a file that stands compressed."""

@@ -77,9 +77,8 @@ def warnings(
     ]
     if others := [verdict for verdict in verdicts if verdict is not best]:
         titles = " or ".join(verdict.title for verdict in others)
-        said.append(
-            f"nor does {titles} suit it: rumpbundle check {kernel.name} --target {others[0].target} tells why"
-        )
+        why = f"rumpbundle check {kernel.name} --target {others[0].target}"
+        said.append(f"it will not work on {titles} either: {why} tells why")
     return tuple(said)
 
 
@@ -183,7 +182,7 @@ class _Comparison:
         rule = self.guest.boot_rule(self.firmware, protocol)
         if rule is not None:
             return rule.answer, rule.why, rule.fix
-        return "yes", f"GRUB starts it by {protocol} under {self.firmware.upper()}", ""
+        return "yes", f"GRUB starts it with the {protocol} protocol", ""
 
     def _fatal_device(self) -> tuple[Answer, str, str] | None:
         """Return what to say of a device the machine has and the guest dies of, None if there is none."""

@@ -76,7 +76,7 @@ def of_kit(path: str | os.PathLike[str], *, copy: Path | None = None) -> LaunchR
     for each in sorted(kit.iterdir()):
         if each.is_symlink():
             # It could lead to any file of this machine, and Xen would follow it.
-            raise ImageError("is a symbolic link, which a kit has not", where=each)
+            raise ImageError("is a symbolic link; a kit has none", where=each)
     name = os.path.basename(os.path.abspath(path)).removesuffix(".xen")
     if copy is not None:
         with disk_errors():

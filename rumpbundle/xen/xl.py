@@ -109,7 +109,7 @@ class DomainDisk:
             raise InputError("xl drops the comma at the end of a disk's path", where=self.path, hint="rename it")
         if not re.fullmatch(r"(xvd|hd|sd)[a-z]", self.vdev):
             raise UsageError(
-                f"no device name xl can create: {self.vdev}", hint="xvda to xvdz, hda to hdd, sda to sdz"
+                f"xl cannot create a device called {self.vdev}", hint="it knows xvda to xvdz, hda to hdd, sda to sdz"
             )
 
     def spec(self) -> str:

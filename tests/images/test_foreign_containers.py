@@ -85,7 +85,7 @@ def originals(tmp_path_factory):
         ("vmdk sparse", 4, struct.pack("<I", 4), "version 4"),
         ("vmdk sparse", 0x49, b"\n\r\n\r", "transferred as text"),
         ("vmdk sparse", 0x14, struct.pack("<Q", 100), "grains of 100 sectors"),
-        ("vmdk sparse", 0x0C, struct.pack("<Q", 1 << 60), "larger than any"),
+        ("vmdk sparse", 0x0C, struct.pack("<Q", 1 << 60), "larger than there can be"),
         ("vmdk sparse", 0x38, struct.pack("<Q", 1 << 40), "behind the end"),
         ("vmdk stream", 65536, b"\x01", "is not grain 0"),
         ("vmdk stream", 65536 + 12, b"\xff\xff", "does not decompress"),

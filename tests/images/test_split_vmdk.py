@@ -104,8 +104,8 @@ def test_parts_and_zeros_end_to_end(place):
         ('NOACCESS 8 FLAT "part.bin" 0', "a part of type NOACCESS FLAT"),
         ('RW 0 FLAT "part.bin" 0', "no disk"),
         ("", "no disk"),
-        ("RW 99999999999999999999 ZERO", "a line that is none"),
-        ('RW x FLAT "part.bin"', "a line that is none"),
+        ("RW 99999999999999999999 ZERO", "a line that cannot be read"),
+        ('RW x FLAT "part.bin"', "a line that cannot be read"),
     ],
 )
 def test_no_other_file_is_opened(place, extent, message):

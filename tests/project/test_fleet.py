@@ -58,7 +58,7 @@ def test_it_makes_what_single_runs_make_and_nothing_twice(project, capsys):
     Path("out/node-n3.iso").unlink()
     ran = fleet("--workers", "1")
     assert ran.returncode == 2
-    assert "39 bundles stand, 1 outputs of them new" in ran.stderr
+    assert "39 bundles are done; new outputs: 1;" in ran.stderr
     after = states()
     assert {name for name in after if after[name] != before[name]} == {"node-n3.iso"}
     assert Path("fleet.json").read_bytes() == first

@@ -117,7 +117,7 @@ class Qcow2(Disk):
     def _subclusters(self, host: int, bitmap: int, at: int, run: int) -> Where:
         """Return where byte *at* of a cluster is, whose parts are there (*bitmap*'s low bits) or zero (high)."""
         if bitmap >> _SUBCLUSTERS & bitmap or (bitmap & 0xFFFFFFFF and not host):
-            raise ImageError(f"qcow2: the subclusters at {host} are there and not there")
+            raise ImageError(f"qcow2: the subclusters at {host} are marked as data and as zeros at once")
         size = self.cluster // _SUBCLUSTERS
         first = at // size
         there = bitmap >> first & 1

@@ -126,13 +126,13 @@ def _number(field: bytes) -> int:
         return int.from_bytes(bytes((field[0] & 0x7F,)) + field[1:], "big")
     text = field.split(b"\0")[0].strip(b" ")
     if text.strip(b"01234567"):
-        raise ImageError("tar: a number is none")
+        raise ImageError("tar: a field that holds a number holds something else")
     return int(text or b"0", 8)
 
 
 def _decimal(text: bytes) -> int:
     if not text or len(text) > 20 or text.strip(b"0123456789"):
-        raise ImageError("tar: a number is none")
+        raise ImageError("tar: a field that holds a number holds something else")
     return int(text)
 
 

@@ -127,7 +127,7 @@ class FixedVhd(RawDisk):
 
     def __init__(self, medium: Medium, footer: vhd.Footer) -> None:
         if footer.current_size > (medium.size - 1) // SECTOR * SECTOR:
-            raise ImageError(f"VHD: the footer speaks of {footer.current_size} bytes, there are fewer")
+            raise ImageError(f"VHD: the footer says {footer.current_size} bytes, and the file has fewer")
         super().__init__(medium, footer.current_size)
         self.footer = footer
 

@@ -49,7 +49,7 @@ class SparseVmdk(Disk):
         if not 8 <= grain <= _MAX_GRAIN or grain & (grain - 1) or header.table_entries != vmdk.TABLE_ENTRIES:
             raise ImageError(f"VMDK header: grains of {grain} sectors, {header.table_entries} in a table")
         if header.capacity > 1 << 54:
-            raise ImageError("VMDK header: the disk is larger than any")
+            raise ImageError("VMDK header: the disk is larger than there can be")
         super().__init__(medium, header.capacity * SECTOR)
         self.grain = grain * SECTOR
         self.span = self.grain * vmdk.TABLE_ENTRIES

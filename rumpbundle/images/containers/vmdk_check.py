@@ -185,7 +185,7 @@ class _Stream:
         start = self._at // SECTOR
         size = marker.sectors * SECTOR
         if marker.type not in (vmdk.MARKER_TABLE, vmdk.MARKER_DIRECTORY, vmdk.MARKER_FOOTER) or size > 128 << 20:
-            raise ImageError(f"a marker of type {marker.type} at {self._at - SECTOR}, which there is not")
+            raise ImageError(f"a marker of the unknown type {marker.type} at {self._at - SECTOR}")
         data = self._medium.read(self._at, size)
         self._at += size
         if marker.type == vmdk.MARKER_FOOTER:

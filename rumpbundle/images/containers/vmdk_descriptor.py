@@ -73,6 +73,6 @@ def parse(text: str) -> Descriptor:
 def _extent(line: str) -> Extent:
     found = _EXTENT.fullmatch(line)
     if found is None:
-        raise ImageError(f"VMDK: its descriptor has a line that is none: {one_line(line)[:80]}")
+        raise ImageError(f"VMDK: its descriptor has a line that cannot be read: {one_line(line)[:80]}")
     access, sectors, kind, name, start = found.groups()
     return Extent(access.upper(), int(sectors), kind.upper(), name or "", int(start or 0))

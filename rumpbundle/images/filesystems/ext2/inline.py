@@ -23,7 +23,7 @@ def inline_spans(inode: bytes, at: int, size: int) -> Spans:
         return (Span(at + 40, size),) if size else ()
     start, length = _attribute(inode)
     if _HERE + length < size:
-        raise ImageError(f"ext4: an inode is to hold {size} bytes and has {_HERE + length}")
+        raise ImageError(f"ext4: an inode claims {size} bytes of content, and holds {_HERE + length}")
     return Span(at + 40, _HERE), Span(at + start, size - _HERE)
 
 

@@ -59,7 +59,7 @@ class BootSector:
         flags = int.from_bytes(raw[40:42], "little") if bits == 32 else 0
         mirrored, active = not flags & 0x80, flags & 0xF if flags & 0x80 else 0
         if active >= fats:
-            raise ImageError(f"FAT: table {active} is to count and there are {fats}")
+            raise ImageError(f"FAT: table {active} is said to be the one in use, but there are {fats}")
         return cls(
             raw=raw,
             size=sectors * sector,

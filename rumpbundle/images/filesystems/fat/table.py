@@ -61,7 +61,7 @@ class Table:
         """Yield first cluster and length of each run of the chain from *cluster*, up to *wanted* clusters of it.
 
         Raises:
-            ImageError: the chain leaves the volume, or bites its tail.
+            ImageError: the chain leaves the volume, or is a loop.
         """
         most, steps, mark, renewed = self._boot.clusters + 2, 0, 0, 1
         while cluster and cluster < self._last:
@@ -79,7 +79,7 @@ class Table:
             budget.point(1)
             # Brent: whoever comes by the mark again, set anew after 1, 2, 4 … runs, goes in circles.
             if first == mark:
-                raise ImageError(f"FAT: the chain at cluster {cluster} bites its tail")
+                raise ImageError(f"FAT: the chain of clusters is a loop at cluster {cluster}")
             renewed -= 1
             if not renewed:
                 mark, renewed = first, max(2 * steps, 2)
