@@ -53,7 +53,7 @@ def test_boots_are_told_by_image_firmware_and_bus(report):
         "boots_from_the_controllers_of_vmware_and_virtualbox[vmdk-bios-ide]",
     ]
     made = trust.boots(trust.passed(report(*(f'<testcase name="test_{name}"/>' for name in names))))
-    assert "| iso | cd, usb |  |\n| vhd:fixed |  | virtio |\n| vmdk | ide |  |\n" in made
+    assert "| iso | cd, usb |  |\n| vhd:fixed |  | virtio |\n| vmdk:sparse | ide |  |\n" in made
     assert "| gnu mach |  | 1 |\n| xen by multiboot2 | bios, uefi | 2 |\n" in made
 
 
