@@ -141,7 +141,7 @@ def format_of(disk: Disk | None, path: str | os.PathLike[str]) -> tuple[Format, 
         return (formats.find("ova"), "") if disk.container.startswith("vmdk") else (formats.find("gce"), "")
     if disk.around:
         raise UsageError("is a compressed file: unpack it first", where=name)
-    if disk.container == "raw":
+    if disk.container in ("raw", "iso"):
         return formats.find("raw" if disk.size % MIB == 0 and not name.endswith(".iso") else "iso"), ""
     if disk.container == "vhd (fixed)" and formats.find("azure").files(Path(name))[1].exists():
         return formats.find("azure"), ""

@@ -16,7 +16,7 @@ from rumpbundle.disk.layout import SECTOR
 from rumpbundle.disk.signatures import Kind
 from rumpbundle.errors import ImageError
 from rumpbundle.events import Report, silent
-from rumpbundle.images.disk import Disk, RawDisk
+from rumpbundle.images.disk import Disk, IsoDisk, RawDisk
 from rumpbundle.images.filesystem import FileSystem
 from rumpbundle.images.medium import FdMedium, Medium
 from rumpbundle.images.records import kitfiles
@@ -35,6 +35,8 @@ _READERS = {
 }
 """Module and function of each container's reader; what else is a disk is one as it stands."""
 _DESCRIPTOR = "a VMDK descriptor"
+_CD = (0x8001, b"CD001")
+"""Where an ISO 9660 says that it is one, and how."""
 
 
 @contextlib.contextmanager
@@ -149,7 +151,17 @@ class _Opening:
                 raise NoImageError(f"is a text file{self._after}, no disk image")
             if medium.size < SECTOR:
                 raise NoImageError(f"is no disk image{self._after}: it has {medium.size} bytes")
-        return RawDisk(medium)
+        return IsoDisk(medium) if self._is_iso(medium) else RawDisk(medium)
+
+    def _is_iso(self, medium: Medium) -> bool:
+        """Whether people call it an ISO: it is one and no disk besides, or it is both, and so is its name."""
+        head = medium.read(0, min(medium.size, signatures.HEAD_BYTES))
+        if head[_CD[0] :] != _CD[1]:
+            return False
+        named = os.path.basename(self.path).lower()
+        if self.around:
+            named = os.path.splitext(named)[0]
+        return named.endswith(".iso") or not signatures.has_partitions(head)
 
     def _refused(self, kind: Kind) -> NoImageError:
         what = "which is not read" if kind.role != "file" else "no disk image"

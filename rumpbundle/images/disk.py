@@ -134,3 +134,9 @@ class RawDisk(Disk):
 
     def locate(self, offset: int) -> Where:
         return Where(self._start + offset, self.size - offset)
+
+
+class IsoDisk(RawDisk):
+    """A CD image, or a hybrid that is called one: the same bytes as a raw disk."""
+
+    container = "iso"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -78,6 +79,30 @@ def test_all_that_is_changed_is_told_with_its_place(raw, tmp_path, capsys):
     assert all(problem["consequence"] for problem in told["problems"])
 
 
+def test_an_iso_is_called_one_by_every_command(raw, tmp_path, capsys):
+    """Our raw disk and our ISO are the same kind of bytes: the name tells which of them the user means."""
+    from support.tools import output_of
+
+    for name in ("app.iso", "APP.ISO"):
+        (tmp_path / name).write_bytes(raw.read_bytes())
+        assert rumpbundle.verify(tmp_path / name).container == "iso"
+        assert rumpbundle.inspect(tmp_path / name).container == "iso"
+    (tmp_path / "app.iso.gz").write_bytes(gzip.compress(raw.read_bytes()))
+    assert rumpbundle.inspect(tmp_path / "app.iso.gz").container == "iso"
+    (tmp_path / "app.iso.raw").write_bytes(raw.read_bytes())
+    assert rumpbundle.verify(tmp_path / "app.iso.raw").container == "raw"
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").write_text("hello")
+    output_of("genisoimage", "-quiet", "-R", "-o", str(tmp_path / "plain.bin"), str(tmp_path / "tree"))
+    assert rumpbundle.verify(tmp_path / "plain.bin").container == "iso", "it is nothing else"
+    with (tmp_path / "lie.iso").open("wb") as file:
+        file.truncate(4 << 20)
+        file.seek(510)
+        file.write(b"\x55\xaa")
+    output_of("sfdisk", "-q", str(tmp_path / "lie.iso"), input="2048,,83\n")
+    assert rumpbundle.verify(tmp_path / "lie.iso").container == "raw", "there is no ISO 9660 on it"
+
+
 @pytest.mark.parametrize("name", ["raw", "iso"])
 def test_a_sound_foreign_image_has_nothing_to_compare_with(name, tmp_path, capsys):
     from support.tools import output_of
@@ -93,7 +118,7 @@ def test_a_sound_foreign_image_has_nothing_to_compare_with(name, tmp_path, capsy
         output_of("mkfs.fat", str(image))
     assert main(["verify", str(image)]) == 0
     out, _ = capsys.readouterr()
-    assert ": whole (raw, " in out
+    assert f": whole ({name}, " in out
     assert "nothing to compare with: it was not made by rumpbundle" in out
     assert not rumpbundle.verify(image).compared
 
