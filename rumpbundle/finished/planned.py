@@ -17,6 +17,7 @@ from rumpbundle.disk.inputfile import InputFile, close
 from rumpbundle.disk.layout import DiskLayout, Extent
 from rumpbundle.errors import ImageError
 from rumpbundle.events import Advanced, Report, silent
+from rumpbundle.host.parallel import ordered_map
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.medium import Run
 from rumpbundle.images.problem import Problem
@@ -159,13 +160,13 @@ def _problem(label: str, offset: int, what: str) -> Problem:
 
 
 class _Reader:
-    """Reads a disk in order: what stands as it is in a file straight from there, into one buffer."""
+    """Reads a disk in order: what stands as it is in a file straight from there, ahead of its use."""
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
         self._stack = ExitStack()
         self._open: dict[int, int] = {}
-        self._buffer = bytearray(CHUNK)
+        self._buffers = [memoryview(bytearray(CHUNK)) for _ in range(_BUFFERS)]
 
     def __enter__(self) -> Self:
         return self
@@ -192,14 +193,21 @@ class _Reader:
         assert source is not None
         assert not isinstance(source, Zeros)
         fd = self._fd(source.file)
-        view = memoryview(self._buffer)
-        at = 0
-        while at < source.length:
-            count = _read_into(view[: min(CHUNK, source.length - at)], fd, source.start + at)
-            if not count:
-                raise ImageError("became shorter while it was read")
-            yield view[:count]
-            at += count
+        count = -(-source.length // CHUNK)
+
+        def fill(index: int) -> memoryview:
+            at = index * CHUNK
+            view = self._buffers[index % _BUFFERS][: min(CHUNK, source.length - at)]
+            done = 0
+            while done < len(view):
+                part = _read_into(view[done:], fd, source.start + at + done)
+                if not part:
+                    raise ImageError("became shorter while it was read")
+                done += part
+            return view
+
+        # Who hashes a part has the next ones read meanwhile.
+        yield from ordered_map(fill, range(count), _AHEAD if count > _BUFFERS else 1)
 
     def _fd(self, file: InputFile) -> int:
         fd = self._open.get(id(file))
@@ -221,4 +229,8 @@ def _read_into(view: memoryview, fd: int, offset: int) -> int:
     return len(data)
 
 
+_AHEAD = 2
+"""Threads that read."""
+_BUFFERS = 2 * _AHEAD + 2
+"""One is in use, the others wait or are filled (:func:`~rumpbundle.host.parallel.ordered_map`)."""
 _MOST_OPEN = 64
