@@ -8,10 +8,16 @@ from typing import ClassVar, NamedTuple
 from rumpbundle.disk.content import Zeros
 from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.layout import SECTOR
+from rumpbundle.errors import ImageError
 from rumpbundle.images.medium import Medium, Run, check_bounds, joined, moved
 from rumpbundle.images.problem import Problem
 
 Fact = str | int
+
+_STEPS = 1 << 25
+"""Steps through the tables of a disk: two terabytes in clusters of 64 KiB, and a minute."""
+_EMPTY = 1 << 18
+"""Steps to nothing, more than there are to something: readers tell terabytes of nothing in a few steps."""
 
 
 class Where(NamedTuple):
@@ -41,6 +47,9 @@ class Disk:
     """The image's file."""
     layers: tuple[Medium, ...] = ()
     """For each of these: of a compression what is inside, of an archive itself."""
+
+    expands: int = 1
+    """The most bytes that one compressed byte of it can be."""
 
     container: ClassVar[str]
     """The format's name, as ``rumpbundle formats`` has it, or ``vmdk (stream)`` and the like."""
@@ -75,21 +84,40 @@ class Disk:
         return joined(self._runs(offset, offset + length))
 
     def _runs(self, offset: int, end: int) -> Iterator[Run]:
+        for start, (position, length, packed) in self.places(offset, end):
+            if packed:
+                yield Run(start, length, None)
+            elif position is None:
+                yield Run(start, length, Zeros(length))
+            else:
+                yield from moved(self.medium.runs(position, length), start - position)
+
+    def places(self, offset: int, end: int) -> Iterator[tuple[int, Where]]:
+        """Yield offset and place of all that is between *offset* and *end*, as one what follows on in the file.
+
+        Raises:
+            ImageError: a table is damaged, or used again and again: the disk of a small file would have no end.
+        """
+        named = steps = empty = 0
         while offset < end:
             position, length, packed = self.locate(offset)
-            # One question to the medium for all that follow each other in it.
+            steps += 1
             while position is not None and not packed and offset + length < end:
                 following = self.locate(offset + length)
                 if following.packed or following.position != position + length:
                     break
                 length += following.length
+                steps += 1
             length = min(length, end - offset)
-            if packed:
-                yield Run(offset, length, None)
-            elif position is None:
-                yield Run(offset, length, Zeros(length))
+            if position is None:
+                empty += 1
             else:
-                yield from moved(self.medium.runs(position, length), offset - position)
+                empty -= 1
+                named += -(-length // self.expands) if packed else length
+            if named > self.medium.size or steps > _STEPS or empty > _EMPTY:
+                what = "name more bytes than its file can hold" if named > self.medium.size else "are longer than any"
+                raise ImageError(f"the tables of its {self.container} {what}", hint="rumpbundle verify looks closer")
+            yield offset, Where(position, length, packed)
             offset += length
 
     def problems(self) -> Iterator[Problem]:

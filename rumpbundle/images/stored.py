@@ -6,6 +6,7 @@ Holes of the file play no part here: the same image has the same map wherever it
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.layout import SECTOR
@@ -16,7 +17,7 @@ MOST = 20
 """Parts a map has at most: more are made fewer, those first that are next to each other."""
 _KEPT = 4096
 """Parts kept while a map is made."""
-_STEPS = 1 << 22
+_STEPS = 1 << 20
 """Steps through the tables of a disk, so that none of petabytes takes longer than some seconds."""
 _FAR = 1 << 80
 """Between what is compressed and what is not: they are made one last of all."""
@@ -71,17 +72,11 @@ def _of(medium: Medium, start: int, length: int, at: int) -> Iterator[Stored]:
             for piece in medium.pieces(start, length):
                 yield from _of(piece.medium, piece.start, piece.length, at + piece.offset - start)
         case Disk():
-            offset = start
-            for _ in range(_STEPS):
-                if offset >= start + length:
-                    return
-                position, run, packed = medium.locate(offset)
-                run = min(run, start + length - offset)
+            for offset, (position, run, packed) in islice(medium.places(start, start + length), _STEPS):
                 if packed and position is not None:
                     yield _packed(medium, position, run, at + offset - start)
                 elif position is not None:
                     yield from _of(medium.medium, position, run, at + offset - start)
-                offset += run
 
 
 def _packed(disk: Disk, position: int, length: int, at: int) -> Stored:

@@ -186,7 +186,7 @@ def _stored(disk: Disk, flaws: list[str]) -> tuple[Stored, ...]:
     if there != found:
         lost = next(part for part in found if part.end > size)
         flaws.append(
-            f"{disk.container}: byte {lost.offset} of the disk , or one behind it, lies behind the end of the file"
+            f"{disk.container}: byte {lost.offset} of the disk, or one behind it, lies behind the end of the file"
         )
     return () if found == (Stored(0, size, 0, size),) else there
 

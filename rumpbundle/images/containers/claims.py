@@ -36,6 +36,8 @@ class Claims:
         last = self._claims[-1] if self._claims else None
         if last is not None and last.what == what and last.end == start:
             self._claims[-1] = Claim(last.start, start + length, what)
+        elif len(self._claims) >= _MOST:
+            self.whole = False
         elif length:
             self._claims.append(Claim(start, start + length, what))
 
@@ -46,6 +48,10 @@ class Claims:
             self.add(position, length, what)
             count += 1
         return count
+
+    def first(self, what: str) -> int | None:
+        """Return where the first begins of what belongs to *what*."""
+        return min((claim.start for claim in self._claims if claim.what == what), default=None)
 
     def mapped(self, disk: Disk) -> Iterator[tuple[int, int, int]]:
         """Yield place on the disk, place in the file, and length of all that stands there as it is."""

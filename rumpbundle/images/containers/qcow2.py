@@ -35,6 +35,7 @@ class Qcow2(Disk):
         if not self.size:
             raise ImageError("qcow2: the disk has no bytes")
         self.compression = _compression(medium, header)
+        self.expands = 1 << (11 if self.compression == "zlib" else 16)
         self.cluster = 1 << header.cluster_bits
         self.width = 16 if header.incompatible & qcow2.INCOMPATIBLE_L2 else 8
         self._span = self.cluster * (self.cluster // self.width)
@@ -107,10 +108,8 @@ class Qcow2(Disk):
         host = self._aligned(entry & qcow2.OFFSET_MASK)
         if self.width == 16:
             return self._subclusters(host, self._tables.number(place + 8, 8, "big"), at, run)
-        if entry & qcow2.L2_ZERO and self.header.version > 2:
-            return Where(None, run)
-        if not host:
-            absent = self._tables.same(place, self.cluster // 8 - index, bytes(8))
+        if not host or (entry & qcow2.L2_ZERO and self.header.version > 2):
+            absent = self._tables.same(place, self.cluster // 8 - index, entry.to_bytes(8, "big"))
             return Where(None, min(max(absent, 1) * self.cluster - at, left))
         return Where(host + at, run)
 

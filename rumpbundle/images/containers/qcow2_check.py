@@ -19,6 +19,9 @@ _MOST_CLUSTERS = 1 << 26
 _MOST_TABLES = 1 << 17
 _MOST_TABLE = 32 << 20
 """Bytes of a table of tables."""
+_MOST_COUNTS = 1 << 26
+"""Reference counts that are compared: a table may name one block again and again."""
+_MOST_NOTED = 1 << 18
 _MOST_TOLD = 16
 _COPIED = 1 << 63
 _L1_RESERVED = 0x7F00_0000_0000_01FF
@@ -134,7 +137,9 @@ class _Counts:
 
     def _note(self, entry: int, place: int, at: int) -> None:
         cluster = place // self._cluster
-        if cluster < self._total and bool(entry & _COPIED) != (self._counts[cluster] == 1):
+        if len(self._entries) >= _MOST_NOTED or cluster >= self._total:
+            return
+        if bool(entry & _COPIED) != (self._counts[cluster] == 1):
             self._entries.append((cluster, at))
 
     def _level2(self, table: int) -> None:
@@ -176,8 +181,17 @@ class _Counts:
                     return
         bits = 1 << self._disk.header.refcount_order
         per_block = self._cluster * 8 // bits
+        compared = 0
         for index, block in enumerate(table):
             first = index * per_block
+            if not block and first >= self._total:
+                continue
+            compared += per_block
+            if compared > max(_MOST_COUNTS, 2 * self._total):
+                yield _problem(
+                    None, "it has more reference counts than are compared", "qemu-img check does", "remark"
+                )
+                return
             counts = self._counts[first : first + per_block]
             said = self._said(block, bits) if block else [0] * len(counts)
             if said is None:

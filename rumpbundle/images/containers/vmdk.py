@@ -112,14 +112,14 @@ class SparseVmdk(Disk):
         sector = self._both(4 * slot, tables)
         # 1 means "zeros, whatever a parent says" (VMware's and QEMU's use of a flag the technote leaves out).
         if sector < 2:
-            absent = max(self._absent(index, slot, tables), 1)
+            absent = max(self._absent(index, slot, tables, sector.to_bytes(4, "little")), 1)
             return Where(None, min(absent * self.grain - at, left))
         return Where(sector * SECTOR + at, min(self.grain - at, left))
 
-    def _absent(self, index: int, slot: int, tables: list[int]) -> int:
-        """Return how many grains from *slot* of table *index* on are zero, as far as tables follow each other."""
+    def _absent(self, index: int, slot: int, tables: list[int], entry: bytes) -> int:
+        """Return how many grains from *slot* of table *index* on are zero as *entry*, as far as tables follow on."""
         most = vmdk.TABLE_ENTRIES - slot
-        absent = min(self._tables.same(each + 4 * slot, most, bytes(4)) for each in tables)
+        absent = min(self._tables.same(each + 4 * slot, most, entry) for each in tables)
         if absent < most:
             return absent
         count = min(-(-self.size // self.span) - index, _TABLES_AT_ONCE)
@@ -129,7 +129,7 @@ class SparseVmdk(Disk):
                 count = number
                 break
         most = count * vmdk.TABLE_ENTRIES - slot
-        return min(self._tables.same(each + 4 * slot, most, bytes(4)) for each in tables)
+        return min(self._tables.same(each + 4 * slot, most, entry) for each in tables)
 
 
 def _footer(medium: Medium) -> vmdk.SparseHeader:
@@ -145,6 +145,7 @@ class StreamVmdk(SparseVmdk):
     """streamOptimized: each grain is compressed, and as a rule announced by a marker."""
 
     container: ClassVar[str] = "vmdk (stream)"
+    expands = 1 << 11
 
     def __init__(self, medium: Medium) -> None:
         super().__init__(medium)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ _TABLE = 4 * vmdk.TABLE_ENTRIES
 _MOST_TABLES = 1 << 16
 """Grain tables that are compared: those of two terabytes."""
 _MOST_TOLD = 16
+_GRAIN = "a grain"
 
 
 def _problem(offset: int | None, what: str, consequence: str) -> Problem:
@@ -39,7 +41,7 @@ def claims(disk: SparseVmdk) -> Claims:
         for table in _entries(disk, directory, count):
             if table:
                 found.add(table * SECTOR, _TABLE, "a grain table")
-    found.add_mapped(disk, "a grain")
+    found.add_mapped(disk, _GRAIN)
     return found
 
 
@@ -64,7 +66,7 @@ def problems(disk: SparseVmdk) -> Iterator[Problem]:
     if not differing:
         found = claims(disk)
         yield from found.problems()
-        first = min((position for _, position, _ in found.mapped(disk)), default=None)
+        first = found.first(_GRAIN)
         if first is not None and first < header.overhead * SECTOR:
             what = (
                 f"the first grain stands at {first}, behind which the header has {header.overhead} sectors of tables"
@@ -121,6 +123,20 @@ def _grains(disk: StreamVmdk) -> Iterator[Problem]:
                 told += 1
                 if told >= _MOST_TOLD:
                     return
+
+
+def _numbers(data: bytes, most: int) -> dict[int, int]:
+    """Return the entries of a table that are not zero, by their place; of more than *most*, one more."""
+    found: dict[int, int] = {}
+    for match in _NOT_ZERO.finditer(data):
+        number = match.start() // 4
+        found.setdefault(number, int.from_bytes(data[4 * number : 4 * number + 4], "little"))
+        if len(found) > most:
+            break
+    return found
+
+
+_NOT_ZERO = re.compile(rb"[^\0]")
 
 
 class _Stream:
@@ -190,7 +206,7 @@ class _Stream:
         self._at += size
         if marker.type == vmdk.MARKER_FOOTER:
             return
-        numbers = {n: v for n in range(len(data) // 4) if (v := int.from_bytes(data[4 * n : 4 * n + 4], "little"))}
+        numbers = _numbers(data, max(len(self._tables), vmdk.TABLE_ENTRIES))
         if marker.type == vmdk.MARKER_DIRECTORY:
             if numbers != self._tables or self._grains:
                 what = "the grain directory does not name the tables of the stream"

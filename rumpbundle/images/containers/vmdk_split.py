@@ -126,6 +126,7 @@ def open_split(medium: Medium, beside: Directory | None) -> SplitVmdk:
             "VMDK: a descriptor in an archive, whose parts are not read there", hint="unpack the archive"
         )
     files: dict[str, _Part] = {}
+    named: dict[str, int] = {}
     pieces: list[Piece] = []
     offset = 0
     for extent in found.extents:
@@ -135,6 +136,10 @@ def open_split(medium: Medium, beside: Directory | None) -> SplitVmdk:
                 raise ImageError(f"VMDK: a part of type {extent.access} {extent.type}, which is not read")
             part = files.get(extent.name) or files.setdefault(extent.name, _Part(beside, extent.name))
             pieces.append(_piece(extent, part, offset, length))
+            named[extent.name] = named.get(extent.name, 0) + length
+            if named[extent.name] > pieces[-1].medium.size:
+                # Again and again: the disk of a small file would have no end.
+                raise ImageError(f"VMDK: its part {one_line(extent.name)} is named for more bytes than it has")
         offset += length
     return SplitVmdk(Patchwork(offset, pieces), found, tuple(part.file for part in files.values()))
 
