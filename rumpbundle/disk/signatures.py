@@ -48,6 +48,12 @@ KINDS: tuple[Kind, ...] = (
     Kind("an ISO image", "disk", b"CD001", 0x8001),
     Kind("an ext2, ext3 or ext4 file system", "disk", b"\x53\xef", 0x438),
     Kind("a squashfs file system", "disk", b"hsqs"),
+    Kind("an XFS file system", "disk", b"XFSB"),
+    Kind("an NTFS file system", "disk", b"NTFS    ", 3),
+    Kind("an exFAT file system", "disk", b"EXFAT   ", 3),
+    Kind("a FAT file system", "disk", b"FAT12   ", 54),
+    Kind("a FAT file system", "disk", b"FAT16   ", 54),
+    Kind("a FAT file system", "disk", b"FAT32   ", 82),
     # Images that others read.
     Kind("a VMDK of ESX's old sparse kind (COWD)", "unread", b"COWD", 0, "vmkfstools -i makes a flat VMDK of it"),
     Kind(

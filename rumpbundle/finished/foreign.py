@@ -18,6 +18,7 @@ from rumpbundle.errors import ImageError
 from rumpbundle.finished.origin import content_at
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.partitions import Table, tables
+from rumpbundle.images.partitions.gpt import MISPLACED
 
 _MBR_TABLE = 446
 
@@ -67,11 +68,13 @@ def _grown(content: Content, disk: Disk, table: Table, size: int) -> tuple[Exten
     Raises:
         ImageError: the table is damaged, or counts in other sectors than 512 bytes.
     """
-    if table.problems or table.sector != SECTOR:
-        what = "its GPT is damaged" if table.problems else f"its GPT counts in sectors of {table.sector} bytes"
+    # A disk that has grown already has both copies whole, the backup where its end was: both move on.
+    damaged = any(problem.what != MISPLACED for problem in table.problems)
+    if damaged or table.sector != SECTOR:
+        what = "its GPT is damaged" if damaged else f"its GPT counts in sectors of {table.sector} bytes"
         raise ImageError(
             f"{what}, so it cannot be moved to the end of a larger disk",
-            hint="repair it first, as sgdisk does" if table.problems else "convert it to a format of its own size",
+            hint="repair it first, as sgdisk does" if damaged else "convert it to a format of its own size",
         )
     primary = GptHeader.unpack(disk.read(SECTOR, GptHeader.SIZE))
     entries = disk.read(primary.entries_lba * SECTOR, primary.entry_count * primary.entry_size)

@@ -105,7 +105,7 @@ def verify(
             if ours is not None and rebuild is not None:
                 found.look("--rebuild", lambda: again.problems(disk, ours, rebuild, report))
             if opinions and not found.damage:
-                found.look("the ISO tree", lambda: others.iso(disk))
+                found.look("the ISO tree", lambda: _opinion(others.iso(disk), ours))
                 found.look("the container", lambda: others.container(disk_file(path), disk, report))
             if ours is None and not found.damage and disk.container in _PACKED:
                 found.look("the disk", lambda: _readable(disk))
@@ -155,6 +155,11 @@ def _readable(disk: Disk) -> Iterator[Problem]:
         for at in range(run.offset, run.offset + run.length, CHUNK) if run.source is None else ():
             disk.read(at, min(CHUNK, run.offset + run.length - at))
     yield from ()
+
+
+def _opinion(problems: Iterator[Problem], ours: Origin | None) -> Iterator[Problem]:
+    """Yield what another reader says: of an image that is not *ours* it may not know all there is."""
+    return problems if ours is not None else (replace(problem, severity="remark") for problem in problems)
 
 
 class _Findings:

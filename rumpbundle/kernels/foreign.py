@@ -21,6 +21,7 @@ _HINTS = {
     "a script": "bundle a unikernel; a script needs an operating system",
 }
 """What to do with a file of each name, where a kernel is expected."""
+_INSIDE = "; of a disk image in it, rumpbundle convert makes other formats"
 _RAW = "a raw disk image"
 _PROGRAM = Kind("a DOS or Windows program", "file", b"MZ")
 
@@ -40,9 +41,11 @@ def describe(view: View, name: str = "") -> KernelError | None:
     if kind is None:
         return None
     hint = _HINTS.get(kind.name, kind.hint)
-    return KernelError(
-        f"is {kind.name}", hint=f"{hint} and bundle the result" if hint.startswith("unpack it with") else hint or None
-    )
+    if hint.startswith("unpack it with"):
+        hint += " and bundle the result"
+    if kind.role in ("compressed", "archive"):
+        hint += _INSIDE
+    return KernelError(f"is {kind.name}", hint=hint or None)
 
 
 def guess(view: View) -> str:

@@ -125,6 +125,18 @@ def partitions(disk: Path) -> list:
     return [(one["start"], one["size"], one["type"], one["uuid"]) for one in table["partitions"]]
 
 
+def test_a_disk_that_has_grown_already_is_converted_all_the_same(tmp_path, capfd):
+    """qemu-img rounds a VHD up to whole cylinders, and leaves the backup GPT where the disk ended."""
+    raw, vhd = tmp_path / "a.raw", tmp_path / "a.vhd"
+    with raw.open("wb") as file:
+        file.truncate(33 << 20)
+    output_of("sfdisk", "-q", str(raw), input="label: gpt\n2048,,U\n")
+    output_of("qemu-img", "convert", "-f", "raw", "-O", "vpc", str(raw), str(vhd))
+    assert main(["convert", str(vhd), "-f", "vdi", "-q", "-o", str(tmp_path / "a.vdi")]) == 0, capfd.readouterr()
+    output_of("qemu-img", "convert", "-f", "vdi", "-O", "raw", str(tmp_path / "a.vdi"), str(tmp_path / "b.raw"))
+    assert "No problems found" in output_of("sgdisk", "-v", str(tmp_path / "b.raw"))
+
+
 def test_a_kit_announces_what_the_disk_starts_under(foreign, tmp_path, capfd):
     assert main(["convert", str(foreign), "-q", "-f", "ec2", "-o", str(tmp_path / "a.ec2")]) == 0
     manifest = json.loads((tmp_path / "a.ec2" / "manifest.json").read_text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,47 @@ def test_a_sound_foreign_image_has_nothing_to_compare_with(name, tmp_path, capsy
     assert f": whole ({name}, " in out
     assert "nothing to compare with: it was not made by rumpbundle" in out
     assert not rumpbundle.verify(image).compared
+
+
+def deep(top: Path) -> Path:
+    """A tree deeper than an ISO 9660 may be, so that its makers move a part of it."""
+    for number in range(3):
+        (top / f"{number}/a/b/c/d/e/f/g/h/i").mkdir(parents=True)
+        (top / f"{number}/a/b/c/d/e/f/g/h/i/file").write_text("deep" * 1000)
+    return top
+
+
+@pytest.mark.parametrize(
+    "options", ["-R", "-J", "-l", "-U", "-R -J -udf", "-apple -R", "-R -D", "zisofs 1", "zisofs 2"]
+)
+def test_sound_isos_of_others_are_whole_whatever_pycdlib_knows(options, tmp_path, capsys):
+    from support.tools import output_of
+
+    image, top = tmp_path / "image.iso", deep(tmp_path / "top")
+    if options.startswith("zisofs"):
+        version = ("-zisofs", f"version_2={'on' if options.endswith('2') else 'off'}")
+        argv = ["-outdev", str(image), *version, "-map", str(top), "/", "-set_filter_r", "--zisofs", "/", "--"]
+        output_of("xorriso", *argv, "-commit")
+    else:
+        output_of("genisoimage", "-quiet", *options.split(), "-o", str(image), str(top))
+    assert main(["verify", str(image)]) == 0, capsys.readouterr()
+
+
+def test_a_file_system_with_unknown_features_is_not_called_damaged(tmp_path, capsys):
+    from support.tools import output_of
+
+    image = tmp_path / "journal"
+    output_of("mke2fs", "-q", "-O", "journal_dev", str(image), "8M")
+    assert main(["verify", str(image)]) == 0
+    assert "remark: " in (told := capsys.readouterr().out)
+    assert "features that are not read: journal_dev; nothing in it was looked at" in told
+
+
+def test_an_archive_without_a_disk_is_no_image(tmp_path, capsys):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(__file__, "file.py")
+    assert main(["verify", str(tmp_path / "a.tar")]) == 2
+    assert "the archive holds no disk" in capsys.readouterr().err
 
 
 def test_what_is_no_image_is_an_error_and_the_others_are_looked_at(raw, tmp_path, capsys):

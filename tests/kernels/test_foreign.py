@@ -54,6 +54,10 @@ def mbr(status: int = 0x80, kind: int = 0x83) -> bytes:
         (bytes(0x38) + b"ARM\x64" + bytes(100), "is a Linux kernel for aarch64"),
         (mbr(), "is a raw disk image"),
         (bytes(512) + b"EFI PART" + bytes(100), "is a raw disk image"),
+        (bytes(54) + b"FAT12   " + bytes(448) + b"\x55\xaa", "is a FAT file system"),
+        (bytes(82) + b"FAT32   " + bytes(420) + b"\x55\xaa", "is a FAT file system"),
+        (bytes(3) + b"NTFS    " + bytes(499) + b"\x55\xaa", "is an NTFS file system"),
+        (b"XFSB" + bytes(508), "is an XFS file system"),
     ],
     ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
 )

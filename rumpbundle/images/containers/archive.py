@@ -35,7 +35,8 @@ def choose(archive: Medium) -> Member:
         raise ImageError(f"OVF: its disk {one_line(wanted)} is not in the archive")
     likely = [name for name in found if name.lower().endswith(_SUFFIXES)]
     if not likely:
-        raise ImageError(f"the archive holds no disk: no .ovf, no {GCE_DISK}, no {', '.join(_SUFFIXES)}")
+        what = f"the archive holds no disk: no .ovf, no {GCE_DISK}, no {', '.join(_SUFFIXES)}"
+        raise ImageError(what, hint="a disk under another name: unpack it")
     if len(likely) > 1:
         names = ", ".join(map(one_line, likely[:4]))
         raise ImageError(f"the archive holds several disks and no .ovf: {names}", hint=_UNPACK)

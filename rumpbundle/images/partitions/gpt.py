@@ -15,6 +15,8 @@ from rumpbundle.images.problem import Problem
 _SIGNATURE = b"EFI PART"
 _SECTORS = (512, 4096)
 _MAX_ENTRY = 4096
+MISPLACED = "the backup GPT is not at the end of the disk"
+"""What is wrong with a table whose disk has grown."""
 _NO_BACKUP = "firmware that finds the primary damaged finds no partitions"
 _NO_PRIMARY = "firmware and kernels that do not look at the backup find no partitions"
 
@@ -49,7 +51,7 @@ def read_gpt(disk: Medium, mbr: Table | None, sector_size: int, *, thorough: boo
     if found is None:
         return Table(kind="gpt", id="", slots=(), problems=tuple(problems), sector=size)
     if primary is not None and primary.header.alternate_lba * size != last:
-        problems.append(_problem(last, "the backup GPT is not at the end of the disk", _NO_BACKUP))
+        problems.append(_problem(last, MISPLACED, _NO_BACKUP))
     if primary is not None and backup is not None and not _same(primary, backup):
         what = "the backup GPT has other partitions than the primary"
         problems.append(_problem(backup.offset, what, "one of them is stale; who repairs the other takes it over"))
@@ -86,8 +88,7 @@ def _backup(
     for place in places:
         if size < place <= disk.size - size and disk.read(place, 8) == _SIGNATURE:
             if place != last and primary is None:
-                what = "the backup GPT is not at the end of the disk"
-                problems.append(_problem(last, what, "firmware does not find it: the disk has grown"))
+                problems.append(_problem(last, MISPLACED, "firmware does not find it: the disk has grown"))
             return _copy(disk, size, place, "backup", _NO_BACKUP, problems)
     return _copy(disk, size, last, "backup", _NO_BACKUP, problems)
 

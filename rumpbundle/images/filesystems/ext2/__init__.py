@@ -149,9 +149,14 @@ class Ext2(FileSystem):
     def problems(self) -> Iterator[Problem]:
         from rumpbundle.images.filesystems.ext2.check import problems
 
+        if self.superblock.unread:
+            what = f"it has features that are not read: {self.superblock.unread}"
+            yield Problem(
+                where="/", offset=None, what=what, consequence="nothing in it was looked at", severity="remark"
+            )
+            return
         yield from super().problems()
-        if not self.superblock.unread:
-            yield from problems(self)
+        yield from problems(self)
 
     def _names(self, path: str, number: int) -> Iterator[tuple[str, int]]:
         """Yield name and inode of everything in the directory *path*."""

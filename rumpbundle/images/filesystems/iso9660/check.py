@@ -10,7 +10,7 @@ from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.bounds import MAX_DIRECTORY
 from rumpbundle.errors import ImageError
 from rumpbundle.images.budget import Budget
-from rumpbundle.images.problem import Problem
+from rumpbundle.images.problem import Problem, Severity
 
 if TYPE_CHECKING:
     from rumpbundle.images.filesystems.iso9660 import Iso9660
@@ -54,8 +54,8 @@ def problems(volume: Iso9660) -> Iterator[Problem]:
     yield from _tables(volume, found)
 
 
-def _problem(offset: int | None, what: str, consequence: str) -> Problem:
-    return Problem(where="ISO 9660", offset=offset, what=what, consequence=consequence)
+def _problem(offset: int | None, what: str, consequence: str, severity: Severity = "damage") -> Problem:
+    return Problem(where="ISO 9660", offset=offset, what=what, consequence=consequence, severity=severity)
 
 
 def _both_orders(data: bytes, at: int, longs: tuple[int, ...], shorts: tuple[int, ...]) -> Iterator[Problem]:
@@ -105,7 +105,10 @@ def _directories(volume: Iso9660, told: list[Problem]) -> Iterator[_Found]:
                 wanted = here.block if number == 0 else here.parent
                 if child != wanted and len(told) < _MAX_TOLD:
                     what = f"a directory's record of {'itself' if number == 0 else 'its parent'} names block {child}"
-                    told.append(_problem(place + 2, f"{what}, not {wanted}", "who goes up from there gets lost"))
+                    # genisoimage relocates deep directories so; nobody goes by it, as the path tables are right.
+                    severity: Severity = "damage" if number == 0 else "remark"
+                    lost = "who goes up from there gets lost"
+                    told.append(_problem(place + 2, f"{what}, not {wanted}", lost, severity))
             elif record[25] & _DIRECTORY and child not in lengths:
                 lengths[child] = size
                 stack.append(_Found(record[33 : 33 + record[32]], child, here.block))
