@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from rumpbundle.disk.layout import Table
 from rumpbundle.errors import ImageError
+from rumpbundle.host.environment import DEFAULT_EPOCH, LAST_EPOCH
 from rumpbundle.kernels.unikernel import Firmware, Protocol
 from rumpbundle.manifest import PATH, SCHEMA, Console
 
@@ -111,7 +112,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     table: Table
     bus: str = ""
     devices: tuple[str, ...] = ()
-    epoch: Size
+    epoch: Annotated[int, Meta(ge=DEFAULT_EPOCH, le=LAST_EPOCH)]
     size: Size
     room: Size = 0
     grub: dict[str, str]

@@ -124,6 +124,13 @@ def test_a_sound_foreign_image_has_nothing_to_compare_with(name, tmp_path, capsy
     assert not rumpbundle.verify(image).compared
 
 
+def test_a_date_that_no_file_system_can_say_is_damage(raw, tmp_path, capsys):
+    """One flipped bit of the manifest: 1973."""
+    at = raw.read_bytes().index(b'"epoch": 3') + 9
+    assert main(["verify", str(changed(raw, tmp_path, at, b"1"))]) == 5
+    assert "epoch" in capsys.readouterr().out
+
+
 def deep(top: Path) -> Path:
     """A tree deeper than an ISO 9660 may be, so that its makers move a part of it."""
     for number in range(3):
