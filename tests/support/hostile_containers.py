@@ -97,7 +97,7 @@ def vmdk_one_grain(directory: Path) -> Path:
 
 def vmdk_marked_zero(directory: Path) -> Path:
     """Terabytes that are marked as zero, grain by grain."""
-    return _vmdk(directory, 0, 1 << 18)
+    return _vmdk(directory, 0, 1 << 16)
 
 
 def stream_one_grain(directory: Path) -> Path:
@@ -156,28 +156,28 @@ def split_zeros(directory: Path) -> Path:
 
 
 def gzip_bomb(directory: Path) -> Path:
-    """Twelve GiB in as many megabytes: nothing forbids it, and it is no disk."""
+    """As many zeros as gzip can say in few bytes: nothing forbids it, and it is no disk."""
     member = io.BytesIO()
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     for _ in range(64):
         member.write(packer.compress(bytes(MIB)))
     member.write(packer.flush())
-    return write(directory / "image", {0: member.getvalue() * 48}, 0)
+    return write(directory / "image", {0: member.getvalue() * 6}, 0)
 
 
 def xz_bomb(directory: Path) -> Path:
-    return write(directory / "image", {0: lzma.compress(MBR + bytes(256 * MIB), preset=0) * 12}, 0)
+    return write(directory / "image", {0: lzma.compress(MBR + bytes(256 * MIB), preset=0)}, 0)
 
 
 def bzip2_bomb(directory: Path) -> Path:
-    """A file of kilobytes that would be more than it may expand to."""
-    return write(directory / "image", {0: bz2.compress(MBR) + bz2.compress(bytes(45 * MIB)) * 400}, 0)
+    """Zeros in 45 MiB to the kilobyte."""
+    return write(directory / "image", {0: bz2.compress(MBR) + bz2.compress(bytes(45 * MIB)) * 6}, 0)
 
 
 def zstd_bomb(directory: Path) -> Path:
-    """Blocks of 128 KiB in four bytes each."""
+    """Blocks of 128 KiB in four bytes each: more than a file of this size may expand to."""
     block = struct.pack("<I", 0 | 1 << 1 | (128 << 10) << 3)[:3] + b"\0"
-    frame = b"\x28\xb5\x2f\xfd\x00\x38" + block * 65535 + b"\x01\x00\x00"
+    frame = b"\x28\xb5\x2f\xfd\x00\x38" + block * 4095 + b"\x01\x00\x00"
     return write(directory / "image", {0: frame * 4}, 0)
 
 
