@@ -4,8 +4,12 @@ const CHUNK = 1 << 20;
 const ENOSPC = 51;
 const EIO = 29;
 
-function isZero(bytes) {
-  for (const byte of bytes) if (byte) return false;
+export function isZero(bytes) {
+  const { buffer, byteOffset, length } = bytes;
+  const count = byteOffset % 4 ? 0 : length >> 2; // four bytes at a time where they stand so
+  const words = new Uint32Array(buffer, count && byteOffset, count);
+  for (let at = 0; at < count; at++) if (words[at]) return false;
+  for (let at = count * 4; at < length; at++) if (bytes[at]) return false;
   return true;
 }
 

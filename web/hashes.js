@@ -1,16 +1,72 @@
-// A module `blake3` for Python, over hash-wasm's BLAKE3; and the SHA-256 of what was made.
+// Modules for Python over hash-wasm: `blake3`, and a SHA-256 that remembers where zeros lead.
 
+import { isZero } from "./files.js";
 import "./lib/hash-wasm/blake3.umd.min.js";
 import "./lib/hash-wasm/sha256.umd.min.js";
 
 const { createBLAKE3, createSHA256 } = globalThis.hashwasm;
-/** Bytes that a Blob may have to be hashed by the browser itself, which is faster but takes it whole. */
-const AT_ONCE = (globalThis.navigator?.deviceMemory ?? 0) >= 8 ? 2 ** 31 - 1 : 256 << 20;
-const STEP = 16 << 20;
+/** Zeros that are remembered: a state before so many of them, at a multiple of them, and the state behind. */
+const STEP = 512 << 10;
+const REMEMBERED = 1 << 13;
+const zeros = new Uint8Array(STEP);
+const behind = new Map();
 
-/** Registers what the Python class of `BLAKE3` below is made of: one engine, whose state the hashers take turns in. */
-export async function provideBlake3(pyodide, directory) {
-  const engine = await createBLAKE3();
+/**
+ * A hash that costs its zeros once. The disk of a volume for a cloud is a gigabyte of them, and is hashed by Python for
+ * the manifest, again for the next format, and for the link that saves it.
+ */
+class Remembering {
+  constructor(engine) {
+    this.engine = engine;
+  }
+
+  init() {
+    this.engine.init();
+    this.length = 0;
+    return this;
+  }
+
+  save() {
+    return { state: this.engine.save(), length: this.length };
+  }
+
+  load({ state, length }) {
+    this.engine.load(state);
+    this.length = length;
+  }
+
+  update(bytes) {
+    for (let at = 0; at < bytes.length; ) {
+      const part = bytes.subarray(at, at + STEP - (this.length % STEP));
+      if (part.length === STEP && isZero(part)) this.#step(part);
+      else this.engine.update(part);
+      this.length += part.length;
+      at += part.length;
+    }
+  }
+
+  #step(part) {
+    const before = this.engine.save().join();
+    const known = behind.get(before);
+    if (known) return this.engine.load(known);
+    this.engine.update(part);
+    if (behind.size >= REMEMBERED) behind.clear();
+    behind.set(before, this.engine.save());
+  }
+
+  digest(form) {
+    return this.engine.digest(form);
+  }
+}
+
+/** Writes the modules `blake3` and `sha256`, each with a class of that name, into `directory`. */
+export async function provideHashes(pyodide, directory) {
+  provide(pyodide, directory, "blake3", await createBLAKE3());
+  provide(pyodide, directory, "sha256", new Remembering(await createSHA256()));
+}
+
+/** Registers what the Python class below is made of: one engine, whose state the hashers take turns in. */
+function provide(pyodide, directory, name, engine) {
   let owner = null;
   const states = new Map();
   let last = 0;
@@ -21,7 +77,7 @@ export async function provideBlake3(pyodide, directory) {
     owner = hasher;
   };
   const fresh = engine.init().save();
-  pyodide.registerJsModule("_blake3", {
+  pyodide.registerJsModule(`_${name}`, {
     make() {
       states.set(++last, fresh);
       return last;
@@ -53,52 +109,53 @@ export async function provideBlake3(pyodide, directory) {
       if (owner === hasher) owner = null;
     },
   });
-  pyodide.FS.writeFile(`${directory}/blake3.py`, BLAKE3);
+  pyodide.FS.writeFile(`${directory}/${name}.py`, HASH.replaceAll("NAME", name));
 }
 
-const BLAKE3 = `"""BLAKE3 as the package of that name offers it, as far as rumpbundle uses it."""
+const HASH = `"""NAME as its package or hashlib offers it, as far as rumpbundle uses it."""
 
-import _blake3
+import _NAME
 
 
-class blake3:
-    name = "blake3"
+class NAME:
+    name = "NAME"
     digest_size = 32
     block_size = 64
 
-    def __init__(self, data=b"", /, *, max_threads=1):
-        self._hasher = _blake3.make()
+    def __init__(self, data=b"", /, *, max_threads=1, usedforsecurity=True):
+        self._hasher = _NAME.make()
         if len(data):
             self.update(data)
 
     def update(self, data, /):
-        _blake3.update(self._hasher, memoryview(data))
+        _NAME.update(self._hasher, memoryview(data))
         return self
 
     def digest(self):
-        return _blake3.digest(self._hasher).to_bytes()
+        return _NAME.digest(self._hasher).to_bytes()
 
     def hexdigest(self):
         return self.digest().hex()
 
     def copy(self):
-        other = object.__new__(blake3)
-        other._hasher = _blake3.copy(self._hasher)
+        other = object.__new__(NAME)
+        other._hasher = _NAME.copy(self._hasher)
         return other
 
     def __del__(self):
-        _blake3.drop(self._hasher)
+        _NAME.drop(self._hasher)
 `;
 
-/** Returns the SHA-256 of a Blob, in hex. */
-export async function sha256(blob) {
-  if (globalThis.crypto?.subtle && blob.size <= AT_ONCE) {
-    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", await blob.arrayBuffer()));
-    return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+/** Returns the SHA-256 in hex of `size` bytes, of which `written` yields [offset, bytes] of what is not zero, in order. */
+export async function sha256(size, written) {
+  const hasher = new Remembering(await createSHA256()).init();
+  const skip = (end) => {
+    while (hasher.length < end) hasher.update(zeros.subarray(0, end - hasher.length));
+  };
+  for (const [offset, bytes] of written) {
+    skip(offset);
+    hasher.update(bytes);
   }
-  const hasher = await createSHA256();
-  hasher.init();
-  for (let at = 0; at < blob.size; at += STEP)
-    hasher.update(new Uint8Array(await blob.slice(at, at + STEP).arrayBuffer()));
+  skip(size);
   return hasher.digest("hex");
 }

@@ -3,7 +3,7 @@
 import { loadPyodide } from "./lib/pyodide/pyodide.js";
 import { provideDeflate } from "./deflate.js";
 import { blobOf, runsOf, sparseFileSystem, unpack } from "./files.js";
-import { provideBlake3, sha256 } from "./hashes.js";
+import { provideHashes, sha256 } from "./hashes.js";
 
 const OUT = "/out";
 const PACKAGES = "/packages";
@@ -36,7 +36,7 @@ async function start() {
   WORKERFS.DIR_MODE = 0o40755;
   FS.mkdir(PACKAGES);
   await unpack(FS, await packages, PACKAGES);
-  await provideBlake3(python, PACKAGES);
+  await provideHashes(python, PACKAGES);
   provideDeflate(python, PACKAGES);
   FS.writeFile(`${PACKAGES}/page.py`, new Uint8Array(await glue));
   // Not from the directory we work in: what the user gives is no module, whatever its name.
@@ -76,7 +76,7 @@ async function collecting(action) {
     for (const node of nodes(FS.lookupPath(OUT).node)) {
       const blob = blobOf(node);
       const name = FS.getPath(node).slice(OUT.length + 1);
-      files.push({ name, size: blob.size, sha256: await sha256(blob), runs: runsOf(node), blob });
+      files.push({ name, size: blob.size, sha256: await sha256(blob.size, node.contents.written(blob.size)), runs: runsOf(node), blob });
     }
     return { ...result, seconds, files };
   } finally {

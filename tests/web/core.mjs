@@ -9,7 +9,7 @@ import { pathToFileURL } from "node:url";
 const [page, repository, site, hypothesis, ...argv] = process.argv.slice(2);
 const at = (path) => new URL(path, `${pathToFileURL(page).href}/`);
 const { loadPyodide } = await import(at("lib/pyodide/pyodide.js"));
-const { provideBlake3 } = await import(at("hashes.js"));
+const { provideHashes } = await import(at("hashes.js"));
 const { provideDeflate } = await import(at("deflate.js"));
 const { sparseFileSystem, unpack } = await import(at("files.js"));
 
@@ -18,7 +18,7 @@ const { FS } = python;
 FS.mkdir("/packages");
 await unpack(FS, await readFile(at("lib/packages.data")), "/packages");
 python.unpackArchive(new Uint8Array(await readFile(hypothesis)).buffer, "wheel", { extractDir: "/packages" });
-await provideBlake3(python, "/packages");
+await provideHashes(python, "/packages");
 provideDeflate(python, "/packages");
 for (const [root, path] of [[repository, "/repository"], [site, "/site"]]) {
   FS.mkdir(path);
@@ -57,7 +57,8 @@ sys.path[:] = ["/repository", "/packages", "/work", *(each for each in sys.path 
 sys.dont_write_bytecode = True
 os.environ.update(HYPOTHESIS_STORAGE_DIRECTORY="/work/hypothesis", HYPOTHESIS_NO_PLUGINS="1")
 os.chdir("/work")
-import pytest
+import hashlib, pytest, sha256
+hashlib.sha256 = sha256.sha256
 int(pytest.main(["-c", "/work/pytest.ini", "--rootdir=/repository", *argv]))
 `);
 process.exit(status);
