@@ -160,7 +160,7 @@ def copy_licences(target: Path) -> None:
     target.mkdir(parents=True)
     for wheel in fetch_wheels():
         with zipfile.ZipFile(wheel) as archive:
-            (text,) = (name for name in archive.namelist() if re.search(r"dist-info/.*LICENSE[^/]*$", name))
+            (text,) = (name for name in archive.namelist() if re.search(r"dist-info/.*(LICENSE|COPYING)[^/]*$", name))
             (target / f"{wheel.name.split('-')[0]}.txt").write_bytes(archive.read(text))
     for name, source in LICENCES.items():
         shutil.copyfile(MODULES / source, target / f"{name}.txt")

@@ -9,8 +9,20 @@ import { forget, saved } from "./save.js";
 const SHOWN = 500;
 const MORE = ["check", "verify"];
 
+let looks = 0;
+
 /** Shows everything known of the image in `file`: {name, data}. */
 export async function look(file) {
+  const mine = ++looks;
+  byId("report").ariaBusy = "true";
+  try {
+    await shown(file, () => mine !== looks);
+  } finally {
+    if (mine === looks) byId("report").ariaBusy = "false";
+  }
+}
+
+async function shown(file, over) {
   forget("look");
   byId("found").hidden = true;
   byId("look-error").textContent = "";
@@ -21,6 +33,7 @@ export async function look(file) {
   const here = { directory: "look" };
   const report = await ask("make", { ...here, files: [{ name: plain, data: file.data }], argv: ["inspect", "--svg=/out/disk.svg", name] });
   const told = report.status ? await ask("run", { ...here, argv: ["inspect", name] }) : report;
+  if (over()) return;
   const { errors } = sorted(told.err);
   if (told.status) {
     byId("look-error").textContent = errors;
@@ -33,7 +46,11 @@ export async function look(file) {
   byId("boot-image").hidden = !report.files.length;
   byId("boot-image").onclick = () => boot(file.data, /\.iso$/i.test(name));
   await listed(here, name);
-  for (const command of MORE) byId("report").textContent += await judged(here, command, name);
+  for (const command of MORE) {
+    const said = await judged(here, command, name);
+    if (over()) return;
+    byId("report").textContent += said;
+  }
 }
 
 /** Returns what a further command says of the image; nothing if this rumpbundle has no such command. */
