@@ -1,6 +1,6 @@
 // Runs unit tests of the core under Pyodide in Node.js: node core.mjs PAGE REPOSITORY SITE_PACKAGES HYPOTHESIS PYTEST_ARGUMENT…
 //
-// PAGE is a built page, whose Pyodide, msgspec, BLAKE3 and libdeflate are used; HYPOTHESIS is a wheel for it; pytest and
+// PAGE is a built page, whose Pyodide, rumpbundle, msgspec, BLAKE3 and libdeflate are used; HYPOTHESIS is a wheel for it; pytest and
 // what else is pure Python comes from SITE_PACKAGES.
 
 import { readFile } from "node:fs/promises";
@@ -27,33 +27,41 @@ for (const [root, path] of [[repository, "/repository"], [site, "/site"]]) {
 FS.mkdir("/work");
 FS.mount(sparseFileSystem(FS, () => 2 ** 50), {}, "/tmp");
 FS.writeFile("/work/pytest.ini", `[pytest]
-pythonpath = /repository /repository/tests
+pythonpath = /repository/tests
 addopts = --import-mode=importlib -p no:cacheprovider -p no:xdist -p no:timeout -p without_a_host
 markers =
     boot: boots an image
     browser: drives the page
 `);
 FS.writeFile("/work/without_a_host.py", `
-"""Skips a test that itself needs a program, a thread or a hard link; where rumpbundle needs one, it fails."""
+"""Skips a test that itself needs a program, a thread or a hard link, or a format that qemu-img writes.
+
+Where rumpbundle needs anything else of a host, the test fails.
+"""
 import pytest
 
 WORDS = ("does not support processes", "can't start new thread", "has no attribute 'link'", "has no attribute 'mkfifo'",
          "has no attribute 'copy_file_range'", "No module named 'resource'")
+PROGRAMS = ("qemu-img",)
+OURS = ("/repository/", "/packages/rumpbundle/")
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
-    if report.failed and call.excinfo is not None and any(word in str(call.excinfo.value) for word in WORDS):
-        ours = [str(each.path) for each in call.excinfo.traceback if str(each.path).startswith("/repository/")]
-        if ours and ours[-1].startswith("/repository/tests/"):
-            report.outcome = "skipped"
-            report.longrepr = (ours[-1], 0, f"Skipped: {call.excinfo.value}")
+    if not report.failed or call.excinfo is None:
+        return report
+    ours = [str(each.path) for each in call.excinfo.traceback if str(each.path).startswith(OURS)]
+    why = str(call.excinfo.value)
+    itself = ours and ours[-1].startswith("/repository/tests/") and any(word in why for word in WORDS)
+    if itself or any(f"{name} is not installed" in f"{why} {report.capstderr}" for name in PROGRAMS):
+        report.outcome = "skipped"
+        report.longrepr = (ours[-1], 0, f"Skipped: {why}")
     return report
 `);
 python.globals.set("argv", python.toPy(argv));
 const status = python.runPython(`
 import os, sys
-sys.path[:] = ["/repository", "/packages", "/work", *(each for each in sys.path if each.startswith("/lib/")), "/site"]
+sys.path[:] = ["/packages", "/work", *(each for each in sys.path if each.startswith("/lib/")), "/site"]
 sys.dont_write_bytecode = True
 os.environ.update(HYPOTHESIS_STORAGE_DIRECTORY="/work/hypothesis", HYPOTHESIS_NO_PLUGINS="1")
 os.chdir("/work")

@@ -17,6 +17,7 @@ SUBSET = (
     "test_component.py", "test_gzip_member.py", "kernels/test_elf.py", "kernels/test_multiboot.py",
     "kernels/test_notes.py", "kernels/test_packed.py", "kernels/test_pe.py", "kernels/test_linux.py",
     "kernels/test_foreign.py", "guests", "images/test_partitions.py", "images/test_problems.py",
+    "test_volume.py", "test_inspect.py", "test_check.py",
 )  # fmt: skip
 
 
@@ -40,4 +41,4 @@ def test_the_core_works_in_another_python():
     assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-2000:]
     passed = re.search(r"(\d+) passed", ran.stdout)
     assert passed is not None
-    assert int(passed[1]) > 350, ran.stdout[-300:]
+    assert int(passed[1]) > 550, ran.stdout[-300:]
