@@ -112,6 +112,11 @@ def standing(output: Output | None, how: str, bundle: str, seen: int) -> Output 
     if output is None or (output.how, output.bundle) != (how, bundle):
         return None
     found = []
+    with contextlib.suppress(OSError):
+        if os.path.isdir(output.path) and set(os.listdir(output.path)) != {
+            os.path.basename(k.path) for k in output.files
+        }:
+            return None  # a kit that holds more, or less
     for kept in output.files:
         try:
             if not kept.is_still(os.stat(kept.path, follow_symlinks=False)):

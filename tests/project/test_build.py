@@ -221,3 +221,22 @@ def test_options_of_formats_are_checked_with_their_place(project, capsys):
     assert run(capsys, "build")[0] == 0
     assert main(["ova", "build/web.bin", "--memory", "64M", "--cpus", "2", "-q"]) == 0
     assert Path("web.ova").read_bytes() == Path("a.ova").read_bytes()
+
+
+def test_a_kit_that_holds_more_is_not_up_to_date(project, capsys):
+    run(capsys, "build", "-q")
+    (project / "out" / "web.ec2" / "extra").write_text("x")
+    assert run(capsys, "verify", "web")[0] == 5
+    status, _, err = run(capsys, "build", "web", "-q")
+    assert status == 2
+    assert "extra" in err
+    (project / "out" / "web.ec2" / "extra").unlink()
+    assert run(capsys, "build", "web", "-q")[0] == 0
+    assert run(capsys, "verify", "web")[0] == 0
+
+
+def test_a_file_where_outputs_are_to_stand(project, capsys):
+    (project / "out").write_text("x")
+    status, out, err = run(capsys, "build", "web", "-q")
+    assert (status, out) == (3, [])
+    assert err == "error: web: out: cannot be made a directory for outputs: it is a file\n"
