@@ -18,7 +18,7 @@ from pathlib import Path
 from inputs import kernel, payload, rumprun
 from measure import MIB, RUMPBUNDLE, Row, fresh, ratio, remove, report, run, scaled, scratch
 
-INSTANCES = 1000
+INSTANCES = 300
 
 
 @contextmanager

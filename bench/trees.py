@@ -16,7 +16,11 @@ def volume(type: str, top: Path, out: Path, *words: str) -> list[str]:
 
 
 def mke2fs(top: Path, out: Path, size: int) -> list[str]:
-    return ["mke2fs", "-q", "-t", "ext2", "-b", "4096", "-d", str(top), str(out), f"{size // 1024}k"]
+    argv = ["mke2fs", "-q", "-t", "ext2", "-b", "4096"]
+    files = sum(len(below) + len(names) for _, below, names in os.walk(top))
+    if files > size // 16384:  # more than it makes inodes for
+        argv += ["-N", str(files + 64)]
+    return [*argv, "-d", str(top), str(out), f"{size // 1024}k"]
 
 
 def xorriso(top: Path, out: Path) -> list[str]:

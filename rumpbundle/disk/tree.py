@@ -13,6 +13,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import field
+from functools import lru_cache
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import Content, FileSlice
@@ -86,6 +87,10 @@ def _name(host: str) -> str:
     return host if host.isascii() else os.fsencode(host).decode("utf-8", "surrogateescape")
 
 
+_shared = lru_cache(4096)(int)
+"""Modes of files are many and of few values."""
+
+
 def walk(directory: Directory, prefix: str = "") -> Iterator[tuple[str, Node]]:
     """Yield ``(path, node)`` of everything below *directory*, parents first, sorted."""
     for node in directory.children:
@@ -150,7 +155,7 @@ def _scan(path: str, name: str, linked: dict[tuple[int, int], Content], depth: i
 
 def _file(entry: os.DirEntry[str], above: str, linked: dict[tuple[int, int], Content]) -> File:
     status = entry.stat(follow_symlinks=False)
-    name, mode = _name(entry.name), stat.S_IMODE(status.st_mode)
+    name, mode = _name(entry.name), _shared(stat.S_IMODE(status.st_mode))
     if status.st_nlink == 1:
         return File(name, Content.of_file(InputFile(entry.name, status, above)), mode)
     key = (status.st_dev, status.st_ino)

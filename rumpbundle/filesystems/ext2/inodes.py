@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from operator import attrgetter
 
@@ -11,7 +11,7 @@ from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.bounds import check_directories, check_directory, check_tree
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.layout import MIB
-from rumpbundle.disk.tree import Directory, File, Node, Symlink, name_bytes, walk
+from rumpbundle.disk.tree import Directory, File, Symlink, name_bytes, walk
 from rumpbundle.errors import InputError
 from rumpbundle.filesystems.ext2.geometry import BLOCK
 from rumpbundle.filesystems.ext2.pointers import DIRECT, POINTERS
@@ -60,30 +60,34 @@ def inodes_of(root: Directory) -> tuple[Inode, ...]:
     check_tree(root)
     number_of: dict[int, int] = {id(root): ROOT_INODE}
     by_content: dict[int, Inode] = {}
-    nodes: list[tuple[str, Node]] = [("/", root), *walk(root)]
-    for path, node in nodes[1:]:
+    parent_of: dict[int, Directory] = {id(root): root}
+    for path, node in walk(root):
         if isinstance(node, File) and (linked := by_content.get(id(node.content))) is not None:
             linked.links += 1
             if linked.links > MAX_LINKS:
                 raise InputError(f"has more than {MAX_LINKS} hard links, which ext2 cannot express", where=path)
             number_of[id(node)] = linked.number
             continue
-        number_of[id(node)] = next(numbers)
+        number = number_of[id(node)] = next(numbers)
         match node:
             case File():
-                inode = _file(path, node, number_of[id(node)])
+                inode = _file(path, node, number)
                 by_content[id(node.content)] = inode
                 inodes.append(inode)
             case Symlink():
-                inodes.append(_symlink(path, node, number_of[id(node)]))
-    parents = {id(child): directory for _, directory in nodes if isinstance(directory, Directory)
-               for child in directory.children if isinstance(child, Directory)}  # fmt: skip
-    for path, node in nodes:
-        if isinstance(node, Directory):
-            parent = parents.get(id(node), root)
-            inodes.append(_directory(path, node, parent, number_of))
+                inodes.append(_symlink(path, node, number))
+    by_content.clear()
+    for path, directory in _directories(root):
+        parent_of |= {id(child): directory for child in directory.children if isinstance(child, Directory)}
+        inodes.append(_directory(path, directory, parent_of[id(directory)], number_of))
     check_directories(sum(inode.content.size for inode in inodes if inode.kind == DIRECTORY))
     return tuple(sorted(inodes, key=attrgetter("number")))
+
+
+def _directories(root: Directory) -> Iterator[tuple[str, Directory]]:
+    """Yield all directories with their paths, parents first."""
+    yield "/", root
+    yield from ((path, node) for path, node in walk(root) if isinstance(node, Directory))
 
 
 @lru_cache

@@ -14,25 +14,33 @@ def stretches(content: Content, unit: int) -> Iterator[tuple[int, int]]:
 
     All of it is read but the holes of the host's files: the result does not depend on where those are.
     """
-    zeros = bytes(unit)
     start = end = 0
     for low, high in _data_ranges(content, unit):
         for position in range(low, high, CHUNK):
             data = content.part(position, min(position + CHUNK, high)).read()
-            tail = len(data) % unit  # a hole of the host's may begin where the last, shorter block does
-            mixed = zeros in data or (tail > 0 and data.endswith(zeros[:tail]))
-            for at in range(0, len(data), unit if mixed else CHUNK):
-                piece = data[at : at + unit] if mixed else data
-                if mixed and piece == zeros[: len(piece)]:
-                    continue
-                block = (position + at) // unit
-                if block > end:
-                    if end > start:
-                        yield start, end - start
-                    start = block
-                end = block + -(-len(piece) // unit)
+            block = first = position // unit
+            for zero in (*_zero_blocks(data, unit), -(-len(data) // unit)):
+                if block < first + zero:
+                    if block > end:
+                        if end > start:
+                            yield start, end - start
+                        start = block
+                    end = first + zero
+                block = first + zero + 1
     if end > start:
         yield start, end - start
+
+
+def _zero_blocks(data: bytes, unit: int) -> Iterator[int]:
+    """Yield the index of every block of *unit* bytes of *data* that is all zeros; the last may be shorter."""
+    # To look at the first byte of each is three times as fast as to search for a block of zeros.
+    zeros, begins = bytes(unit), data[::unit]
+    index = begins.find(0)
+    while index >= 0:
+        block = data[index * unit : (index + 1) * unit]
+        if block == zeros[: len(block)]:
+            yield index
+        index = begins.find(0, index + 1)
 
 
 def _data_ranges(content: Content, unit: int) -> Iterator[tuple[int, int]]:
