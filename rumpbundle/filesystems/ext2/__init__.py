@@ -140,7 +140,7 @@ class Ext2Volume:
         for source in inode.content.sources:
             self._placed.append((offset, source))
             offset += source.length
-        inode.block = struct.pack(f"<{count}I", *range(self._next, self._next + count)).ljust(60, b"\0")
+        inode.block = struct.pack(f"<{count}I", *range(self._next, self._next + count))
         inode.sectors = count * (BLOCK // 512)
         self._next += count
         return True
@@ -175,7 +175,8 @@ class Ext2Volume:
         """The file system's ids follow from its structures: names, modes, sizes and places, but no file is read."""
         digest = blake3(b"%b\0%d\0%d" % (self._label, self._epoch, self.size))
         for inode in self._inodes:
-            digest.update(b"%d %o %d %b" % (inode.number, inode.kind | inode.mode, inode.content.size, inode.block))
+            block = inode.inline or inode.block.ljust(60, b"\0")
+            digest.update(b"%d %o %d %b" % (inode.number, inode.kind | inode.mode, inode.content.size, block))
         for offset, source in self._placed:
             digest.update(b"%d %d" % (offset, source.length))
             if isinstance(source, Literal):

@@ -42,6 +42,7 @@ class Inode:
     wanted: Sequence[tuple[int, int]] = ()
     """``(logical, count)`` of every stretch that is not a hole."""
     block: bytes = b""
+    """The pointers to its blocks, without zeros at the end; or what stands there instead."""
     sectors: int = 0
 
 
