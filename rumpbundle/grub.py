@@ -14,11 +14,13 @@ import re
 import stat
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 
 from rumpbundle.bootloader import choice
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.content import Content
 from rumpbundle.disk.digest import hexdigest
 from rumpbundle.errors import HostError, InputError, MissingToolError, RumpbundleError, ToolError
 from rumpbundle.events import Note, Report, silent
@@ -70,6 +72,13 @@ class BootImages:
     """El Torito image: cdboot.img and a core."""
     efi: bytes
     """The PE file that becomes BOOTX64.EFI."""
+    found: Content | None = field(default=None, compare=False, kw_only=True)
+    """The same where it was found, in a finished image: what is written then can share its blocks."""
+
+    @property
+    def loader(self) -> Content:
+        """What BOOTX64.EFI holds."""
+        return Content.of_bytes(self.efi) if self.found is None else self.found
 
     @cached_property
     def bios_sum(self) -> int:

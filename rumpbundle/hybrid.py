@@ -203,7 +203,7 @@ def _parts(bundle: Bundle, images: BootImages | None) -> _Parts:
         application = bundle.boot.get(Firmware.UEFI) is Protocol.EFI
         inside: list[Node] = []
         if not application:
-            efi_boot = [File("BOOTX64.EFI", Content.of_bytes(images.efi)), config]
+            efi_boot = [File("BOOTX64.EFI", images.loader), config]
         elif bundle.cmdline:
             efi_boot = [File("BOOTX64.EFI", _starter(bundle))]
             inside.append(Directory.of("rumpbundle", [kernel]))

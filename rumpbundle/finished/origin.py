@@ -330,17 +330,19 @@ class _Image:
         """Return the boot images as they were before the layout wrote their places into them."""
         mbr = grub.blanked(self._disk.read(0, grub.MBR_ADDRESS.stop), grub.MBR_ADDRESS)
         bios = efi = b""
+        found = None
         if Firmware.BIOS in self._manifest.firmware:
-            bios = grub.blanked(self._read("/boot/grub/eltorito.img"), grub.BOOT_INFO, grub.NEXT_SECTOR)
+            bios = grub.blanked(self._loader("/boot/grub/eltorito.img").read(), grub.BOOT_INFO, grub.NEXT_SECTOR)
         if Firmware.UEFI in self._manifest.firmware and self._manifest.boot.get(Firmware.UEFI) != Protocol.EFI:
-            efi = self._read("/EFI/BOOT/BOOTX64.EFI")
-        return BootImages(self._manifest.grub.get("version", ""), mbr, bios, efi)
+            found = self._loader("/EFI/BOOT/BOOTX64.EFI")
+            efi = found.read()
+        return BootImages(self._manifest.grub.get("version", ""), mbr, bios, efi, found=found)
 
-    def _read(self, path: str) -> bytes:
+    def _loader(self, path: str) -> Content:
         entry = self._file(path)
         if entry.size > _MOST_LOADER:
             raise ImageError(f"{path} has {entry.size} bytes")
-        return content_at(self._disk, entry.spans[0].offset or 0, entry.size).read()
+        return content_at(self._disk, entry.spans[0].offset or 0, entry.size)
 
 
 _MOST_LOADER = 32 << 20

@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import io
 import json
+import os
 import random
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import kernels, synthetic
 
-from rumpbundle import formats
+from rumpbundle import formats, grub
 from rumpbundle.cli import main
 
 RUMPRUN = b"_RUMPRUN_ROOTFSCFG=\0ld_virtio\0vioif\0"
@@ -67,6 +68,22 @@ LINES = {
     "plain": (["--cmdline", "a"], ["--cmdline", "b " * 300], ["--cmdline", "b " * 300]),
     "web.bin": (["-e", "A=1", "--arg", "x"], ["-e", "A=2", "--arg", "x"], ["-e", "A=2"]),
 }
+
+
+def test_what_stays_is_copied_by_the_kernel(inputs, tmp_path, monkeypatch):
+    before, after = tmp_path / "before.iso", tmp_path / "after.iso"
+    assert main(["iso", str(inputs / "web.bin"), "--data", f"{inputs / 'data'}:/data", "-q", "-o", str(before)]) == 0
+    written = 0
+    write = os.pwrite
+
+    def counted(fd: int, data: bytes, offset: int) -> int:
+        nonlocal written
+        written += len(data)
+        return write(fd, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", counted)
+    assert main(["reconfig", str(before), "-q", "-e", "A=1", "-o", str(after)]) == 0
+    assert written < len(grub.boot_images().efi)
 
 
 @pytest.mark.parametrize("kernel", LINES)
