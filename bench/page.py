@@ -44,8 +44,8 @@ GROWTH = """## What grows with what
 
 Both axes are logarithmic: a straight line at 45° grows as its input does. Solid lines are ours, dashed ones other
 programs doing the same work: `cp` copies the payload alone, `qemu-img convert` starts from a raw image that exists
-already, and `mke2fs -d` and `xorriso` make the file system without a kernel. Bars show the least and the most of five
-runs; what takes longer than a second is run once.
+already (up to 1 GiB of payload), and `mke2fs -d` and `xorriso` make the file system without a kernel. Bars show the
+least and the most of five runs; what takes longer than a second is run once.
 """
 
 
@@ -66,10 +66,12 @@ def machine() -> list[str]:
     where = os.environ.get("BENCH_DIR", tempfile.gettempdir())
     system = first_line(["stat", "--file-system", "--format=%T", where])
     name = cpu.split(":", 1)[1].strip()
-    peers = [line for line in map(first_line, PEERS.values()) if line]
+    peers = {peer: first_line(argv) for peer, argv in PEERS.items()}
+    lacking = [peer for peer, line in peers.items() if not line]
     return [
         f"{name}, {os.cpu_count()} cores, {memory:.0f} GiB; Linux {platform.release()}; {system}",
-        "; ".join([f"Python {platform.python_version()}", *peers]),
+        "; ".join([f"Python {platform.python_version()}", *filter(None, peers.values())]),
+        *([f"not installed on this machine, and so left out: {', '.join(lacking)}"] if lacking else []),
     ]
 
 
@@ -107,7 +109,7 @@ def table(rows: Sequence[Row]) -> list[str]:
         mark = "kept" if row.kept else "**missed**"
         promise = row.promise
         cells = (promise.work, f"{amount(row.value)}", spread, f"{promise.limit:g}", f"{promise.aim:g}", mark, said)
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return lines
 
 
@@ -145,8 +147,11 @@ def write(rows: Sequence[Row], points: Sequence[Point], circumstances: Sequence[
     said = list(circumstances)
     if SCALE > 1:
         said.append(
-            f"**A quick look: sizes and numbers of files are divided by {SCALE}; the names are the full ones'**"
+            f"**A quick look: sizes and numbers of files are divided by {SCALE}, though the names are the full ones'."
+            " The limits are meant for those: of small sizes Python's start is most**"
         )
+    if points and not any(point.contestant == "virt-make-fs" for point in points):
+        said.append("virt-make-fs makes no file system on this machine, and is left out")
     missing = sorted(PROMISES[name].work for name in PROMISES.keys() - {row.name for row in rows})
     if missing:
         said.append(f"not measured this time: {'; '.join(missing)}")
