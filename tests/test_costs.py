@@ -99,3 +99,13 @@ def test_a_small_file_is_opened_and_looked_at_once_more(kind, many, tmp_path, mo
         monkeypatch.undo()
         os.close(fd)
     assert calls == {"open": 2000, "fstat": 2000, "pread": 2000, "close": 2000}
+
+
+def test_an_empty_volume_of_a_tebibyte_takes_little_memory():
+    tracemalloc.start()
+    try:
+        volume.ext2(tree.Directory.of("", []), label="x", epoch=0, size=1 << 40)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 24 << 20

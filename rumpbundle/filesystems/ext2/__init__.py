@@ -18,7 +18,7 @@ import struct
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from operator import attrgetter, itemgetter
 
 from blake3 import blake3
@@ -285,7 +285,11 @@ class Ext2Volume:
         )
 
 
+@lru_cache(64)
 def _bitmap(used: int, length: int) -> bytes:
-    """Return a block of bitmap: the first *used* bits, and all from *length* on, which do not exist."""
+    """Return a block of bitmap: the first *used* bits, and all from *length* on, which do not exist.
+
+    Groups without files share one: 1 TiB has 8,192 of them.
+    """
     bits = ((1 << used) - 1) | ((1 << 8 * BLOCK) - (1 << length))
     return bits.to_bytes(BLOCK, "little")
