@@ -176,3 +176,13 @@ def test_what_becomes_of_the_name_is_said(tmp_path, capsys):
         "note: the name my-web-server-7 becomes these labels: MY_WEB_SERVER_7 (ISO 9660), "
         "MY_WEB_SERV (EFI system partition)\n"
     )
+
+
+def test_a_name_that_is_no_utf_8_is_no_damage(tmp_path, capsys):
+    """pycdlib, whose opinion verify asks for, takes no such name."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / os.fsdecode(b"b\xff")).write_text("x")
+    image = tmp_path / "image"
+    assert main(["volume", str(tmp_path / "tree"), "-o", str(image), "-q"]) == 0
+    assert main(["verify", str(image)]) == 0
+    assert "whole" in capsys.readouterr().out

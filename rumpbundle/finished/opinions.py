@@ -28,8 +28,8 @@ def iso(disk: Disk) -> Iterator[Problem]:
     wanted: dict[str, Entry] = {}
     for entry in files.entries():
         wanted[entry.path] = entry
-        if len(wanted) > _MOST_FILES:
-            return
+        if len(wanted) > _MOST_FILES or _is_bytes(entry.path):
+            return  # it takes no name that is not UTF-8
     try:
         found = dict(_read(disk))
     except Exception as error:  # somebody else's code, on what may be damaged in a new way
@@ -42,6 +42,11 @@ def iso(disk: Disk) -> Iterator[Problem]:
             seen = f"{found[path]} bytes" if path in found else "nothing"
             what = f"pycdlib finds {seen}, we find {'nothing' if path not in wanted else f'{size} bytes'}"
             yield Problem(where=path, offset=None, what=what, consequence="readers disagree about this file")
+
+
+def _is_bytes(name: str) -> bool:
+    """Return whether *name* holds bytes that are no UTF-8 (PEP 383)."""
+    return not name.isascii() and any("\udc80" <= character <= "\udcff" for character in name)
 
 
 def _read(disk: Disk) -> Iterator[tuple[str, int]]:
