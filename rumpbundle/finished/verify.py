@@ -237,9 +237,7 @@ def _check_is_one(disk: Disk, path: str | os.PathLike[str]) -> None:
     """Raise :class:`NoImageError` for a file that passes for a plain disk only because it is nothing else."""
     if type(disk) is not RawDisk or tables(disk) or any(True for _ in volumes.mounted(disk, ())):
         return
-    raise NoImageError(
-        "cannot be told to be a disk image: it has neither a partition table nor a file system", where=path
-    )
+    raise NoImageError("is no disk image: it has neither a partition table nor a file system", where=path)
 
 
 def _against_manifest(disk: Disk, found: _Findings, report: Report, name: str) -> Origin | None:
