@@ -18,12 +18,12 @@ from support.tools import require
 from rumpbundle.errors import GuestError, MissingToolError, ToolError
 from rumpbundle.host import environment
 from rumpbundle.launcher import accel, qemu
-from rumpbundle.launcher.accel import Choice, choose
+from rumpbundle.launcher.accel import Accelerator, choose
 from rumpbundle.launcher.backend import Drive, LaunchRequest
 from rumpbundle.launcher.session import Guest
 
-WORKS = Choice("kvm", "it runs a guest here")
-FAILS = Choice("tcg", "kvm is there but cannot run a guest")
+WORKS = Accelerator("kvm", "it runs a guest here")
+FAILS = Accelerator("tcg", "kvm is there but cannot run a guest")
 
 BEHAVIOURS = {
     "works": ("exit 33", WORKS),
@@ -140,15 +140,15 @@ def test_what_is_not_there_is_not_tried(program: StandIn, tmp_path: Path, monkey
     program.does("exit 33")
     with monkeypatch.context() as forbidden:
         forbidden.setattr(os, "access", lambda path, mode: False)
-        assert choose(qemu.PROGRAM) == Choice(
+        assert choose(qemu.PROGRAM) == Accelerator(
             "tcg", f"{tmp_path}/kvm may not be opened; is this user in the group kvm?"
         )
     (tmp_path / "kvm").unlink()
-    assert choose(qemu.PROGRAM) == Choice("tcg", f"there is no {tmp_path}/kvm")
+    assert choose(qemu.PROGRAM) == Accelerator("tcg", f"there is no {tmp_path}/kvm")
     is_a(monkeypatch, "Linux", "aarch64")
-    assert choose(qemu.PROGRAM) == Choice("tcg", "a PC has to be emulated on aarch64")
+    assert choose(qemu.PROGRAM) == Accelerator("tcg", "a PC has to be emulated on aarch64")
     is_a(monkeypatch, "Darwin", "arm64")
-    assert choose(qemu.PROGRAM) == Choice("tcg", "a PC has to be emulated on arm64")
+    assert choose(qemu.PROGRAM) == Accelerator("tcg", "a PC has to be emulated on arm64")
     assert program.calls == []
 
 
@@ -157,11 +157,11 @@ def test_a_mac_has_hvf(program: StandIn, tmp_path: Path, monkeypatch: pytest.Mon
     is_a(monkeypatch, "Darwin", "x86_64", release="23.6.0")
     monkeypatch.setattr(environment, "boot_id", lambda: "")
     program.does("exit 33")
-    assert choose(qemu.PROGRAM) == Choice("hvf", "it runs a guest here")
+    assert choose(qemu.PROGRAM) == Accelerator("hvf", "it runs a guest here")
     assert "-accel hvf" in program.calls[0]
     program.does("echo 'Error: HV_UNSUPPORTED' >&2; exit 1")
     os.utime(program.path, ns=(0, 0))
-    assert choose(qemu.PROGRAM) == Choice("tcg", "hvf is there but cannot run a guest")
+    assert choose(qemu.PROGRAM) == Accelerator("tcg", "hvf is there but cannot run a guest")
 
 
 def test_without_qemu_it_says_so(program: StandIn, monkeypatch: pytest.MonkeyPatch):

@@ -146,8 +146,8 @@ def check_said(results, guest):
 
 
 def test_pv_and_pvh_guests_get_what_was_meant(tmp_path):
-    pv = {"kernel": "k", "memory": 32, "kind": xl.Kind.PV}
-    pvh = pv | {"kind": xl.Kind.PVH}
+    pv = {"kernel": "k", "memory": 32, "kind": xl.DomainKind.PV}
+    pvh = pv | {"kind": xl.DomainKind.PVH}
     files = {"k": kernels.build("xen-pv")}
     disks = (
         xl.DomainDisk(path="disk.raw", vdev="xvda"),

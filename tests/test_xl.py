@@ -18,12 +18,12 @@ from rumpbundle.xen import xl
 
 
 def pv(**changes):
-    return xl.Domain(**({"name": "web1", "kind": xl.Kind.PV, "memory": 64, "kernel": "app.bin"} | changes))
+    return xl.Domain(**({"name": "web1", "kind": xl.DomainKind.PV, "memory": 64, "kernel": "app.bin"} | changes))
 
 
 def hvm(**changes):
     disks = (xl.DomainDisk(path="app.raw", vdev="xvda"),)
-    return xl.Domain(**({"name": "web1", "kind": xl.Kind.HVM, "memory": 128, "disks": disks} | changes))
+    return xl.Domain(**({"name": "web1", "kind": xl.DomainKind.HVM, "memory": 128, "disks": disks} | changes))
 
 
 def test_pv_domain_as_text():
@@ -51,7 +51,7 @@ def test_hvm_domain_has_a_serial_port_and_its_firmware():
 
 def test_only_hvm_gets_the_keys_that_are_hvms():
     assert "serial" not in pv().text()
-    assert "firmware" not in pv(kind=xl.Kind.PVH).text()
+    assert "firmware" not in pv(kind=xl.DomainKind.PVH).text()
 
 
 @pytest.mark.parametrize("make", [pv, hvm])
@@ -96,7 +96,7 @@ def test_a_pv_command_line_is_not_cut():
         pv(cmdline="x" * 1024)
     with pytest.raises(ConfigError, match="1024 bytes"):
         pv(cmdline="é" * 512)
-    pv(kind=xl.Kind.PVH, cmdline="x" * 4000)
+    pv(kind=xl.DomainKind.PVH, cmdline="x" * 4000)
 
 
 @pytest.mark.parametrize("path", ["/my disk.raw", "/tab\t.raw", "/a\u00a0b", "/ends,", "", "/a\nb"])

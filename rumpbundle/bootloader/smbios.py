@@ -14,7 +14,7 @@ from rumpbundle.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class Field:
     """Where one identity stands in the tables (DMTF DSP0134), and how QEMU is told."""
 
     structure: int
@@ -24,11 +24,11 @@ class Identity:
 
 
 IDENTITIES = {
-    "uuid": Identity(1, 8, "uuid"),
-    "serial": Identity(1, 7, "serial"),
-    "asset": Identity(3, 8, "asset"),
-    "product": Identity(1, 5, "product"),
-    "oem": Identity(11, 4, "value"),
+    "uuid": Field(1, 8, "uuid"),
+    "serial": Field(1, 7, "serial"),
+    "asset": Field(3, 8, "asset"),
+    "product": Field(1, 5, "product"),
+    "oem": Field(11, 4, "value"),
 }
 """The kinds of identity in the order in which they are compared."""
 

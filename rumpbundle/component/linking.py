@@ -14,10 +14,10 @@ from rumpbundle.component.relocatable import (
     INIT_ARRAY,
     OBJECT,
     WRITE,
+    Processor,
     Relocation,
     Section,
     Symbol,
-    Target,
     relocatable,
 )
 from rumpbundle.disk.content import Content, Source
@@ -26,9 +26,9 @@ from rumpbundle.disk.layout import round_up
 from rumpbundle.host.staging import staged_file
 
 MACHINES = {
-    "x86_64": Target(name="x86_64", number=62, bits=64, rela=True),
-    "i386": Target(name="i386", number=3, bits=32, rela=False),
-    "aarch64": Target(name="aarch64", number=183, bits=64, rela=True),
+    "x86_64": Processor(name="x86_64", number=62, bits=64, rela=True),
+    "i386": Processor(name="i386", number=3, bits=32, rela=False),
+    "aarch64": Processor(name="aarch64", number=183, bits=64, rela=True),
 }
 _PLATEFS = "rumprun_platefs"
 

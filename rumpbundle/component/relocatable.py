@@ -26,7 +26,7 @@ _EMPTY = Content(())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Processor:
     """A processor's dialect of ELF: *rela* says whether addends stand in the relocations or in the place itself."""
 
     name: str
@@ -100,7 +100,7 @@ class _Strings:
         return self.places[text]
 
 
-def relocatable(target: Target, sections: tuple[Section, ...], symbols: tuple[Symbol, ...]) -> Content:
+def relocatable(target: Processor, sections: tuple[Section, ...], symbols: tuple[Symbol, ...]) -> Content:
     """Return the object file. A relocation names one of *sections* or of *symbols*; local symbols come first."""
     numbers = {section.name: number for number, section in enumerate(sections, 1)}
     related = [section for section in sections if section.relocations]
@@ -135,7 +135,7 @@ def relocatable(target: Target, sections: tuple[Section, ...], symbols: tuple[Sy
     return _laid_out(target, (*placed, *tables))
 
 
-def _laid_out(target: Target, sections: tuple[Section, ...]) -> Content:
+def _laid_out(target: Processor, sections: tuple[Section, ...]) -> Content:
     """Return header, sections, section names and section headers, each at its alignment."""
     names = _Strings()
     for name in (*(section.name for section in sections), ".shstrtab"):
@@ -168,7 +168,7 @@ def _addends_in_place(section: Section) -> Section:
     return replace(section, data=bytes(data))
 
 
-def _packed(target: Target, relocation: Relocation, symbols: Mapping[str, int]) -> bytes:
+def _packed(target: Processor, relocation: Relocation, symbols: Mapping[str, int]) -> bytes:
     symbol = symbols[relocation.symbol]
     if target.rela:
         return struct.pack("<QQq", relocation.offset, symbol << 32 | relocation.type, relocation.addend)
@@ -176,7 +176,7 @@ def _packed(target: Target, relocation: Relocation, symbols: Mapping[str, int]) 
 
 
 def _symbols(
-    target: Target, numbers: Mapping[str, int], symbols: tuple[Symbol, ...]
+    target: Processor, numbers: Mapping[str, int], symbols: tuple[Symbol, ...]
 ) -> tuple[dict[str, int], bytes, bytes, int]:
     """Return the number of every symbol by name, the symbol table, its strings, and the first global's number."""
     strings = _Strings()
@@ -197,7 +197,7 @@ def _symbols(
     return found, b"".join(table), bytes(strings.data), first_global
 
 
-def _symbol(target: Target, name: int, info: int, section: int, value: int, size: int) -> bytes:
+def _symbol(target: Processor, name: int, info: int, section: int, value: int, size: int) -> bytes:
     if target.bits == 64:
         return target.pack("IBBHPP", name, info, 0, section, value, size)
     return target.pack("IPPBBH", name, value, size, info, 0, section)

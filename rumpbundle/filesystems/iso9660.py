@@ -26,7 +26,7 @@ from rumpbundle.filesystems import rockridge
 from rumpbundle.filesystems.identifiers import check_label, identifier_for
 from rumpbundle.filesystems.isodirectory import (
     BLOCK,
-    Entry,
+    DirectoryRecord,
     IsoDirectory,
     SystemUse,
     blocks_of,
@@ -105,7 +105,7 @@ class Iso9660Volume:
             for node in directory.node.children:
                 identifier = identifier_for(node, taken)
                 length = plain_length(node, identifier)
-                entry = Entry(identifier, node, length + length % 2)
+                entry = DirectoryRecord(identifier, node, length + length % 2)
                 if isinstance(node, Symlink) or length > _MAX_RECORD:
                     entry.use, entry.length = self._system_use(node, identifier)
                 if isinstance(node, Directory):

@@ -16,7 +16,7 @@ BLOCK = 2048
 
 
 @dataclass(slots=True)
-class Entry:
+class DirectoryRecord:
     """One child of a directory."""
 
     identifier: bytes
@@ -45,7 +45,7 @@ class IsoDirectory:
     node: Directory
     parent: IsoDirectory | None
     identifier: bytes
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[DirectoryRecord] = field(default_factory=list)
     block: int = 0
     size: int = 0
     number: int = 0
@@ -60,7 +60,7 @@ def blocks_of(size: int) -> int:
     return -(-size // BLOCK)
 
 
-def record_order(entry: Entry) -> bytes:
+def record_order(entry: DirectoryRecord) -> bytes:
     """Order of records (ECMA-119 §9.3): names compare as if padded with blanks, then extension."""
     name, _, extension = entry.identifier.partition(b".")
     return name.ljust(32) + extension

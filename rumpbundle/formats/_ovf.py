@@ -54,7 +54,7 @@ OTHER = System(cim=102, vmware="otherGuest64", vbox="Other_64")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class VirtualSystem:
     """The machine to describe."""
 
     name: str
@@ -157,7 +157,7 @@ _NETWORK = """\
 """
 
 
-def descriptor(machine: Machine, file_size: int) -> bytes:
+def descriptor(machine: VirtualSystem, file_size: int) -> bytes:
     """Return the OVF of *machine*, whose disk file has *file_size* bytes."""
     from xml.sax.saxutils import escape, quoteattr  # which import what speaks HTTP
 

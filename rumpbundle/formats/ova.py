@@ -46,7 +46,7 @@ def _check(job: Job) -> None:
         raise UsageError("expected a multiple of 4M up to 4T (VMware takes no other)", where="--memory")
 
 
-def machine(job: Job) -> ovf.Machine:
+def machine(job: Job) -> ovf.VirtualSystem:
     """Return the machine to describe."""
     bundle, options = job.bundle, job.options
     efi = Firmware.BIOS not in bundle.boot
@@ -54,7 +54,7 @@ def machine(job: Job) -> ovf.Machine:
     nic = _first(ovf.NICS, driven) if options.nic == AUTO else options.nic.replace("none", "")
     # VirtualBox has virtio cards, VMware has none: a guest that drives nothing else gets one there.
     virtio = options.nic == AUTO and "virtio-net" in driven and nic not in driven
-    return ovf.Machine(
+    return ovf.VirtualSystem(
         name=bundle.name,
         disk_file=f"{_file_name(bundle.name)}-disk1.vmdk",
         disk_size=job.layout.size,

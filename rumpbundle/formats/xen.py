@@ -53,7 +53,7 @@ def _write_kit(job: Job, directory: Path) -> None:
     wanted = _domain(job.bundle, job.options)
     has_disk = any(posixpath.basename(disk.path) == kitfiles.XEN_DISK for disk in wanted.disks)
     files = {f"{volume.device}.raw": volume.content for volume in domain.own_disks(job.bundle)}
-    if wanted.kind is not xl.Kind.HVM:
+    if wanted.kind is not xl.DomainKind.HVM:
         files |= {"kernel": job.bundle.kernel.content, "initrd": domain.ramdisk_of(job.bundle)}
     if job.bundle.config:
         files[kitfiles.XEN_CONFIG] = Content.of_bytes(job.bundle.config)

@@ -110,11 +110,11 @@ class _Opening:
 
     def _container(self, medium: Medium, kind: Kind) -> Disk:
         if kind.name == _DESCRIPTOR:
-            from rumpbundle.images.containers.vmdk_split import Directory, open_split
+            from rumpbundle.images.containers.vmdk_split import ImageDirectory, open_split
 
             beside = None
             if not self.around:
-                beside = Directory(os.path.dirname(self.path))
+                beside = ImageDirectory(os.path.dirname(self.path))
                 self.stack.callback(beside.close)
             return open_split(medium, beside)
         module, function = _READERS[kind.name]

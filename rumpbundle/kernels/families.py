@@ -15,7 +15,7 @@ _LINUX_RELEASE = re.compile(r"\d+\.\d+.* #\d+")
 
 
 @dataclass(frozen=True, slots=True)
-class Provenance:
+class Traits:
     """Where a kernel comes from, as far as the file tells."""
 
     family: Family
@@ -25,7 +25,7 @@ class Provenance:
     """The telling texts found in it."""
 
     @classmethod
-    def of(cls, file: KernelFile) -> Provenance:
+    def of(cls, file: KernelFile) -> Traits:
         marks = _marks(file)
         family = _family(file, marks)
         drivers = _drivers(file, family)

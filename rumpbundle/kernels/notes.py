@@ -15,15 +15,15 @@ MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class ElfNote:
     owner: str
     type: int
     value: bytes
 
 
-def read(view: View, elf: Elf) -> tuple[Note, ...]:
+def read(view: View, elf: Elf) -> tuple[ElfNote, ...]:
     """Return the notes of *elf*, at most ``MAX_NOTES``."""
-    notes: list[Note] = []
+    notes: list[ElfNote] = []
     left = MAX_BYTES
     for offset, size in elf.notes(view):
         data = view.read(offset, min(size, left))
@@ -34,7 +34,7 @@ def read(view: View, elf: Elf) -> tuple[Note, ...]:
     return tuple(notes[:MAX_NOTES])
 
 
-def _parse(data: bytes) -> Iterator[Note]:
+def _parse(data: bytes) -> Iterator[ElfNote]:
     at = 0
     for _ in range(MAX_NOTES):
         if at + 12 > len(data):
@@ -45,7 +45,7 @@ def _parse(data: bytes) -> Iterator[Note]:
         if value_at + value_size > len(data):
             return
         owner = data[name_at : name_at + min(name_size, 64)].rstrip(b"\0").decode("latin-1")
-        yield Note(owner, type_, data[value_at : value_at + value_size])
+        yield ElfNote(owner, type_, data[value_at : value_at + value_size])
         at = value_at + (value_size + 3 & ~3)
 
 
@@ -67,7 +67,7 @@ class Device:
         return f"{self.kind} {self.name}"
 
 
-def solo5_target(notes: tuple[Note, ...]) -> str:
+def solo5_target(notes: tuple[ElfNote, ...]) -> str:
     """Return the Solo5 target the kernel was built for, empty if it is no Solo5 kernel."""
     for note in notes:
         if note.owner == "Solo5" and note.type == _ABI1 and len(note.value) >= 4:
@@ -76,7 +76,7 @@ def solo5_target(notes: tuple[Note, ...]) -> str:
     return ""
 
 
-def solo5_devices(notes: tuple[Note, ...]) -> tuple[Device, ...]:
+def solo5_devices(notes: tuple[ElfNote, ...]) -> tuple[Device, ...]:
     """Return the devices of the manifest in its order, without the reserved first entry."""
     for note in notes:
         if note.owner != "Solo5" or note.type != _MFT1:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.kernels import strings
-from rumpbundle.kernels.families import Provenance
+from rumpbundle.kernels.families import Traits
 from rumpbundle.kernels.kernelfile import KernelFile
 from rumpbundle.kernels.kinds import Family, Firmware, Protocol
 
@@ -77,7 +77,7 @@ _MUCH_MEMORY = 1 << 30
 """A kernel that is loaded higher than this was meant to be loaded lower, most likely."""
 
 
-def warnings(file: KernelFile, origin: Provenance, load: range | None) -> Iterator[str]:
+def warnings(file: KernelFile, origin: Traits, load: range | None) -> Iterator[str]:
     """Yield what its owner should know of a kernel that boots, as phrases after its name."""
     if load is not None and load.stop > _MUCH_MEMORY and (file.multiboot1 or file.multiboot2):
         yield (
@@ -91,7 +91,7 @@ def warnings(file: KernelFile, origin: Provenance, load: range | None) -> Iterat
         )
 
 
-def troubles(file: KernelFile, origin: Provenance) -> Iterator[Trouble]:
+def troubles(file: KernelFile, origin: Traits) -> Iterator[Trouble]:
     """Yield what is known to fail: by the header, and what was seen (docs/facts/guests.md#other-kernels)."""
     for protocol, header in ((Protocol.MULTIBOOT2, file.multiboot2), (Protocol.MULTIBOOT, file.multiboot1)):
         for firmware, reason in header.not_under if header is not None else ():
@@ -108,7 +108,7 @@ def troubles(file: KernelFile, origin: Provenance) -> Iterator[Trouble]:
         yield under_uefi("GRUB Invaders draws into VGA text memory, which UEFI does not have")
 
 
-def screen(file: KernelFile, origin: Provenance) -> str:
+def screen(file: KernelFile, origin: Traits) -> str:
     """Return what the kernel draws on: ``framebuffer``, ``text``, or nothing as far as headers and code tell."""
     if any(header.framebuffer for header in (file.multiboot1, file.multiboot2) if header is not None):
         return "framebuffer"

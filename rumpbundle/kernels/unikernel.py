@@ -9,7 +9,7 @@ from rumpbundle.disk.content import Content
 from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.errors import KernelError
 from rumpbundle.kernels import foreign, packed, protocols, refusal, repair, strings
-from rumpbundle.kernels.families import Provenance, undriven
+from rumpbundle.kernels.families import Traits, undriven
 from rumpbundle.kernels.kernelfile import KernelFile
 from rumpbundle.kernels.kinds import Family, Firmware, Protocol
 from rumpbundle.kernels.notes import Device
@@ -143,7 +143,7 @@ def _judge(name: str, file: KernelFile, content: Content, compression: str) -> U
     reason, advice = ("", "") if usable else refusal.of_kernel(file)
     if not usable and not reason:
         raise refusal.of_other(file, name)
-    origin = Provenance.of(file)
+    origin = Traits.of(file)
     mended, repairs = repair.mended(file, content, compression)
     load, entry = protocols.loaded(file, usable)
     return Unikernel(

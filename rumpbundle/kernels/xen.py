@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rumpbundle.kernels.elf import Elf
-from rumpbundle.kernels.notes import Note
+from rumpbundle.kernels.notes import ElfNote
 from rumpbundle.kernels.view import View
 
 NAMES = {
@@ -51,12 +51,12 @@ _KEYS = {
 }
 
 
-def read(view: View, elf: Elf, notes: tuple[Note, ...]) -> dict[str, int | str]:
+def read(view: View, elf: Elf, notes: tuple[ElfNote, ...]) -> dict[str, int | str]:
     """Return what *elf* says to Xen by name, numbers as numbers; empty if nothing."""
     return _of_notes(notes) or _of_section(view, elf)
 
 
-def _of_notes(notes: tuple[Note, ...]) -> dict[str, int | str]:
+def _of_notes(notes: tuple[ElfNote, ...]) -> dict[str, int | str]:
     found: dict[str, int | str] = {}
     for note in notes:
         name = NAMES.get(note.type)

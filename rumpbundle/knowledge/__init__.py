@@ -168,7 +168,7 @@ _SMALL = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class MachineType:
     """A QEMU machine type: the firmwares it suits, best first, and the ``-global`` that turns ACPI S3 off."""
 
     firmware: tuple[str, ...]
@@ -190,7 +190,7 @@ class Bus:
 class Qemu:
     """QEMU's own facts, by canonical name."""
 
-    machines: Mapping[str, Machine]
+    machines: Mapping[str, MachineType]
     buses: Mapping[str, Bus]
     cards: Mapping[str, str]
     """The ``-device`` of a network card; ``{netdev}`` stands for the network's id."""
@@ -234,7 +234,9 @@ def qemu() -> Qemu:
     """Return QEMU's machines, buses and network cards."""
     row = _row("platforms", "qemu")
     return Qemu(
-        machines=MappingProxyType({name: Machine(**_frozen(machine)) for name, machine in row["machine"].items()}),
+        machines=MappingProxyType(
+            {name: MachineType(**_frozen(machine)) for name, machine in row["machine"].items()}
+        ),
         buses=MappingProxyType({name: Bus(**_frozen(bus)) for name, bus in row["bus"].items()}),
         cards=MappingProxyType(row["card"]),
     )

@@ -36,14 +36,14 @@ _PROVEN = 33
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Accelerator:
     """An accelerator and, for people, why."""
 
     name: str
     why: str
 
 
-def choose(program: str) -> Choice:
+def choose(program: str) -> Accelerator:
     """Return the accelerator for the QEMU called *program*.
 
     Raises:
@@ -51,11 +51,11 @@ def choose(program: str) -> Choice:
     """
     candidate, why_not = _candidate()
     if not candidate:
-        return Choice("tcg", why_not)
+        return Accelerator("tcg", why_not)
     works = _remembered(programs.find(program), candidate)
     if works:
-        return Choice(candidate, "it runs a guest here")
-    return Choice("tcg", f"{candidate} is there but cannot run a guest")
+        return Accelerator(candidate, "it runs a guest here")
+    return Accelerator("tcg", f"{candidate} is there but cannot run a guest")
 
 
 def _candidate() -> tuple[str, str]:

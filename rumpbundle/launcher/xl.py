@@ -213,7 +213,7 @@ def _of_disk(request: LaunchRequest, name: str) -> list[str]:
     needed = guest.memory_for(str(firmware), request.footprint)
     domain = toolstack.Domain(
         name=name,
-        kind=toolstack.Kind.HVM,
+        kind=toolstack.DomainKind.HVM,
         memory=needed if request.memory is None else max(request.memory // MIB, 1),
         disks=tuple(
             _disk(disk, f"xvd{chr(ord('a') + number)}")

@@ -12,7 +12,7 @@ from rumpbundle.kernels import xen
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
 from rumpbundle.manifest import Bundle, Volume
 from rumpbundle.xen import xl
-from rumpbundle.xen.xl import Kind
+from rumpbundle.xen.xl import DomainKind
 
 
 def is_pv(kernel: Unikernel) -> bool:
@@ -20,7 +20,7 @@ def is_pv(kernel: Unikernel) -> bool:
     return xen.is_pv(dict(kernel.xen_notes))
 
 
-def kind_of(kernel: Unikernel, wanted: str = "auto") -> Kind:
+def kind_of(kernel: Unikernel, wanted: str = "auto") -> DomainKind:
     """Return how Xen is to run *kernel*: as *wanted*, else as what it was built for.
 
     A kernel that boots from a disk does so in an HVM domain, unless it was built for Xen; one that does not is
@@ -31,23 +31,23 @@ def kind_of(kernel: Unikernel, wanted: str = "auto") -> Kind:
         UsageError: *wanted* is no such kind.
     """
     able = {
-        Kind.PVH: kernel.pvh_entry is not None,
-        Kind.PV: is_pv(kernel),
-        Kind.HVM: bool(kernel.protocols),
+        DomainKind.PVH: kernel.pvh_entry is not None,
+        DomainKind.PV: is_pv(kernel),
+        DomainKind.HVM: bool(kernel.protocols),
     }
     if kernel.family is Family.LINUX and Protocol.LINUX in kernel.protocols:
         # A bzImage holds its notes compressed; one without them is refused by xl create, not misunderstood.
-        able |= {Kind.PV: True, Kind.PVH: True}
+        able |= {DomainKind.PV: True, DomainKind.PVH: True}
     if wanted != "auto":
-        if wanted not in (*Kind,):
+        if wanted not in (*DomainKind,):
             raise UsageError(f"expected auto, pv, pvh or hvm, got {wanted!r}", where="--type")
-        if not able[Kind(wanted)]:
-            can = ", ".join(each for each in Kind if able[each]) or "none of Xen's"
+        if not able[DomainKind(wanted)]:
+            can = ", ".join(each for each in DomainKind if able[each]) or "none of Xen's"
             raise KernelError(f"is no {wanted} kernel (it can be {can})", where=kernel.name)
-        return Kind(wanted)
-    if able[Kind.HVM] and not kernel.target.startswith("xen"):
-        return Kind.HVM
-    for each in (Kind.PVH, Kind.PV):
+        return DomainKind(wanted)
+    if able[DomainKind.HVM] and not kernel.target.startswith("xen"):
+        return DomainKind.HVM
+    for each in (DomainKind.PVH, DomainKind.PV):
         if able[each]:
             return each
     raise KernelError(kernel.refusal or "is no kernel Xen can start", where=kernel.name, hint=kernel.advice or None)
@@ -85,7 +85,7 @@ def domain_of(
     path: Callable[[str], str],
     *,
     name: str,
-    kind: Kind,
+    kind: DomainKind,
     memory: int = 0,
     restarts: bool = False,
 ) -> xl.Domain:
@@ -98,7 +98,7 @@ def domain_of(
         RumpbundleError: as :class:`~rumpbundle.xen.xl.Domain`, :func:`ramdisk_of` and
         :func:`~rumpbundle.xen.xl.check_config`.
     """
-    if bundle.choices and kind is not Kind.HVM:
+    if bundle.choices and kind is not DomainKind.HVM:
         raise UsageError(
             f"a {kind} domain has no firmware that would tell which machine it is",
             where="--config-for",
@@ -106,9 +106,9 @@ def domain_of(
         )
     xl.check_config(bundle.config.decode())
     disks = [xl.DomainDisk(path=path(f"{volume.device}.raw"), vdev=volume.device) for volume in own_disks(bundle)]
-    if kind is Kind.HVM or bundle.root.children or len(disks) < len(bundle.volumes):
+    if kind is DomainKind.HVM or bundle.root.children or len(disks) < len(bundle.volumes):
         disks.append(xl.DomainDisk(path=path(XEN_DISK), vdev="xvda"))
-    if kind is Kind.HVM:
+    if kind is DomainKind.HVM:
         firmware = Firmware.BIOS if Firmware.BIOS in bundle.boot else Firmware.UEFI
         return xl.Domain(
             name=name,

@@ -69,7 +69,7 @@ def fitting_name(text: str) -> str:
     raise AssertionError(text)
 
 
-class Kind(StrEnum):
+class DomainKind(StrEnum):
     """How Xen runs a domain; the value is what ``type`` takes, in exactly this spelling."""
 
     PV = "pv"
@@ -122,7 +122,7 @@ class Domain:
     """What ``xl create`` is asked for."""
 
     name: str
-    kind: Kind
+    kind: DomainKind
     memory: int
     """MiB."""
     kernel: str | None = None
@@ -142,14 +142,14 @@ class Domain:
             raise UsageError(f"a domain needs at least 1 MiB of memory, got {self.memory}")
         for text, what in ((self.kernel, "kernel"), (self.ramdisk, "ramdisk"), (self.cmdline, "command line")):
             _check_text(text or "", what)
-        if self.kind is Kind.HVM:
+        if self.kind is DomainKind.HVM:
             if self.kernel is not None or self.ramdisk is not None or self.cmdline:
                 raise UsageError("an HVM domain boots its disk: it takes no kernel, ramdisk or command line")
             if not self.disks:
                 raise UsageError("an HVM domain needs a disk to boot from")
         elif self.kernel is None:
             raise UsageError(f"a {self.kind} domain needs a kernel")
-        if self.kind is Kind.PV and len(self.cmdline.encode()) > PV_CMDLINE_MAX:
+        if self.kind is DomainKind.PV and len(self.cmdline.encode()) > PV_CMDLINE_MAX:
             raise ConfigError(
                 f"the command line has {len(self.cmdline.encode())} bytes, "
                 f"and Xen cuts that of a PV domain after {PV_CMDLINE_MAX}",
@@ -167,7 +167,7 @@ class Domain:
                 found[key] = quoted(value)
         if self.disks:
             found["disk"] = f"[{', '.join(quoted(disk.spec()) for disk in self.disks)}]"
-        if self.kind is Kind.HVM:
+        if self.kind is DomainKind.HVM:
             # Without a serial port `xl console` has nothing to show; PV and PVH ignore the key.
             found |= {"firmware": quoted(self.firmware), "serial": quoted("pty")}
         found |= {"on_poweroff": quoted("destroy"), "on_crash": quoted("destroy")}

@@ -38,9 +38,11 @@ def module(tmp_path, content, name="initrd.img"):
 
 def test_pv_kernel_stands_there_as_it_is(tmp_path):
     path, cfg, commands = kit(tmp_path, "xen-pv", cmdline="a b")
-    assert names(path) == ["kernel", "xl.cfg"]
+    assert names(path) == ["kernel", "rumpbundle.json", "xl.cfg"]
     assert (path / "kernel").read_bytes() == kernels.build("xen-pv").read_bytes()
-    domain = xl.Domain(name="xen-pv", kind=xl.Kind.PV, memory=128, kernel="kernel", cmdline="a b", restarts=False)
+    domain = xl.Domain(
+        name="xen-pv", kind=xl.DomainKind.PV, memory=128, kernel="kernel", cmdline="a b", restarts=False
+    )
     assert cfg.partition("\n")[2].rpartition("# Bundle ")[0] == domain.text()
     assert commands == (f"cd {path}", *xl.script("xen-pv", "xl.cfg", None))
 
@@ -48,7 +50,7 @@ def test_pv_kernel_stands_there_as_it_is(tmp_path):
 def test_rumprun_on_xen_gets_its_configuration_through_xenstore(tmp_path):
     config = Config(rc=(Program(bin="httpd", argv=("-p", "80")),))
     path, cfg, commands = kit(tmp_path, "xen-pv-rumprun", config=config, name="web1")
-    assert names(path) == ["cfg.json", "kernel", "xl.cfg"]
+    assert names(path) == ["cfg.json", "kernel", "rumpbundle.json", "xl.cfg"]
     assert (path / "cfg.json").read_bytes() == b'{"rc":[{"bin":"httpd","argv":["-p","80"]}]}'
     assert "cmdline" not in cfg
     assert commands[1:] == xl.script("web1", "xl.cfg", "cfg.json")
@@ -66,7 +68,7 @@ def test_the_configuration_counts_for_the_digest(tmp_path):
 
 def test_pvh_kernel_with_a_module(tmp_path):
     path, cfg, _ = kit(tmp_path, "xen-pvh", modules=(module(tmp_path, b"123"),))
-    assert names(path) == ["initrd", "kernel", "xl.cfg"]
+    assert names(path) == ["initrd", "kernel", "rumpbundle.json", "xl.cfg"]
     assert (path / "initrd").read_bytes() == b"123"
     assert 'type = "pvh"\n' in cfg
     assert 'ramdisk = "initrd"\n' in cfg

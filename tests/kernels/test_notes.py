@@ -10,7 +10,7 @@ from rumpbundle.kernels.notes import Device
 from rumpbundle.kernels.view import View
 
 
-def read(data: bytes) -> tuple[notes.Note, ...]:
+def read(data: bytes) -> tuple[notes.ElfNote, ...]:
     view = View.of_bytes(data)
     found = elf.read(view)
     assert found is not None
@@ -20,7 +20,7 @@ def read(data: bytes) -> tuple[notes.Note, ...]:
 def test_notes_of_segments_and_sections_are_read_once():
     text = synthetic.note(b"GNU", 3, b"id") + synthetic.note(b"Xen", 6, b"linux\0")
     data = synthetic.elf([Segment(b"code"), Segment(text, type=synthetic.NOTE)])
-    assert read(data) == (notes.Note("GNU", 3, b"id"), notes.Note("Xen", 6, b"linux\0"))
+    assert read(data) == (notes.ElfNote("GNU", 3, b"id"), notes.ElfNote("Xen", 6, b"linux\0"))
     both = synthetic.elf(
         [Segment(b"code"), Segment(text, type=synthetic.NOTE)], [Section(".note", text, type=synthetic.SHT_NOTE)]
     )
@@ -30,12 +30,12 @@ def test_notes_of_segments_and_sections_are_read_once():
 def test_xen_notes_by_name():
     found = xen._of_notes(
         (
-            notes.Note("Xen", 1, struct.pack("<Q", 0xFFFFFFFF80000000)),
-            notes.Note("Xen", 6, b"NetBSD\0"),
-            notes.Note("Xen", 18, struct.pack("<I", 0x1000)),
-            notes.Note("Xen", 2, b"odd"),
-            notes.Note("Xen", 999, b"later"),
-            notes.Note("GNU", 1, bytes(8)),
+            notes.ElfNote("Xen", 1, struct.pack("<Q", 0xFFFFFFFF80000000)),
+            notes.ElfNote("Xen", 6, b"NetBSD\0"),
+            notes.ElfNote("Xen", 18, struct.pack("<I", 0x1000)),
+            notes.ElfNote("Xen", 2, b"odd"),
+            notes.ElfNote("Xen", 999, b"later"),
+            notes.ElfNote("GNU", 1, bytes(8)),
         )
     )
     assert found == {"entry": 0xFFFFFFFF80000000, "guest_os": "NetBSD", "phys32_entry": 0x1000}
@@ -57,11 +57,11 @@ def test_what_is_not_there_is_empty():
 
 
 def test_an_unknown_solo5_target_keeps_its_number():
-    assert notes.solo5_target((notes.Note("Solo5", 0x31494241, struct.pack("<I", 42)),)) == "target 42"
+    assert notes.solo5_target((notes.ElfNote("Solo5", 0x31494241, struct.pack("<I", 42)),)) == "target 42"
 
 
 def test_a_manifest_of_odd_size_names_no_devices():
-    assert notes.solo5_devices((notes.Note("Solo5", 0x3154464D, bytes(101)),)) == ()
+    assert notes.solo5_devices((notes.ElfNote("Solo5", 0x3154464D, bytes(101)),)) == ()
 
 
 def test_a_note_that_leaves_its_segment_ends_the_reading():

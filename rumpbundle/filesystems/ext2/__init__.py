@@ -30,7 +30,7 @@ from rumpbundle.disk.tree import Directory
 from rumpbundle.errors import InputError
 from rumpbundle.filesystems.ext2.geometry import BLOCK, GROUP, of_size, with_room
 from rumpbundle.filesystems.ext2.inodes import Inode, inodes_of
-from rumpbundle.filesystems.ext2.pointers import DIRECT, POINTERS, Run, blocks_needed, little, window
+from rumpbundle.filesystems.ext2.pointers import DIRECT, POINTERS, BlockRun, blocks_needed, little, window
 from rumpbundle.filesystems.ext2.records import (
     DIRECTORY,
     FIRST_INODE,
@@ -107,10 +107,10 @@ class Ext2Volume:
         """Give *inode* its blocks, and the blocks of pointers that find them (§ Inode, i_block)."""
         if self._place_small(inode):
             return
-        runs: list[Run] = []
+        runs: list[BlockRun] = []
         for logical, count in inode.wanted:
             for physical, length in self._allocate(count):
-                runs.append(Run(logical, physical, length))
+                runs.append(BlockRun(logical, physical, length))
                 end = min((logical + length) * BLOCK, inode.content.size)
                 offset = physical * BLOCK
                 for source in inode.content.part(logical * BLOCK, end).sources:
@@ -145,7 +145,7 @@ class Ext2Volume:
         self._next += count
         return True
 
-    def _pointers(self, runs: list[Run], start: int, depth: int) -> tuple[int, int]:
+    def _pointers(self, runs: list[BlockRun], start: int, depth: int) -> tuple[int, int]:
         """Place the pointers to the ``1024 ** depth`` blocks from *start*; return the top one and their number."""
         span = POINTERS**depth
         inside = [run for run in runs if run.logical < start + span and run.logical + run.count > start]

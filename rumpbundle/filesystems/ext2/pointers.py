@@ -15,7 +15,7 @@ DIRECT = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class BlockRun:
     """*count* blocks of a file from *logical*, at *physical* of the disk."""
 
     logical: int
@@ -23,7 +23,7 @@ class Run:
     count: int
 
 
-def window(runs: list[Run], start: int, count: int) -> array[int]:
+def window(runs: list[BlockRun], start: int, count: int) -> array[int]:
     """Return the pointers of the *count* blocks from logical block *start*; 0 is a hole."""
     table = array("I", bytes(4 * count))
     for run in runs:

@@ -41,7 +41,7 @@ def deliver(request: Request) -> Delivery:
         return _by_hand(request)
     if request.config is None and not request.data and not request.volumes and request.room <= MODULE_LIMIT:
         # The common case, for which importing the configuration's types would take longer than all the rest.
-        return _delivered(request, first_program(_name(request)), disks.Places())
+        return _delivered(request, first_program(_name(request)), disks.Disks())
     config = _with_a_program(request)
     complete, places = disks.place(request, config, on_file=False)
     text = dialect(complete, request.kernel)
@@ -52,7 +52,7 @@ def deliver(request: Request) -> Delivery:
     return _delivered(request, text, places, on_file=on_file)
 
 
-def _delivered(request: Request, text: bytes, places: disks.Places, *, on_file: bool = False) -> Delivery:
+def _delivered(request: Request, text: bytes, places: disks.Disks, *, on_file: bool = False) -> Delivery:
     """Deliver *text* as boot module or as a file; to Xen PV as what goes to the xenstore."""
     root = list(places.root)
     modules: tuple[Module, ...] = ()

@@ -33,7 +33,7 @@ IMAGES = "images"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class Disks:
     """What data and volumes need on the disk."""
 
     root: tuple[Node, ...] = ()
@@ -44,7 +44,7 @@ class Places:
     notes: tuple[str, ...] = ()
 
 
-def place(request: Request, config: Config, *, on_file: bool) -> tuple[Config, Places]:
+def place(request: Request, config: Config, *, on_file: bool) -> tuple[Config, Disks]:
     """Give all data and volumes of *request* a place; return *config* with a mount for each, and the places.
 
     *on_file* says that the guest reads its configuration from its disk.
@@ -54,7 +54,7 @@ def place(request: Request, config: Config, *, on_file: bool) -> tuple[Config, P
         UsageError: this guest has no such place, or no driver.
     """
     if not request.data and not request.volumes and not on_file:
-        return config, Places()
+        return config, Disks()
     for mounted in _mounted(request):
         if mounted.mount == "/" or re.match("/(dev|rootfs)(/|$)", mounted.mount):
             raise UsageError("would hide what the guest needs there itself", where=mounted.mount)
@@ -65,7 +65,7 @@ def _mounted(request: Request) -> tuple[Data | Writable, ...]:
     return (*request.data, *request.volumes)
 
 
-def _on_xen(request: Request, config: Config) -> tuple[Config, Places]:
+def _on_xen(request: Request, config: Config) -> tuple[Config, Disks]:
     used = {block.path for block in config.blk if block.source == "etfs"}
     names = [f"xvd{letter}" for letter in ascii_lowercase if f"xvd{letter}" not in used]
     mounted = _mounted(request)
@@ -80,10 +80,10 @@ def _on_xen(request: Request, config: Config) -> tuple[Config, Places]:
         mounts.append(Mounted(each.mount, f"volume {len(volumes)}", writable=isinstance(each, Writable)))
         volumes.append(replace(made, device=device))
         config = _with_mount(config, "etfs", device, each.mount)
-    return config, Places(volumes=tuple(volumes), mounts=tuple(mounts))
+    return config, Disks(volumes=tuple(volumes), mounts=tuple(mounts))
 
 
-def _on_hw(request: Request, config: Config, *, on_file: bool) -> tuple[Config, Places]:
+def _on_hw(request: Request, config: Config, *, on_file: bool) -> tuple[Config, Disks]:
     disk = _disk(request, config)
     places = ["image" if on_file else "a", *([] if request.volumes else ["e"])]
     _refuse_too_many(request, len(places))
@@ -116,10 +116,10 @@ def _on_hw(request: Request, config: Config, *, on_file: bool) -> tuple[Config, 
         volumes.append(writable.as_ext2(labels, request.epoch)[0])
         config = _with_mount(config, "dev", f"/dev/{disk}e", writable.mount)
     if not request.data and not request.volumes:
-        return config, Places()  # its configuration it finds on any disk
+        return config, Disks()  # its configuration it finds on any disk
     buses = [bus for bus in DISK_DRIVERS[disk[:2]] if not lacks(request.kernel, bus)]
     notes.append(f"the guest looks for its files on /dev/{disk}: attach the image as {' or '.join(buses)}")
-    places_found = Places(root=root, volumes=tuple(volumes), bus=buses[0], mounts=tuple(mounts), notes=tuple(notes))
+    places_found = Disks(root=root, volumes=tuple(volumes), bus=buses[0], mounts=tuple(mounts), notes=tuple(notes))
     return config, places_found
 
 

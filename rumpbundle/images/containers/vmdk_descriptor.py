@@ -20,7 +20,7 @@ MISLEADS = "the file is damaged, or made to mislead"
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
+class ExtentLine:
     """*sectors* of the disk in the file *name*, from its sector *start* on where it is flat."""
 
     access: str
@@ -35,7 +35,7 @@ class Descriptor:
     """What a descriptor says."""
 
     values: Mapping[str, str]
-    extents: tuple[Extent, ...] = field(repr=False)
+    extents: tuple[ExtentLine, ...] = field(repr=False)
     parents: tuple[str, ...]
     """The files whose changes the disk holds, as far as they have names; empty for a disk on its own."""
 
@@ -70,9 +70,9 @@ def parse(text: str) -> Descriptor:
     return Descriptor(values, tuple(extents), tuple(parents))
 
 
-def _extent(line: str) -> Extent:
+def _extent(line: str) -> ExtentLine:
     found = _EXTENT.fullmatch(line)
     if found is None:
         raise ImageError(f"VMDK: its descriptor has a line that cannot be read: {one_line(line)[:80]}")
     access, sectors, kind, name, start = found.groups()
-    return Extent(access.upper(), int(sectors), kind.upper(), name or "", int(start or 0))
+    return ExtentLine(access.upper(), int(sectors), kind.upper(), name or "", int(start or 0))

@@ -14,7 +14,7 @@ from rumpbundle.disk.inputfile import InputFile, close
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError, InputError, one_line
 from rumpbundle.images.containers.vmdk import open_vmdk
-from rumpbundle.images.containers.vmdk_descriptor import Descriptor, Extent, parse
+from rumpbundle.images.containers.vmdk_descriptor import Descriptor, ExtentLine, parse
 from rumpbundle.images.disk import Fact, RawDisk
 from rumpbundle.images.medium import FdMedium, Medium, Patchwork, Piece, Run
 
@@ -24,7 +24,7 @@ _MAX_EXTENTS = 32 << 10
 _FLAT = {"FLAT", "VMFS"}
 
 
-class Directory:
+class ImageDirectory:
     """The directory an image stands in, for the files that belong to it; the caller closes it."""
 
     _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -69,7 +69,7 @@ class Directory:
 class _Part:
     """A file beside the image, opened for each read: a disk may stand in more files than one may hold open."""
 
-    def __init__(self, directory: Directory, name: str) -> None:
+    def __init__(self, directory: ImageDirectory, name: str) -> None:
         self.file = directory.file(name)
         self.size = self.file.size
         self._directory = directory
@@ -109,7 +109,7 @@ class SplitVmdk(RawDisk):
         return {**self._descriptor.facts, "files": len(self.others)}
 
 
-def open_split(medium: Medium, beside: Directory | None) -> SplitVmdk:
+def open_split(medium: Medium, beside: ImageDirectory | None) -> SplitVmdk:
     """Read the disk that the descriptor in *medium* lays out of files in the directory *beside* it.
 
     Raises:
@@ -144,7 +144,7 @@ def open_split(medium: Medium, beside: Directory | None) -> SplitVmdk:
     return SplitVmdk(Patchwork(offset, pieces), found, tuple(part.file for part in files.values()))
 
 
-def _piece(extent: Extent, part: _Part, offset: int, length: int) -> Piece:
+def _piece(extent: ExtentLine, part: _Part, offset: int, length: int) -> Piece:
     name = one_line(extent.name)
     start = 0 if extent.type == "SPARSE" else extent.start * SECTOR
     try:

@@ -62,7 +62,7 @@ class SystemUse:
         Raises:
             ImageError: they have no end, or a name is longer than any.
         """
-        found, target = Attributes(), Target()
+        found, target = Attributes(), LinkTarget()
         area = use[self._skip :]
         for _ in range(_MAX_CONTINUATIONS):
             following = _take(area, found, target)
@@ -79,7 +79,7 @@ class SystemUse:
         raise ImageError("ISO 9660: system use entries continue without end")
 
 
-def _take(area: bytes, found: Attributes, target: Target) -> tuple[int, int, int] | None:
+def _take(area: bytes, found: Attributes, target: LinkTarget) -> tuple[int, int, int] | None:
     """Enter what the entries in *area* say into *found* and *target*; return block, offset and length of more."""
     following: tuple[int, int, int] | None = None
     at, end = 0, len(area)
@@ -107,7 +107,7 @@ def _take(area: bytes, found: Attributes, target: Target) -> tuple[int, int, int
     return following
 
 
-class Target:
+class LinkTarget:
     """Puts a link's target together from its components (RRIP §4.1.3.1)."""
 
     def __init__(self) -> None:
