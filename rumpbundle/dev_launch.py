@@ -153,10 +153,25 @@ def launch(
     known = {field.name for field in fields(Options)}
     options = _options(options, {name: value for name, value in more.items() if name in known})
     others: Any = {name: value for name, value in more.items() if name not in known}
-    recipe = Recipe.of(app, **others)
+    planned = api.plan(Recipe.of(app, **others), formats=[format_for(options)], bus=_bus(options), report=report)
+    return launch_planned(planned, options, sinks=sinks, report=report)
+
+
+def launch_planned(
+    planned: api.Plan,
+    options: Options,
+    *,
+    disks: Sequence[Data | Writable] = (),
+    sinks: tuple[Sink, ...] = (),
+    report: Report = silent,
+) -> Guest:
+    """Boot what *planned* would write, with *disks* as :func:`run` has them, and return the running guest.
+
+    Raises:
+        RumpbundleError: see :mod:`rumpbundle.errors`; then nothing runs.
+    """
     format = format_for(options)
     with contextlib.ExitStack() as stack:
-        planned = api.plan(recipe, formats=[format], bus=_bus(options), report=report)
         if isinstance(format.product, Folder):
             kit = _temporary_directory(stack) / "kit"
             api.write(planned, format, kit, sync=False, report=report)
@@ -166,7 +181,7 @@ def launch(
             fd = stack.enter_context(tempfile.TemporaryFile(prefix="rumpbundle-")).fileno()
             write_flat(planned.disk_for(format), fd, report, "disk")
             request = _bundled(planned, options, disk=Drive(path=f"/dev/fd/{fd}", fd=fd, persist=True))
-        return _started(request, options, sinks, report, stack)
+        return _started(_with(disks, request, options, stack), options, sinks, report, stack)
 
 
 def launch_plan(recipe: Recipe, options: Options, *, report: Report = silent) -> LaunchPlan:
@@ -199,14 +214,8 @@ def run(
     """
     options = _options(options, more)
     with contextlib.ExitStack() as stack:
-        named = options.backend in registry.KITS
-        request = _finished(image, options, stack, copied=named)
-        if disks:
-            from rumpbundle.launcher.attached import attached
-
-            directory = str(_temporary_directory(stack)) if named else None
-            request = replace(request, further=attached(disks, stack, directory))
-        return _started(request, options, sinks, report, stack)
+        request = _finished(image, options, stack, copied=options.backend in registry.KITS)
+        return _started(_with(disks, request, options, stack), options, sinks, report, stack)
 
 
 def run_plan(
@@ -283,6 +292,18 @@ def _bus(options: Options) -> str:
     if options.bus is None:
         return ""
     return next((name for name, bus in knowledge.qemu().buses.items() if bus.option == options.bus), "")
+
+
+def _with(
+    disks: Sequence[Data | Writable], request: LaunchRequest, options: Options, stack: contextlib.ExitStack
+) -> LaunchRequest:
+    """Return *request* with the further *disks*, which are there as long as *stack*."""
+    if not disks:
+        return request
+    from rumpbundle.launcher.attached import attached
+
+    directory = str(_temporary_directory(stack)) if options.backend in registry.KITS else None
+    return replace(request, further=attached(disks, stack, directory))
 
 
 def _temporary_directory(stack: contextlib.ExitStack) -> Path:

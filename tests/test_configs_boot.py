@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
+import shlex
+import subprocess
 
 import pytest
 from support import images, kernels, linux, qemu, rumprun
@@ -145,3 +148,39 @@ def test_run_gives_the_machine_an_identity(tmp_path, capfd):
     capfd.readouterr()
     assert main([*run, "--as", "a/b"]) == 2
     assert "--as: a KEY has no slash" in capfd.readouterr().err
+
+
+def told(variable):
+    """Return the module by which the kernel below learns of *variable* alone."""
+    return (Module.of(f'{{"env":"{variable}",\n"rc":[{{"bin":"web","argv":[]}}]}}'.encode()),)
+
+
+def test_run_boots_a_copy_with_another_configuration(tmp_path, capfd, monkeypatch):
+    (tmp_path / "web.bin").write_bytes(kernels.build("multiboot").read_bytes() + b"_RUMPRUN_ROOTFSCFG=\0ld_virtio\0")
+    (tmp_path / "a.json").write_text(json.dumps({"env": {"WHO": "a"}}))
+    monkeypatch.chdir(tmp_path)
+    assert main(["vmdk", "web.bin", "-q", "-e", "WHO=b"]) == 0
+    image = (tmp_path / "web.vmdk").read_bytes()
+    run = ["run", "web.vmdk", "--accel", "tcg", "--timeout", "120"]
+    for words, wanted in (
+        ([], "WHO=b"),
+        (["-c", "a.json"], "WHO=a"),
+        (["-e", "WHO=c"], "WHO=c"),
+        (["--config-for", "web7=a.json", "--as", "web7"], "WHO=a"),
+    ):
+        capfd.readouterr()
+        assert main([*run, *words, "--expect", "end of report"]) == 0
+        report = Report.parse(capfd.readouterr().out.encode())
+        assert report.modules == told(wanted)
+    assert (tmp_path / "web.vmdk").read_bytes() == image
+    assert main([*run, "-e", "WHO=c", "--persist"]) == 2
+    capfd.readouterr()
+    assert main([*run, "-c", "a.json", "--expect", "end of report", "--dry-run"]) == 0
+    for line in capfd.readouterr().out.splitlines():
+        command = shlex.split(line)
+        assert (main(command[1:]) if command[0] == "rumpbundle" else subprocess.run(command).returncode) == 0
+    report = Report.parse(capfd.readouterr().out.encode())
+    assert report.modules == told("WHO=a")
+    assert sorted(os.listdir()) == ["a.json", "web.bin", "web.vmdk"]
+    assert main(["raw", str(kernels.build("multiboot")), "-q", "-o", "plain.raw"]) == 0
+    assert main(["run", "plain.raw", *run[2:], "--cmdline", "of its own", "--expect", "multiboot of its own"]) == 0

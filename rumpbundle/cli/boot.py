@@ -11,10 +11,13 @@ from rumpbundle.api import check_no_inputs
 from rumpbundle.cli import project
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import recipe_from, recipe_options, report_options
-from rumpbundle.cli.session_options import BackendCommand, Session, boot_options, show
+from rumpbundle.cli.session_options import BackendCommand, Session, boot_options, show, written
 from rumpbundle.cli.streams import say
 from rumpbundle.host.programs import shown
 from rumpbundle.kernels.unikernel import Firmware
+
+_BUNDLING = tuple(str(option.name) for option in click.command()(recipe_options(lambda: None)).params)
+"""The options that say what is bundled."""
 
 
 @click.command(
@@ -51,7 +54,7 @@ def command(ctx: click.Context, /, app: str, **arguments: Any) -> None:
         if session.dry_run:
             plan = dev_launch.launch_plan(recipe, session.options, report=terminal)
             format = dev_launch.format_for(session.options)
-            words = [format.name, *_bundling_words(ctx), app]
+            words = [format.name, *written(ctx, _BUNDLING), app]
             say(shown(["rumpbundle", *(words if entry is None else ["build", "-f", *words])]))
             show(plan)
             return
@@ -59,14 +62,3 @@ def command(ctx: click.Context, /, app: str, **arguments: Any) -> None:
             lambda sinks: dev_launch.launch(recipe, options=session.options, sinks=sinks, report=terminal),
             terminal,
         )
-
-
-def _bundling_words(ctx: click.Context) -> list[str]:
-    """Return the options that bundle among the words of the command line, as they were written."""
-    written, _, _ = ctx.command.make_parser(ctx).parse_args(list(ctx.meta["own"]))
-    words: list[str] = []
-    for option in click.command()(recipe_options(lambda: None)).params:
-        value = written.get(str(option.name))
-        for each in value if isinstance(value, list) else [] if value is None else [value]:
-            words += [option.opts[0]] if each is True else [option.opts[0], each]
-    return words

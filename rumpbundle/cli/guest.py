@@ -28,7 +28,8 @@ _CONFIG_OPTIONS = (
                  help="Configure an interface: vioif0,inet,dhcp; eth0,inet6,auto; "
                       "vioif0,inet,static,10.0.0.2/24,10.0.0.1."),
     click.option("--arg", "arguments", metavar="ARG", multiple=True,
-                 help="An argument of the guest's program; repeatable. All words after -- are arguments, too."),
+                 help="An argument of the guest's program; repeatable. Where nothing is booted, all words "
+                      "after -- are arguments, too."),
 )  # fmt: skip
 _CONFIGS_OPTIONS = (
     click.option("--config-for", "config_for", metavar="KEY=CFG", multiple=True,

@@ -67,7 +67,7 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
         disk, found = stack.enter_context(opened(image, terminal))
         format, subformat = format_of(disk, image)
         check_free(path, force=force or in_place)
-        planned = _planned(found, image, cmdline, arguments)
+        planned = plan_from(found, image, cmdline, arguments)
         if found.bundle.asked.default and not planned.bundle.asked.default:
             terminal(
                 Note("there is no default any more: a machine without a configuration of its own halts; -c gives one")
@@ -107,7 +107,7 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
     show(result, result_json(result) if as_json else None, print_commands=bool(given.get("print_commands")))
 
 
-def _planned(found: Origin, image: str, cmdline: str | None, arguments: dict[str, Any]) -> Plan:
+def plan_from(found: Origin, image: str, cmdline: str | None, arguments: dict[str, Any]) -> Plan:
     """Return the plan of *image*, read as *found*, with what the options say; they are taken out of *arguments*."""
     file = arguments["config"]
     config = config_from(stem(found.bundle.kernel.name) or "app", config_of(found), arguments)

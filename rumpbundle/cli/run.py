@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rumpbundle import dev_launch, guests
-from rumpbundle.cli.guest import data_of, volumes_of
+from rumpbundle.cli.command import options
+from rumpbundle.cli.guest import CONFIG_OPTIONS, data_of, volumes_of
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import report_options
-from rumpbundle.cli.session_options import BackendCommand, Session, boot_options, show
+from rumpbundle.cli.session_options import BackendCommand, Session, boot_options, show, written
 from rumpbundle.cli.streams import say
 from rumpbundle.cli.values import Input, MountedDirectory, MountWord
 from rumpbundle.disk.tree import origins
+from rumpbundle.errors import UsageError
 from rumpbundle.host.overlap import check_apart, inode
 from rumpbundle.host.programs import shown
 from rumpbundle.kernels.unikernel import Firmware
+
+if TYPE_CHECKING:
+    from rumpbundle.launcher.session import Guest, Sink
+
+_CHANGES = ("config", "env", "hostname", "net", "arguments", "config_for", "configs", "cmdline")
+"""The options of ``reconfig`` that say what changes."""
+
+_RECONFIG = "rumpbundle reconfig IMAGE -o NEW writes it; run that"
 
 
 @click.command(
@@ -50,18 +60,33 @@ from rumpbundle.kernels.unikernel import Firmware
     multiple=True,
     help="A directory as a further disk, writable; what is written is forgotten.",
 )
+@options(CONFIG_OPTIONS)
+@click.option("--cmdline", metavar="TEXT", help="Another kernel command line.  [default: the image's]")
 @report_options
 @click.pass_context
 def command(ctx: click.Context, /, image: str, **arguments: Any) -> None:
-    """Boot the finished IMAGE with its console here. Ctrl-C, or Ctrl-A x, ends it."""
+    """Boot the finished IMAGE with its console here. Ctrl-C, or Ctrl-A x, ends it.
+
+    With a configuration or command line, a copy boots that has it (as reconfig makes it); IMAGE stays as it is.
+    """
     terminal = Terminal.of(arguments)
     firmware = arguments.pop("firmware")
     persist = arguments.pop("persist")
+    changes = {name: arguments.pop(name) for name in _CHANGES}
+    is_changed = any(value not in (None, ()) for value in changes.values())
+    if persist and is_changed:
+        raise UsageError("a copy boots with the other configuration", where="--persist", hint=_RECONFIG)
     data, volumes = arguments.pop("data"), arguments.pop("volumes")
     disks: Sequence[guests.Data | guests.Writable] = (*data_of(data), *volumes_of(volumes))
     session = Session(arguments, None if firmware is None else Firmware(firmware), ctx.meta["theirs"], persist)
     check_apart(session.log, [inode(image), *(each for disk in disks for each in origins(disk.tree))])
     with terminal:
+        if is_changed:
+            if session.dry_run:
+                _show_copy(ctx, image)
+                return
+            session.follow(lambda sinks: _reconfigured(image, changes, session, disks, sinks, terminal), terminal)
+            return
         if session.dry_run:
             plan = dev_launch.run_plan(image, session.options, disks=disks, report=terminal)
             for line in _making((*data, *volumes), disks):
@@ -72,6 +97,34 @@ def command(ctx: click.Context, /, image: str, **arguments: Any) -> None:
             lambda sinks: dev_launch.run(image, options=session.options, disks=disks, sinks=sinks, report=terminal),
             terminal,
         )
+
+
+def _show_copy(ctx: click.Context, image: str) -> None:
+    """Print the commands that boot a changed copy of *image*."""
+    base, suffix = os.path.splitext(os.path.basename(os.path.normpath(image)))
+    copy = f"{base}.copy{suffix}"
+    others = {str(option.name) for option in ctx.command.params} - {*_CHANGES, "image", "dry_run"}
+    theirs = ctx.meta["theirs"]
+    say(shown(["rumpbundle", "reconfig", image, *written(ctx, _CHANGES), "-o", copy]))
+    say(shown(["rumpbundle", "run", copy, *written(ctx, others), *(["--", *theirs] if theirs else [])]))
+    say(shown(["rm", "-r", copy]))
+
+
+def _reconfigured(
+    image: str,
+    changes: dict[str, Any],
+    session: Session,
+    disks: Sequence[guests.Data | guests.Writable],
+    sinks: tuple[Sink, ...],
+    terminal: Terminal,
+) -> Guest:
+    """Boot what ``reconfig`` with *changes* would write."""
+    from rumpbundle.cli.reconfig import plan_from
+    from rumpbundle.finished.reconfig import opened
+
+    with opened(image, terminal) as (_, found):
+        planned = plan_from(found, image, changes.pop("cmdline"), changes)
+        return dev_launch.launch_planned(planned, session.options, disks=disks, sinks=sinks, report=terminal)
 
 
 def _making(options: Sequence[MountedDirectory], disks: Sequence[guests.Data | guests.Writable]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,18 @@ _BOOT_OPTIONS = group(
 def boot_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of :class:`Session`."""
     return options(_BOOT_OPTIONS)(function)
+
+
+def written(ctx: click.Context, names: Collection[str]) -> list[str]:
+    """Return the options called *names* among the words of the command line, as they were written."""
+    values, _, _ = ctx.command.make_parser(ctx).parse_args(list(ctx.meta["own"]))
+    words: list[str] = []
+    for option in ctx.command.params:
+        if option.name in names:
+            value = values.get(str(option.name))
+            for each in value if isinstance(value, list) else [] if value is None else [value]:
+                words += [option.opts[0]] if each is True else [option.opts[0], each]
+    return words
 
 
 class Session:
