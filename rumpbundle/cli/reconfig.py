@@ -78,6 +78,7 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
             # The image is what is read, and what is to be replaced.
             planned = dataclasses.replace(planned, recipe=dataclasses.replace(planned.recipe, app=""))
         own = options_of(format, image, found.bundle, given)
+        _tell_what_is_lost(format, given, terminal)
         if dry_run:
             job = job_for(planned, format, path, subformat=subformat, options=own, report=terminal)
             say_json(plan_json(job, format)) if as_json else say(plan_text(job, format))
@@ -105,6 +106,14 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
                 rollback.apply(path, inplace.sums(path, written), sync=sync)
         result = Result(artifacts=(artifact,), digest=planned.bundle.identity.digest, commands=commands)
     show(result, result_json(result) if as_json else None, print_commands=bool(given.get("print_commands")))
+
+
+def _tell_what_is_lost(format: Format, given: dict[str, Any], terminal: Terminal) -> None:
+    """Say which options of *format* the image may have been made with: unlike Xen's, they are not read back."""
+    names = [] if format.options is None else [field.name for field in dataclasses.fields(format.options)]
+    if names and format.name != "xen" and not any(name in given for name in names):
+        words = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        terminal(Note(f"options that the {format.name} was made with are not read back, give them again: {words}"))
 
 
 def plan_from(found: Origin, image: str, cmdline: str | None, arguments: dict[str, Any]) -> Plan:
