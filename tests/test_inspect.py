@@ -159,6 +159,17 @@ def test_the_human_table(raw, capfd):
     assert "more (--all)" not in capfd.readouterr().out
 
 
+def test_room_in_a_boot_configuration_is_one_line(raw, capfd):
+    (text,) = {each.text for each in inspect(raw).boot_configs}
+    assert text.endswith("#" * 63 + "\n")
+    capfd.readouterr()
+    assert main(["inspect", str(raw)]) == 0
+    out = capfd.readouterr().out
+    room = len(text) - len(text.rstrip("#\n"))
+    assert out.count(f"# {room} bytes of room for another configuration") == 1
+    assert "####" not in out
+
+
 def test_json_holds_everything(raw, data, capfd):
     assert main(["inspect", str(raw), "--json"]) == 0
     said = json.loads(capfd.readouterr().out)

@@ -236,6 +236,9 @@ def _texts(title: str, texts: tuple[Text, ...]) -> Iterator[Section]:
     for each in texts:
         paths.setdefault(each.text, []).append(each.path)
     for text, where in paths.items():
+        said = text.rstrip("#\n")
+        if (room := len(text) - len(said)) > 64:
+            text = f"{said}\n# {room} bytes of room for another configuration"
         yield Section(title=f"{title} ({', '.join(where)})", text=tuple(text.splitlines()))
 
 
