@@ -36,7 +36,7 @@ class Links(HTMLParser):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("site")
-    page = built_page(tmp_path_factory.mktemp("page"))
+    page = built_page()
     env = os.environ | {"PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1", "PAGE": str(page)}
     output_of(sys.executable, "-m", "mkdocs", "build", "-q", "-d", str(place), cwd=ROOT, env=env)
     return place

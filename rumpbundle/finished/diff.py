@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +17,7 @@ from rumpbundle.finished.origin import manifest_of, origin
 from rumpbundle.images.budget import Budget
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.disk import Disk
-from rumpbundle.images.filesystem import Entry
+from rumpbundle.images.filesystem import Entry, Span
 from rumpbundle.images.filesystems.unread import Unread
 from rumpbundle.images.partitions import tables
 from rumpbundle.images.volumes import MountedVolume, mounted
@@ -140,23 +140,22 @@ def _labels(disk: Disk) -> list[tuple[int, int, str]]:
         layout = origin(disk).plan()
         if layout.size <= disk.size:
             return [(e.offset, e.end, e.label) for e in layout.padded(least=disk.size).extents]
-    found: list[tuple[int, int, str]] = []
+    # A file may have thousands of names, and stands on the disk once.
+    found: dict[tuple[int, int], str] = {}
     budget = Budget()
     for volume in _mounted(disk):
+
+        def keep(spans: Iterable[Span], label: str, first: int = volume.offset) -> None:
+            for span in spans:
+                if span.offset is not None:
+                    found.setdefault((first + span.offset, first + span.offset + span.length), label)
+
         with suppress(ImageError):
             for entry in volume.files.entries("/", budget):
                 if entry.kind == "file" and not entry.packed:
-                    found += [
-                        (volume.offset + span.offset, volume.offset + span.offset + span.length, entry.path)
-                        for span in entry.spans
-                        if span.offset is not None
-                    ]
-            found += [
-                (volume.offset + span.offset, volume.offset + span.offset + span.length, f"{volume.name} structures")
-                for span in (*volume.files.structures, *volume.files.directories)
-                if span.offset is not None
-            ]
-    return sorted(found)
+                    keep(entry.spans, entry.path)
+            keep((*volume.files.structures, *volume.files.directories), f"{volume.name} structures")
+    return sorted((*place, label) for place, label in found.items())
 
 
 def _mounted(disk: Disk) -> list[MountedVolume]:
