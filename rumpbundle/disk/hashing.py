@@ -93,6 +93,9 @@ def trailing(named: Sequence[Named], fd: int, locate: Locate) -> Iterator[Callab
     if not pending:
         yield lambda position: None
         return
+    # Read twice, the output would be taken for what is used often, and push the inputs out of memory.
+    with suppress(AttributeError, OSError):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_NOREUSE)
     trail = _Trail(pending, fd, locate)
     with _beside(trail.work):
         yield trail.arrived
