@@ -38,7 +38,12 @@ HEAD = """# Benchmarks
 Made by `make bench-page` on the machine below; the numbers of another machine differ, the ratios less. Each
 contestant is a whole process, Python's start included. They take turns, and a ratio is that of one round: the table
 has the median of the rounds, and the least and the most. A limit is what `make bench` fails above; an aim is where we
-want to be.
+want to be. What is timed is such a command:
+
+```console
+$ rumpbundle raw app.bin --no-sync
+app.raw
+```
 """
 GROWTH = """## What grows with what
 
