@@ -16,9 +16,6 @@ from rumpbundle.cli.streams import say
 from rumpbundle.host.programs import shown
 from rumpbundle.kernels.unikernel import Firmware
 
-_BUNDLING = tuple(str(option.name) for option in click.command()(recipe_options(lambda: None)).params)
-"""The options that say what is bundled."""
-
 
 @click.command(
     "boot",
@@ -54,7 +51,8 @@ def command(ctx: click.Context, /, app: str, **arguments: Any) -> None:
         if session.dry_run:
             plan = dev_launch.launch_plan(recipe, session.options, report=terminal)
             format = dev_launch.format_for(session.options)
-            words = [format.name, *written(ctx, _BUNDLING), app]
+            bundling = [str(option.name) for option in click.command()(recipe_options(lambda: None)).params]
+            words = [format.name, *written(ctx, bundling), app]
             say(shown(["rumpbundle", *(words if entry is None else ["build", "-f", *words])]))
             show(plan)
             return
