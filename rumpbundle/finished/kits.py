@@ -16,12 +16,12 @@ from rumpbundle.disk.content import Zeros
 from rumpbundle.errors import ImageError, InputError, one_line
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.problem import Problem
-from rumpbundle.images.records.kitfiles import EC2_DISK, EC2_MANIFEST, XEN_CONFIG, XL_CFG, is_xen
+from rumpbundle.images.records import vhd
+from rumpbundle.images.records.kitfiles import EC2_BLOCK, EC2_DISK, EC2_MANIFEST, XEN_CONFIG, XL_CFG, is_xen
 
 _MOST = 256 << 20
 """Bytes of a manifest: a volume of 64 TiB has 140 bytes for each half MiB that is not zero."""
 _MOST_SUMS = 16 << 20
-_BLOCK = 512 << 10
 _LINE = re.compile(rb"(\\?)([0-9a-f]{64}) [ *](.+)")
 _BUNDLE = re.compile(r"\b[0-9a-f]{64}\b")
 
@@ -136,8 +136,8 @@ def _request(path: Path, disk: Disk, digest: str) -> Iterator[Problem]:
     yield from _names_bundle(path.name, json.dumps(value), digest)
     creation = value.get("properties", {}).get("creationData", {}) if path.name.endswith(".azure.json") else {}
     size = creation.get("uploadSizeBytes")
-    if creation and size != disk.size + 512:
-        what = f"it announces {size} bytes, the file has {disk.size + 512}"
+    if creation and size != disk.size + vhd.Footer.SIZE:
+        what = f"it announces {size} bytes, the file has {disk.size + vhd.Footer.SIZE}"
         yield _problem(path.name, what, "Azure refuses the upload")
 
 
@@ -176,7 +176,7 @@ def _ec2(directory: Path, disk: Disk, digest: str) -> Iterator[Problem]:
     for index in sorted({*blocks, *found}):
         if blocks.get(index) != found.get(index):
             what = f"the checksum of block {index} is not that of the volume"
-            yield _problem(name, what, "EBS refuses the block", index * _BLOCK)
+            yield _problem(name, what, "EBS refuses the block", index * EC2_BLOCK)
     whole = hashlib.sha256(b"".join(base64.b64decode(found[index]) for index in sorted(found)))
     if {*counts} != {len(found)} or linear != whole.hexdigest() or base64.b64decode(checksum) != whole.digest():
         yield _problem(
@@ -194,9 +194,9 @@ def _hashes(disk: Disk) -> Iterator[tuple[int, str]]:
     for run in disk.runs():
         if isinstance(run.source, Zeros):
             continue
-        for index in range(max(run.offset // _BLOCK, touched), -(-(run.offset + run.length) // _BLOCK)):
+        for index in range(max(run.offset // EC2_BLOCK, touched), -(-(run.offset + run.length) // EC2_BLOCK)):
             touched = index + 1
-            data = disk.read(index * _BLOCK, min(_BLOCK, disk.size - index * _BLOCK)).ljust(_BLOCK, b"\0")
+            data = disk.read(index * EC2_BLOCK, min(EC2_BLOCK, disk.size - index * EC2_BLOCK)).ljust(EC2_BLOCK, b"\0")
             if data.count(0) != len(data):
                 yield index, base64.b64encode(hashlib.sha256(data).digest()).decode()
 

@@ -16,9 +16,7 @@ from rumpbundle.disk.content import CHUNK
 from rumpbundle.disk.layout import GIB, DiskLayout, LayoutReader
 from rumpbundle.events import Advanced, Report, silent
 from rumpbundle.host.parallel import ordered_map
-
-BLOCK = 512 << 10
-"""The only block size there is; what a service reports is not trusted (moto says 512 bytes)."""
+from rumpbundle.images.records.kitfiles import EC2_BLOCK as BLOCK
 
 HASHED_ZEROS = GIB
 """With more zeros than this in a disk, its plain SHA-256 is not computed unless asked for.

@@ -23,10 +23,10 @@ from rumpbundle.errors import KernelError
 from rumpbundle.events import Finished, Started
 from rumpbundle.formats._cloud import shell_path
 from rumpbundle.formats._contract import Folder, Format, Job, Standing, Subformat
-from rumpbundle.formats._ebs import BLOCK, SnapshotPlan, base64, hashes_whole, plan_changed, plan_snapshot
+from rumpbundle.formats._ebs import SnapshotPlan, base64, hashes_whole, plan_changed, plan_snapshot
 from rumpbundle.formats._ec2_requests import BUCKET, KERNEL_ID, SNAPSHOT_ID, Ec2Options, Requests, placeholders
 from rumpbundle.formats.vmdk import check_stream, write_stream
-from rumpbundle.images.records.kitfiles import EC2_DISK, EC2_MANIFEST
+from rumpbundle.images.records.kitfiles import EC2_BLOCK, EC2_DISK, EC2_MANIFEST
 from rumpbundle.manifest import Bundle
 from rumpbundle.shell import joined
 from rumpbundle.xen import pvgrub
@@ -121,7 +121,7 @@ def _described(job: Job, plan: SnapshotPlan) -> dict[str, Any]:
     if plan.disk_sha256 is not None:
         described["sha256"] = plan.disk_sha256
     described["blocks"] = {
-        "block_size": BLOCK,
+        "block_size": EC2_BLOCK,
         "not_zero": len(plan.blocks),
         "sha256_of_block_sha256s": plan.linear.hex(),
     }
@@ -163,7 +163,7 @@ def _json(manifest: dict[str, Any], plan: SnapshotPlan) -> Iterator[str]:
     for block in plan.blocks:
         entry = {
             "BlockIndex": block.index,
-            "DataLength": BLOCK,
+            "DataLength": EC2_BLOCK,
             "Checksum": base64(block.sha256),
             "ChecksumAlgorithm": "SHA256",
         }

@@ -1,4 +1,4 @@
-"""What the files in kits are called, by which those who write a kit and those who find one know them."""
+"""What those who write a kit and those who find one both know of it: its files' names, and the block EBS has."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ XEN_MANIFEST = "rumpbundle.json"
 """What a kit without a disk of ours is made from; else the disk tells."""
 EC2_DISK = "volume.raw"
 EC2_MANIFEST = "manifest.json"
+EC2_BLOCK = 512 << 10
+"""The only block size EBS has; what a service reports is not trusted (moto says 512 bytes)."""
 GCE_DISK = "disk.raw"
 
 
