@@ -34,6 +34,9 @@ class Kind:
 _QEMU = "qemu-img convert -O qcow2 makes an image of it that is read"
 _UNPACK = "unpack it and name what is inside"
 
+ZSTD_SKIPPABLE = tuple(bytes([nibble, 0x2A, 0x4D, 0x18]) for nibble in range(0x50, 0x60))
+"""How frames begin that zstd skips; pzstd begins with one, and "seekable" files end with one (RFC 8878 §3.1.2)."""
+
 KINDS: tuple[Kind, ...] = (
     Kind("a qcow2 image", "disk", b"QFI\xfb"),
     Kind("a VMDK image", "disk", b"KDMV"),
@@ -86,6 +89,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("gzip-compressed", "compressed", b"\x1f\x8b", 0, "unpack it with gunzip"),
     Kind("xz-compressed", "compressed", b"\xfd7zXZ\0", 0, "unpack it with unxz"),
     Kind("zstd-compressed", "compressed", b"\x28\xb5\x2f\xfd", 0, "unpack it with unzstd"),
+    *(Kind("zstd-compressed", "compressed", magic, 0, "unpack it with unzstd") for magic in ZSTD_SKIPPABLE),
     Kind("bzip2-compressed", "compressed", b"BZh", 0, "unpack it with bunzip2"),
     Kind("lz4-compressed", "unread", b"\x04\x22\x4d\x18", 0, "unpack it with unlz4"),
     Kind("lzop-compressed", "unread", b"\x89LZO", 0, "unpack it with lzop -d"),

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+from rumpbundle.disk import signatures
 from rumpbundle.disk.flat import write_all
 from rumpbundle.errors import HostError, ImageError
 from rumpbundle.events import Advanced, Finished, Report, Started
@@ -22,11 +23,19 @@ _EXPANDS = 10_000
 _FREE = 1 << 30
 """A file may hold this much, and this many times its size: no disk that somebody ships expands more, a bomb does."""
 _STEP = 256 << 10
-_WINDOW_LOG = 27  # 128 MiB: what `zstd --long` and `xz -9` need, and no more
+_WINDOW_LOG = 27
+_MEMORY = 1 << _WINDOW_LOG
+"""What `zstd --long` and `xz -9` need, and no more."""
 _BLOCK = 64 << 10
 """Zeros as long and aligned so are left out of the temporary file."""
 
-_MAGICS = {"gzip": b"\x1f\x8b", "xz": b"\xfd7zXZ\0", "bzip2": b"BZh", "zstd": b"\x28\xb5\x2f\xfd"}
+_MAGICS = {
+    "gzip": (b"\x1f\x8b",),
+    "xz": (b"\xfd7zXZ\0",),
+    "bzip2": (b"BZh",),
+    "zstd": (b"\x28\xb5\x2f\xfd", *signatures.ZSTD_SKIPPABLE),
+}
+"""How a stream begins. A frame that zstd is to skip is one without content."""
 UNPACKERS = {"gzip": "gunzip", "xz": "unxz", "bzip2": "bunzip2", "zstd": "unzstd"}
 
 
@@ -99,7 +108,7 @@ class _Guarded:
 
 _DECODERS: dict[str, Callable[[], Any]] = {
     "gzip": _Gunzip,
-    "xz": lambda: _Guarded(lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=1 << _WINDOW_LOG), lzma.LZMAError),
+    "xz": lambda: _Guarded(lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY), lzma.LZMAError),
     "bzip2": lambda: _Guarded(bz2.BZ2Decompressor(), OSError),
     "zstd": _zstd,
 }
@@ -173,6 +182,11 @@ class Unpacked:
     def _too_much(self, problem: str) -> ImageError:
         return ImageError(problem, hint=f"unpack it with {UNPACKERS[self.kind]} and look into that")
 
+    def _undecodable(self, error: str) -> ImageError:
+        if "memory" in error.lower():  # as liblzma and libzstd say it
+            return self._too_much(f"needs more than {_MEMORY >> 20} MiB of memory to be unpacked")
+        return ImageError(f"does not decompress: {error}")
+
     def _keep(self, data: bytes) -> None:
         try:
             for at in range(0, len(data), _BLOCK):
@@ -202,20 +216,37 @@ class Unpacked:
                 try:
                     data = stream.decompress(rest, _STEP)
                 except zlib.error as error:
+                    if "memory" in str(error).lower():  # as liblzma and libzstd say it
+                        raise self._too_much(
+                            f"needs more than {_MEMORY >> 20} MiB of memory to be unpacked"
+                        ) from None
                     raise ImageError(f"does not decompress: {error}") from None
                 rest = b""
                 if data:
                     yield data
-            rest = stream.unused_data
-            if len(rest) < 8:
-                more = self._medium.read(at, min(_STEP, self._medium.size - at))
-                at += len(more)
-                rest += more
-            if self.kind == "xz":
-                rest = rest.lstrip(b"\0")  # padding between streams
-            if not rest.startswith(_MAGICS[self.kind]):
-                self.used = at - len(rest)
+            at, rest = self._following(at, stream.unused_data)
+            if not rest:
                 return
+
+    def _following(self, at: int, rest: bytes) -> tuple[int, bytes]:
+        """Return how far the file was read and *rest* of it, now from where the next stream begins; none at the end.
+
+        Zeros pad xz, in fours and also between streams, and gzip at its end (GNU gzip on tapes).
+        """
+        end = at - len(rest)
+        while True:
+            if self.kind in ("xz", "gzip"):
+                rest = rest.lstrip(b"\0")
+            more = b"" if len(rest) >= 8 else self._medium.read(at, min(_STEP, self._medium.size - at))
+            if not more:
+                break
+            at += len(more)
+            rest += more
+        padding = at - len(rest) - end
+        if rest.startswith(_MAGICS[self.kind]) and (self.kind == "xz" or not padding):
+            return at, rest
+        self.used = end if rest or (self.kind == "xz" and padding % 4) else at
+        return at, b""
 
     def _tell(self, done: int) -> None:
         if not self._told:

@@ -12,6 +12,7 @@ import pytest
 from support import disks
 from support.tools import output_of
 
+from rumpbundle.cli import main
 from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import ImageError
 from rumpbundle.events import Advanced, Finished, Started
@@ -107,8 +108,35 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
 def test_a_decoder_that_wants_too_much_memory_is_refused(tmp_path):
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 1 << 29}]
     (tmp_path / "x").write_bytes(lzma.compress(bytes(1000), filters=filters))
-    with pytest.raises(ImageError, match="does not decompress"), open_disk(tmp_path / "x"):
+    with pytest.raises(ImageError, match="needs more than 128 MiB of memory") as caught, open_disk(tmp_path / "x"):
         pass
+    assert caught.value.hint == "unpack it with unxz and look into that"
+    assert main(["verify", str(tmp_path / "x")]) == 2, "it is not damaged"
+
+
+@pytest.mark.parametrize("padding", [4, 256 << 10, (1 << 20) + 4])
+def test_padding_of_xz_may_be_long(tmp_path, padding):
+    one, two = (lzma.compress(part, preset=1) for part in (CONTENT[:1_000_000], CONTENT[1_000_000:]))
+    (tmp_path / "x").write_bytes(one + bytes(padding) + two + bytes(padding))
+    with open_disk(tmp_path / "x") as disk:
+        assert disk.read(0, disk.size) == CONTENT
+        assert disk.layers[0].used == (tmp_path / "x").stat().st_size
+
+
+@pytest.mark.parametrize(("name", "padding", "used"), [("gzip", 512, True), ("xz", 5, False), ("bzip2", 4, False)])
+def test_which_zeros_are_padding(tmp_path, name, padding, used):
+    data = packed(name, CONTENT)
+    (tmp_path / "x").write_bytes(data + bytes(padding))
+    with open_disk(tmp_path / "x") as disk:
+        assert disk.layers[0].used == len(data) + (padding if used else 0)
+
+
+def test_frames_that_zstd_skips(tmp_path):
+    first, last = (bytes([byte, 0x2A, 0x4D, 0x18, 5, 0, 0, 0]) + b"12345" for byte in (0x50, 0x5E))
+    (tmp_path / "x").write_bytes(first + packed("zstd", CONTENT) + last)
+    with open_disk(tmp_path / "x") as disk:
+        assert disk.read(0, disk.size) == CONTENT
+        assert disk.layers[0].used == (tmp_path / "x").stat().st_size
 
 
 def test_without_the_library_zstd_is_named(tmp_path, monkeypatch):
