@@ -208,13 +208,16 @@ def file_system(medium: Medium) -> FileSystem | None:
         from rumpbundle.images.filesystems.ext2 import Ext2
 
         return Ext2(medium)
-    if head[510:512] == b"\x55\xaa" and (head[54:57] == b"FAT" or head[82:85] == b"FAT"):
+    from rumpbundle.images.filesystems.fat.boot import is_like_fat, says_fat
+    from rumpbundle.images.filesystems.unread import unread
+
+    # What was formatted anew often keeps a mark of what it was, but not of FAT: that stands in the first sector.
+    named = None if says_fat(head) else unread(medium)
+    if named is None and (says_fat(head) or is_like_fat(head)):
         from rumpbundle.images.filesystems.fat import Fat
 
         return Fat(medium)
-    from rumpbundle.images.filesystems.unread import unread
-
-    return unread(medium)
+    return named
 
 
 __all__ = ["Disk", "NoImageError", "file_system", "open_disk"]
