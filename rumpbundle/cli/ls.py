@@ -38,7 +38,7 @@ def command(image: str, path: str, as_json: bool, quiet: bool) -> None:
             listed = iter(())
         for volume, entry in listed:
             target = f" -> {entry.target}" if entry.kind == "symlink" else ""
-            say(one_line(f"{mode_text(entry)} {entry.size:>12} {volume.name}:{entry.path}{target}"))
+            say(one_line(f"{mode_text(volume, entry)} {entry.size:>12} {volume.name}:{entry.path}{target}"))
         for remark in () if quiet else remarks(found):
             tell(f"note: {remark}")
 

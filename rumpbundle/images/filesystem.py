@@ -94,6 +94,11 @@ class FileSystem:
         return ()
 
     @property
+    def permissions(self) -> bool:
+        """Whether its files have permission bits."""
+        return True
+
+    @property
     def structures(self) -> Spans:
         """Where its own structures stand, as far as they are known without reading all of it."""
         return ()

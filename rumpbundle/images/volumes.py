@@ -109,13 +109,14 @@ def problems(disk: Medium) -> Iterator[Problem]:
     for volume in mounted(disk, found):
         where = f"{volume.files.kind}, {volume.place.where}"
         if isinstance(volume.files, Unread):
-            if volume.files.kind == "damaged":
-                yield Problem(
-                    where=volume.place.where,
-                    offset=volume.offset,
-                    what=volume.files.problem,
-                    consequence="no file in it can be read",
-                )
+            damaged = volume.files.kind == "damaged"
+            yield Problem(
+                where=volume.place.where,
+                offset=volume.offset,
+                what=volume.files.problem,
+                consequence="no file in it can be read" if damaged else "nothing in it was looked at",
+                severity="damage" if damaged else "remark",
+            )
             continue
         for problem in volume.files.problems():
             inside = problem.where if problem.where.startswith("/") and len(problem.where) > 1 else ""
@@ -197,7 +198,7 @@ def cat(disk: Medium, path: str) -> Iterator[bytes]:
 _KINDS = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK, "special": stat.S_IFCHR}
 
 
-def mode_text(entry: Entry) -> str:
-    """Return the entry's kind and permissions as ``ls -l`` writes them; FAT has no permissions."""
+def mode_text(volume: MountedVolume, entry: Entry) -> str:
+    """Return the kind and permissions of *entry* in *volume* as ``ls -l`` writes them, if the file system has any."""
     text = stat.filemode(_KINDS[entry.kind] | entry.mode)
-    return text if entry.mode else text[0] + 9 * "?"
+    return text if volume.files.permissions else text[0] + 9 * "?"

@@ -7,6 +7,7 @@ import os
 
 import pytest
 from support import kernels
+from support.tools import output_of
 
 import rumpbundle
 from rumpbundle import formats
@@ -161,3 +162,13 @@ def test_an_image_given_as_a_kernel_is_called_by_its_name(images, capsysbinary, 
     status, out, err = run(capsysbinary, "ec2", name, "-o", "nothing")
     assert (status, out) == (2, b"")
     assert err.splitlines() == [f"error: {name}: is {what}", f"hint: rumpbundle convert {name} -f ec2"]
+
+
+def test_a_file_without_any_permission_has_some(tmp_path, capsysbinary):
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/secret").write_text("x")
+    (tmp_path / "tree/secret").chmod(0)
+    output_of("mke2fs", "-q", "-d", str(tmp_path / "tree"), str(tmp_path / "ext2"), "1M")
+    status, out, _ = run(capsysbinary, "ls", str(tmp_path / "ext2"), "/secret")
+    assert status == 0
+    assert out.startswith(b"---------- ")

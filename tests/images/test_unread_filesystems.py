@@ -40,6 +40,8 @@ def test_what_its_own_program_made(tmp_path, capsys, kind):
     assert "which cannot be read" in err
     assert main(["inspect", str(image)]) == 0
     assert f"{kind}, whole disk: is a" in capsys.readouterr().out
+    assert main(["verify", str(image)]) == 0
+    assert "which cannot be read; nothing in it was looked at" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("kind", "command"), [("squashfs", "mksquashfs"), ("erofs", "mkfs.erofs")])

@@ -30,8 +30,13 @@ MARKS = (
     Mark("bitlocker", "a BitLocker volume", 3, b"-FVE-FS-"),
     Mark("luks", "a LUKS encrypted volume", 0, b"LUKS\xba\xbe"),
     *(Mark("lvm2", "an LVM2 physical volume", sector * 512 + 24, b"LVM2 001") for sector in range(4)),
-    *(Mark("swap", "a Linux swap area", page - 10, b"SWAPSPACE2") for page in (4096, 8192, 16384, 32768, 65536)),
-    Mark("squashfs", "a squashfs file system", 0, b"hsqs"),
+    Mark("lvm1", "an LVM1 physical volume", 0, b"HM\1\0"),
+    *(
+        Mark("swap", "a Linux swap area", page - 10, magic)
+        for page in (4096, 8192, 16384, 32768, 65536)
+        for magic in (b"SWAPSPACE2", b"SWAP-SPACE", b"S1SUSPEND\0", b"S2SUSPEND\0", b"LINHIB0001")
+    ),
+    *(Mark("squashfs", "a squashfs file system", 0, magic) for magic in (b"hsqs", b"sqsh", b"shsq", b"qshs")),
     Mark("erofs", "an EROFS file system", 1024, b"\xe2\xe1\xf5\xe0"),
     Mark("f2fs", "an F2FS file system", 1024, b"\x10\x20\xf5\xf2"),
     Mark("zfs", "a member of a ZFS pool", 16404, b"\0\0\0\x07version"),
@@ -44,9 +49,32 @@ MARKS = (
     Mark("reiserfs", "a ReiserFS file system", 65588, b"ReIsEr"),
     Mark("reiser4", "a Reiser4 file system", 65536, b"ReIsEr4"),
     Mark("cramfs", "a cramfs file system", 0, b"\x45\x3d\xcd\x28"),
+    Mark("cramfs", "a cramfs file system", 0, b"\x28\xcd\x3d\x45"),
     Mark("romfs", "a romfs file system", 0, b"-rom1fs-"),
-    Mark("ufs", "a UFS file system", 66908, b"\x19\x01\x54\x19"),
-    Mark("ufs", "a UFS file system", 9564, b"\x54\x19\x01\x00"),
+    *(
+        Mark("ufs", "a UFS file system", place + 1372, magic)
+        for place in (8192, 65536)
+        for magic in (b"\x19\x01\x54\x19", b"\x54\x19\x01\x00", b"\x19\x54\x01\x19", b"\x00\x01\x19\x54")
+    ),
+    # Of those whose magic is two bytes, the number that follows counts, too: Minix' state, or its size of a block.
+    *(
+        Mark("minix", "a Minix file system", 1040, magic + bytes([state, 0]))
+        for magic in (b"\x7f\x13", b"\x8f\x13", b"\x68\x24", b"\x78\x24")
+        for state in range(4)
+    ),
+    *(Mark("minix", "a Minix file system", 1048, b"\x5a\x4d\0\0\0" + bytes([size])) for size in (4, 8, 16)),
+    Mark("nilfs2", "a NILFS2 file system", 1024, b"\2\0\0\0\0\0\x34\x34"),
+    *(Mark("ocfs2", "an OCFS2 file system", block * 2, b"OCFSV2") for block in (512, 1024, 2048, 4096)),
+    Mark("gfs2", "a GFS2 file system", 65536, b"\x01\x16\x19\x70"),
+    Mark("bfs", "a UnixWare BFS file system", 0, b"\xce\xfa\xad\x1b"),
+    *(Mark("befs", "a BeOS or Haiku file system", 544, magic) for magic in (b"1SFB", b"BFS1")),
+    Mark("hpfs", "an HPFS file system", 8192, b"\x49\xe8\x95\xf9"),
+    *(Mark("jffs2", "a JFFS2 file system", 0, b"\x85\x19" + node) for node in (b"\3\x20", b"\1\xe0", b"\2\xe0")),
+    Mark("ubi", "a UBI flash image", 0, b"UBI#\1"),
+    Mark("ubifs", "a UBIFS file system", 0, b"\x31\x18\x10\x06"),
+    Mark("stratis", "a member of a Stratis pool", 512, b"!Stra0tis\x86\xff\x02^Arh"),
+    Mark("stratis", "a member of a Stratis pool", 4608, b"!Stra0tis\x86\xff\x02^Arh"),
+    Mark("cdrom", "a CD of the High Sierra format", 32777, b"CDROM"),
     Mark("hfsplus", "an HFS+ file system", 1024, b"H+\0\x04"),
     Mark("hfsplus", "an HFSX file system", 1024, b"HX\0\x05"),
     Mark("apfs", "an APFS container", 32, b"NXSB"),

@@ -35,6 +35,10 @@ class Fat(FileSystem):
         return f"fat{self.boot.bits}"
 
     @property
+    def permissions(self) -> bool:
+        return False
+
+    @property
     def structures(self) -> Spans:
         return (Span(0, self.boot.data),)
 

@@ -73,6 +73,10 @@ class Iso9660(FileSystem):
     def facts(self) -> Mapping[str, Fact]:
         return {} if self._names == "Rock Ridge" else {"names": self._names}
 
+    @property
+    def permissions(self) -> bool:
+        return self._names == "Rock Ridge"
+
     @cached_property
     def _names(self) -> str:
         """Whose names we show."""
