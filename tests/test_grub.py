@@ -17,6 +17,7 @@ from rumpbundle import grub
 from rumpbundle.bootloader import core
 from rumpbundle.errors import HostError, InputError, MissingToolError
 from rumpbundle.events import Ran
+from rumpbundle.grub import BootImages
 from rumpbundle.host import environment
 from rumpbundle.kernels.unikernel import Firmware, Protocol
 from rumpbundle.shell import joined
@@ -163,6 +164,9 @@ def test_boot_images_are_made_once_and_kept(no_cache):
     assert grub.boot_images(said.append) == first
     assert len(said) == count, "the second time nothing is made"
     assert first.version.startswith("2.")
+    # What is kept of them was computed from them, and is not computed again.
+    second = grub.boot_images()
+    assert second.known_sum == BootImages(first.version, first.mbr, first.bios, first.efi).bios_sum
     assert [path.name for path in no_cache.iterdir() if path.name.startswith(".")] == []
 
 
@@ -191,7 +195,12 @@ def _flip(path):
         (lambda entry: (entry / "facts.json").unlink(), "once"),
         (lambda entry: (entry / "facts.json").write_bytes(b"\xff"), "facts.json: does not tell"),
         (lambda entry: (entry / "facts.json").write_bytes(b"[1]"), "facts.json: does not tell"),
-        (lambda entry: (entry / "facts.json").write_bytes(b'{"version": 1}'), "is not as it was made"),
+        (lambda entry: (entry / "facts.json").write_bytes(b'{"version": 1}'), "facts.json: does not tell"),
+        (lambda entry: (entry / "facts.json").write_bytes(b'{"version": 1, "bios_sum": 1}'), "is not as it was made"),
+        (
+            lambda entry: (entry / "facts.json").write_bytes(b'{"version": 1, "bios_sum": "x"}'),
+            "facts.json: does not",
+        ),
         (lambda entry: (entry / "facts.json").write_bytes(b"[" * 100_000), "facts.json: does not tell"),
         (lambda entry: (entry / "bios.img").chmod(0o666), "bios.img: others than this user can write to it"),
         (lambda entry: entry.chmod(0o777), "others than this user can write to it"),
@@ -241,7 +250,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(no_cache, monkeypatch):
 def test_packaged_images_come_first_and_need_no_grub(tmp_path, monkeypatch):
     for name, data in (("mbr.img", IMAGES.mbr), ("bios.img", IMAGES.bios), ("efi.img", IMAGES.efi)):
         (tmp_path / name).write_bytes(data)
-    (tmp_path / "facts.json").write_text(json.dumps(IMAGES.facts))
+    (tmp_path / "facts.json").write_text(json.dumps(IMAGES.kept_facts))
     monkeypatch.setattr(grub, "_PACKAGED", tmp_path)
     monkeypatch.setattr(environment, "find_program", lambda name: None)
     assert grub.boot_images() == IMAGES

@@ -169,6 +169,16 @@ def exchange(request, monkeypatch):
     return request.param
 
 
+def test_where_it_is_not_linux_nobody_looks_for_calls_of_linux(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.platform", "emscripten")
+    monkeypatch.setitem(sys.modules, "ctypes", None)
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    assert not naming.exchange(tmp_path / "a", tmp_path / "b")
+    naming.rename_new(tmp_path / "a", tmp_path / "c")
+    assert contents(tmp_path) == {"b": "b", "c": "a"}
+
+
 def kit(directory: Path, text: str, *, force: bool = True) -> None:
     with staged_kit(directory / "a.gz", (directory / "a.json",), force=force) as new:
         (new / "a.gz").write_text(f"{text} disk")

@@ -10,6 +10,8 @@ import contextlib
 import errno
 import os
 import stat
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 _NOREPLACE, _EXCHANGE = 1, 2
@@ -54,19 +56,36 @@ def link(old: Path, new: Path) -> None:
 
 def _rename(old: Path, new: Path, how: int) -> bool:
     """Call renameat2; False where the system or the file system has no such thing."""
-    try:
-        import ctypes
-    except ImportError:
-        return False
-    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    call = _linux_call("renameat2")
     if call is None:
         return False
     if call(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), how) == 0:
         return True
-    number = ctypes.get_errno()
+    number = _errno()
     if number in _CANNOT:
         return False
     raise OSError(number, os.strerror(number), str(new))
+
+
+def _linux_call(name: str) -> Callable[..., int] | None:
+    """Return a function of Linux's C libraries that Python does not offer; None where there is none.
+
+    Nobody else has them, and where programs are WebAssembly the search takes milliseconds.
+    """
+    if sys.platform != "linux":
+        return None
+    try:
+        import ctypes
+    except ImportError:
+        return None
+    found: Callable[..., int] | None = getattr(ctypes.CDLL(None, use_errno=True), name, None)
+    return found
+
+
+def _errno() -> int:
+    import ctypes
+
+    return ctypes.get_errno()
 
 
 def sync_file(fd: int) -> None:
@@ -93,19 +112,14 @@ def sync_file_system(path: Path) -> None:
 
     For many files that is one wait in the place of many.
     """
-    try:
-        import ctypes
-    except ImportError:
-        sync_below(path)
-        return
-    call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    call = _linux_call("syncfs")
     if call is None:
         sync_below(path)
         return
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if call(fd) != 0:
-            number = ctypes.get_errno()
+            number = _errno()
             raise OSError(number, os.strerror(number), str(path))
     finally:
         os.close(fd)
