@@ -43,7 +43,6 @@ _FILES = ("mbr.img", "bios.img", "efi.img")
 _FACTS = "facts.json"
 """Version, digests and a sum: what is in a directory of boot images, and that it is whole."""
 
-
 MBR_ADDRESS = slice(0x1B0, 0x1B8)
 """Of the boot sector's code, which ends with it: where the BIOS image is."""
 BOOT_INFO = slice(8, 64)
@@ -97,11 +96,6 @@ class BootImages:
         bios = blanked(self.bios, BOOT_INFO, NEXT_SECTOR)
         return {"version": self.version, "mbr": hexdigest(mbr), "bios": hexdigest(bios), "efi": hexdigest(self.efi)}
 
-    @property
-    def kept_facts(self) -> dict[str, str | int]:
-        """What is kept beside the images."""
-        return {**self.facts, "bios_sum": self.bios_sum}
-
 
 def boot_images(report: Report = silent) -> BootImages:
     """Return the boot images: packaged with the wheel, cached, or made now (0.5 s).
@@ -151,19 +145,18 @@ def make_boot_images(directory: Path, report: Report = silent) -> BootImages:
     bios.write_bytes(core.quickened(bios.read_bytes()))
     (directory / "mbr.img").write_bytes((_LIBRARY / "i386-pc" / "boot_hybrid.img").read_bytes())
     said = programs.run(["grub-mkimage", "--version"], report=report).decode("utf-8", "replace")
-    version = said.split()[-1] if said.split() else "unknown"
+    version = (said.split() or ["unknown"])[-1]
     images = BootImages(version, *((directory / name).read_bytes() for name in _FILES))
     if len(images.mbr) != 512 or len(images.bios) < 4096 or images.efi[:2] != b"MZ":
         raise ToolError("grub-mkimage made no boot images", hint="please report it with grub-mkimage --version")
-    (directory / _FACTS).write_text(json.dumps(images.kept_facts), "ascii")
+    (directory / _FACTS).write_text(json.dumps({**images.facts, "bios_sum": images.bios_sum}), "ascii")
     return images
 
 
 def _host_grub() -> list[tuple[str, int, int]]:
     """Return what tells one installed GRUB from another, without running it (which costs as much as a bundle)."""
     program = environment.find_program("grub-mkimage")
-    needed = [_LIBRARY / "i386-pc" / "boot_hybrid.img", _LIBRARY / "i386-pc" / "normal.mod",
-              _LIBRARY / "x86_64-efi" / "normal.mod"]  # fmt: skip
+    needed = [_LIBRARY / name for name in ("i386-pc/boot_hybrid.img", "i386-pc/normal.mod", "x86_64-efi/normal.mod")]
     if program is None or not all(path.exists() for path in needed):
         raise MissingToolError(
             "GRUB is not installed, and this rumpbundle was built without boot images of its own",
@@ -182,12 +175,12 @@ def _load(directory: Path) -> BootImages:
     """
     try:
         facts = json.loads((directory / _FACTS).read_bytes())
-        files = [(directory / name).read_bytes() for name in _FILES]
+        files = ((directory / name).read_bytes() for name in _FILES)
         images = BootImages(str(facts["version"]), *files, known_sum=int(facts["bios_sum"]))
     except (ValueError, TypeError, KeyError, RecursionError):
         raise HostError("does not tell what belongs there", where=directory / _FACTS) from None
-    for (name, digest), file in zip(list(images.facts.items())[1:], _FILES, strict=True):
-        if facts.get(name) != digest:
+    for name, file in zip(("mbr", "bios", "efi"), _FILES, strict=True):
+        if facts.get(name) != images.facts[name]:
             raise HostError("is not as it was made", where=directory / file)
     return images
 
@@ -278,13 +271,8 @@ def script(menu: Menu) -> str:
 
 def _starts(menu: Menu) -> list[str]:
     """Return the lines that boot the kernel."""
-    return [
-        'if [ "$grub_platform" = efi ]; then',
-        *_start(menu, Firmware.UEFI),
-        "else",
-        *_start(menu, Firmware.BIOS),
-        "fi",
-    ]
+    efi, bios = _start(menu, Firmware.UEFI), _start(menu, Firmware.BIOS)
+    return ['if [ "$grub_platform" = efi ]; then', *efi, "else", *bios, "fi"]
 
 
 def _console(console: str) -> list[str]:

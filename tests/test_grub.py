@@ -250,7 +250,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(no_cache, monkeypatch):
 def test_packaged_images_come_first_and_need_no_grub(tmp_path, monkeypatch):
     for name, data in (("mbr.img", IMAGES.mbr), ("bios.img", IMAGES.bios), ("efi.img", IMAGES.efi)):
         (tmp_path / name).write_bytes(data)
-    (tmp_path / "facts.json").write_text(json.dumps(IMAGES.kept_facts))
+    (tmp_path / "facts.json").write_text(json.dumps({**IMAGES.facts, "bios_sum": IMAGES.bios_sum}))
     monkeypatch.setattr(grub, "_PACKAGED", tmp_path)
     monkeypatch.setattr(environment, "find_program", lambda name: None)
     assert grub.boot_images() == IMAGES
