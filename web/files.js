@@ -1,4 +1,4 @@
-// Files for Python's file system: what the user gives is read where it lies, what is made takes no room for its zeros.
+// Files for Python's file system: what is made takes no room for its zeros.
 
 const CHUNK = 1 << 20;
 const ENOSPC = 51;

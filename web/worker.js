@@ -4,6 +4,7 @@ import { loadPyodide } from "./lib/pyodide/pyodide.js";
 import { provideDeflate } from "./deflate.js";
 import { blobOf, runsOf, sparseFileSystem, unpack } from "./files.js";
 import { provideHashes, sha256 } from "./hashes.js";
+import { inputFileSystem } from "./inputs.js";
 
 const OUT = "/out";
 const PACKAGES = "/packages";
@@ -15,6 +16,8 @@ const fetched = (path) => fetch(at(path)).then((answer) => answer.arrayBuffer())
 let room = MOST;
 let python = null;
 let page = null;
+let inputs = null;
+const gone = new Set(); // the names of files that could not be read
 const mounted = new Set();
 
 // A static host may not know the type of WebAssembly, without which the browser does not compile it as it comes.
@@ -30,10 +33,8 @@ async function start() {
   const glue = fetched("page.py");
   python = await loadPyodide({ indexURL: at("lib/pyodide/").href, packageCacheDir: "/none" });
   const { FS } = python;
-  const { WORKERFS } = FS.filesystems;
-  // A browser does not tell the modes of files: they are those that a file has where nobody chose any.
-  WORKERFS.FILE_MODE = 0o100644;
-  WORKERFS.DIR_MODE = 0o40755;
+  const reader = new FileReaderSync();
+  inputs = inputFileSystem(FS, (blob) => new Uint8Array(reader.readAsArrayBuffer(blob)), (name) => gone.add(name));
   FS.mkdir(PACKAGES);
   await unpack(FS, await packages, PACKAGES);
   await provideHashes(python, PACKAGES);
@@ -48,7 +49,10 @@ async function start() {
 
 function run(argv, directory, out = "") {
   const told = (line) => postMessage({ line });
-  return JSON.parse(page.run(python.toPy(argv), directory, told, out));
+  gone.clear();
+  const result = JSON.parse(page.run(python.toPy(argv), directory, told, out));
+  for (const name of gone) result.err += `hint: choose ${name} again: it was changed, moved or removed since\n`;
+  return result;
 }
 
 /** Shows `files`, a list of {name, data}, to Python as the directory `/NAME`, in the place of what was there. */
@@ -57,7 +61,7 @@ function show(directory, files) {
   const path = `/${directory}`;
   if (mounted.has(path)) FS.unmount(path);
   else FS.mkdir(path);
-  FS.mount(FS.filesystems.WORKERFS, { blobs: files }, path);
+  FS.mount(inputs, { files }, path);
   mounted.add(path);
   return path;
 }
