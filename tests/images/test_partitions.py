@@ -200,3 +200,24 @@ def test_a_boot_sector_is_no_table(tmp_path):
     data = bytearray(image.read_bytes())
     data[446:462] = b"\0" + b"\x5a" * 15
     assert found(data) == ()
+
+
+def test_a_large_table(gpt):
+    output_of("sgdisk", "-S", "4096", "-d", "2", "-a", "1", str(gpt))
+    output_of("sgdisk", "-n", "4096:20480:0", "-c", "4096:last", str(gpt))
+    with open_disk(gpt) as disk:
+        table = tables(disk)[-1]
+    assert [(slot.number, slot.name) for slot in table.slots] == [(1, "one"), (4096, "last")]
+    assert table.flaws == ()
+
+
+def test_a_partition_that_ends_before_it_begins(gpt):
+    data = bytearray(gpt.read_bytes())
+    for header, entries in ((512, 1024), (len(data) - 512, len(data) - 33 * 512)):
+        data[entries + 40 : entries + 48] = (5).to_bytes(8, "little")
+        data[header + 88 : header + 92] = zlib.crc32(data[entries : entries + 16384]).to_bytes(4, "little")
+        data[header + 16 : header + 20] = bytes(4)
+        data[header + 16 : header + 20] = zlib.crc32(data[header : header + 92]).to_bytes(4, "little")
+    table = found(data)[-1]
+    assert table.flaws == ("partition 1 ends before it begins",)
+    assert [slot.name for slot in table.slots] == ["two"]

@@ -129,6 +129,18 @@ def test_facts_of_a_qcow2(tmp_path):
     assert str(facts["dirty"]).startswith("yes") and str(facts["corrupt"]).startswith("yes")  # noqa: PT018
 
 
+def test_bitmaps_of_a_qcow2_are_no_lost_clusters(tmp_path):
+    image = str(tmp_path / "x")
+    output_of("qemu-img", "create", "-q", "-f", "qcow2", image, "1M")
+    output_of("qemu-img", "bitmap", "--add", image, "one")
+    with open_disk(image) as disk:
+        found = list(disk.problems())
+    assert [each.what for each in found] == [
+        "it has bitmaps of what changed, so its reference counts were not compared"
+    ]
+    assert found[0].severity == "remark"
+
+
 def test_a_vhdx_of_large_sectors_says_so(tmp_path):
     image = tmp_path / "x"
     output_of("qemu-img", "create", "-q", "-f", "vhdx", str(image), "64M")

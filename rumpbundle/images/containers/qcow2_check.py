@@ -38,13 +38,15 @@ def problems(disk: Qcow2) -> Iterator[Problem]:
     header = disk.header
     if header.incompatible & qcow2.INCOMPATIBLE_CORRUPT:
         yield _problem(72, "it is marked as corrupt", "QEMU opens it only to read")
-    if header.compatible & ~_KNOWN_COMPATIBLE or header.autoclear:
+    bitmaps = header.autoclear & qcow2.AUTOCLEAR_BITMAPS
+    if header.compatible & ~_KNOWN_COMPATIBLE or header.autoclear & ~qcow2.AUTOCLEAR_BITMAPS:
         what = f"features {header.compatible:#x} and {header.autoclear:#x} are marked that are not known here"
         yield _problem(80, what, "what they mean was not looked at", "remark")
     if header.backing_file_size:
         yield _problem(16, "the name of a backing file without a place", "QEMU may refuse it")
-    if header.snapshots or header.incompatible & qcow2.INCOMPATIBLE_DIRTY:
-        what = "it has snapshots" if header.snapshots else "it was not closed cleanly"
+    if header.snapshots or bitmaps or header.incompatible & qcow2.INCOMPATIBLE_DIRTY:
+        owns = "it has snapshots" if header.snapshots else "it has bitmaps of what changed"
+        what = owns if header.snapshots or bitmaps else "it was not closed cleanly"
         yield _problem(None, f"{what}, so its reference counts were not compared", "qemu-img check does", "remark")
         return
     yield from _Counts(disk).problems()

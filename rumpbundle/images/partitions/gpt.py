@@ -6,7 +6,7 @@ import uuid
 import zlib
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.gpt import ENTRY_COUNT, GptEntry, GptHeader
+from rumpbundle.disk.gpt import GptEntry, GptHeader
 from rumpbundle.errors import ImageError
 from rumpbundle.images.medium import Medium
 from rumpbundle.images.partitions.table import Slot, Table, misplaced
@@ -15,6 +15,8 @@ from rumpbundle.images.problem import Problem
 _SIGNATURE = b"EFI PART"
 _SECTORS = (512, 4096)
 _MAX_ENTRY = 4096
+_MAX_TABLE = 2 << 20
+"""Bytes of an entry, and of all of them: `sgdisk -S` makes large tables, too."""
 MISPLACED = "the backup GPT is not at the end of the disk"
 """What is wrong with a table whose disk has grown."""
 _NO_BACKUP = "firmware that finds the primary damaged finds no partitions"
@@ -26,6 +28,8 @@ class _Copy:
     offset: int
     header: GptHeader
     slots: tuple[Slot, ...]
+    reversed: tuple[int, ...]
+    """The numbers of partitions that end before they begin."""
 
 
 def read_gpt(disk: Medium, mbr: Table | None, sector_size: int, *, thorough: bool) -> Table | None:
@@ -55,6 +59,8 @@ def read_gpt(disk: Medium, mbr: Table | None, sector_size: int, *, thorough: boo
     if primary is not None and backup is not None and not _same(primary, backup):
         what = "the backup GPT has other partitions than the primary"
         problems.append(_problem(backup.offset, what, "one of them is stale; who repairs the other takes it over"))
+    for number in found.reversed:
+        problems.append(_problem(found.offset, f"partition {number} ends before it begins", "nobody finds it"))
     problems += misplaced("GPT", found.slots, disk.size, found.offset)
     return Table(
         kind="gpt",
@@ -128,22 +134,27 @@ def _read(disk: Medium, size: int, at: int) -> _Copy:
     if zlib.crc32(summed) != header.header_crc32:
         raise ImageError("has a wrong checksum")
     entry_size, count = header.entry_size, header.entry_count
-    if not 128 <= entry_size <= _MAX_ENTRY or count > 8 * ENTRY_COUNT:
+    if not 128 <= entry_size <= _MAX_ENTRY or entry_size * count > _MAX_TABLE:
         raise ImageError(f"has {count} entries of {entry_size} bytes")
     if header.my_lba * size != at:
         raise ImageError(f"says that it stands at block {header.my_lba}")
     entries = disk.read(header.entries_lba * size, entry_size * count)
     if zlib.crc32(entries) != header.entries_crc32:
         raise ImageError("has entries with a wrong checksum")
-    slots = (_slot(number, GptEntry.unpack(entries, number * entry_size), size) for number in range(count))
-    return _Copy(at, header, tuple(slot for slot in slots if slot is not None))
+    unused = bytes(16)
+    numbers = (number for number in range(count) if not entries.startswith(unused, number * entry_size))
+    slots = [_slot(number + 1, GptEntry.unpack(entries, number * entry_size), size) for number in numbers]
+    return _Copy(
+        at,
+        header,
+        tuple(slot for slot in slots if slot.size > 0),
+        tuple(slot.number for slot in slots if slot.size <= 0),
+    )
 
 
-def _slot(number: int, entry: GptEntry, size: int) -> Slot | None:
-    if entry.type_guid == bytes(16) or entry.last_lba < entry.first_lba:
-        return None
+def _slot(number: int, entry: GptEntry, size: int) -> Slot:
     return Slot(
-        number=number + 1,
+        number=number,
         type=str(uuid.UUID(bytes_le=entry.type_guid)),
         offset=entry.first_lba * size,
         size=(entry.last_lba - entry.first_lba + 1) * size,
