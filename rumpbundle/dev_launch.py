@@ -229,7 +229,11 @@ def run_plan(
     with contextlib.ExitStack() as stack:
         request = _finished(image, options, stack)
         if request.disk is not None and request.disk.nameless:
-            raise UsageError("has to be unpacked first, to a file that QEMU can open", where=image)
+            raise UsageError(
+                "has to be unpacked first, to a file that QEMU can open; the real run does",
+                where=image,
+                hint="rumpbundle convert -f raw makes one that can be named",
+            )
         if disks:
             from rumpbundle.launcher.attached import named
 

@@ -65,6 +65,33 @@ def test_a_dry_run_refuses_what_the_real_run_refuses(place, capsys, words, messa
     assert sorted(os.listdir()) == before
 
 
+OUTPUTS = [
+    (["iso", "app.bin"], "app.iso: already exists"),
+    (["gce", "app.bin"], "app.gce.json: already exists"),
+    (["build", "app.bin", "-f", "iso"], "iso: app.iso: already exists"),
+    (["build", "app.bin", "-f", "vdi", "-o", "no/where"], "no"),
+    (["convert", "app.iso", "-f", "raw", "-o", "app.iso"], "app.iso: already exists"),
+    (["convert", "app.iso", "-f", "raw", "-o", "no/where"], "no: no such directory"),
+    (["component", "tree", "-o", "app.iso"], "app.iso: already exists"),
+    (["vdi", "app.bin", "--sbom", "app.iso"], "app.iso: already exists"),
+    (["iso", "app.bin", "-o", "/dev/null"], "is no regular file"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), OUTPUTS, ids=lambda value: " ".join(value)[:40])
+def test_a_dry_run_looks_where_the_output_would_go(place, capsys, words, message):
+    assert main(["iso", "app.bin", "-q"]) == 0
+    Path("app.gce.json").write_text("{}")
+    before = sorted(os.listdir())
+    capsys.readouterr()
+    for more in (["--dry-run"], []):
+        assert main([*words, *more]) == 2
+        out, err = capsys.readouterr()
+        assert not out
+        assert message in err
+        assert sorted(os.listdir()) == before
+
+
 def test_a_dry_run_of_several_formats_tells_of_each(place, capsys):
     words = ["build", "app.bin", "-f", "iso,vhd,vhd:fixed,azure", "--size", "2041G"]
     assert main([*words, "--dry-run"]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from rumpbundle.cli.results import artifacts_json, beside_json, plan_json, plan_
 from rumpbundle.cli.streams import say, say_json, say_path, tell
 from rumpbundle.cli.values import format_names
 from rumpbundle.errors import InputError, RumpbundleError, UsageError
+from rumpbundle.host.staging import check_free
 
 
 @click.command(
@@ -79,7 +81,7 @@ def _build_app(app: str, formats: list[str], directory: Path, checksums: bool, a
     with terminal:
         planned = plan(recipe, formats=[target.format for target in wanted], report=terminal)
         if dry_run:
-            return rehearse(planned, wanted, terminal, as_json=as_json)
+            return rehearse(planned, wanted, terminal, force=force, as_json=as_json)
         made = make_directory(directory)
         outcomes = write_targets(planned, wanted, force=force, sync=sync, report=terminal)
         digest = planned.bundle.identity.digest if any(outcome.artifact for outcome in outcomes) else None
@@ -92,11 +94,12 @@ def _build_app(app: str, formats: list[str], directory: Path, checksums: bool, a
     return max((outcome.error.exit_code for outcome in outcomes if outcome.error is not None), default=0)
 
 
-def rehearse(planned: Plan, wanted: Sequence[Target], terminal: Terminal, *, as_json: bool) -> int:
+def rehearse(planned: Plan, wanted: Sequence[Target], terminal: Terminal, *, force: bool, as_json: bool) -> int:
     """Print the plan of every target that would be written, and the error of every one that would not."""
     plans, status = [], 0
     for target in wanted:
         try:
+            _check_place(target, force)
             job = job_for(
                 planned,
                 target.format,
@@ -115,6 +118,16 @@ def rehearse(planned: Plan, wanted: Sequence[Target], terminal: Terminal, *, as_
     elif plans:
         say("\n\n".join(plan_text(*each) for each in plans))
     return status
+
+
+def _check_place(target: Target, force: bool) -> None:
+    """Raise what writing *target* would: its files are there, or its directory is not and cannot be made."""
+    directory = target.output.parent
+    if os.path.lexists(directory):
+        for file in target.format.files(target.output):
+            check_free(file, force=force, tidy=False)
+    else:
+        check_free(directory, force=False, tidy=False)
 
 
 def make_directory(directory: Path) -> bool:

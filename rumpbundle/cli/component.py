@@ -54,8 +54,7 @@ def command(
     The guest sees the content of DIR at PREFIX, or at / without one. Several directories become one object.
     Link it with: rumprun-bake -m "add /absolute/path/OUTPUT" hw_virtio APP.bin APP
     """
-    if not dry_run:
-        check_free(output, force=force)
+    check_free(output, force=force, tidy=not dry_run)
     with Terminal(quiet=quiet, verbose=verbose, progress=progress) as terminal:
         component = collect(
             [split_source(text) for text in directories], follow=follow, replace_base=replace_base, report=terminal

@@ -59,13 +59,12 @@ def command(image: str, names: tuple[str, ...], output: Path | None, **arguments
         planned = plan_of(disk, image, formats=[target.format for target in wanted], report=terminal, **asked)
         recipe = dataclasses.replace(planned.recipe, inputs=tuple(file.path for file in disk.others))
         planned = dataclasses.replace(planned, recipe=recipe)
+        several = len(wanted) > 1 and output is not None
+        if not several:
+            check_free(wanted[0].output, force=force, tidy=not dry_run)
         if dry_run:
-            return rehearse(planned, wanted, terminal, as_json=as_json)
-        if len(wanted) > 1 and output is not None:
-            made = make_directory(output)
-        else:
-            made = False
-            check_free(wanted[0].output, force=force)
+            return rehearse(planned, wanted, terminal, force=force, as_json=as_json)
+        made = several and output is not None and make_directory(output)
         outcomes = write_targets(planned, wanted, force=force, sync=sync, report=terminal)
         digest = planned.bundle.identity.digest if any(outcome.artifact for outcome in outcomes) else None
     if made and digest is None and output is not None:

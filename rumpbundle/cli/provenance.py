@@ -65,7 +65,7 @@ class Provenance:
             sync=sync,
         )
 
-    def check(self, recipe: Recipe, outputs: Iterable[Path], *, free: bool) -> None:
+    def check(self, recipe: Recipe, outputs: Iterable[Path], *, free: bool, tidy: bool = True) -> None:
         """Raise if to write *outputs* and what stands beside them would touch an input or one another.
 
         With *free* what stands beside them may not exist already.
@@ -82,7 +82,7 @@ class Provenance:
         if self.key_file is not None:
             overlap.check_apart([*outputs, *paths], [overlap.inode(self.key_file)])
         for path in paths if free else ():
-            check_free(path, force=self.force)
+            check_free(path, force=self.force, tidy=tidy)
 
     def write(self, bundle: Bundle, artifacts: Iterable[Artifact], more: Iterable[Path] = ()) -> list[Path]:
         """Write all that was asked for about *artifacts* and the files *more*, and return its paths."""

@@ -66,7 +66,7 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
             lock.enter_context(rollback.locked(inplace.disk_file(path)))
         disk, found = stack.enter_context(opened(image, terminal))
         format, subformat = format_of(disk, image)
-        check_free(path, force=force or in_place)
+        check_free(path, force=force or in_place, tidy=not dry_run)
         planned = plan_from(found, image, cmdline, arguments)
         if found.bundle.asked.default and not planned.bundle.asked.default:
             terminal(

@@ -31,17 +31,18 @@ class StagedFile:
     path: str
 
 
-def check_free(path: Path, *, force: bool) -> None:
+def check_free(path: Path, *, force: bool, tidy: bool = True) -> None:
     """Raise unless *path* may be written: it is new or *force* is given, in a directory that exists.
 
-    What killed runs have left in that directory is put right first.
+    With *tidy*, what killed runs have left in that directory is put right first.
 
     Raises:
         UsageError: it exists and *force* is not given, or it is a device, FIFO, socket or ``/dev/stdout``.
         InputError: its directory does not exist.
         HostError: its directory is not writable.
     """
-    leftovers.put_right(path.parent)
+    if tidy:
+        leftovers.put_right(path.parent)
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise UsageError(

@@ -53,7 +53,7 @@ class Disk:
 
     container: ClassVar[str]
     """The format's name, as ``rumpbundle formats`` has it, or ``vmdk (stream)`` and the like."""
-    qemu: ClassVar[str] = ""
+    qemu: str = ""
     """QEMU's driver for it; empty if QEMU is not to open it: then the disk has to be unpacked."""
 
     def __init__(self, medium: Medium, size: int) -> None:

@@ -17,7 +17,8 @@ from rumpbundle.disk.layout import MIB
 from rumpbundle.disk.signatures import KERNELS, KINDS, Kind
 from rumpbundle.errors import ImageError
 from rumpbundle.images.detect import NoImageError, open_disk
-from rumpbundle.images.records import vhd, vhdx
+from rumpbundle.images.node import node_of
+from rumpbundle.images.records import vdi, vhd, vhdx
 
 UNREAD = [kind for kind in (*KINDS, *KERNELS) if kind.role in ("unread", "file")]
 PAGE = (Path(rumpbundle.__file__).parents[1] / "docs" / "images.md").read_text("utf-8")
@@ -87,6 +88,18 @@ def test_children_of_a_vdi_and_a_vhd(tmp_path):
     (tmp_path / "x.vhd").write_bytes(data)
     with pytest.raises(ImageError, match="only what differs from a parent"), open_disk(tmp_path / "x.vhd"):
         pass
+
+
+@pytest.mark.parametrize("field", ["uuid_linkage", "uuid_parent_modify"])
+def test_a_vdi_that_names_a_parent_is_not_given_to_qemu(tmp_path, field):
+    layout = disks.disk_of(3 * MIB, disks.literal(0, disks.noise(70_000)))
+    data = disks.write(layout, tmp_path / "x.vdi", "vdi", "").read_bytes()
+    header = vdi.Header.unpack(data).replace(**{field: b"p" * 16})
+    (tmp_path / "x.vdi").write_bytes(header.pack() + data[vdi.Header.SIZE :])
+    with open_disk(tmp_path / "x.vdi") as disk:  # of a type that has none
+        assert disk.read(0, 70_000) == disks.noise(70_000)
+        assert node_of(disk) is None
+        assert [each.what for each in disk.problems()] == ["a disk without a parent names one"]
 
 
 def test_a_zip_and_an_empty_file_and_a_bit_of_something(tmp_path):

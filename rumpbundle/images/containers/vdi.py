@@ -42,7 +42,13 @@ class Vdi(Disk):
         if header.blocks * size < header.disk_size or header.blocks_offset + 4 * header.blocks > medium.size:
             raise ImageError(f"VDI header: a map of {header.blocks} blocks for a disk of {header.disk_size} bytes")
         super().__init__(medium, header.disk_size)
+        if self._names_a_parent:
+            self.qemu = ""  # QEMU refuses it; VirtualBox goes by the type
         self._tables = Tables(medium)
+
+    @property
+    def _names_a_parent(self) -> bool:
+        return self.header.uuid_linkage != bytes(16) or self.header.uuid_parent_modify != bytes(16)
 
     @property
     def facts(self) -> Mapping[str, Fact]:
@@ -79,8 +85,8 @@ class Vdi(Disk):
             yield _problem(what, "the next block may be put where one is, or leave a hole")
         if header.sector_size not in (0, SECTOR):
             yield _problem(f"sectors of {header.sector_size} bytes", "VirtualBox refuses it")
-        if header.uuid_linkage != bytes(16) or header.uuid_parent_modify != bytes(16):
-            yield _problem("a disk without a parent names one", "VirtualBox looks for the parent")
+        if self._names_a_parent:
+            yield _problem("a disk without a parent names one", "QEMU refuses it, VirtualBox may look for the parent")
         if header.header_size < _LEAST_HEADER:
             yield _problem(f"a header of {header.header_size} bytes", "VirtualBox refuses it")
 
