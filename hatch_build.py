@@ -1,7 +1,7 @@
 """Puts the documentation and man pages into the wheel, and GRUB's boot images if GRUB is installed there.
 
 With boot images it writes bootable images on machines that have no GRUB. Without them it still works: they are made
-at first use (see rumpbundle/grub.py).
+at first use (see rumpbundle/bootloader/bootimages.py).
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class BootImages(BuildHookInterface):  # type: ignore[type-arg]
             build_data["shared_data"][str(page)] = f"share/man/man1/{page.name}"
 
     def _boot_images(self, directory: Path, build_data: dict[str, Any]) -> None:
-        from rumpbundle import grub
+        from rumpbundle.bootloader import bootimages
         from rumpbundle.errors import RumpbundleError
 
         directory.mkdir()
         try:
-            images = grub.make_boot_images(directory)
+            images = bootimages.make_boot_images(directory)
         except RumpbundleError as error:
             self.app.display_warning(f"wheel without boot images: {error}")
             return

@@ -18,7 +18,8 @@ import struct
 from dataclasses import replace
 
 from rumpbundle import grub
-from rumpbundle.bootloader import efistarter
+from rumpbundle.bootloader import bootimages, efistarter
+from rumpbundle.bootloader.bootimages import BootImages
 from rumpbundle.bootloader.smbios import Key
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk import gpt
@@ -30,7 +31,6 @@ from rumpbundle.filesystems.fat import MAX_LABEL, FatVolume
 from rumpbundle.filesystems.identifiers import volume_id
 from rumpbundle.filesystems.iso9660 import SYSTEM_AREA, Iso9660Volume
 from rumpbundle.filesystems.isodirectory import BLOCK
-from rumpbundle.grub import BootImages
 from rumpbundle.kernels.unikernel import Firmware, Protocol
 from rumpbundle.manifest import CONFIGS, MAX_MANIFEST, PATH, SLOT, Bundle, Module, place_of
 
@@ -349,15 +349,15 @@ def _with_boot_info(images: BootImages, block: int) -> bytes:
     """
     patched = bytearray(images.bios)
     address = struct.pack("<Q", block * 4 + 5)
-    patched[grub.NEXT_SECTOR] = address
+    patched[bootimages.NEXT_SECTOR] = address
     checksum = (images.bios_sum + sum(struct.unpack("<II", address))) & 0xFFFFFFFF
-    patched[grub.BOOT_INFO] = struct.pack("<IIII40x", SYSTEM_AREA // BLOCK, block, len(images.bios), checksum)
+    patched[bootimages.BOOT_INFO] = struct.pack("<IIII40x", SYSTEM_AREA // BLOCK, block, len(images.bios), checksum)
     return bytes(patched)
 
 
 def _boot_code(images: BootImages, bios_offset: int) -> bytes:
     code = bytearray(images.mbr[: gpt.BOOT_CODE_BYTES])
-    code[grub.MBR_ADDRESS] = struct.pack("<Q", bios_offset // SECTOR + 4)
+    code[bootimages.MBR_ADDRESS] = struct.pack("<Q", bios_offset // SECTOR + 4)
     return bytes(code)
 
 

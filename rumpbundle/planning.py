@@ -6,7 +6,8 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 
-from rumpbundle import grub, guests, hybrid
+from rumpbundle import guests, hybrid
+from rumpbundle.bootloader.bootimages import BootImages, boot_images
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.inputfile import InputFile
@@ -15,7 +16,6 @@ from rumpbundle.disk.tree import Directory
 from rumpbundle.errors import ConfigError, FinishedImageError, KernelError, UsageError
 from rumpbundle.events import Finished, Note, Report, Started, Warned, silent
 from rumpbundle.formats import Format
-from rumpbundle.grub import BootImages
 from rumpbundle.host import environment
 from rumpbundle.kernels.unikernel import Firmware, Protocol, Unikernel
 from rumpbundle.manifest import SLOT, Asked, Bundle, Choice, Module, stem
@@ -81,7 +81,7 @@ def plan(
     esp = _esp(recipe, boot)
     request = _request(recipe, kernel, boot, bus or bus_for(kernel, formats))
     delivery, choices = _delivered(recipe, request, report)
-    images = (images or grub.boot_images(report)) if firmware else None
+    images = (images or boot_images(report)) if firmware else None
     bundle = Bundle(
         name=name,
         kernel=kernel,

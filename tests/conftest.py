@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from rumpbundle import grub
+from rumpbundle.bootloader.bootimages import boot_images
 from rumpbundle.errors import MissingToolError
 
 # No deadline: a busy machine is no bug. "long" is for the hunt: pytest --hypothesis-profile=long tests/test_config.py
@@ -48,4 +48,4 @@ def pytest_configure(config: pytest.Config) -> None:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
     with contextlib.suppress(MissingToolError):
-        grub.boot_images()
+        boot_images()

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.tools import output_of
 
-from rumpbundle import grub
 from rumpbundle.bootloader import core
+from rumpbundle.bootloader.bootimages import boot_images
 
 ASSEMBLY = """
 00 push %ebp
@@ -105,7 +105,7 @@ def test_the_decoder_is_the_code_it_says(tmp_path: Path):
 
 
 def test_grubs_own_core_is_repacked():
-    image = grub.boot_images().bios
+    image = boot_images().bios
     at = core._DECOMPRESSOR
     assert core._LZ4 in image[at : at + 4096]
     assert len(image) - at + core._LOADED_AT < core._LIMIT
@@ -121,14 +121,14 @@ def core_of(image: bytes) -> bytes:
 
 
 def test_grub_looks_at_the_clock_for_three_milliseconds():
-    unpacked = core_of(grub.boot_images().bios)
+    unpacked = core_of(boot_images().bios)
     # outb $0xb0, $0x43; movb $0x0e, %al; outb %al, $0x42, twice … movl $3, %edx; call
     assert re.search(rb"\xb0\xb0\xe6\x43\xb0\x0e\xe6\x42\xe6\x42.{16,160}?\xba\x03\0\0\0\xe8", unpacked, re.DOTALL)
     assert abs(0x0E0E / 1193.182 - 3) < 0.02
 
 
 def test_a_machine_without_a_display_is_no_error():
-    unpacked = core_of(grub.boot_images().bios)
+    unpacked = core_of(boot_images().bios)
     assert b"Can't get controller info." in unpacked
     (found,) = core._NO_VBE.finditer(unpacked)
     at = found.end() + int.from_bytes(found["far"] or found["near"], "little", signed=True)

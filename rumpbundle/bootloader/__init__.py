@@ -1,1 +1,1 @@
-"""The machine code and the scripts we add to the boot: :mod:`rumpbundle.grub` puts them together."""
+"""GRUB's images, and the machine code and scripts we add to the boot."""

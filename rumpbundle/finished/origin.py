@@ -12,7 +12,9 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from rumpbundle import grub, hybrid
+from rumpbundle import hybrid
+from rumpbundle.bootloader import bootimages
+from rumpbundle.bootloader.bootimages import BootImages
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import Computed, Content, Source
 from rumpbundle.disk.gpt import LINUX_GUID, LINUX_MBR
@@ -21,7 +23,6 @@ from rumpbundle.disk.tree import Directory, File, Node, Symlink
 from rumpbundle.errors import ImageError, KernelError
 from rumpbundle.finished import manifest as records
 from rumpbundle.finished.manifest import Manifest
-from rumpbundle.grub import BootImages
 from rumpbundle.images.detect import file_system
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.filesystem import Entry
@@ -328,11 +329,13 @@ class _Image:
 
     def _images(self) -> BootImages:
         """Return the boot images as they were before the layout wrote their places into them."""
-        mbr = grub.blanked(self._disk.read(0, grub.MBR_ADDRESS.stop), grub.MBR_ADDRESS)
+        mbr = bootimages.blanked(self._disk.read(0, bootimages.MBR_ADDRESS.stop), bootimages.MBR_ADDRESS)
         bios = efi = b""
         found = None
         if Firmware.BIOS in self._manifest.firmware:
-            bios = grub.blanked(self._loader("/boot/grub/eltorito.img").read(), grub.BOOT_INFO, grub.NEXT_SECTOR)
+            bios = bootimages.blanked(
+                self._loader("/boot/grub/eltorito.img").read(), grub.BOOT_INFO, grub.NEXT_SECTOR
+            )
         if Firmware.UEFI in self._manifest.firmware and self._manifest.boot.get(Firmware.UEFI) != Protocol.EFI:
             found = self._loader("/EFI/BOOT/BOOTX64.EFI")
             efi = found.read()

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 from typing import Literal as OneOf
 
+from rumpbundle.bootloader.bootimages import BootImages
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK
 from rumpbundle.disk.digest import hexdigest
@@ -24,7 +25,6 @@ from rumpbundle.finished import manifest as records
 from rumpbundle.finished import opinions as others
 from rumpbundle.finished import rebuild as again
 from rumpbundle.finished.origin import ContradictionError, NotOursError, Origin, manifest_of, origin
-from rumpbundle.grub import BootImages
 from rumpbundle.images import volumes
 from rumpbundle.images.compression import Unpacked
 from rumpbundle.images.detect import NoImageError, disk_file, open_disk

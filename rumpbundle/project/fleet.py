@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from rumpbundle import __version__
+from rumpbundle.bootloader.bootimages import boot_images
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import HostError, MissingToolError, RumpbundleError, ToolError
-from rumpbundle.grub import boot_images
 from rumpbundle.host import environment
 from rumpbundle.project import batches
 from rumpbundle.project.batches import Batch, Done, Failure, Item

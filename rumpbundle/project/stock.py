@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rumpbundle import guests
+from rumpbundle.bootloader.bootimages import BootImages, boot_images
 from rumpbundle.config import Config
 from rumpbundle.disk import tree
 from rumpbundle.disk.content import Content, FileSlice
@@ -13,7 +14,6 @@ from rumpbundle.disk.tree import Directory, File, walk
 from rumpbundle.errors import UsageError
 from rumpbundle.events import Report, silent
 from rumpbundle.formats import Format
-from rumpbundle.grub import BootImages, boot_images
 from rumpbundle.kernels.unikernel import Unikernel
 from rumpbundle.manifest import Bundle
 from rumpbundle.planning import Plan, plan, read_kernel

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import kernels, synthetic
 
-from rumpbundle import formats, grub
+from rumpbundle import formats
+from rumpbundle.bootloader.bootimages import boot_images
 from rumpbundle.cli import main
 
 RUMPRUN = b"_RUMPRUN_ROOTFSCFG=\0ld_virtio\0vioif\0"
@@ -83,7 +84,7 @@ def test_what_stays_is_copied_by_the_kernel(inputs, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "pwrite", counted)
     assert main(["reconfig", str(before), "-q", "-e", "A=1", "-o", str(after)]) == 0
-    assert written < len(grub.boot_images().efi)
+    assert written < len(boot_images().efi)
 
 
 @pytest.mark.parametrize("kernel", LINES)

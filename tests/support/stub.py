@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from rumpbundle.bootloader.bootimages import BootImages
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.tree import Directory
-from rumpbundle.grub import BootImages
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
 from rumpbundle.manifest import Bundle
 
