@@ -111,7 +111,7 @@ def test_an_output_inside_of_its_own_data(inputs, capsys, output, force):
 
 
 def test_the_plan_says_so_already(inputs, capsys):
-    assert bundled("iso", "cfg.json", "--dry-run") == 2
+    assert bundled("iso", "cfg.json", "--force", "--dry-run") == 2
     assert refused(capsys)
     assert bundled("iso", "data/x.iso", "--dry-run") == 2
     assert refused(capsys, "would lie in")
