@@ -333,9 +333,8 @@ class _Image:
         bios = efi = b""
         found = None
         if Firmware.BIOS in self._manifest.firmware:
-            bios = bootimages.blanked(
-                self._loader("/boot/grub/eltorito.img").read(), grub.BOOT_INFO, grub.NEXT_SECTOR
-            )
+            image = self._loader("/boot/grub/eltorito.img").read()
+            bios = bootimages.blanked(image, bootimages.BOOT_INFO, bootimages.NEXT_SECTOR)
         if Firmware.UEFI in self._manifest.firmware and self._manifest.boot.get(Firmware.UEFI) != Protocol.EFI:
             found = self._loader("/EFI/BOOT/BOOTX64.EFI")
             efi = found.read()

@@ -14,7 +14,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.boot]
 
 NAMES = (
     "__proto__", "constructor", "toString", "-x", "a b", "x:y", "%2e%2e", "<b>bold<\u2044b>", "\u202egnp.exe",
-    "\x1b[31mred", "two\nlines", "tab\there", "'\"`$(touch x)", "é", "e\u0301", "😀", "n" * 255, "CON", ".hidden", "~",
+    "\x1b[31mred", "two\nlines", "tab\there", "'\"`$(touch x)", "é", "e\u0301", "😀", "n" * 255, "CON", ".hidden",
+    "~",
 )  # fmt: skip
 
 
