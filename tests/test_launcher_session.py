@@ -102,6 +102,18 @@ def test_lines_are_read_as_a_stream():
         (Family.RUMPRUN, "=== _exit(0) called ===\nhalted\n", 0, Reason.HALTED),
         (Family.RUMPRUN, "halted (well, spinning ...)\n", None, Reason.CRASHED),
         (Family.RUMPRUN, "halted\n", None, Reason.CRASHED),
+        (
+            Family.RUMPRUN,
+            '=== calling "a" main() ===\n\n=== main() of "a" returned 0 ===\nhalted\n',
+            0,
+            Reason.HALTED,
+        ),
+        (
+            Family.RUMPRUN,
+            '=== calling "a" main() ===\n\n=== main() of "a" returned 0 ===\n=== calling "b" main() ===\nhalted\n',
+            0,
+            Reason.CRASHED,
+        ),
         (Family.RUMPRUN, "I halted\nno panic: here\n", None, None),
         (Family.SOLO5, "Solo5: solo5_exit(0) called\n", 0, None),
         (Family.SOLO5, "Solo5: solo5_exit(2) called\nSolo5: Halted\n", 2, Reason.HALTED),
@@ -109,6 +121,7 @@ def test_lines_are_read_as_a_stream():
         (Family.SOLO5, "Solo5: solo5_abort() called\n", None, Reason.CRASHED),
         (Family.UNIKRAFT, "[    0.1] Info: main returned 3, halting system\n", 3, None),
         (Family.UNIKRAFT, "[    0.1] CRIT: Unhandled page fault at 0x0\n", None, Reason.CRASHED),
+        (Family.UNIKRAFT, "[    0.1] Unikraft crash - Telesto (0.16.2)\n", None, Reason.CRASHED),
         (Family.UNIKRAFT, "Unikraft Crash - Telesto (0.17)\n", None, Reason.CRASHED),
         (Family.UNIKRAFT, "CRIT: [app] <main.c @ 7> Assertion failure: x\n", None, Reason.PANICKED),
         (Family.LINUX, "[    9.0] reboot: System halted\n", None, Reason.HALTED),
@@ -170,6 +183,19 @@ LAST_WORDS = [
     (Family.PLAIN, "\x15\x07\t**** PANIC ****\nCPU: 0, Reason: x\n", "**** PANIC ****"),
     (Family.PLAIN, "signal 11 received by tid 2, errno 0, code 1\n", "signal 11"),
     (Family.PLAIN, "panicked at src/main.rs:7:5:\nno\n", "panicked at"),
+    (Family.PLAIN, "lapicid 0: panic: kfree\n 80102345 80103456\n", "panic: kfree"),
+    (Family.PLAIN, "[00:00:01.230,000] <err> os: >>> ZEPHYR FATAL ERROR 0: CPU exception on CPU 0\n", "ZEPHYR"),
+    (Family.PLAIN, "E: >>> ZEPHYR FATAL ERROR 4: Kernel panic on CPU 0\nE: Halting system\n", "ZEPHYR"),
+    (Family.PLAIN, "ASSERTION FAIL [x] @ kernel/sched.c:595\n", "ASSERTION FAIL"),
+    (Family.PLAIN, "seL4 failed assertion 'x' at src/a.c:120 in function f\nhalting...\n", "seL4 failed"),
+    (Family.PLAIN, "######>>> Kernel panic (CPU 0) <<<######\n", "Kernel panic"),
+    (Family.PLAIN, "ZIRCON KERNEL PANIC\n", "ZIRCON"),
+    (Family.PLAIN, "[    0.123456] [ERROR] Kernel panic: out of memory\n", "Kernel panic"),
+    (Family.PLAIN, "!!! KERNEL PANIC !!!\n", "KERNEL PANIC"),
+    (Family.PLAIN, "[PANIC] no memory\n", "[PANIC]"),
+    (Family.PLAIN, "Division By Zero Exception. System Halted!\n", "Division By Zero"),
+    (Family.PLAIN, "EXCEPTION: PAGE FAULT\nrip=0x0\n", "EXCEPTION"),
+    (Family.PLAIN, "Unhandled exception 14 at 0x0\n", "Unhandled exception"),
     (Family.SOLO5, 'Fatal error: exception Failure("x")\n', "Fatal error"),
     (Family.LINUX, "\n\nXZ-compressed data is corrupt\n\n -- System halted", "-- System halted"),
 ]
@@ -193,6 +219,20 @@ def test_last_words(family: Family, said: str, detail: str, noticed: Reason):
     assert explained(said + "running\n" * 100) == Ending(noticed)
     assert explained(f"it said: {said.splitlines()[-1]}; all is well\n").reason is noticed
     assert explained(f"{said}").reason is Reason.CRASHED
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "no panic: all is well", "panic test passed", "Kernel panic test: ok", "exception: none", "panic=-1 given",
+        "init: panic handler installed", "Fatal errors: 0", "fatal error count 0", "exceptions: 0", "Don't panic!",
+    ],
+)  # fmt: skip
+def test_words_that_only_sound_like_the_last(said: str):
+    console, endings = Console(), Endings(Family.PLAIN)
+    endings.watch(console)
+    console.feed(f"{said}\n".encode())
+    assert endings.explained(Ending(Reason.HALTED)) == Ending(Reason.HALTED)
 
 
 def test_good_and_bad_endings():

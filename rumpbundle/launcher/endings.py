@@ -24,6 +24,7 @@ _SAID: Mapping[Family, Mapping[str, tuple[str, ...]]] = {
     # docs/facts/guests.md#rumprun-console: it never powers off. PANIC and halted: platform/hw/kernel.c.
     Family.RUMPRUN: {
         "status": (r"\n=== main\(\) of \".*\" returned -?\d+ ===", r"\n=== (?:ERROR: )?_exit\(-?\d+\) called ==="),
+        "begun": (r'\n=== calling ".*" main\(\) ===',),
         "panic": (r"\npanic: .*\n", r"PANIC: .*\n"),
         "crash": (r"FATAL TRAP.*\n", r"=== bootstrap failed.*\n"),
         "halt": (r"\nhalted(?: \(well, spinning \.\.\.\))?\n",),
@@ -37,7 +38,7 @@ _SAID: Mapping[Family, Mapping[str, tuple[str, ...]]] = {
     # lib/ukboot/boot.c, lib/ukdebug/crash.c and what stood in their place before
     Family.UNIKRAFT: {
         "status": (r"main returned -?\d+, halting system",),
-        "crash": (r"Unhandled (?:page fault|[Tt]rap|[Ee]xception).*\n", r"Unikraft Crash - .*\n"),
+        "crash": (r"Unhandled (?:page fault|[Tt]rap|[Ee]xception).*\n", r"Unikraft [Cc]rash - .*\n"),
         "panic": (r"Assertion failure: .*\n", r"CRIT: .*\n"),
     },
     # kernel/panic.c, kernel/reboot.c
@@ -59,11 +60,24 @@ _SAID: Mapping[Family, Mapping[str, tuple[str, ...]]] = {
     Family.PLAIN: {"panic": (r"Kernel panic - not syncing: .*\n",)},
 }
 
+_BEFORE = r"(?:\[[^\]]*\]|[^\w\[])*"
+"""What may stand before a word: times and levels in brackets, rows of signs."""
+
 _LAST_WORDS: Mapping[Family, tuple[str, ...]] = {
     # NetBSD, OpenBSD, FreeBSD and many a small kernel; OSv (runtime.cc), IncludeOS (src/kernel/panic.cpp), Nanos
-    # (src/unix/signal.c), kernels in Rust
+    # (src/unix/signal.c), kernels in Rust; xv6 (console.c), Zephyr (kernel/fatal.c, lib/os/assert.c), seL4
+    # (assert.c), HelenOS and Zircon (words around the panic), and many a tutorial's kernel
     Family.PLAIN: (
-        r"(?:kernel )?panic\b.*",
+        _BEFORE + r"(?:(?:\w+ )?kernel )?panic\b(?!=| (?:test|mode|handler)).*",
+        r"\[\W*(?:kernel )?panic\W*\].*",
+        r"(?:lapicid|cpu with apicid) \d+: panic: .*",
+        _BEFORE + r"(?:err> )?(?:os: |E: )?(?:>>> )?ZEPHYR FATAL ERROR \d+: .*",
+        _BEFORE + r"ASSERTION (?:FAIL|FAILED)\b.*",
+        r"seL4 (?:failed assertion|called fail) .*",
+        _BEFORE + r"fatal (?:exception|error|fault)(?:: | \d| at ).*",
+        _BEFORE + r"(?:unhandled|uncaught) (?:\w+ )?(?:exception|interrupt|fault|trap)\b.*",
+        _BEFORE + r"(?:cpu )?exception: [\w -]*\b(?:fault|error|opcode|zero|overflow|check|trap|exception)\b.*",
+        _BEFORE + r"(?:[\w-]+ ){1,4}exception\W+system halted\W*",
         r"fatal trap \d+: .*",
         r"fatal .* in supervisor mode.*",
         r"kernel: .* trap, code=.*",
@@ -97,6 +111,8 @@ class Endings:
     ending: Ending | None = None
     """How it ended, if it said so (and may sit there halted for ever)."""
     _console: Console | None = None
+    _running: int = 0
+    """Programs that were called and have told no status."""
 
     def watch(self, console: Console) -> None:
         """Look for the family's words in all that comes."""
@@ -114,6 +130,8 @@ class Endings:
         told = self.ending
         if told is not None and told.reason in (Reason.PANICKED, Reason.CRASHED):
             return told
+        if ending.reason is Reason.HALTED and not self.status and self._running > 0:
+            return Ending(Reason.CRASHED, None, "it halted, and a program on it had told no exit status")
         if self.status is not None:
             return Ending(ending.reason, self.status, ending.detail)
         if ending.reason is Reason.HALTED and self.family in _TELLS_ITS_STATUS:
@@ -134,7 +152,11 @@ class Endings:
             Reason.NOT_STARTED, None, "GRUB waits at its prompt" if said.startswith("grub") else said
         )
 
+    def _begun(self, _: re.Match[str]) -> None:
+        self._running += 1
+
     def _status(self, match: re.Match[str]) -> None:
+        self._running -= 1
         self.status = self.status or int(re.findall(r"-?\d+", match[0])[-1])
 
     def _panic(self, match: re.Match[str]) -> None:
