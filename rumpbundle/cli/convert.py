@@ -12,13 +12,13 @@ from rumpbundle.api import default_output
 from rumpbundle.batch import Target, targets, write_targets
 from rumpbundle.cli.build import make_directory, rehearse, show_outcomes
 from rumpbundle.cli.command import Command, completed, options
-from rumpbundle.cli.of_formats import check_options, field_names, format_options
+from rumpbundle.cli.of_formats import check_options, format_options, given_of
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import output_options, report_options
 from rumpbundle.cli.values import Input, Output, Size, format_names
 from rumpbundle.errors import UsageError
 from rumpbundle.finished.convert import plan_of
-from rumpbundle.formats import Format
+from rumpbundle.finished.readback import carried
 from rumpbundle.host.staging import check_free
 from rumpbundle.images.detect import open_disk
 
@@ -48,7 +48,8 @@ def command(image: str, names: tuple[str, ...], output: Path | None, **arguments
     """Write the disk of the finished IMAGE in other formats.
 
     An image that rumpbundle made becomes what bundling into that format gives, byte for byte. Any other keeps its
-    disk as it is; only its backup GPT moves when the disk grows.
+    disk as it is; only its backup GPT moves when the disk grows. Into its own format an image that rumpbundle made
+    takes along the options it was made with.
     """
     force, dry_run, as_json = (arguments.pop(name) for name in ("force", "dry_run", "as_json"))
     sync = not arguments.pop("no_sync")
@@ -62,6 +63,11 @@ def command(image: str, names: tuple[str, ...], output: Path | None, **arguments
         several = len(wanted) > 1 and output is not None
         if not several:
             check_free(wanted[0].output, force=force, tidy=not dry_run)
+        given = given_of(arguments)
+        wanted = tuple(
+            dataclasses.replace(target, options=carried(target.format, image, disk, planned, given, terminal))
+            for target in wanted
+        )
         if dry_run:
             return rehearse(planned, wanted, terminal, force=force, as_json=as_json)
         made = several and output is not None and make_directory(output)
@@ -76,7 +82,7 @@ def command(image: str, names: tuple[str, ...], output: Path | None, **arguments
 
 
 def _targets(image: str, names: list[str], output: Path | None, arguments: dict[str, Any]) -> tuple[Target, ...]:
-    """Return what to write, each with the options that are its format's.
+    """Return what to write, without options.
 
     Raises:
         UsageError: an option belongs to none of the formats.
@@ -88,17 +94,9 @@ def _targets(image: str, names: list[str], output: Path | None, arguments: dict[
     named = [f"{names[0]}:{subformat}"] if subformat else names
     directory = output if several and output is not None else Path(".")
     found = targets(image, named, directory)
-    given = {name: value for name, value in arguments.items() if value not in (None, (), False)}
+    given = given_of(arguments)
     if not several:
         path = output or default_output(image, found[0].format)
         found = (dataclasses.replace(found[0], output=path if subformat is None or output else found[0].output),)
-    made = tuple(dataclasses.replace(target, options=options_of(target.format, given)) for target in found)
     check_options([target.format for target in found], given)
-    return made
-
-
-def options_of(format: Format, given: dict[str, Any]) -> Any:
-    """Return *format*'s own options, with those of *given* that are its."""
-    if format.options is None:
-        return None
-    return format.options(**{name: given[name] for name in field_names(format) if name in given})
+    return found

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rumpbundle import formats as registry
 from rumpbundle.cli.command import group
 from rumpbundle.cli.one_format import field_options, print_commands_option
 from rumpbundle.errors import UsageError
-from rumpbundle.formats import Format
+from rumpbundle.formats import Format, option_names
 
 
 def format_options() -> tuple[Any, ...]:
@@ -23,12 +22,14 @@ def format_options() -> tuple[Any, ...]:
 
 def check_options(formats: Sequence[Format], given: Iterable[str]) -> None:
     """Raise :class:`UsageError` if an option of *given* belongs to none of *formats*."""
-    known = {name for format in formats for name in field_names(format)} | {"print_commands"}
+    known = {name for format in formats for name in option_names(format)} | {"print_commands"}
     for name in given:
         if name not in known:
             names = ", ".join(format.name for format in formats)
             raise UsageError(f"no option of {names}", where=f"--{name.replace('_', '-')}")
 
 
-def field_names(format: Format) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(format.options)) if format.options is not None else ()
+def given_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that were given, of *arguments*; an empty word of a repeatable one takes away all of it."""
+    given = {name: value for name, value in arguments.items() if value is not None and value != ()}
+    return {name: tuple(filter(None, value)) if isinstance(value, tuple) else value for name, value in given.items()}

@@ -107,8 +107,10 @@ def field_options(format: Format, *, unset: bool = False) -> dict[str, Callable[
         if field.metadata.get("choices"):
             kind["type"] = click.Choice(field.metadata["choices"])
             kind["show_default"] = not unset
+        word = field.name.replace("_", "-")
+        off = f"/--no-{word}" if unset and "is_flag" in kind else ""
         found[field.name] = click.option(
-            f"--{field.name.replace('_', '-')}",
+            f"--{word}{off}",
             field.name,
             multiple=multiple,
             default=None if multiple or unset else field.default,

@@ -14,7 +14,7 @@ from rumpbundle.api import Artifact, Plan, Result, job_for, write
 from rumpbundle.batch import files_of
 from rumpbundle.cli.command import options
 from rumpbundle.cli.guest import CONFIG_OPTIONS, GuestCommand, config_from, configs_from, named, origin_of
-from rumpbundle.cli.of_formats import check_options, format_options
+from rumpbundle.cli.of_formats import check_options, format_options, given_of
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import output_options, report_options
 from rumpbundle.cli.results import plan_json, plan_text, result_json, show
@@ -24,7 +24,8 @@ from rumpbundle.errors import UsageError
 from rumpbundle.events import Note
 from rumpbundle.finished import inplace
 from rumpbundle.finished.origin import Origin
-from rumpbundle.finished.reconfig import format_of, opened, options_of, plan_of, stays
+from rumpbundle.finished.readback import options_of
+from rumpbundle.finished.reconfig import format_of, opened, plan_of, stays
 from rumpbundle.finished.request import config_of
 from rumpbundle.formats import Format
 from rumpbundle.host import rollback
@@ -72,13 +73,12 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
             terminal(
                 Note("there is no default any more: a machine without a configuration of its own halts; -c gives one")
             )
-        given = {name: value for name, value in arguments.items() if value not in (None, (), False)}
+        given = given_of(arguments)
         check_options([format], given)
         if in_place:
             # The image is what is read, and what is to be replaced.
             planned = dataclasses.replace(planned, recipe=dataclasses.replace(planned.recipe, app=""))
-        own = options_of(format, image, found.bundle, given)
-        _tell_what_is_lost(format, given, terminal)
+        own = options_of(format, image, disk, found, planned, given, terminal)
         if dry_run:
             job = job_for(planned, format, path, subformat=subformat, options=own, report=terminal)
             say_json(plan_json(job, format)) if as_json else say(plan_text(job, format))
@@ -106,14 +106,6 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
                 rollback.apply(path, inplace.sums(path, written), sync=sync)
         result = Result(artifacts=(artifact,), digest=planned.bundle.identity.digest, commands=commands)
     show(result, result_json(result) if as_json else None, print_commands=bool(given.get("print_commands")))
-
-
-def _tell_what_is_lost(format: Format, given: dict[str, Any], terminal: Terminal) -> None:
-    """Say which options of *format* the image may have been made with: unlike Xen's, they are not read back."""
-    names = [] if format.options is None else [field.name for field in dataclasses.fields(format.options)]
-    if names and format.name != "xen" and not any(name in given for name in names):
-        words = ", ".join(f"--{name.replace('_', '-')}" for name in names)
-        terminal(Note(f"options that the {format.name} was made with are not read back, give them again: {words}"))
 
 
 def plan_from(found: Origin, image: str, cmdline: str | None, arguments: dict[str, Any]) -> Plan:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rumpbundle import formats
 from rumpbundle.api import Plan, Recipe
@@ -112,20 +112,6 @@ def _check_places(old: Bundle, new: Bundle, before: DiskLayout, after: DiskLayou
     )
 
 
-def options_of(format: Format, path: str | os.PathLike[str], bundle: Bundle, given: Mapping[str, Any]) -> Any:
-    """Return the options of *format* for the image at *path*: those *given*, and what a kit of *bundle* has.
-
-    Raises:
-        ImageError: somebody has changed a file of the kit by hand.
-    """
-    if format.options is None:
-        return None
-    own = {field.name: given[field.name] for field in fields(format.options) if field.name in given}
-    if not kitfiles.is_xen(path):
-        return format.options(**own)
-    return replace(xenkit.options(path, bundle), **own)
-
-
 def format_of(disk: Disk | None, path: str | os.PathLike[str]) -> tuple[Format, str]:
     """Return the format and subformat of the image at *path*, which holds *disk*.
 
@@ -143,12 +129,14 @@ def format_of(disk: Disk | None, path: str | os.PathLike[str]) -> tuple[Format, 
         raise UsageError("is a compressed file: unpack it first", where=name)
     if disk.container in ("raw", "iso"):
         return formats.find("raw" if disk.size % MIB == 0 and not name.endswith(".iso") else "iso"), ""
-    if disk.container == "vhd (fixed)" and formats.find("azure").files(Path(name))[1].exists():
-        return formats.find("azure"), ""
+    if disk.container == "vhd (fixed)":
+        azure = formats.find("azure")
+        if name.endswith(azure.suffix) or (not name.endswith(".json") and azure.files(Path(name))[1].exists()):
+            return azure, ""
     if disk.container not in _SINGLE:
         raise UsageError(f"is {disk.container}, which is read but not written", where=name)
     kind, subformat = _SINGLE[disk.container]
     return formats.find(kind), subformat
 
 
-__all__ = ["format_of", "opened", "options_of", "plan_of", "stays"]
+__all__ = ["format_of", "opened", "plan_of", "stays"]

@@ -20,7 +20,7 @@ from rumpbundle.disk.inputfile import file_name
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError, InputError, RumpbundleError, UsageError
 from rumpbundle.events import Finished, Report, Started, silent
-from rumpbundle.finished import containers, kits, listing, planned, xenkit
+from rumpbundle.finished import containers, kits, listing, planned, readback, xenkit
 from rumpbundle.finished import manifest as records
 from rumpbundle.finished import opinions as others
 from rumpbundle.finished import rebuild as again
@@ -98,7 +98,10 @@ def verify(
             found.look("the container", disk.problems)
             found.look("the disk", lambda: volumes.problems(disk))
             ours = _against_manifest(disk, found, report, os.path.basename(path))
+            before = len(found.damage)
             found.look("the kit", lambda: kits.problems(path, disk, found.digest))
+            if ours is not None and len(found.damage) == before:
+                found.look("the kit", lambda: readback.problems(path, disk, ours))
             found.look("the list of checksums", lambda: kits.listed(path))
             if ours is None and rebuild is not None:
                 raise UsageError("there is no manifest to bundle again by", where="--rebuild")
@@ -140,6 +143,7 @@ def _xen_kit(path: str | os.PathLike[str], found: _Findings, rebuild: Recipe | N
     contents += [volume.content for volume in bundle.volumes]
     found.size = sum(content.size for content in contents)
     found.look("the kit", lambda: xenkit.problems(path, ours))
+    found.look("the kit", lambda: readback.problems(path, None, ours))
     found.look("the list of checksums", lambda: kits.listed(path))
     if rebuild is not None:
         found.look("--rebuild", lambda: again.kit_problems(ours, rebuild, report))

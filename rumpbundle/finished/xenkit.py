@@ -1,4 +1,4 @@
-"""A Xen kit of ours as the bundle it was made from, and the options that its ``xl.cfg`` was written with.
+"""A Xen kit of ours as the bundle it was made from.
 
 A kit with a disk of ours is read as that disk. Any other holds the manifest as a file, and what that names beside it:
 kernel, boot modules (one after the other in ``initrd``), volumes as disks of their own, what goes to xenstore.
@@ -7,24 +7,21 @@ kernel, boot modules (one after the other in ``initrd``), volumes as disks of th
 from __future__ import annotations
 
 import os
-import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 
 from rumpbundle.disk.content import Content, FileSlice
 from rumpbundle.disk.inputfile import InputFile
-from rumpbundle.disk.layout import MIB
-from rumpbundle.errors import ImageError, RumpbundleError
+from rumpbundle.errors import ImageError
 from rumpbundle.finished.manifest import Described, Manifest
 from rumpbundle.finished.origin import NotOursError, Origin, described, kernel_of, planned_from
-from rumpbundle.formats.xen import XenOptions, xl_cfg
 from rumpbundle.images.problem import Problem
 from rumpbundle.images.records import kitfiles
-from rumpbundle.manifest import MAX_MANIFEST, Bundle, Module, Volume
+from rumpbundle.manifest import MAX_MANIFEST, Module, Volume
 
 _MOST = 1 << 20
-"""Bytes of an ``xl.cfg``, and of what goes to xenstore, that are read."""
+"""Bytes of what goes to xenstore that are read."""
 
 
 def has_no_disk(path: str | os.PathLike[str]) -> bool:
@@ -64,26 +61,6 @@ def origin(path: str | os.PathLike[str]) -> Origin:
         raise
 
 
-def options(path: str | os.PathLike[str], bundle: Bundle) -> XenOptions:
-    """Return the options with which the ``xl.cfg`` of the kit at *path* was written for *bundle*.
-
-    Raises:
-        ImageError: with none: somebody has changed it.
-    """
-    data = _read(os.fspath(path), kitfiles.XL_CFG, _MOST)
-    for candidate in _candidates(data.decode("utf-8", "replace")):
-        try:
-            if xl_cfg(bundle, candidate) == data:
-                return candidate
-        except RumpbundleError:
-            continue  # no line that xl takes
-    raise ImageError(
-        "is not what bundling wrote: somebody has changed it since",
-        where=os.path.join(path, kitfiles.XL_CFG),
-        hint="that would be lost: bundle again, and give what was added with --set KEY=VALUE",
-    )
-
-
 def problems(path: str | os.PathLike[str], found: Origin) -> Iterator[Problem]:
     """Yield where the files of the kit at *path* are not what its manifest says, by which it was *found*."""
     bundle = found.bundle
@@ -95,34 +72,6 @@ def problems(path: str | os.PathLike[str], found: Origin) -> Iterator[Problem]:
             if there != content.digest():
                 what = f"its BLAKE3 is {there[:16]}…, {kitfiles.XEN_MANIFEST} says {content.digest()[:16]}…"
                 yield Problem(where=name, offset=None, what=what, consequence="Xen starts it with something else")
-    try:
-        options(path, bundle)
-    except ImageError as error:
-        yield Problem(
-            where=kitfiles.XL_CFG, offset=None, what=error.problem, consequence="the domain is another than was asked"
-        )
-
-
-def _candidates(text: str) -> Iterator[XenOptions]:
-    """Yield the options that *text* may have been written with, first those that leave the memory to the guest."""
-    lines = text.split("\n")
-    keys = [line.partition(" = ")[0] for line in lines]
-    values = {key: line.partition(" = ")[2] for key, line in reversed([*zip(keys, lines, strict=True)])}
-    last = keys.index("on_reboot") if "on_reboot" in keys else len(keys)
-    place = ""
-    if not lines[0].startswith("#"):
-        named = re.search(r'target=(.*?)"\]?$', values.get("disk", "").partition('", "')[0] + '"')
-        found = values["kernel"][1:-1] if "kernel" in values else named[1] if named else ""
-        place = posixpath.dirname(re.sub(r"\\(.)", r"\1", found))
-    memory = values.get("memory", "")
-    for mib in ("0", memory):
-        if re.fullmatch("[0-9]{1,9}", mib):
-            yield XenOptions(
-                type=values.get("type", "").strip('"'),
-                memory=int(mib) * MIB,
-                host_directory=place,
-                set=tuple(lines[last + 1 : -2]),
-            )
 
 
 def _file(directory: str, name: str) -> InputFile:
@@ -204,4 +153,4 @@ class _Kit:
         return text
 
 
-__all__ = ["has_no_disk", "manifest_of", "options", "origin", "problems"]
+__all__ = ["has_no_disk", "manifest_of", "origin", "problems"]

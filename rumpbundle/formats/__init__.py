@@ -12,7 +12,9 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 
 from rumpbundle.errors import UsageError, nearest
-from rumpbundle.formats._contract import Beside, Folder, Format, Job, OneFile, Standing, Subformat, option
+from rumpbundle.formats._contract import Beside, Folder, Format, Job, OneFile, ReadBack, Standing, Subformat, option
+from rumpbundle.formats._readback import Reading, as_options, option_names
+from rumpbundle.formats._readback import read as read_back
 
 ALIASES: Mapping[str, str] = {"aws": "ec2", "esxi": "ova", "gcp": "gce", "vbox": "vdi"}
 """What people also call a format."""
@@ -53,10 +55,15 @@ __all__ = [
     "Format",
     "Job",
     "OneFile",
+    "ReadBack",
+    "Reading",
     "Standing",
     "Subformat",
+    "as_options",
     "find",
     "formats",
     "names",
     "option",
+    "option_names",
+    "read_back",
 ]

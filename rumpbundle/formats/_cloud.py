@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rumpbundle import __version__, knowledge
+from rumpbundle import knowledge
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import UsageError, nearest
 from rumpbundle.formats._contract import option
@@ -69,7 +69,7 @@ def proven_firmware(bundle: Bundle) -> frozenset[Firmware]:
 
 def default_description(name: str, bundle: Bundle) -> str:
     """Return what stands beside an image's name if the user says nothing: enough to find its bundle again."""
-    return f"{name}, made by rumpbundle {__version__} from bundle {bundle.identity.digest}"
+    return f"{name}, made by rumpbundle {bundle.version} from bundle {bundle.identity.digest}"
 
 
 def shell_path(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +90,32 @@ class Folder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReadBack:
+    """How the options that a kit was made with are read back from the file beside its disk that tells of them.
+
+    A place is where a value stands in that file, as ``$.tags.web``.
+    """
+
+    file: str
+    """Its name in a directory or an archive, as a pattern; empty where it stands beside the disk."""
+    text: Callable[[Job], bytes]
+    """What is written, as far as options decide it."""
+    places: Callable[[bytes], Mapping[str, str]]
+    """What stands where in it.
+
+    Raises:
+        ImageError: it is nothing that can be read.
+    """
+    candidates: Callable[[Job, Mapping[str, str]], Iterable[Any]]
+    """The options that may have given these places, likeliest first. They are written again and compared, so to name
+    one too many does no harm; the job's own options are not looked at."""
+    decides: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Regular expressions of the places that an option decides, by its field's name."""
+    filled: str = ""
+    """One of the places where a placeholder waits for the user's own word."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
     """One output format: what it is, what it writes, and what it can hold."""
 
@@ -116,6 +142,8 @@ class Format:
     """The lines for a POSIX shell that use what was written (``--print-commands``); we never run them."""
     options: type | None = None
     """A frozen dataclass whose fields (see :func:`option`) are the format's own command line options."""
+    read_back: ReadBack | None = None
+    """How they are read back; a format with options has to say."""
 
     @property
     def tail(self) -> str:

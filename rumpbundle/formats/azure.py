@@ -6,6 +6,7 @@ of the Disks API's ``Create Or Update``. Generation 1 boots it by BIOS from IDE,
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from typing import Literal as OneOf
@@ -14,8 +15,9 @@ from rumpbundle.disk.flat import disk_errors, write_all, write_flat
 from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import UsageError
 from rumpbundle.formats._cloud import CloudOptions, drivers, json_text, proven_firmware, shell_path, write_json
-from rumpbundle.formats._contract import Beside, Format, Job, Standing, Subformat
+from rumpbundle.formats._contract import Beside, Format, Job, ReadBack, Standing, Subformat
 from rumpbundle.formats._naming import TextRule, image_name, parse_tags
+from rumpbundle.formats._readback import flat_json, members
 from rumpbundle.images.records import vhd
 from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.shell import joined, quoted
@@ -94,6 +96,13 @@ def _request(job: Job) -> dict[str, Any]:
     return body | {"tags": body["tags"] | {_BUNDLE: job.bundle.identity.digest}}
 
 
+def _candidates(_: Job, there: Mapping[str, str]) -> Iterator[AzureOptions]:
+    tags = members(there, "$.tags")
+    tags.pop(_BUNDLE, None)
+    for driver in ((), ("mlx5",)):
+        yield AzureOptions(tag=tuple(map("=".join, tags.items())), driver=driver)
+
+
 def _commands(job: Job) -> tuple[str, ...]:
     body = _request(job)
     name = image_name(job.bundle, _NAME)
@@ -129,6 +138,14 @@ FORMAT = Format(
     product=Beside(_write_kit, (".azure.json",), _texts),
     commands=_commands,
     options=AzureOptions,
+    read_back=ReadBack(
+        file="",
+        text=lambda job: json_text(_request(job)),
+        places=flat_json,
+        candidates=_candidates,
+        decides={"tag": rf"^\$\.tags(?!\.{_BUNDLE}$)", "driver": r"\.acceleratedNetwork$"},
+        filled=r"^\$\.location$",
+    ),
     align=MIB,
     least=20 * MIB,
     subformats=(Subformat(largest=32 << 40),),

@@ -10,21 +10,23 @@ Facts: docs/facts/formats.md#ec2-requests.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import re
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rumpbundle import __version__
 from rumpbundle.disk.flat import disk_errors, write_flat
 from rumpbundle.disk.layout import GIB
 from rumpbundle.errors import KernelError
 from rumpbundle.events import Finished, Started
-from rumpbundle.formats._cloud import shell_path
-from rumpbundle.formats._contract import Folder, Format, Job, Standing, Subformat
+from rumpbundle.formats._cloud import json_text, shell_path
+from rumpbundle.formats._contract import Folder, Format, Job, ReadBack, Standing, Subformat
 from rumpbundle.formats._ebs import SnapshotPlan, base64, hashes_whole, plan_changed, plan_snapshot
 from rumpbundle.formats._ec2_requests import BUCKET, KERNEL_ID, SNAPSHOT_ID, Ec2Options, Requests, placeholders
+from rumpbundle.formats._readback import flat_json, string
 from rumpbundle.formats.vmdk import check_stream, write_stream
 from rumpbundle.images.records.kitfiles import EC2_BLOCK, EC2_DISK, EC2_MANIFEST
 from rumpbundle.manifest import Bundle
@@ -149,7 +151,7 @@ def _bundle(job: Job) -> dict[str, Any]:
     return {
         "name": bundle.name,
         "digest": bundle.identity.digest,
-        "rumpbundle": __version__,
+        "rumpbundle": bundle.version,
         "family": bundle.kernel.family,
         "boot": {str(firmware): str(protocol) for firmware, protocol in sorted(bundle.boot.items())},
     }
@@ -170,6 +172,57 @@ def _json(manifest: dict[str, Any], plan: SnapshotPlan) -> Iterator[str]:
         yield separator + json.dumps(entry)
         separator = ",\n   "
     yield "\n  ]" + tail + "\n"
+
+
+_WHOLE = f'$.files["{EC2_DISK}"].sha256'
+_ASKED = re.compile(
+    r"\$\.(import_snapshot|register_image|import_volume|ebs_direct\.start_snapshot|bundle)\b(?!.*\.Bytes$)"
+)
+_BLOCKS = re.compile(rb'"put_snapshot_blocks": \[.*?\n  \]', re.DOTALL)
+
+
+def _asked(job: Job) -> bytes:
+    """Return what options decide of the manifest, without reading the disk."""
+    requests = Requests.of(job)
+    whole = hashes_whole(job.layout, whole=job.options.whole_sha256)
+    return json_text(
+        {
+            "import_snapshot": requests.import_snapshot(),
+            "register_image": requests.register_image(),
+            "import_volume": requests.import_volume(0),
+            "ebs_direct": {"start_snapshot": requests.start_snapshot()},
+            "files": {EC2_DISK: {"sha256": ""} if whole else {}},
+            "bundle": _bundle(job),
+        }
+    )
+
+
+def _places(manifest: bytes) -> dict[str, str]:
+    # Of blocks there may be 10^5.
+    there = flat_json(_BLOCKS.sub(b'"put_snapshot_blocks": null', manifest, count=1))
+    return {place: text for place, text in there.items() if _ASKED.match(place)} | (
+        {_WHOLE: "a digest"} if _WHOLE in there else {}
+    )
+
+
+def _candidates(job: Job, there: Mapping[str, str]) -> Iterator[Ec2Options]:
+    tags, image = [], "$.register_image"
+    for number in range(50):
+        tag = f"{image}.TagSpecifications[0].Tags[{number}]"
+        if f"{tag}.Key" in there:
+            tags.append(f"{string(there, f'{tag}.Key')}={string(there, f'{tag}.Value')}")
+    asked = (_WHOLE in there,)
+    wholes = (False, True) if hashes_whole(job.layout, whole=False) else asked
+    words = ("", string(there, f"{image}.Description"))
+    for whole, driver, description in itertools.product(wholes, ((), ("ena",)), words):
+        yield Ec2Options(
+            description=description,
+            tag=tuple(tags),
+            driver=driver,
+            imds_v2=f"{image}.ImdsSupport" in there,
+            tpm=f"{image}.TpmSupport" in there,
+            whole_sha256=whole,
+        )
 
 
 def _commands(job: Job) -> tuple[str, ...]:
@@ -213,6 +266,21 @@ FORMAT = Format(
     commands=_commands,
     needs_disk=False,
     options=Ec2Options,
+    read_back=ReadBack(
+        file=EC2_MANIFEST,
+        text=_asked,
+        places=_places,
+        candidates=_candidates,
+        decides={
+            "description": r"\.Description$",
+            "tag": r"\.(TagSpecifications|Tags)\b",
+            "driver": r"\.EnaSupport$",
+            "imds_v2": r"\.ImdsSupport$",
+            "tpm": r"\.TpmSupport$",
+            "whole_sha256": r"\.sha256$",
+        },
+        filled=r"\.(SnapshotId|KernelId|S3Bucket|AvailabilityZone|ImportManifestUrl)$",
+    ),
     align=GIB,
     subformats=(Subformat(name="raw", largest=LARGEST), Subformat(name="stream", largest=LARGEST)),
 )

@@ -6,9 +6,10 @@ of the Compute API's ``images.insert``. Booted from a virtio-scsi (or NVMe) disk
 
 from __future__ import annotations
 
+import itertools
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,12 +22,14 @@ from rumpbundle.formats._cloud import (
     DescribedOptions,
     default_description,
     drivers,
+    json_text,
     proven_firmware,
     shell_path,
     write_json,
 )
-from rumpbundle.formats._contract import Beside, Format, Job, Subformat
+from rumpbundle.formats._contract import Beside, Format, Job, ReadBack, Subformat
 from rumpbundle.formats._naming import TextRule, image_name, parse_tags
+from rumpbundle.formats._readback import flat_json, members, string
 from rumpbundle.images.records.kitfiles import GCE_DISK
 from rumpbundle.kernels.unikernel import Family, Firmware
 from rumpbundle.shell import joined
@@ -132,6 +135,16 @@ def _features(job: Job) -> Iterator[str]:
         yield "VIRTIO_SCSI_MULTIQUEUE"
 
 
+def _candidates(_: Job, there: Mapping[str, str]) -> Iterator[GceOptions]:
+    labels = members(there, "$.labels")
+    others = {key: value for key, value in labels.items() if key != _BUNDLE}
+    description = string(there, "$.description")
+    drivers = ((), ("gvnic",), ("virtio-scsi",), ("gvnic", "virtio-scsi"))
+    # With a description of the user's a label holds the digest; without, there may be one of that name all the same.
+    for (words, tags), driver in itertools.product((("", labels), (description, others)), drivers):
+        yield GceOptions(description=words, tag=tuple(map("=".join, tags.items())), driver=driver)
+
+
 def _commands(job: Job) -> tuple[str, ...]:
     body = _body(job)
     archive, _ = FORMAT.files(job.output)
@@ -159,6 +172,18 @@ FORMAT = Format(
     product=Beside(_write_kit, (".gce.json",)),
     commands=_commands,
     options=GceOptions,
+    read_back=ReadBack(
+        file="",
+        text=lambda job: json_text(_body(job)),
+        places=flat_json,
+        candidates=_candidates,
+        decides={
+            "description": rf"^\$\.(description|labels|labels\.{_BUNDLE})$",
+            "tag": r"^\$\.labels\b",
+            "driver": r"^\$\.guestOsFeatures\b",
+        },
+        filled=r"^\$\.rawDisk\.source$",
+    ),
     align=GIB,
     subformats=(Subformat(largest=64 << 40),),
     check=_body,

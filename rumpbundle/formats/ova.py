@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 from rumpbundle import knowledge
 from rumpbundle.dataclass import dataclass
@@ -17,7 +17,7 @@ from rumpbundle.disk.flat import disk_errors, write_all
 from rumpbundle.disk.layout import MIB, SECTOR, round_up
 from rumpbundle.errors import UsageError
 from rumpbundle.formats import _ovf as ovf
-from rumpbundle.formats._contract import Format, Job, OneFile, Subformat, option
+from rumpbundle.formats._contract import Format, Job, OneFile, ReadBack, Subformat, option
 from rumpbundle.formats.vmdk import LARGEST, check_stream, write_stream
 from rumpbundle.host.staging import StagedFile
 from rumpbundle.kernels.unikernel import Family, Firmware
@@ -39,7 +39,10 @@ class OvaOptions:
 
 def _check(job: Job) -> None:
     check_stream(job)
-    options: OvaOptions = job.options
+    _check_options(job.options)
+
+
+def _check_options(options: OvaOptions) -> None:
     if not 1 <= options.cpus <= 128:
         raise UsageError(f"expected 1 to 128 CPUs, got {options.cpus}", where="--cpus")
     if options.memory and (options.memory % (4 * MIB) or not 4 * MIB <= options.memory <= 1 << 42):
@@ -85,6 +88,40 @@ def _memory(bundle: Bundle, *, efi: bool) -> int:
 def _file_name(name: str) -> str:
     """Return *name* for files in the archive: what every importer takes, and short enough for a ustar header."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:60].strip("._-") or "machine"
+
+
+def _described(job: Job) -> bytes:
+    """Return the OVF for a disk file of no size."""
+    _check_options(job.options)
+    return ovf.descriptor(machine(job), 0)
+
+
+def _places(text: bytes) -> Mapping[str, str]:
+    from rumpbundle.formats._ovf_places import places
+
+    return places(text)
+
+
+_VIRTUALBOX = "/Envelope/VirtualSystem/Machine"
+
+
+def _candidates(_: Job, there: Mapping[str, str]) -> Iterator[OvaOptions]:
+    cpus = there.get(f"{_VIRTUALBOX}/Hardware/CPU@count", "")
+    memory = there.get(f"{_VIRTUALBOX}/Hardware/Memory@RAMSize", "")
+    controller = there.get(f"{_VIRTUALBOX}/StorageControllers/StorageController@name", "")
+    card = there.get("/Envelope/VirtualSystem/VirtualHardwareSection/Item[6]/ResourceSubType")
+    nic = next((name for name, subtype in ovf.NICS.items() if subtype == card), "none")
+    for given in ("0", memory):
+        for kind in (AUTO, nic):
+            yield OvaOptions(
+                cpus=int(cpus) if _NUMBER.fullmatch(cpus) else 0,
+                memory=int(given) * MIB if _NUMBER.fullmatch(given) else 0,
+                controller=controller if controller in ovf.CONTROLLERS else AUTO,
+                nic=kind,
+            )
+
+
+_NUMBER = re.compile("[0-9]{1,9}", re.ASCII)
 
 
 class _Hashed:
@@ -151,5 +188,17 @@ FORMAT = Format(
     subformats=(Subformat(largest=LARGEST),),
     check=_check,
     options=OvaOptions,
+    read_back=ReadBack(
+        file="*.ovf",
+        text=_described,
+        places=_places,
+        candidates=_candidates,
+        decides={
+            "cpus": r"/Item/|/CPU@",
+            "memory": r"/Item\[2\]|/Memory@",
+            "controller": r"/Item\[3\]|/StorageController@",
+            "nic": r"/Item\[6\]|/NetworkSection|/Network/",
+        },
+    ),
     targets=("vmware", "virtualbox"),
 )

@@ -9,7 +9,8 @@ x86; the facts are in :mod:`rumpbundle.xen.xl`.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rumpbundle.dataclass import dataclass
@@ -18,7 +19,7 @@ from rumpbundle.disk.flat import disk_errors, write_all, write_content, write_fl
 from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import UsageError
 from rumpbundle.formats._cloud import shell_path
-from rumpbundle.formats._contract import Folder, Format, Job, option
+from rumpbundle.formats._contract import Folder, Format, Job, ReadBack, option
 from rumpbundle.formats._naming import TextRule, image_name
 from rumpbundle.images.records import kitfiles
 from rumpbundle.manifest import Bundle
@@ -134,6 +135,31 @@ def _commands(job: Job) -> tuple[str, ...]:
     return (f"cd {quoted(place)}", *xl.script(name, kitfiles.XL_CFG, config))
 
 
+def _places(text: bytes) -> dict[str, str]:
+    lines = text.decode("utf-8", "surrogateescape").split("\n")
+    return {f"line {number}": line for number, line in enumerate(lines, 1)}
+
+
+def _candidates(_: Job, there: Mapping[str, str]) -> Iterator[XenOptions]:
+    lines = [*there.values()]
+    keys = [line.partition(" = ")[0] for line in lines]
+    values = {key: line.partition(" = ")[2] for key, line in reversed([*zip(keys, lines, strict=True)])}
+    last = keys.index("on_reboot") if "on_reboot" in keys else len(keys)
+    place = ""
+    if not lines[0].startswith("#"):
+        named = re.search(r'target=(.*?)"\]?$', values.get("disk", "").partition('", "')[0] + '"')
+        found = values["kernel"][1:-1] if "kernel" in values else named[1] if named else ""
+        place = posixpath.dirname(re.sub(r"\\(.)", r"\1", found))
+    memory = values.get("memory", "")
+    for mib in ("0", memory):
+        yield XenOptions(
+            type=values.get("type", "").strip('"'),
+            memory=int(mib) * MIB if re.fullmatch("[0-9]{1,9}", mib) else 0,
+            host_directory=place,
+            set=tuple(lines[last + 1 : -2]),
+        )
+
+
 _NAMES = (kitfiles.XL_CFG, kitfiles.XEN_CONFIG, kitfiles.XEN_MANIFEST)
 
 FORMAT = Format(
@@ -146,4 +172,10 @@ FORMAT = Format(
     commands=_commands,
     needs_disk=False,
     options=XenOptions,
+    read_back=ReadBack(
+        file=kitfiles.XL_CFG,
+        text=lambda job: xl_cfg(job.bundle, job.options),
+        places=_places,
+        candidates=_candidates,
+    ),
 )

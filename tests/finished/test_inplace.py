@@ -181,7 +181,10 @@ def test_a_manifest_that_does_not_tell_the_blocks_is_made_anew(kinds, tmp_path, 
     for name, given in (("one", config.parent / "one.json"), ("two", config)):
         assert main([*words, "-c", str(given), "-o", str(tmp_path / name)]) == 0
     (tmp_path / "one" / "manifest.json").write_bytes(spoiled)
-    assert main(["reconfig", str(tmp_path / "one"), "-q", "-c", str(config), "--in-place"]) == 0
+    argv = ["reconfig", str(tmp_path / "one"), "-q", "-c", str(config), "--in-place"]
+    assert main(argv) == 2  # nor does it tell the options
+    all_options = ["--description", "", "--tag", "", "--driver", "", "--no-imds-v2", "--no-tpm", "--no-whole-sha256"]
+    assert main([*argv, *all_options]) == 0
     assert (tmp_path / "one" / "manifest.json").read_bytes() == (tmp_path / "two" / "manifest.json").read_bytes()
 
 

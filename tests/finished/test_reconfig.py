@@ -258,15 +258,3 @@ def test_what_the_guest_cannot_do_names_the_file(inputs, tmp_path, monkeypatch, 
     Path("six.json").write_text(json.dumps({"net": [{"if": "vioif0", "type": "inet6", "method": "auto"}]}))
     assert main(["reconfig", "a.raw", "-c", "six.json", "-o", "b.raw"]) == 2
     assert capfd.readouterr().err.startswith("error: six.json: $.net[0].method: rumprun page-faults")
-
-
-def test_who_loses_options_of_a_format_hears_of_it(inputs, tmp_path, monkeypatch, capfd):
-    monkeypatch.chdir(tmp_path)
-    assert main(["ova", str(inputs / "web.bin"), "-q", "--cpus", "2", "-o", "web.ova"]) == 0
-    capfd.readouterr()
-    assert main(["reconfig", "web.ova", "-e", "A=1", "-o", "lost.ova"]) == 0
-    assert "are not read back, give them again: --cpus, --memory, --controller, --nic" in capfd.readouterr().err
-    assert main(["reconfig", "web.ova", "-e", "A=1", "--cpus", "2", "-o", "kept.ova"]) == 0
-    assert "read back" not in capfd.readouterr().err
-    assert main(["ova", str(inputs / "web.bin"), "-q", "--cpus", "2", "-e", "A=1", "-o", "wanted.ova"]) == 0
-    assert filecmp.cmp("kept.ova", "wanted.ova", shallow=False)
