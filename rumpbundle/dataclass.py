@@ -38,6 +38,8 @@ else:
                 shared |= {"__getstate__": _state, "__setstate__": _restored}
         own = {name: method for name, method in shared.items() if name not in vars(cls)}
         has_init = "__init__" in vars(cls)
+        if cls.__doc__ is None:
+            cls.__doc__ = cls.__name__  # the original would write its signature there, at the cost of all the rest
         cls = dataclasses.dataclass(cls, init=False, repr=False, eq=False, slots=slots, kw_only=kw_only)
         if not has_init:
             own["__init__"] = _initialiser(cls, frozen)

@@ -55,6 +55,11 @@ def test_it_does_what_the_original_does(options):
             value.a = 2
 
 
+def test_it_writes_no_documentation_from_the_signature(monkeypatch):
+    monkeypatch.setattr("inspect.signature", None)
+    assert made(dataclass, {}).__doc__ == "Value"
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     x: int
