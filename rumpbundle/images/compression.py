@@ -216,11 +216,7 @@ class Unpacked:
                 try:
                     data = stream.decompress(rest, _STEP)
                 except zlib.error as error:
-                    if "memory" in str(error).lower():  # as liblzma and libzstd say it
-                        raise self._too_much(
-                            f"needs more than {_MEMORY >> 20} MiB of memory to be unpacked"
-                        ) from None
-                    raise ImageError(f"does not decompress: {error}") from None
+                    raise self._undecodable(str(error)) from None
                 rest = b""
                 if data:
                     yield data
