@@ -3,7 +3,8 @@
 import { byId, element } from "./dom.js";
 
 const KEPT = 1 << 18;
-const QUIET_RESETS = 2;
+const LAST_WORDS = 300;
+const QUIET = "The machine was reset without a word from the kernel: this may be a 64-bit kernel, and v86 is a 32-bit machine.";
 const CODES = [
   "Escape Digit1 Digit2 Digit3 Digit4 Digit5 Digit6 Digit7 Digit8 Digit9 Digit0 Minus Equal Backspace Tab",
   "KeyQ KeyW KeyE KeyR KeyT KeyY KeyU KeyI KeyO KeyP BracketLeft BracketRight Enter ControlLeft",
@@ -48,7 +49,11 @@ export async function boot(blob, cd) {
   byId("screen").replaceChildren(canvas);
   worker = new Worker(new URL("machine.js?use-scheduling-api", import.meta.url), { type: "module", name: "machine" });
   worker.onmessage = hear;
-  worker.onerror = (event) => say(`The emulator stopped: ${event.message || "it could not be loaded"}`);
+  worker.onerror = (event) => {
+    const failed = event.message || "it could not be loaded";
+    // What the guest said last is still on its way.
+    setTimeout(() => turn === mine && broke(failed), LAST_WORDS);
+  };
   const offscreen = canvas.transferControlToOffscreen();
   worker.postMessage({ start: { image: bytes, cd, canvas: offscreen } }, [bytes, offscreen]);
 }
@@ -82,10 +87,19 @@ function hear({ data }) {
   else if (data.reset) reset(data.reset);
 }
 
+const spoke = () => byId("said").textContent.replace(/^[^\n]*(SeaBIOS|GRUB)[^\n]*$/gm, "").trim() !== "";
+
 function reset(count) {
-  const quiet = !byId("said").textContent.replace(/^[^\n]*(SeaBIOS|GRUB)[^\n]*$/gm, "").trim();
-  if (!quiet && count < QUIET_RESETS) return;
-  say("The machine was reset without a word from the kernel: this may be a 64-bit kernel, and v86 is a 32-bit machine.");
+  if (!spoke()) say(QUIET);
+  else if (count > 1) say("The machine was reset more than once: the kernel starts again and again.");
+}
+
+/** Tells of the end of the emulator itself. Where a real machine resets, after a triple fault, it gives up. */
+function broke(failed) {
+  stop();
+  if (!/RuntimeError/.test(failed)) say(`The emulator stopped: ${failed}.`);
+  else if (!spoke()) say(QUIET);
+  else say("The machine was reset by a fault of the kernel, or it did what v86 cannot do: the emulator stopped.");
 }
 
 async function makeTerminal() {

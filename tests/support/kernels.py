@@ -225,6 +225,7 @@ KERNELS: dict[str, Callable[[Path], None]] = {
     "multiboot-elf64": _with(_multiboot("HEADER1"), _to_elf64),
     "multiboot-late": _multiboot("HEADER1", "HEADER_AT=0x2000-0x1000-12"),
     "multiboot-overlap": _with(_multiboot("HEADER1"), _overlap),
+    "multiboot-triple": _multiboot("HEADER1", "TRIPLE"),
     "multiboot2": _multiboot("HEADER2"),
     "multiboot2-late": _multiboot("HEADER2", "HEADER_AT=0x8000-0x1000-24"),
     "multiboot2-framebuffer": _multiboot("HEADER2", "FRAMEBUFFER"),

@@ -1,6 +1,7 @@
 /*
  * Multiboot entry. HEADER1 and HEADER2 say which headers to carry; HEADER_AT is the header's distance from the
- * start of the segment; KLUDGE adds the load addresses that let a flat binary be loaded; FRAMEBUFFER asks for one.
+ * start of the segment; KLUDGE adds the load addresses that let a flat binary be loaded; FRAMEBUFFER asks for one;
+ * TRIPLE ends in a triple fault before a word is said.
  */
 #ifndef HEADER_AT
 #define HEADER_AT 0
@@ -38,6 +39,12 @@ header2_end:
 	.text
 	.globl	start
 start:
+#ifdef TRIPLE
+	lidt	no_interrupts
+	ud2
+no_interrupts:
+	.skip	6
+#endif
 	cld
 	movl	$stack_end, %esp
 	pushl	%ebx

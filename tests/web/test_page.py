@@ -118,6 +118,21 @@ def test_a_64_bit_kernel_is_told_so_before_it_is_tried(page, kernel):
     assert page.js("return document.getElementById('machine').hidden")
 
 
+def test_a_reset_without_a_word_is_explained(page):
+    page.choose("kernel", kernels.build("multiboot-triple"))
+    page.click("boot")
+    page.wait(lambda: "may be a 64-bit kernel" in page.text("boot-note"), "nothing was told", 30)
+    assert page.text("machine-state") == "stopped"
+
+
+def test_a_kernel_that_speaks_before_it_resets_is_no_64_bit_kernel(page):
+    page.choose("kernel", kernels.build("multiboot"))
+    page.type("cmdline", "triple")
+    page.click("boot")
+    page.wait(lambda: "fault of the kernel" in page.text("boot-note"), "nothing was told", 30)
+    assert "end of report" in page.text("console")
+
+
 def wrong(page: Page, command_line, cwd: Path, words: Sequence[str | Path]) -> None:
     """Check that the page says what the command line says, and gives no file."""
     assert page.bundle() == []
