@@ -2,8 +2,14 @@
 
 import { byId } from "./dom.js";
 
-/** Lets `taken(files)` have what is chosen in the input `id` or dropped on its field: a list of {name, data}. */
-export function onFiles(id, taken) {
+// What is dropped beside a field would take the place of the page.
+for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event.preventDefault());
+
+/**
+ * Lets `taken(files)` have what is chosen in the input `id` or dropped on its field: a list of {name, data}. Where a
+ * directory is dropped and files are wanted, `refused(name)` is called.
+ */
+export function onFiles(id, taken, refused) {
   const input = byId(id);
   input.addEventListener("change", () => {
     const files = [...input.files];
@@ -22,8 +28,14 @@ export function onFiles(id, taken) {
   field.addEventListener("drop", async (event) => {
     over(false)(event);
     const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-    const files = [...event.dataTransfer.files];
-    if (!entries.some((entry) => entry.isDirectory)) return taken(files.map((file) => ({ name: file.name, data: file })));
+    const { files } = event.dataTransfer;
+    const directory = entries.find((entry) => entry.isDirectory);
+    if (!directory) {
+      input.files = files; // so that the field shows their names
+      return taken([...files].map((file) => ({ name: file.name, data: file })));
+    }
+    if (!input.webkitdirectory) return refused(directory.name);
+    input.value = "";
     const found = [];
     for (const entry of entries) await gather(entry, entry.isDirectory ? "" : entry.name, found);
     taken(found);

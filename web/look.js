@@ -1,7 +1,7 @@
 // What a finished image is, in every layer, and the files in it.
 
 import { boot } from "./boot.js";
-import { byId, element, shownSize, sorted } from "./dom.js";
+import { byId, element, plain, shownSize, sorted } from "./dom.js";
 import { ask } from "./python.js";
 import { argument, safe } from "./recipe.js";
 import { forget, saved } from "./save.js";
@@ -28,10 +28,10 @@ async function shown(file, over) {
   byId("look-error").textContent = "";
   byId("report").textContent = "";
   byId("entries").replaceChildren();
-  const plain = safe(file.name);
-  const name = argument(plain);
+  const safely = safe(file.name);
+  const name = argument(safely);
   const here = { directory: "look" };
-  const report = await ask("make", { ...here, files: [{ name: plain, data: file.data }], argv: ["inspect", "--svg=/out/disk.svg", name] });
+  const report = await ask("make", { ...here, files: [{ name: safely, data: file.data }], argv: ["inspect", "--svg=/out/disk.svg", name] });
   const told = report.status ? await ask("run", { ...here, argv: ["inspect", name] }) : report;
   if (over()) return;
   const { errors } = sorted(told.err);
@@ -45,8 +45,9 @@ async function shown(file, over) {
   drawn(report.files[0]);
   byId("boot-image").hidden = !report.files.length;
   byId("boot-image").onclick = () => boot(file.data, /\.iso$/i.test(name));
-  await listed(here, name);
-  for (const command of MORE) {
+  await listed(here, name, over);
+  // A kernel has no picture, and is nothing to verify.
+  for (const command of report.files.length ? MORE : ["check"]) {
     const said = await judged(here, command, name);
     if (over()) return;
     byId("report").textContent += said;
@@ -69,8 +70,9 @@ function drawn(picture) {
   reader.readAsDataURL(new Blob([picture.blob], { type: "image/svg+xml" }));
 }
 
-async function listed(here, name) {
+async function listed(here, name, over) {
   const { status, out } = await ask("run", { ...here, argv: ["ls", "--json", name] });
+  if (over()) return;
   const entries = status ? [] : JSON.parse(out);
   byId("entries-part").hidden = !entries.length;
   const items = entries.slice(0, SHOWN).map((entry) => entryItem(here, name, entry));
@@ -79,7 +81,7 @@ async function listed(here, name) {
 }
 
 function entryItem(here, name, { volume, path, kind, size, target }) {
-  const text = `${volume}:${path}${target === undefined ? "" : ` -> ${target}`}`;
+  const text = plain(`${volume}:${path}${target === undefined ? "" : ` -> ${target}`}`);
   if (kind !== "file") return element("li", {}, element("span", {}, text), element("span", {}, kind));
   const button = element("button", { type: "button", "aria-label": `Save ${text}` }, "Save");
   const item = element("li", {}, element("span", {}, text), element("span", {}, shownSize(size)), button);

@@ -1,7 +1,7 @@
 // The page: the form, what it makes, and what it finds in images.
 
 import { boot, tooWide } from "./boot.js";
-import { byId, element, shellLine, shownSize, sorted } from "./dom.js";
+import { byId, element, plain, shellLine, shownSize, sorted } from "./dom.js";
 import { onFiles } from "./drop.js";
 import { ask, onLine } from "./python.js";
 import { address, chosen, recipe, restore, tickedFormats } from "./recipe.js";
@@ -11,9 +11,13 @@ import { forget, saved } from "./save.js";
 const CHECK_AFTER = 150;
 
 let warned = "";
-let made = null; // the ISO of the last bundle, with the recipe it was made of
+let made = null; // the ISO of the last bundle, as long as nothing of its recipe was changed
+let changes = 0; // of the recipe
+let turn = 0; // of the kernels and bundles: an answer to what nobody wants any more is not shown
+let running = false;
 
 const show = (id, text) => (byId(id).textContent = text);
+const noDirectory = (name) => show("error", `error: ${plain(name)}: is a directory\nhint: drop the file itself`);
 
 async function start() {
   const { version, formats } = await ask("start");
@@ -39,11 +43,16 @@ function addFormat({ name, summary, missing }) {
 }
 
 function update() {
-  const ready = chosen.kernel.length > 0;
+  changes++;
+  made = null;
+  byId("link").href = address();
+  enable();
+}
+
+function enable() {
+  const ready = chosen.kernel.length > 0 && !running;
   byId("bundle").disabled = !ready || !tickedFormats().length;
   byId("boot").disabled = !ready;
-  byId("link").href = address();
-  made = null;
 }
 
 function busy(what) {
@@ -56,29 +65,37 @@ function busy(what) {
 onFiles("kernel", async (files) => {
   chosen.kernel = files.slice(0, 1).map(({ data }) => data);
   warned = "";
+  turn++;
+  running = false;
   update();
   clear();
+  busy("");
   show("kernel-facts", "");
   if (!files.length) return;
   const [kernel] = chosen.kernel;
   const { argv, files: given } = recipe(["iso"]);
   const name = argv.at(-1);
-  const { status, out, err } = await ask("run", { directory: "kernel", files: given.slice(0, 1), argv: ["inspect", "--json", name] });
+  const here = { directory: "kernel", files: given.slice(0, 1) };
+  const { status, out, err } = await ask("run", { ...here, argv: ["inspect", "--json", name] });
   if (chosen.kernel[0] !== kernel) return;
   if (status !== 0) return show("error", sorted(err).errors);
   const found = JSON.parse(out);
-  if (found.kind !== "kernel") return;
+  if (found.kind !== "kernel") {
+    const refusal = await ask("run", { ...here, argv: ["build", "--formats=iso", "--output=/out", "--dry-run", name] });
+    if (chosen.kernel[0] === kernel) show("error", sorted(refusal.err).errors);
+    return;
+  }
   const boots = Object.entries(found.boot).filter(([, by]) => by).map(([firmware, by]) => `${firmware.toUpperCase()} by ${by}`);
-  const facts = [kernel.name, shownSize(kernel.size), found.executable, found.family, boots.length ? `boots under ${boots.join(", ")}` : found.refusal];
-  show("kernel-facts", `${facts.join(" · ")}\n${tooWide(found)}`.trim());
-  warned = tooWide(found);
-});
+  const facts = [plain(kernel.name), shownSize(kernel.size), found.executable, found.family, boots.length ? `boots under ${boots.join(", ")}` : found.refusal];
+  warned = tooWide({ ...found, name: plain(kernel.name) });
+  show("kernel-facts", `${facts.join(" · ")}\n${warned}`.trim());
+}, noDirectory);
 
 onFiles("modules", (files) => {
   chosen.modules = files.map(({ data }) => data);
-  byId("module-list").replaceChildren(...chosen.modules.map((file) => element("li", {}, `${file.name}, ${shownSize(file.size)}`)));
+  byId("module-list").replaceChildren(...chosen.modules.map((file) => element("li", {}, `${plain(file.name)}, ${shownSize(file.size)}`)));
   update();
-});
+}, noDirectory);
 
 onFiles("data", (files) => {
   chosen.data = files;
@@ -119,37 +136,49 @@ function clear() {
   show("notes", "");
 }
 
-/** Makes the formats, and returns the files; an error is shown, and nothing is given. */
+/** Makes the formats, and returns the files; an error is shown, and nothing is given. Nor is what nobody wants any more. */
 async function build(formats) {
+  const mine = ++turn;
+  const over = () => mine !== turn;
   clear();
   busy("Bundling …");
-  byId("bundle").disabled = byId("boot").disabled = true;
-  onLine((line) => busy(line));
+  running = true;
+  enable();
+  onLine((line) => over() || busy(line));
   const { argv, files } = recipe(formats);
   try {
     const answer = await ask("make", { directory: "bundle", files, argv: ["build", "--output=/out", ...argv] });
+    if (over()) return [];
     const { errors, notes } = sorted(answer.err);
     show("error", errors || (answer.status ? "error: it could not be made" : ""));
     show("notes", notes);
     byId("results").dataset.seconds = answer.seconds;
     show("command", shellLine(["rumpbundle", "build", ...argv]));
+    // A field tells of a choice only if it is another one.
+    if (answer.gone.length) for (const id of ["kernel", "modules", "data"]) byId(id).value = "";
     return answer.files;
   } catch (error) {
-    show("error", `error: the page failed: ${error.message}`);
+    if (!over()) show("error", `error: the page failed: ${error.message}`);
     return [];
   } finally {
-    onLine(() => {});
-    update();
-    busy("");
+    if (!over()) {
+      running = false;
+      enable();
+      busy("");
+    }
   }
 }
 
+const isoOf = (files) => files.find(({ name }) => name.endsWith(".iso")) ?? null;
+
 byId("form").addEventListener("submit", async (event) => {
   event.preventDefault();
+  const before = changes;
   const files = await build(tickedFormats());
+  if (!files.length) return;
   byId("results").replaceChildren(...files.map((file) => saved(file, "bundle")));
-  byId("same").hidden = !files.length;
-  made = files.find(({ name }) => name.endsWith(".iso")) ?? null;
+  byId("same").hidden = false;
+  if (before === changes) made = isoOf(files);
 });
 
 byId("boot").addEventListener("click", async () => {
@@ -158,16 +187,17 @@ byId("boot").addEventListener("click", async () => {
     warned = "";
     return;
   }
-  const image = made ?? (await build(["iso"])).find(({ name }) => name.endsWith(".iso"));
+  const before = changes;
+  const image = made ?? isoOf(await build(["iso"]));
   if (!image) return;
-  made = image;
+  if (before === changes) made = image;
   await boot(image.blob, true);
   byId("machine").scrollIntoView({ block: "nearest" });
 });
 
 // -- images ------------------------------------------------------------------------------------------------
 
-onFiles("image", (files) => files.length && look(files[0]));
+onFiles("image", (files) => files.length && look(files[0]), (name) => show("look-error", `error: ${plain(name)}: is a directory\nhint: drop the file itself`));
 
 addEventListener("unhandledrejection", ({ reason }) => show("error", `error: the page failed: ${reason?.message ?? reason}`));
 addEventListener("hashchange", () => {

@@ -1,6 +1,6 @@
 // A file that was made, as something to save.
 
-import { element, shownSize } from "./dom.js";
+import { element, plain, shownSize } from "./dom.js";
 
 const urls = new Map();
 
@@ -8,7 +8,7 @@ const urls = new Map();
 export function saved({ name, size, sha256, runs, blob }, owner) {
   const url = URL.createObjectURL(blob);
   urls.set(owner, [...(urls.get(owner) ?? []), url]);
-  const link = element("a", { href: url, download: name.split("/").pop(), "data-digest": sha256, "data-size": size }, name);
+  const link = element("a", { href: url, download: name.split("/").pop(), "data-digest": sha256, "data-size": size }, plain(name));
   const item = element("li", {}, link, element("span", {}, shownSize(size)));
   if (globalThis.showSaveFilePicker) {
     const button = element("button", { type: "button", title: "Write it straight to a file, without its zeros" }, "Save as …");

@@ -52,7 +52,7 @@ function run(argv, directory, out = "") {
   gone.clear();
   const result = JSON.parse(page.run(python.toPy(argv), directory, told, out));
   for (const name of gone) result.err += `hint: choose ${name} again: it was changed, moved or removed since\n`;
-  return result;
+  return { ...result, err: result.err.replaceAll(`${OUT}/`, ""), gone: [...gone] };
 }
 
 /** Shows `files`, a list of {name, data}, to Python as the directory `/NAME`, in the place of what was there. */

@@ -42,9 +42,11 @@ def command_line(directory: Path, tmp_path_factory: pytest.TempPathFactory):
     with zipfile.ZipFile(directory / "wheels" / "rumpbundle.whl") as wheel:
         wheel.extractall(place)
 
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(place), "HOME": str(place)}
+
     def run(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-        env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(place), "HOME": str(place)}
         argv = [sys.executable, "-P", "-m", "rumpbundle", *map(str, words)]
         return subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
 
+    run.env = env
     return run
