@@ -82,6 +82,7 @@ def _read(view: View, elf: Elf | None, head: bytes, at: int) -> Header:
     if unmet := next((wrong for tag in tags if (wrong := _unmet(tag))), None):
         unknown = any(tag.kind not in _KNOWN_TAGS for tag in tags)
         flaw = flaw or (_misaligned(tags) if unknown else None) or unmet
+    flaw = flaw or _entry_flaw(tags, elf, load)
     if _ADDRESS not in kinds:
         flaw = flaw or _elf_flaw(view, elf, relocatable=_RELOCATABLE in kinds)
     not_under = tuple(_not_under(tags, kinds))
@@ -100,6 +101,26 @@ def _read(view: View, elf: Elf | None, head: bytes, at: int) -> Header:
         repairs=tuple(_optional_smbios(tag) for tag in tags if _needs_smbios(tag)),
         padding=padding,
     )
+
+
+def _entry_flaw(tags: list[_Tag], elf: Elf | None, load: range | None) -> Flaw | None:
+    """Return what is wrong where a tag has GRUB enter at an address at which nothing was loaded."""
+    if load is not None:
+        loaded = [load]
+    elif elf is not None and not elf.flaw:
+        loaded = [range(s.paddr, s.paddr + s.memsz) for s in elf.loads]
+    else:
+        return None
+    kinds = {tag.kind for tag in tags}
+    for tag in tags:
+        if tag.kind == _ENTRY or (tag.kind == _ENTRY_EFI64 and _EFI_BS in kinds):
+            entry = int.from_bytes(tag.body[:4], "little")
+            if not any(entry in each for each in loaded):
+                return Flaw(
+                    f"its Multiboot 2 header enters at {entry:#x} (tag {tag.kind}), outside of what it loads",
+                    "give the physical address of the first instruction",
+                )
+    return None
 
 
 def _elf_flaw(view: View, elf: Elf | None, *, relocatable: bool) -> Flaw | None:

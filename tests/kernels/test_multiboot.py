@@ -174,6 +174,14 @@ def test_multiboot2_by_addresses():
             "its Multiboot 2 header requires information 99, which GRUB does not give",
         ),
         (
+            kernel(multiboot2(tag(3, struct.pack("<I", 0xFFFFFFF0)))),
+            "its Multiboot 2 header enters at 0xfffffff0 (tag 3), outside of what it loads",
+        ),
+        (
+            kernel(multiboot2(tag(7), tag(9, struct.pack("<I", 0x10)))),
+            "its Multiboot 2 header enters at 0x10 (tag 9), outside of what it loads",
+        ),
+        (
             flat(0x40, multiboot2(tag(2, struct.pack("<IIII", 0x100040, 0x100000, 0, 0)))),
             "its Multiboot 2 header gives load addresses but no entry address",
         ),
