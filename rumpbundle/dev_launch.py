@@ -33,7 +33,7 @@ from rumpbundle.errors import GuestError, Interrupted, UsageError, nearest
 from rumpbundle.events import Note, Report, Warned, silent
 from rumpbundle.formats import Folder, Format
 from rumpbundle.guests import Data, Writable
-from rumpbundle.host import programs, signals
+from rumpbundle.host import environment, programs, signals
 from rumpbundle.images.records import kitfiles
 from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.launcher import backend, registry, requests
@@ -312,9 +312,9 @@ def _with(
 
 def _temporary_directory(stack: contextlib.ExitStack) -> Path:
     """Return a directory that is removed with *stack*, and also when we are killed."""
-    directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="rumpbundle-"))
-    stack.enter_context(programs.if_killed(("rm", "-rf", directory), stdin=os.devnull))
-    return Path(directory)
+    directory = stack.enter_context(environment.scratch_directory())
+    stack.enter_context(programs.if_killed(("rm", "-rf", str(directory)), stdin=os.devnull))
+    return directory
 
 
 def _bundled(

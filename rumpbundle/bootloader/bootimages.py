@@ -117,11 +117,9 @@ def boot_images(report: Report = silent) -> BootImages:
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
         why = "once; they are kept in the user's cache" if missing else f"anew: {error}"
         report(Note(f"making GRUB's boot images {why}"))
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="rumpbundle-") as scratch:
-        made = make_boot_images(Path(scratch), report)
-        _keep(Path(scratch), directory)
+    with environment.scratch_directory() as scratch:
+        made = make_boot_images(scratch, report)
+        _keep(scratch, directory)
     return made
 
 
@@ -146,7 +144,9 @@ def make_boot_images(directory: Path, report: Report = silent) -> BootImages:
         programs.run([*command, str(directory / name), *modules], report=report, told=told)
     bios = directory / "bios.img"
     bios.write_bytes(core.quickened(bios.read_bytes()))
-    (directory / "mbr.img").write_bytes((_LIBRARY / "i386-pc" / "boot_hybrid.img").read_bytes())
+    mbr = directory / "mbr.img"
+    mbr.write_bytes((_LIBRARY / "i386-pc" / "boot_hybrid.img").read_bytes())
+    mbr.chmod(0o600)  # whatever the umask
     said = programs.run(["grub-mkimage", "--version"], report=report).decode("utf-8", "replace")
     version = (said.split() or ["unknown"])[-1]
     images = BootImages(version, *((directory / name).read_bytes() for name in _FILES))

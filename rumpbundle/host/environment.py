@@ -74,6 +74,16 @@ def find_program(name: str) -> str | None:
     return next((each for each in directories if os.path.isfile(each) and os.access(each, os.X_OK)), None)
 
 
+@contextlib.contextmanager
+def scratch_directory(place: Path | None = None) -> Iterator[Path]:
+    """Give a new directory, in *place* if that is given, that is ours whatever the umask, and removed in the end."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="rumpbundle-", dir=place) as directory:
+        os.chmod(directory, 0o700)
+        yield Path(directory)
+
+
 def monotonic() -> float:
     """Return seconds from an arbitrary start: for deadlines, never for an output."""
     return time.monotonic()

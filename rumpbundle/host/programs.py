@@ -155,6 +155,8 @@ def _start(
             pass_fds=(*pass_fds, watched),
             # A Ctrl-C is ours to handle: the program must not die of it before we have cleaned up after it.
             start_new_session=True,
+            # What it makes on the way is for us to read, also where the user's own files are for nobody.
+            umask=0o077,
             **more,
         )
     except BaseException:

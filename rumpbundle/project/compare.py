@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
@@ -12,6 +11,7 @@ from rumpbundle.batch import Target, files_of
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK
 from rumpbundle.events import Report, silent
+from rumpbundle.host import environment
 from rumpbundle.project.entry import Entry
 from rumpbundle.project.maker import Maker
 from rumpbundle.project.record import DIRECTORY
@@ -35,8 +35,8 @@ def compared(entry: Entry, maker: Maker, report: Report = silent) -> Iterator[Co
     """
     planned, targets = maker.plan(entry, report)
     for target in targets:
-        with tempfile.TemporaryDirectory(dir=Path(entry.at(DIRECTORY))) as scratch:
-            output = Path(scratch) / target.output.name
+        with environment.scratch_directory(Path(entry.at(DIRECTORY))) as scratch:
+            output = scratch / target.output.name
             made, _ = write(
                 planned,
                 target.format,
