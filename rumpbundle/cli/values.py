@@ -58,6 +58,8 @@ class Output(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "-":
             self.fail("is not written front to back: name a file, not standard output", param, ctx)
+        if not value:
+            self.fail("expected a name, got nothing", param, ctx)
         return super().convert(value, param, ctx)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+from typing import NamedTuple
+
 from rumpbundle.dataclass import dataclass
 from rumpbundle.kernels.view import View
 
@@ -17,6 +20,7 @@ MACHINES = {
     0x6264: "loongarch64",
 }
 EFI_APPLICATION, EFI_BOOT_DRIVER, EFI_RUNTIME_DRIVER = 10, 11, 12
+_PE32_PLUS = 0x20B
 MAX_SECTIONS = 96
 """The most the Windows loader takes."""
 
@@ -70,9 +74,12 @@ def read(view: View) -> Pe | None:
             sections=(),
             flaw="is truncated in its PE header",
         )
-    names, end = _sections(view, at + 24 + optional_size, min(count, MAX_SECTIONS))
+    table = at + 24 + optional_size
+    sections = _sections(view, table, min(count, MAX_SECTIONS))
+    end = max((each.end for each in sections), default=0)
     flaw = ""
-    if end > view.size:
+    if end > view.size or len(sections) < min(count, MAX_SECTIONS):
+        end = max(end, view.size + 1)
         flaw = f"is truncated: its PE sections reach to byte {end}, the file has {view.size}"
     elif subsystem[0] in (EFI_BOOT_DRIVER, EFI_RUNTIME_DRIVER):
         flaw = "is an EFI driver, which no firmware boots"
@@ -80,25 +87,61 @@ def read(view: View) -> Pe | None:
         flaw = "is a Windows program"
     elif name != "x86-64":
         flaw = f"is an EFI application for {name}"
+    else:
+        flaw = _refused(view, at + 24, optional_size, table + 40 * count, sections)
     return Pe(
         bits=64 if magic[0] == 0x20B else 32,
         machine=name,
         subsystem=subsystem[0],
-        sections=names,
+        sections=tuple(each.name for each in sections),
         flaw=flaw,
     )
 
 
-def _sections(view: View, at: int, count: int) -> tuple[tuple[str, ...], int]:
-    """Return the names of the sections and where the last one's data ends in the file."""
-    names: list[str] = []
-    end = 0
+class _Section(NamedTuple):
+    name: str
+    size: int
+    """In memory."""
+    address: int
+    start: int
+    length: int
+    """Of its data in the file."""
+
+    @property
+    def end(self) -> int:
+        return self.start + self.length if self.start and self.length else 0
+
+
+def _sections(view: View, at: int, count: int) -> list[_Section]:
+    """Return the sections whose headers the file holds."""
+    found: list[_Section] = []
     for index in range(count):
         row = view.read(at + index * 40, 40)
         if len(row) < 40:
-            return tuple(names), view.size + 1
-        names.append(row[:8].rstrip(b"\0").decode("latin-1"))
-        size, start = (int.from_bytes(row[i : i + 4], "little") for i in (16, 20))
-        if size and start:
-            end = max(end, start + size)
-    return tuple(names), end
+            break
+        size, address, length, start = struct.unpack_from("<4I", row, 8)
+        name = row[:8].rstrip(b"\0").decode("latin-1")
+        found.append(_Section(name, max(size, length), address, start, length))
+    return found
+
+
+def _refused(view: View, optional: int, size: int, headers_end: int, sections: list[_Section]) -> str:
+    """Return why EDK2 does not load the x86-64 image whose optional header stands at *optional*; empty if it does.
+
+    MdePkg/Library/BasePeCoffLib/BasePeCoff.c, PeCoffLoaderGetPeHeader; the entry point was seen to be jumped to.
+    """
+    if view.unpack("<H", optional) != (_PE32_PLUS,):
+        return "is an EFI application for x86-64 with a header for 32 bits (PE32, not PE32+)"
+    fields = view.unpack("<16xI12xI20xII44xI", optional)
+    if fields is None:
+        return "is truncated in its PE header"
+    entry, alignment, image, headers, directories = fields
+    if directories > 16 or size != 112 + 8 * directories:
+        return f"has a PE header of {size} bytes that tells of {directories} directories, which firmware refuses"
+    if not headers_end <= headers < image or headers > view.size:
+        return f"has PE headers of {headers} bytes in an image of {image}, which firmware refuses"
+    if not alignment or any(each.length and each.start < headers for each in sections):
+        return "has PE sections that lie in its headers, or no alignment for them, which firmware refuses"
+    if not any(each.address <= entry < each.address + each.size for each in sections):
+        return f"has its entry point at {entry:#x}, in none of its sections"
+    return ""

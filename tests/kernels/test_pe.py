@@ -57,6 +57,36 @@ def test_flaws(data, flaw):
 
 
 @pytest.mark.parametrize(
+    ("offset", "value", "flaw"),
+    [
+        (0, 0x10B, "is an EFI application for x86-64 with a header for 32 bits"),
+        (16, 0xFFFFFF00, "has its entry point at 0xffffff00, in none of its sections"),
+        (16, 0, "has its entry point at 0x0, in none of its sections"),
+        (32, 0, "has PE sections that lie in its headers, or no alignment for them"),
+        (56, 0, "has PE headers of 1024 bytes in an image of 0, which firmware refuses"),
+        (60, 0, "has PE headers of 0 bytes in an image of 16384"),
+        (60, 0x7FFFFFFF, "has PE headers of 2147483647 bytes"),
+        (60, 0x480, "has PE sections that lie in its headers"),
+        (108, 16, "has a PE header of 112 bytes that tells of 16 directories"),
+        (108, 0x7FFFFFFF, "has a PE header of 112 bytes that tells of 2147483647 directories"),
+    ],
+)
+def test_what_firmware_does_not_load(offset, value, flaw):
+    """Each was seen: OVMF goes on to its shell, or jumps to where nothing is."""
+    data = bytearray(synthetic.pe())
+    at = int.from_bytes(data[60:64], "little") + 24 + offset
+    data[at : at + 4] = value.to_bytes(4, "little")
+    assert read(bytes(data)).flaw.startswith(flaw)
+
+
+def test_an_image_without_sections():
+    data = bytearray(synthetic.pe())
+    at = int.from_bytes(data[60:64], "little") + 6
+    data[at : at + 2] = bytes(2)
+    assert "in none of its sections" in read(bytes(data)).flaw
+
+
+@pytest.mark.parametrize(
     "data", [b"", b"MZ", b"MZ" + bytes(62), b"MZ" + b"\xff" * 62], ids=["none", "2", "dos", "far"]
 )
 def test_what_is_no_pe_image_is_none(data):

@@ -176,7 +176,8 @@ def pe(
     optional = bytearray(112)
     struct.pack_into("<H", optional, 0, magic)
     struct.pack_into("<I", optional, 16, 0x1000)
-    struct.pack_into("<I", optional, 56, 0x4000)
+    struct.pack_into("<II", optional, 32, 0x1000, 0x200)
+    struct.pack_into("<II", optional, 56, 0x4000, 0x400)
     struct.pack_into("<H", optional, 68, subsystem)
     header = b"PE\0\0" + struct.pack("<HHIIIHH", machine, len(sections), 0, 0, 0, len(optional), 0x22E) + optional
     table_end = at + len(header) + 40 * len(sections)
