@@ -14,7 +14,7 @@ from rumpbundle import knowledge
 from rumpbundle.cli import project
 from rumpbundle.cli.command import Command, completed
 from rumpbundle.cli.streams import say, say_json, tell
-from rumpbundle.cli.values import driver_names
+from rumpbundle.cli.values import Input, driver_names
 from rumpbundle.errors import GuestError, KernelError, UsageError, one_line
 from rumpbundle.kernels.unikernel import Protocol, Unikernel
 from rumpbundle.knowledge.check import check as judge
@@ -30,7 +30,7 @@ _BASIS = {"seen": "seen here", "read": "from a source", "told": "not verified"}
     example="rumpbundle check app.bin --target ec2",
     short_help="will it boot there, see its disk, reach the network? why not?",
 )
-@click.argument("apps", metavar="[APP | NAME...]", nargs=-1, type=click.Path(readable=False))
+@click.argument("apps", metavar="[APP | NAME...]", nargs=-1, type=Input())
 @click.option(
     "--target",
     metavar="TARGET",

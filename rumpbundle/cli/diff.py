@@ -12,6 +12,7 @@ from rumpbundle.cli.long_json import print_json
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import report_options
 from rumpbundle.cli.streams import say
+from rumpbundle.cli.values import Input
 from rumpbundle.finished.diff import diff
 
 
@@ -21,8 +22,8 @@ from rumpbundle.finished.diff import diff
     example="rumpbundle diff app.vmdk app.raw",
     short_help="do two finished images hold the same disk? if not, what differs",
 )
-@click.argument("one", metavar="A", type=click.Path(readable=False))
-@click.argument("other", metavar="B", type=click.Path(readable=False))
+@click.argument("one", metavar="A", type=Input())
+@click.argument("other", metavar="B", type=Input())
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable answer.")
 @report_options
 def command(one: str, other: str, as_json: bool, **arguments: Any) -> int:

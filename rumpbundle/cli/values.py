@@ -142,5 +142,7 @@ class Input(click.Path):
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         with contextlib.suppress(ValueError):
             put_right(path.parent, path.name)
-            rollback.restore(Path(os.path.realpath(path)))
+            real = Path(os.path.realpath(path))
+            rollback.restore(real)
+            rollback.restore(real.parent)  # of a kit, whose file this is
         return value

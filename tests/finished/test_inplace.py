@@ -70,6 +70,51 @@ def test_who_may_not_write_is_told(kinds, capfd, monkeypatch):
     assert state(image) == old
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ls"],
+        ["cat", "IMAGE", "/rumpbundle.json"],
+        ["config"],
+        ["inspect"],
+        ["check"],
+        ["verify"],
+        ["diff", "IMAGE", "IMAGE"],
+        ["diff", "OTHER", "IMAGE"],
+        ["convert", "IMAGE", "-f", "vdi", "-o", "OUT"],
+        ["reconfig", "IMAGE", "-e", "A=1", "-o", "OUT"],
+        ["reconfig", "IMAGE", "-e", "A=1", "--in-place", "--dry-run"],
+        ["run", "IMAGE", "--dry-run"],
+    ],
+    ids=lambda words: "-".join(words[:2]),
+)
+def test_every_command_puts_right_what_it_is_given(kinds, words, tmp_path, capfd):
+    image, old = half_changed(kinds)
+    put(tmp_path / image.name, old)
+    names = {"IMAGE": str(image), "OUT": str(tmp_path / "out"), "OTHER": str(tmp_path / image.name)}
+    words = [names.get(word, word) for word in (words if words[1:] else [*words, "IMAGE"])]
+    assert main(words) == 0
+    assert state(image) == old
+    assert not rollback.journal_of(image).exists()
+
+
+def test_a_file_of_a_kit_is_put_right_with_it(kinds, tmp_path, capfd):
+    _, config, _, _ = kinds[0]
+    kit = tmp_path / "kit"
+    argv = ["-q", "--no-sync", "-c"]
+    one = str(config.parent / "one.json")
+    assert main(["ec2", str(config.parent / "web.bin"), *argv, one, "-o", str(kit)]) == 0
+    before = (kit / "manifest.json").read_bytes()
+    for number in range(100):
+        killed(kit, config, number)
+        if (kit / "manifest.json").read_bytes() != before:
+            break
+    assert rollback.journal_of(kit).exists()
+    assert main(["ls", str(kit / "volume.raw")]) == 0
+    assert (kit / "manifest.json").read_bytes() == before
+    assert main(["verify", str(kit)]) == 0
+
+
 @pytest.mark.parametrize("damage", ["journal", "image"])
 def test_what_does_not_fit_together_is_left_alone(kinds, capfd, damage):
     image, _ = half_changed(kinds)
