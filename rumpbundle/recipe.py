@@ -33,6 +33,10 @@ FirmwareChoice = OneOf["both", "bios", "uefi"]
 ProtocolChoice = OneOf["auto", "multiboot", "multiboot2", "linux", "linux16", "efi"]
 
 
+MAX_ROOM = 16 << 20
+"""Bytes of ``config_room``: a configuration has a MiB, and whatever it is compiled into is not ten times as long."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModuleFile:
     """A boot module of the user's: a file and its command line."""
@@ -131,7 +135,7 @@ class Recipe:
             console=choice("console", self.console, get_args(Console)),
             name=_text("name", self.name),
             size=size("size", self.size),
-            config_room=size("config_room", self.config_room),
+            config_room=_room(self.config_room),
             strict=_flag("strict", self.strict),
             epoch=_epoch(self.epoch),
             inputs=tuple(_path("inputs", each) for each in (*sequence("inputs", self.inputs), *files)),
@@ -194,6 +198,14 @@ def size(where: str, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST:
         raise UsageError(f"expected a number of bytes or a size such as '512M', got {value!r}", where=where)
     return value
+
+
+def _room(value: Any) -> int:
+    """Return *value* as the bytes kept for later configurations; they are filled in memory."""
+    room = size("config_room", value)
+    if room > MAX_ROOM:
+        raise UsageError("expected 16M at most: no configuration takes more", where="--config-room")
+    return room
 
 
 def count(where: str, value: Any, least: int, most: int) -> int:

@@ -60,6 +60,15 @@ def test_what_is_no_key_is_refused(text):
         Key.parse(text)
 
 
+@pytest.mark.parametrize("text", ["Serial:web7", "UUID:8c4f1e2a-0000-1111-2222-333344445555", "oem :a", "ASSET:x:y"])
+def test_a_kind_spelled_otherwise_is_no_bare_key(text):
+    kind, _, value = text.partition(":")
+    with pytest.raises(UsageError) as caught:
+        Key.parse(text)
+    assert caught.value.hint == f"write {kind.strip().lower()}:{value}"
+    assert Key.parse(f"serial:{text}").value == text
+
+
 def test_the_key_ends_at_the_last_equals_sign(inputs):
     assert main(["raw", "web.bin", "-q", "--config-for", "oem:rumpbundle=web7=one.json", "-o", "a.raw"]) == 0
     with open_disk("a.raw") as disk:

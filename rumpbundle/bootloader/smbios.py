@@ -57,6 +57,7 @@ class Key:
             raise UsageError(f"a KEY has 1 to {MAX_KEY} printable ASCII characters, got {text!r}", where=where)
         kind, colon, value = text.partition(":")
         if not colon or kind not in IDENTITIES:
+            _check_kind(kind if colon else "", value, where)
             kind, value = ANY, text
         if not value or value != value.strip(" ") or re.search("[/'\"]", value):
             raise UsageError(f"a KEY has no slash, no quotes and no blank at its ends, got {text!r}", where=where)
@@ -81,3 +82,10 @@ class Key:
         if self.kind != ANY:
             return self.kind, self.value
         return ("uuid" if _UUID.fullmatch(self.value) else "serial"), self.value
+
+
+def _check_kind(word: str, value: str, where: str) -> None:
+    """Raise :class:`UsageError` if *word* is a kind, spelled otherwise: as a bare KEY it would fit no machine."""
+    kind = word.strip().lower()
+    if kind in IDENTITIES:
+        raise UsageError(f"a KEY's kind is in small letters, got {word!r}", where=where, hint=f"write {kind}:{value}")

@@ -105,9 +105,13 @@ def _check_places(old: Bundle, new: Bundle, before: DiskLayout, after: DiskLayou
     taken = len(new.manifest(hashed=False)) - old.manifest_slot
     decided = [(module.content.size, module.room) for module in new.modules if module.room]
     taken = max([taken, *(size - room for size, room in decided)])
-    what = f"{taken} bytes more than" if taken > 0 else "more than"
+    if taken <= 0:
+        raise ImageError(
+            "this configuration is handed to the guest in another way than the image's, so all would move",
+            hint="bundle again; with --config-room it is handed over in one way, whatever its length",
+        )
     raise ImageError(
-        f"this configuration takes {what} the image has room for",
+        f"this configuration takes {taken} bytes more than the image has room for",
         hint="bundle again, with --config-room for later ones",
     )
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rumpbundle.errors import ConfigError, UsageError
 from rumpbundle.guests._contract import ESP_HINT, Delivery, Request, command_line
 from rumpbundle.kernels.unikernel import Protocol
+
+if TYPE_CHECKING:
+    from rumpbundle.config import Config
 
 
 def deliver(request: Request) -> Delivery:
     """Return the command line and the modules as they were asked for.
 
     Raises:
-        ConfigError: a configuration was given.
+        ConfigError: a configuration was given that says anything.
         UsageError: data or a volume was given.
     """
     application = Protocol.EFI in request.boot.values()
-    if request.config is not None:
+    if request.config is not None and _says_something(request.config):
         raise ConfigError(
             "rumpbundle does not know how this kernel reads a configuration",
             where=request.kernel.name,
@@ -30,3 +35,10 @@ def deliver(request: Request) -> Delivery:
             else "make a disk for it with rumpbundle volume, or pass a file with --module",
         )
     return Delivery(cmdline=command_line(request, request.cmdline or ""), modules=request.modules)
+
+
+def _says_something(config: Config) -> bool:
+    """Return whether *config* is not empty, as that which ``rumpbundle config`` prints of an image without any."""
+    from rumpbundle.config import builtins
+
+    return bool(builtins(config))

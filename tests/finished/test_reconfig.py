@@ -136,6 +136,34 @@ def test_what_does_not_fit_says_how_much_is_missing(inputs, tmp_path, capfd):
     same(room, wanted)
 
 
+def test_what_goes_another_way_is_not_said_to_be_too_long(inputs, tmp_path, capfd):
+    """A rumprun's configuration beyond 4094 bytes is a file; a short one is a boot module."""
+    image, long = tmp_path / "a.raw", tmp_path / "long.json"
+    long.write_text(json.dumps({"env": {"A": "x" * 5000}}))
+    assert main(["raw", str(inputs / "web.bin"), "-q", "-c", str(long), "-o", str(image)]) == 0
+    assert main(["reconfig", str(image), "-c", str(inputs / "one.json"), "-o", str(tmp_path / "b.raw")]) == 2
+    said = capfd.readouterr().err
+    assert "is handed to the guest in another way than the image's" in said
+    assert "with --config-room it is handed over in one way" in said
+    assert main(["raw", str(inputs / "web.bin"), "-q", "--config-room", "99G", "-o", str(tmp_path / "b.raw")]) == 2
+    assert "--config-room: expected 16M at most" in capfd.readouterr().err
+
+
+def test_an_image_without_a_configuration_carries_an_empty_one(inputs, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    for kernel in ("plain", "web.bin", "linux"):
+        argv = ["raw", str(inputs / kernel), "-q", "--cmdline", "a", "--force"]
+        if kernel == "web.bin":
+            argv.remove("--cmdline"), argv.remove("a")
+        assert main([*argv, "-o", "a.raw"]) == 0
+        capfd.readouterr()
+        assert main(["config", "a.raw"]) == 0
+        Path("cfg.json").write_text(capfd.readouterr().out)
+        assert main(["reconfig", "a.raw", "-q", "-c", "cfg.json", "-o", "b.raw", "--force"]) == 0
+        assert main([*argv, "-c", "cfg.json", "-o", "c.raw"]) == 0
+        same(Path("b.raw"), Path("c.raw"))
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

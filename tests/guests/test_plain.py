@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from rumpbundle.config import Config
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.tree import Directory
 from rumpbundle.errors import ConfigError, UsageError
@@ -58,7 +59,8 @@ def test_what_it_cannot_mount_is_refused():
 
 def test_a_configuration_is_refused():
     with pytest.raises(ConfigError, match="configuration"):
-        deliver(request(config=object()))
+        deliver(request(config=Config(hostname="web")))
+    assert deliver(request(config=Config())) == deliver(request())
 
 
 def test_xen_needs_dom0():
