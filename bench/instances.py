@@ -18,7 +18,7 @@ from pathlib import Path
 from inputs import kernel, payload, rumprun
 from measure import MIB, RUMPBUNDLE, Row, fresh, ratio, remove, report, run, scaled, scratch
 
-INSTANCES = 300
+INSTANCES = 1_000
 
 
 @contextmanager
