@@ -82,7 +82,7 @@ def _read(view: View, elf: Elf | None, head: bytes, at: int) -> Header:
     if unmet := next((wrong for tag in tags if (wrong := _unmet(tag))), None):
         unknown = any(tag.kind not in _KNOWN_TAGS for tag in tags)
         flaw = flaw or (_misaligned(tags) if unknown else None) or unmet
-    flaw = flaw or _entry_flaw(tags, elf, load)
+    flaw = flaw or _entry_flaw(tags, elf, load) or _range_flaw(tags)
     if _ADDRESS not in kinds:
         flaw = flaw or _elf_flaw(view, elf, relocatable=_RELOCATABLE in kinds)
     not_under = tuple(_not_under(tags, kinds))
@@ -120,6 +120,15 @@ def _entry_flaw(tags: list[_Tag], elf: Elf | None, load: range | None) -> Flaw |
                     f"its Multiboot 2 header enters at {entry:#x} (tag {tag.kind}), outside of what it loads",
                     "give the physical address of the first instruction",
                 )
+    return None
+
+
+def _range_flaw(tags: list[_Tag]) -> Flaw | None:
+    """Return what is wrong where a kernel may be moved only to where there is no room."""
+    for tag in tags:
+        if tag.kind == _RELOCATABLE and len(tag.words) >= 2 and tag.words[0] > tag.words[1]:
+            low, high = tag.words[:2]
+            return Flaw(f"its Multiboot 2 header lets it be loaded from {low:#x} up to {high:#x}, which is nowhere")
     return None
 
 

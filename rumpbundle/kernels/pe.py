@@ -142,6 +142,8 @@ def _refused(view: View, optional: int, size: int, headers_end: int, sections: l
         return f"has PE headers of {headers} bytes in an image of {image}, which firmware refuses"
     if not alignment or any(each.length and each.start < headers for each in sections):
         return "has PE sections that lie in its headers, or no alignment for them, which firmware refuses"
+    if any(each.address + each.size > image for each in sections):
+        return f"has PE sections that reach beyond its image of {image} bytes, which firmware refuses"
     if not any(each.address <= entry < each.address + each.size for each in sections):
         return f"has its entry point at {entry:#x}, in none of its sections"
     return ""

@@ -13,6 +13,7 @@ from support import disks
 from support.media import Bytes
 from support.tools import output_of
 
+from rumpbundle.cli import main
 from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import ImageError
 from rumpbundle.images.containers import ovf
@@ -152,12 +153,31 @@ def test_the_ovf_says_which_disk_is_first(tmp_path, items, first):
         (description('<File id="f" href="../a.img"/>', '<Disk diskId="d" fileRef="f"/>'), "is not in the archive"),
         (description("", ""), "describes no disk"),
         (b"<Envelope", "is no XML"),
+        (b'<?xml version="1.0" encoding="nonsense"?><Envelope/>', "is no XML that we read: unknown encoding"),
+        (b'<?xml version="1.0" encoding="rot13"?><Envelope/>', "is no XML that we read: .* is not a text encoding"),
+        (b" " * (5 << 20), "its description m.ovf has 5242880 bytes, more than the 4194304 that are read"),
         (b'<!DOCTYPE x [<!ENTITY a "b">]><Envelope/>', "declares a document type"),
     ],
 )  # fmt: skip
 def test_what_an_ovf_may_not_say(tmp_path, text, message):
     with pytest.raises(ImageError, match=message):
         opened(tmp_path / "x.ova", tar(("m.ovf", text), ("a.img", raw(1)), ("../a.img", raw(2))))
+
+
+@pytest.mark.parametrize(
+    ("named", "member"), [("a%20b.img", "a b.img"), ("a%20b.img", "a%20b.img"), ("a b.img", "a b.img")]
+)
+def test_a_name_with_a_blank(tmp_path, named, member):
+    """VMware writes a URI, VirtualBox the name."""
+    text = description(f'<File id="f" href="{named}"/>', '<Disk diskId="d" fileRef="f"/>')
+    for order in ([("m.ovf", text), (member, raw(1))], [(member, raw(1)), ("m.ovf", text)]):
+        assert opened(tmp_path / "x.ova", tar(("z.img", raw(2)), *order)) == raw(1)
+
+
+def test_a_disk_with_a_parent_is_not_damaged(tmp_path):
+    text = description('<File id="f" href="a.img"/>', '<Disk diskId="d" fileRef="f" parentRef="e"/>')
+    (tmp_path / "x.ova").write_bytes(tar(("m.ovf", text), ("a.img", raw(1))))
+    assert main(["verify", str(tmp_path / "x.ova")]) == 2
 
 
 def test_our_own_ovf_names_its_disk(tmp_path):

@@ -178,6 +178,10 @@ def test_multiboot2_by_addresses():
             "its Multiboot 2 header enters at 0xfffffff0 (tag 3), outside of what it loads",
         ),
         (
+            kernel(multiboot2(tag(10, struct.pack("<IIII", 0x200000, 0x100000, 4096, 1)))),
+            "its Multiboot 2 header lets it be loaded from 0x200000 up to 0x100000, which is nowhere",
+        ),
+        (
             kernel(multiboot2(tag(7), tag(9, struct.pack("<I", 0x10)))),
             "its Multiboot 2 header enters at 0x10 (tag 9), outside of what it loads",
         ),

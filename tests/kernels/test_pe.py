@@ -64,6 +64,7 @@ def test_flaws(data, flaw):
         (16, 0, "has its entry point at 0x0, in none of its sections"),
         (32, 0, "has PE sections that lie in its headers, or no alignment for them"),
         (56, 0, "has PE headers of 1024 bytes in an image of 0, which firmware refuses"),
+        (56, 0x1010, "has PE sections that reach beyond its image of 4112 bytes"),
         (60, 0, "has PE headers of 0 bytes in an image of 16384"),
         (60, 0x7FFFFFFF, "has PE headers of 2147483647 bytes"),
         (60, 0x480, "has PE sections that lie in its headers"),

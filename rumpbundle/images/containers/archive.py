@@ -13,6 +13,7 @@ from rumpbundle.images.records.kitfiles import GCE_DISK
 _SUFFIXES = (".vmdk", ".raw", ".img", ".qcow2", ".vhd", ".vhdx", ".vdi", ".iso")
 """Names under which a disk stands in an archive that does not say which it is."""
 _UNPACK = "unpack the archive and name the disk"
+_WITHOUT = "export the machine anew without its snapshots"
 
 
 def choose(archive: Medium) -> Member:
@@ -29,8 +30,10 @@ def choose(archive: Medium) -> Member:
         found.setdefault(member.name, member)
         if member.name.lower().endswith(".ovf") and not wanted:
             wanted = _described(archive, member)
-        if wanted in found or member.name == GCE_DISK:
-            return found.get(wanted, member)
+        if wanted and (named := next((name for name in (wanted, _unquoted(wanted)) if name in found), "")):
+            return found[named]
+        if member.name == GCE_DISK:
+            return member
     if wanted:
         raise ImageError(f"OVF: its disk {one_line(wanted)} is not in the archive")
     likely = [name for name in found if name.lower().endswith(_SUFFIXES)]
@@ -52,10 +55,20 @@ def _plain(found: Iterable[Member]) -> Iterator[Member]:
             yield Member("/".join(parts), member.offset, member.size, member.pieces)
 
 
+def _unquoted(reference: str) -> str:
+    """Return the name that the URI *reference* of an OVF stands for: some write a blank as it is, some as %20."""
+    if "%" not in reference:
+        return reference
+    from urllib.parse import unquote
+
+    return unquote(reference)
+
+
 def _described(archive: Medium, description: Member) -> str:
     """Return the file of the machine's first disk, as the OVF *description* has it."""
     if description.size > ovf.MAX_BYTES:
-        raise ImageError(f"OVF: a description of {description.size} bytes")
+        what = f"OVF: its description {one_line(description.name)} has {description.size} bytes"
+        raise ImageError(f"{what}, more than the {ovf.MAX_BYTES} that are read", hint=_UNPACK)
     named = ovf.disks(description.within(archive).read(0, description.size))
     if not named:
         raise ImageError("OVF: it describes no disk that has a file")
@@ -65,5 +78,5 @@ def _described(archive: Medium, description: Member) -> str:
         how = f"compressed ({one_line(first.compression)})" if first.compression else "cut into chunks"
         raise ImageError(f"OVF: its disk {shown} is {how}, which is not read", hint=_UNPACK)
     if first.parent:
-        raise ImageError(f"OVF: its disk {shown} holds only what differs from a parent disk")
+        raise ImageError(f"OVF: its disk {shown} holds only what differs from a parent disk", hint=_WITHOUT)
     return first.name

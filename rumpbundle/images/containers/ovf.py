@@ -70,7 +70,7 @@ class _Reader:
         parser.StartDoctypeDeclHandler = self._doctype
         try:
             parser.Parse(text, True)
-        except (expat.ExpatError, ValueError) as error:
+        except (expat.ExpatError, ValueError, LookupError) as error:
             raise ImageError(f"OVF: is no XML that we read: {error}") from None
         return self
 
