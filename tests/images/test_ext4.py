@@ -150,3 +150,23 @@ def test_encrypted_files_are_listed_and_not_read(tree, tmp_path):
         paths = {entry.path for entry in volume.entries()}
     assert "/a few" in paths
     assert "/a few/one" not in paths
+
+
+def test_copies_of_the_superblock_that_use_has_left_behind(tmp_path):
+    """debugfs, e2fsck and the kernel write the first only: it is not damaged, says e2fsck."""
+    image = str(tmp_path / "image")
+    output_of("mke2fs", "-q", "-t", "ext4", image, "64M")
+    data = bytearray((tmp_path / "image").read_bytes())
+    for use in ("debugfs", "mounted", "recover"):
+        if use == "debugfs":
+            (tmp_path / "file").write_bytes(b"x" * 5000)
+            output_of("debugfs", "-w", "-R", f"write {tmp_path / 'file'} file", image)
+            output_of("e2fsck", "-fyD", image, check=False)
+            data = bytearray((tmp_path / "image").read_bytes())
+        elif use == "mounted":
+            data[1024 + 44 : 1024 + 48] = b"\1\2\3\4"
+        else:
+            data[1024 + 96] |= 4
+            data[1024 + 100] |= 2
+        found = [each.what for each in file_system(Bytes(bytes(data))).problems() if each.severity == "damage"]
+        assert found == [], use

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from rumpbundle.errors import ImageError, one_line
@@ -57,11 +58,9 @@ def _plain(found: Iterable[Member]) -> Iterator[Member]:
 
 def _unquoted(reference: str) -> str:
     """Return the name that the URI *reference* of an OVF stands for: some write a blank as it is, some as %20."""
-    if "%" not in reference:
-        return reference
-    from urllib.parse import unquote
-
-    return unquote(reference)
+    raw = reference.encode("utf-8", "surrogateescape")
+    named = re.sub(rb"%([0-9A-Fa-f]{2})", lambda match: bytes([int(match[1], 16)]), raw)
+    return named.decode("utf-8", "surrogateescape")
 
 
 def _described(archive: Medium, description: Member) -> str:

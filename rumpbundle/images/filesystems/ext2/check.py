@@ -27,7 +27,12 @@ _MAX_TOLD = 16
 _RESIZE = 7
 _INODE_UNINIT, _BLOCK_UNINIT = 1, 2
 _STABLE = ((0, 8), (20, 44), (56, 58), (76, 80), (84, 90), (92, 120), (254, 256))
-"""The parts of a superblock that do not change with use."""
+"""The parts of a superblock that do not change with use, but for ..."""
+_SET_IN_USE = ((92, 0x8), (96, 0x44), (100, 0x1_0062))
+"""... these bits: features that the kernel marks in the first only (e2fsck, super.c): extended attributes; a journal
+to be replayed, extents; large files, many links, large inodes, orphans."""
+_TOUCHED = ((12, 20), (48, 52), (64, 68))
+"""Free blocks and inodes, times of the last write and check: they differ once a program has changed or checked it."""
 _META_BG, _MMP, _BIG_CLUSTERS, _INLINE = 0x10, 0x100, 0x200, 0x10000000
 _GROUP, _CHECKSUM = slice(90, 92), slice(1020, 1024)
 _STATE = slice(58, 60)
@@ -52,7 +57,7 @@ def _problem(offset: int | None, what: str, consequence: str, severity: Severity
 def _copies(volume: Ext2) -> Iterator[Problem]:
     """Compare the copies of the superblock and of the descriptors with the first."""
     sb, block = volume.superblock, volume.superblock.block_size
-    fresh = sb.raw[44:48] == bytes(4)  # never mounted: all of it is as its maker left it
+    mounted = sb.raw[44:48] != bytes(4)
     length = sb.groups * sb.descriptor_size
     first = sb.descriptor(0)
     compared = not sb.incompatible & _META_BG and length <= 1 << 20
@@ -64,7 +69,10 @@ def _copies(volume: Ext2) -> Iterator[Problem]:
         at = (sb.first_block + group * sb.blocks_per_group) * block
         what = ""
         try:
-            if not _same(sb.raw, volume.medium.read(at, superblock.SIZE), fresh):
+            copy = volume.medium.read(at, superblock.SIZE)
+            # Then all of it is as its maker left it.
+            fresh = not mounted and all(sb.raw[low:high] == copy[low:high] for low, high in _TOUCHED)
+            if not _same(sb.raw, copy, fresh):
                 what = "a copy of the superblock differs from the first"
             elif compared and fresh and volume.medium.read(at + block, length) != descriptors:
                 at += block
@@ -77,9 +85,12 @@ def _copies(volume: Ext2) -> Iterator[Problem]:
 
 
 def _same(first: bytes, copy: bytes, fresh: bool) -> bool:
-    if not fresh:
-        return all(first[low:high] == copy[low:high] for low, high in _STABLE)
     parts = [bytearray(first), bytearray(copy)]
+    if not fresh:
+        for part in parts:
+            for at, bits in _SET_IN_USE:
+                part[at : at + 4] = (int.from_bytes(part[at : at + 4], "little") & ~bits).to_bytes(4, "little")
+        return all(parts[0][low:high] == parts[1][low:high] for low, high in _STABLE)
     for part in parts:
         for field in (_GROUP, _CHECKSUM, _JOURNAL_COPY, *((_STATE,) if copy[_STATE] == bytes(2) else ())):
             part[field] = bytes(field.stop - field.start)
