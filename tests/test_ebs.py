@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import resource
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,6 +49,8 @@ def test_blocks_and_disk_are_hashed_as_a_plain_file_is(pieces, half_mibs, jobs):
 
 
 def test_a_large_sparse_disk_is_neither_read_nor_kept():
+    import resource  # nowhere but on Unix
+
     before = resource.getrusage(resource.RUSAGE_SELF)
     plan = plan_snapshot(disk(65536 * GIB, [(0, b"boot"), (65536 * GIB - 512, b"end")]), jobs=2)
     after = resource.getrusage(resource.RUSAGE_SELF)

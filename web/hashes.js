@@ -3,11 +3,14 @@
 import { isZero } from "./files.js";
 import "./lib/hash-wasm/blake3.umd.min.js";
 import "./lib/hash-wasm/sha256.umd.min.js";
+import { throughZeros } from "./zeros.js";
 
 const { createBLAKE3, createSHA256 } = globalThis.hashwasm;
 /** Zeros that are remembered: a state before so many of them, at a multiple of them, and the state behind. */
 const STEP = 512 << 10;
 const REMEMBERED = 1 << 13;
+/** Where a state that hash-wasm saved has the count of bytes and the words (src/sha256.c, as the tests see). */
+const [LENGTH, WORDS] = [68, 76];
 const zeros = new Uint8Array(STEP);
 const behind = new Map();
 
@@ -38,20 +41,25 @@ class Remembering {
   update(bytes) {
     for (let at = 0; at < bytes.length; ) {
       const part = bytes.subarray(at, at + STEP - (this.length % STEP));
-      if (part.length === STEP && isZero(part)) this.#step(part);
+      if (part.length === STEP && isZero(part)) this.#step();
       else this.engine.update(part);
       this.length += part.length;
       at += part.length;
     }
   }
 
-  #step(part) {
-    const before = this.engine.save().join();
-    const known = behind.get(before);
-    if (known) return this.engine.load(known);
-    this.engine.update(part);
-    if (behind.size >= REMEMBERED) behind.clear();
-    behind.set(before, this.engine.save());
+  #step() {
+    const state = this.engine.save();
+    const before = state.join();
+    let after = behind.get(before);
+    if (!after) {
+      throughZeros(state.subarray(WORDS, WORDS + 32), STEP);
+      const length = new DataView(state.buffer, state.byteOffset + LENGTH);
+      length.setBigUint64(0, length.getBigUint64(0, true) + BigInt(STEP), true);
+      if (behind.size >= REMEMBERED) behind.clear();
+      behind.set(before, (after = state));
+    }
+    this.engine.load(after);
   }
 
   digest(form) {
@@ -150,7 +158,8 @@ class NAME:
 export async function sha256(size, written) {
   const hasher = new Remembering(await createSHA256()).init();
   const skip = (end) => {
-    while (hasher.length < end) hasher.update(zeros.subarray(0, end - hasher.length));
+    // In whole steps as soon as there are any.
+    while (hasher.length < end) hasher.update(zeros.subarray(0, Math.min(end, hasher.length + STEP - (hasher.length % STEP)) - hasher.length));
   };
   for (const [offset, bytes] of written) {
     skip(offset);

@@ -44,6 +44,7 @@ async function start() {
   python.runPython(`import sys; sys.path[:] = [*(each for each in sys.path if each.startswith("/lib/")), "${PACKAGES}"]`);
   page = python.pyimport("page");
   FS.mkdir(OUT);
+  estimate();
   return { version: page.version(), formats: JSON.parse(page.formats()) };
 }
 
@@ -69,8 +70,6 @@ function show(directory, files) {
 /** Runs `action` with an empty directory for outputs, and returns what it returned and the files it left there. */
 async function collecting(action) {
   const { FS } = python;
-  const { quota, usage } = (await navigator.storage?.estimate?.()) ?? {};
-  room = Math.min(MOST, quota ? quota - usage : MOST);
   FS.mount(sparseFileSystem(FS, () => room), {}, OUT);
   try {
     const begun = performance.now();
@@ -86,7 +85,14 @@ async function collecting(action) {
   } finally {
     FS.chdir("/");
     FS.unmount(OUT);
+    estimate();
   }
+}
+
+/** Learns how much room there is for the next outputs; nobody waits for it. */
+async function estimate() {
+  const { quota, usage } = (await navigator.storage?.estimate?.()) ?? {};
+  room = Math.min(MOST, quota ? quota - usage : MOST);
 }
 
 function* nodes(directory) {

@@ -242,6 +242,23 @@ def test_a_kit_whose_request_is_not_for_its_disk(built, tmp_path, name, beside, 
     assert any(said in problem.what or said in problem.consequence for problem in damage)
 
 
+def test_what_no_program_is_needed_for_is_whole_until_it_is_changed(tmp_path):
+    app = tmp_path / "app.bin"
+    app.write_bytes(kernels.build("multiboot").read_bytes())
+    words = ["build", str(app), "-q", "-f", "iso,vdi,vhd:fixed,azure,ec2", "-o", str(tmp_path / "out")]
+    assert main([*words, "--cmdline", "one"]) == 0
+    images = [path for path in sorted((tmp_path / "out").iterdir()) if path.suffix != ".json"]
+    assert len(images) == 5
+    for image in images:
+        assert rumpbundle.verify(image).damage == ()
+        if image.is_dir():
+            continue  # to hash its gigabyte once is enough
+        with image.open("r+b") as file:
+            file.seek(file.read(2 << 20).index(app.read_bytes()))
+            file.write(b"another kernel")
+        assert rumpbundle.verify(image).damage, image
+
+
 def test_a_list_of_checksums(built, tmp_path, capsys):
     import shutil
 
