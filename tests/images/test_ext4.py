@@ -170,3 +170,18 @@ def test_copies_of_the_superblock_that_use_has_left_behind(tmp_path):
             data[1024 + 100] |= 2
         found = [each.what for each in file_system(Bytes(bytes(data))).problems() if each.severity == "damage"]
         assert found == [], use
+
+
+def test_preallocated_blocks_belong_to_their_file(tmp_path):
+    """systemd's journal and databases have them, so every machine that has run."""
+    image = str(tmp_path / "image")
+    output_of("mke2fs", "-q", "-t", "ext4", image, "64M")
+    (tmp_path / "file").write_bytes(b"x" * 5000)
+    output_of("debugfs", "-w", "-R", f"write {tmp_path / 'file'} file", image)
+    output_of("debugfs", "-w", "-R", "fallocate file 4 90", image)  # behind its end
+    output_of("debugfs", "-w", "-R", "set_inode_field file size 200000", image)  # the first of it inside
+    output_of("e2fsck", "-fn", image)
+    with open_disk(image) as disk:
+        volume = file_system(disk)
+        assert listed(volume)["/file"] == (b"x" * 5000).ljust(200000, b"\0")
+        assert [each.what for each in volume.problems()] == []

@@ -140,11 +140,12 @@ class Ext2(FileSystem):
             return inline_spans(inode, self.place_of_inode(number), self.size_of(inode))
         return self.mapped(inode)[0]
 
-    def mapped(self, inode: bytes) -> tuple[Spans, set[int]]:
-        """Return where the bytes of *inode* stand, and which blocks its map takes."""
+    def mapped(self, inode: bytes) -> tuple[Spans, list[tuple[int, int]]]:
+        """Return where the bytes of *inode* stand, and the first block and number of what else it takes."""
         blocks = Map(self.medium, self.budget, self._block, self.superblock.blocks, self.size_of(inode))
         extents = int.from_bytes(inode[32:36], "little") & _EXTENTS
-        return blocks.extents(inode[40:100]) if extents else blocks.pointers(inode[40:100]), blocks.own
+        spans = blocks.extents(inode[40:100]) if extents else blocks.pointers(inode[40:100])
+        return spans, [*((block, 1) for block in blocks.own), *blocks.kept]
 
     def problems(self) -> Iterator[Problem]:
         from rumpbundle.images.filesystems.ext2.check import problems

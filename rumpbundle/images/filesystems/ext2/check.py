@@ -187,9 +187,9 @@ def _take_inode(volume: Ext2, number: int, inode: bytes, taken: bytearray) -> in
     if number == _RESIZE:  # it maps blocks that are kept for descriptors, through one that is its own
         _take(taken, int.from_bytes(inode[92:96], "little"), 1)
         return None
-    spans, own = volume.mapped(inode)
+    spans, others = volume.mapped(inode)
     runs = [(span.offset // sb.block_size, span.length // sb.block_size) for span in spans if span.offset is not None]
-    for start, count in (*runs, *((block, 1) for block in own)):
+    for start, count in (*runs, *others):
         if any(taken[start : start + count]):
             double = start + taken[start : start + count].index(1)
         _take(taken, start, count)

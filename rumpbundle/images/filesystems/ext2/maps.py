@@ -37,6 +37,8 @@ class Map:
         self._spans: list[Span] = []
         self.own: set[int] = set()
         """Blocks of the map itself."""
+        self.kept: list[tuple[int, int]] = []
+        """First block and number of what is the file's and holds nothing of it: preallocated, or behind its end."""
 
     def pointers(self, inode: bytes) -> Spans:
         """Return the spans by the 15 numbers *inode*: 12 of blocks, 3 of blocks of pointers in 1, 2 and 3 levels."""
@@ -118,10 +120,15 @@ class Map:
             if logical < self._done and count:
                 raise ImageError("ext4: the extents of a file overlap")
             self._add(None, min(logical, self._wanted) - self._done)
+            first = high << 32 | low
             if count > _INITIALISED:
-                self._add(None, count - _INITIALISED)
+                count -= _INITIALISED
+                self.kept.append((first, count))
+                self._add(None, count)
             else:
-                self._add(high << 32 | low, count)
+                inside = min(count, self._wanted - self._done)
+                self.kept.append((first + inside, count - inside))
+                self._add(first, inside)
 
     def _add(self, number: int | None, count: int) -> None:
         """Let the next *count* blocks of the file be those from block *number*, or a hole."""
