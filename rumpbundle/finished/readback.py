@@ -47,6 +47,8 @@ def options_of(
     if format.options is None:
         return None
     own = {name: given[name] for name in option_names(format) if name in given}
+    if len(own) == len(option_names(format)):
+        return format.options(**own)
     reading = _reading(format, path, disk, found, own)
     if reading is None:
         name = _file(format, path).name

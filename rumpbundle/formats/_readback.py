@@ -43,8 +43,6 @@ def read(format: Format, job: Job, text: bytes, given: Collection[str] = ()) -> 
     assert how is not None
     assert format.options is not None
     missing = [name for name in option_names(format) if name not in given]
-    if not missing:
-        return Reading((format.options(),))
     try:
         there = how.places(text)
     except ImageError as error:

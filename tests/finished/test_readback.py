@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import random
 import tarfile
 from pathlib import Path
@@ -246,6 +247,23 @@ def test_a_request_that_is_missing_is_told_and_made_anew(inputs, tmp_path, capfd
     said = capfd.readouterr().err
     assert f"note: {request.name} is missing, which says what the image was made with: give it again, of --" in said
     alike(image, wanted)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "link"])
+def test_what_is_no_file_is_not_read(inputs, tmp_path, capfd, kind):
+    image, wanted, new = (outputs(tmp_path, "azure", name) for name in ("kit", "wanted", "new"))
+    make(inputs, "azure", image, words=["--tag", "a=x"])
+    make(inputs, "azure", wanted, "two", ["--tag", "a=x"])
+    request = image.with_name("web.azure.json")
+    request.unlink()
+    {"fifo": os.mkfifo, "directory": os.mkdir, "link": lambda path: path.symlink_to("/dev/zero")}[kind](request)
+    two = ["reconfig", str(image), "-q", "--no-sync", "-c", str(inputs / "two.json"), "-o", str(new)]
+    capfd.readouterr()
+    assert main(two) == 2
+    assert f"error: {request}: is a" in capfd.readouterr().err
+    assert main(["verify", str(image)]) in (2, 5)
+    assert main([*two, "--tag", "a=x", "--driver", ""]) == 0
+    alike(new, wanted)
 
 
 @pytest.mark.parametrize(
