@@ -118,6 +118,10 @@ def problems(disk: Medium) -> Iterator[Problem]:
                 severity="damage" if damaged else "remark",
             )
             continue
+        for remark in volume.files.remarks:
+            yield Problem(
+                where=where, offset=None, what=remark, consequence="that was not looked at", severity="remark"
+            )
         for problem in volume.files.problems():
             inside = problem.where if problem.where.startswith("/") and len(problem.where) > 1 else ""
             offset = None if problem.offset is None else volume.offset + problem.offset

@@ -11,6 +11,7 @@ import pytest
 from support.media import Bytes, expected, listed
 from support.tools import output_of
 
+from rumpbundle.cli import main
 from rumpbundle.errors import ImageError
 from rumpbundle.images.detect import file_system, open_disk
 
@@ -185,3 +186,14 @@ def test_preallocated_blocks_belong_to_their_file(tmp_path):
         volume = file_system(disk)
         assert listed(volume)["/file"] == (b"x" * 5000).ljust(200000, b"\0")
         assert [each.what for each in volume.problems()] == []
+
+
+def test_verify_tells_of_a_journal_that_waits(tmp_path, capsys):
+    image = tmp_path / "image"
+    output_of("mke2fs", "-q", "-t", "ext4", str(image), "64M")
+    data = bytearray(image.read_bytes())
+    data[1024 + 44 : 1024 + 48] = b"\1\2\3\4"  # mounted then
+    data[1024 + 96] |= 4
+    image.write_bytes(data)
+    assert main(["verify", str(image)]) == 0
+    assert "remark: ext4, whole disk: its journal has not been replayed" in capsys.readouterr().out
