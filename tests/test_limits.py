@@ -75,6 +75,7 @@ OUTPUTS = [
     (["component", "tree", "-o", "app.iso"], "app.iso: already exists"),
     (["vdi", "app.bin", "--sbom", "app.iso"], "app.iso: already exists"),
     (["iso", "app.bin", "-o", "/dev/null"], "is no regular file"),
+    (["iso", "app.bin", "-o", ""], "expected a name, got nothing"),
 ]
 
 
