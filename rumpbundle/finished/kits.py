@@ -14,6 +14,7 @@ from typing import Any
 from rumpbundle.batch import SUMS, sha256_of
 from rumpbundle.disk.content import Zeros
 from rumpbundle.errors import ImageError, InputError, one_line
+from rumpbundle.formats._ebs import block_request
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.problem import Problem
 from rumpbundle.images.records import vhd
@@ -136,9 +137,13 @@ def _names_bundle(name: str, text: str, digest: str) -> Iterator[Problem]:
 def _request(path: Path, disk: Disk, digest: str) -> Iterator[Problem]:
     value = _json(path)
     yield from _names_bundle(path.name, json.dumps(value), digest)
-    creation = value.get("properties", {}).get("creationData", {}) if path.name.endswith(".azure.json") else {}
+    creation: Any = value
+    for key in ("properties", "creationData"):
+        creation = creation.get(key) if isinstance(creation, dict) else None
+    if not path.name.endswith(".azure.json") or not isinstance(creation, dict):
+        return
     size = creation.get("uploadSizeBytes")
-    if creation and size != disk.size + vhd.Footer.SIZE:
+    if size != disk.size + vhd.Footer.SIZE:
         what = f"it announces {size} bytes, the file has {disk.size + vhd.Footer.SIZE}"
         yield _problem(path.name, what, "Azure refuses the upload")
 
@@ -158,13 +163,16 @@ def _ec2(directory: Path, disk: Disk, digest: str) -> Iterator[Problem]:
     try:
         said = value["bundle"]["digest"]
         volume = value["files"][EC2_DISK]
-        blocks = {each["BlockIndex"]: each["Checksum"] for each in value["ebs_direct"]["put_snapshot_blocks"]}
+        requests = {each["BlockIndex"]: each for each in value["ebs_direct"]["put_snapshot_blocks"]}
+        blocks = {int(index): each["Checksum"] for index, each in requests.items() if index >= 0}
         complete = value["ebs_direct"]["complete_snapshot"]
         size, linear = volume["size"], volume["blocks"]["sha256_of_block_sha256s"]
         counts = (volume["blocks"]["not_zero"], complete["ChangedBlocksCount"], len(blocks))
-        texts = [value["import_snapshot"]["Description"], value["register_image"]["Description"]]
+        texts = [str(value[each]["Description"]) for each in ("import_snapshot", "register_image")]
+        vmdk = value["files"].get("volume.vmdk", {}).get("sha256")
         checksum = complete["Checksum"]
-    except (KeyError, TypeError, AttributeError):
+        how = (complete["ChecksumAlgorithm"], complete["ChecksumAggregationMethod"])
+    except (KeyError, TypeError, ValueError, AttributeError):
         yield _problem(name, "it is not as bundling writes it", "the requests cannot be made")
         return
     if digest and said != digest:
@@ -176,17 +184,25 @@ def _ec2(directory: Path, disk: Disk, digest: str) -> Iterator[Problem]:
         yield _problem(name, f"it says {size} bytes, the volume has {disk.size}", "the upload is refused")
     found = dict(_hashes(disk))
     for index in sorted({*blocks, *found}):
-        if blocks.get(index) != found.get(index):
+        if index not in found or blocks.get(index) != found[index]:
             what = f"the checksum of block {index} is not that of the volume"
             yield _problem(name, what, "EBS refuses the block", index * EC2_BLOCK)
+        elif requests[index] != block_request(index, found[index]):
+            what = f"the request for block {index} is not as bundling writes it"
+            yield _problem(name, what, "EBS refuses the block", index * EC2_BLOCK)
     whole = hashlib.sha256(b"".join(base64.b64decode(found[index]) for index in sorted(found)))
-    if {*counts} != {len(found)} or linear != whole.hexdigest() or base64.b64decode(checksum) != whole.digest():
+    if how != ("SHA256", "LINEAR"):
+        yield _problem(
+            name, "it completes the snapshot in another way than bundling writes", "EBS refuses the snapshot"
+        )
+    wanted = (len(found),) * len(counts), whole.hexdigest(), base64.b64encode(whole.digest()).decode()
+    if (counts, linear, checksum) != wanted:
         yield _problem(
             name, "number or checksum of all blocks are not those of the volume", "EBS refuses the snapshot"
         )
     if "sha256" in volume and volume["sha256"] != sha256_of(directory / EC2_DISK):
         yield _problem(name, "the SHA-256 of volume.raw is another one", "it is another file")
-    if (vmdk := value["files"].get("volume.vmdk")) and vmdk["sha256"] != sha256_of(directory / "volume.vmdk"):
+    if vmdk is not None and vmdk != sha256_of(directory / "volume.vmdk"):
         yield _problem(name, "the SHA-256 of volume.vmdk is another one", "it is another file")
 
 

@@ -94,6 +94,11 @@ def plan_changed(layout: DiskLayout, known: Mapping[int, bytes], changed: Iterab
     return SnapshotPlan(blocks=tuple(Block(*each) for each in sorted(blocks.items())), disk_sha256=None)
 
 
+def block_request(index: int, checksum: str) -> dict[str, int | str]:
+    """Return what PutSnapshotBlock is told of a block; *checksum* is what :func:`base64` gives."""
+    return {"BlockIndex": index, "DataLength": BLOCK, "Checksum": checksum, "ChecksumAlgorithm": "SHA256"}
+
+
 def hashes_whole(layout: DiskLayout, *, whole: bool) -> bool:
     """Return whether the plain SHA-256 of *layout* is computed; *whole* asks for it."""
     return whole or layout.size - layout.payload <= HASHED_ZEROS

@@ -24,7 +24,7 @@ from rumpbundle.errors import KernelError
 from rumpbundle.events import Finished, Started
 from rumpbundle.formats._cloud import json_text, shell_path
 from rumpbundle.formats._contract import Folder, Format, Job, ReadBack, Standing, Subformat
-from rumpbundle.formats._ebs import SnapshotPlan, base64, hashes_whole, plan_changed, plan_snapshot
+from rumpbundle.formats._ebs import SnapshotPlan, base64, block_request, hashes_whole, plan_changed, plan_snapshot
 from rumpbundle.formats._ec2_requests import BUCKET, KERNEL_ID, SNAPSHOT_ID, Ec2Options, Requests, placeholders
 from rumpbundle.formats._readback import flat_json, string
 from rumpbundle.formats.vmdk import check_stream, write_stream
@@ -163,12 +163,7 @@ def _json(manifest: dict[str, Any], plan: SnapshotPlan) -> Iterator[str]:
     yield head + '"put_snapshot_blocks": ['
     separator = "\n   "
     for block in plan.blocks:
-        entry = {
-            "BlockIndex": block.index,
-            "DataLength": EC2_BLOCK,
-            "Checksum": base64(block.sha256),
-            "ChecksumAlgorithm": "SHA256",
-        }
+        entry = block_request(block.index, base64(block.sha256))
         yield separator + json.dumps(entry)
         separator = ",\n   "
     yield "\n  ]" + tail + "\n"

@@ -21,6 +21,7 @@ from rumpbundle import formats
 from rumpbundle.cli import main
 from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import RumpbundleError
+from rumpbundle.finished import kits, readback
 from rumpbundle.finished.origin import origin
 from rumpbundle.formats import Job, read_back
 from rumpbundle.images.detect import open_disk
@@ -410,3 +411,34 @@ def test_no_text_ends_in_a_traceback(jobs, format):
     deep = {"ova": b"<a>" * 10_000, "xen": b"memory = " + b"9" * 9000}.get(format.name, b"[" * 100_000)
     with pytest.raises(RumpbundleError):
         read_back(format, job, deep)
+
+
+@pytest.mark.parametrize("format", ["ec2", "gce", "azure"])
+def test_whatever_stands_in_a_request_verify_has_no_traceback(inputs, tmp_path, format):
+    image = make(inputs, format, outputs(tmp_path, format, "kit"), words=["--tag", "a=x"])
+    request = image / "manifest.json" if format == "ec2" else image.with_name(f"web.{format}.json")
+    text = json.loads(request.read_text())
+
+    def spoiled(value):
+        """Yield *value* with one part of it replaced, or left out."""
+        yield from ([], {}, None, "x", -1, 1.5)
+        if isinstance(value, dict | list):
+            for key in value if isinstance(value, dict) else range(min(len(value), 1)):
+                for other in spoiled(value[key]):
+                    copy = value.copy()
+                    copy[key] = other
+                    yield copy
+                copy = value.copy()
+                del copy[key]
+                yield copy
+
+    with open_disk(image) as disk:
+        found = origin(disk)
+        for number, other in enumerate(spoiled(text)):
+            if format == "ec2" and number % 25:
+                continue  # each hashes the volume
+            request.write_text(json.dumps(other))
+            with contextlib.suppress(RumpbundleError):
+                for one in (*kits.problems(image, disk, found.bundle.identity.digest),
+                            *readback.problems(image, disk, found)):  # fmt: skip
+                    assert str(one).isprintable()

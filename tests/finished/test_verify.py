@@ -223,6 +223,8 @@ def test_every_format_and_kit_is_whole(built, capsys):
         ("app.azure.vhd", "app.azure.json", b'"rumpbundle": "', b'"rumpbundle": "0000', "bundle"),
         ("app.xen", "app.xen/xl.cfg", b"# Bundle ", b"# Bundle 0000", "bundle"),
         ("app.ec2", "app.ec2/manifest.json", b'"Checksum": "', b'"Checksum": "AAAA', "the checksum of block 0"),
+        ("app.ec2", "app.ec2/manifest.json", b'"DataLength": 5', b'"DataLength": 4', "the request for block 0"),
+        ("app.ec2", "app.ec2/manifest.json", b'"LINEAR"', b'"LINEAS"', "completes the snapshot in another way"),
         ("app.ec2", "app.ec2/manifest.json", b'"size": 1073741824', b'"size": 1073741825', "it says 1073741825"),
         ("app.ec2", "app.ec2/manifest.json", b'"digest": "', b'"digest": "0000', "they do not belong together"),
     ],
