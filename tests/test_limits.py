@@ -76,6 +76,7 @@ OUTPUTS = [
     (["vdi", "app.bin", "--sbom", "app.iso"], "app.iso: already exists"),
     (["iso", "app.bin", "-o", "/dev/null"], "is no regular file"),
     (["iso", "app.bin", "-o", ""], "expected a name, got nothing"),
+    (["iso", "app.bin", "-o", "new/"], "expected the name of a file, got a directory's"),
 ]
 
 

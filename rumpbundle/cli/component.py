@@ -24,7 +24,7 @@ from rumpbundle.host.staging import check_free
     short_help="a directory as an object that links into a rumprun unikernel",
 )
 @click.argument("directories", nargs=-1, required=True, metavar="DIR[:PREFIX]...")
-@click.option("-o", "--output", type=Output(), required=True, help="The object file to write.")
+@click.option("-o", "--output", type=Output(file=True), required=True, help="The object file to write.")
 @click.option(
     "--machine",
     type=click.Choice(sorted(MACHINES)),

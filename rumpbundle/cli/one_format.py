@@ -61,7 +61,7 @@ def format_command(format: Format) -> click.Command:
     run = click.option(
         "-o",
         "--output",
-        type=Output(),
+        type=Output(file=kind == "file"),
         help=f"The {kind} to write.  [default: APP's stem + {format.suffix}]",
     )(run)
     run = click.argument("app", type=click.Path(readable=False))(run)

@@ -50,16 +50,19 @@ class Seconds(click.ParamType[float]):
 
 
 class Output(click.Path):
-    """The name of what to write; not ``-``, which people mean as standard output."""
+    """The name of what to write, with *file* of a file alone; not ``-``, which people mean as standard output."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, file: bool = False) -> None:
         super().__init__(path_type=Path, readable=False)
+        self._file = file
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "-":
             self.fail("is not written front to back: name a file, not standard output", param, ctx)
         if not value:
             self.fail("expected a name, got nothing", param, ctx)
+        if self._file and str(value).endswith(os.sep):
+            self.fail("expected the name of a file, got a directory's", param, ctx)
         return super().convert(value, param, ctx)
 
 

@@ -34,7 +34,7 @@ from rumpbundle.manifest import HEAD_ROOM
     "-o",
     "--output",
     metavar="OUT",
-    type=Output(),
+    type=Output(file=True),
     required=True,
     help="The image to write.",
 )
