@@ -89,7 +89,7 @@ def test_directories(recipe, tmp_path):
         (["-c", "missing.json"], "missing.json: no such file"),
         (["-e", "A"], "-e: expected KEY=VALUE, got 'A'"),
         (["--net", "vioif0"], "--net: expected IF,inet,dhcp"),
-        (["--data", "missing:/data"], "missing: cannot be read: No such file or directory"),
+        (["--data", "missing:/data"], "missing: no such directory"),
         (["--data", ".:/a/../b"], "mount point: expected an absolute path without"),
         (["--hostname", "a b"], "hostname: expected letters"),
     ],

@@ -364,7 +364,7 @@ def test_a_source_is_a_directory_and_perhaps_a_prefix(text, expected):
 
 
 def test_a_relative_prefix_is_explained(tree):
-    with pytest.raises(InputError, match="cannot be read") as caught:
+    with pytest.raises(InputError, match="no such directory") as caught:
         component.collect([component.split_source(f"{tree}:data")])
     assert caught.value.hint == "a PREFIX begins with a slash: DIR:/PREFIX"
 

@@ -125,6 +125,8 @@ def scan(path: str | os.PathLike[str], name: str = "") -> Directory:
     try:
         if not stat.S_ISDIR(os.stat(top).st_mode):
             raise InputError("is not a directory", where=top)
+    except FileNotFoundError:
+        raise InputError("no such directory", where=top) from None
     except (OSError, ValueError) as error:
         raise InputError(f"cannot be read: {getattr(error, 'strerror', error)}", where=top) from None
     return _scan(top, name, {}, 0)
