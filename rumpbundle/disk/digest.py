@@ -11,6 +11,7 @@ from blake3 import blake3
 BLOCK = 64 << 10
 """Bytes of a block in :class:`BlockHash`."""
 _ZEROS = bytes(1 << 20)
+_ZERO_BLOCK = bytes(BLOCK)
 
 
 def hexdigest(data: bytes) -> str:
@@ -52,9 +53,11 @@ class BlockHash:
     def add(self, data: bytes) -> None:
         if self._pending:
             data = self._pending + data
+        view = memoryview(data)
         whole = len(data) // BLOCK * BLOCK
         for at in range(0, whole, BLOCK):
-            self._block(data[at : at + BLOCK])
+            if not data.startswith(_ZERO_BLOCK, at):
+                self._block(view[at : at + BLOCK])
             self._index += 1
         self._pending = data[whole:]
 
@@ -66,14 +69,14 @@ class BlockHash:
         self._index += count // BLOCK
         self._pending += bytes(count % BLOCK)
 
-    def _block(self, block: bytes) -> None:
-        if block != _ZEROS[: len(block)]:
-            self._table.update(self._index.to_bytes(8, "little") + blake3(block).digest())
+    def _block(self, block: bytes | memoryview) -> None:
+        self._table.update(self._index.to_bytes(8, "little") + blake3(block).digest())
 
     def hexdigest(self) -> str:
         """Return the digest; nothing can be added after it."""
         size = self._index * BLOCK + len(self._pending)
-        self._block(self._pending)
+        if self._pending.count(0) < len(self._pending):
+            self._block(self._pending)
         self._table.update(size.to_bytes(8, "little"))
         return self._table.hexdigest()
 
