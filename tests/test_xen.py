@@ -201,7 +201,7 @@ def finished(tmp_path, name, format, driver):
     return Guest(name, {image: tmp_path / image}, f"{create}\n{console} </dev/null >/results/{name}.console")
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 def test_hvm_guests_boot_the_disk(tmp_path):
     guests = [
         kit(
@@ -240,6 +240,12 @@ def test_a_host_that_stands_still_is_started_once_more(monkeypatch):
     monkeypatch.setattr(xenhost, "base", lambda hvm: b"no archive, so dom0's Linux stops and says nothing any more")
     with pytest.raises(xenhost.HostStalled), pytest.warns(UserWarning, match="stalled and is started once more"):
         xenhost.run({"run": b""}, memory=448, dom0_memory=224, timeout=1)
+
+
+def test_a_guest_without_end_is_noticed(monkeypatch):
+    monkeypatch.setattr(xenhost, "RESTARTS", 0)
+    with pytest.raises(xenhost.HostStalled, match="a guest had no end"):
+        xenhost.run({"run": b"echo begun; sleep 9999 & sleep 9999"}, memory=448, dom0_memory=224, timeout=2)
 
 
 BIOS = {"bios": "bios", "uefi": "ovmf", "image": "ovmf"}
