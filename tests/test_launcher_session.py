@@ -115,6 +115,7 @@ def test_lines_are_read_as_a_stream():
             Reason.CRASHED,
         ),
         (Family.RUMPRUN, "I halted\nno panic: here\n", None, None),
+        (Family.HERMIT, "[0][INFO] Shutting down with code 101\n", 101, None),
         (Family.SOLO5, "Solo5: solo5_exit(0) called\n", 0, None),
         (Family.SOLO5, "Solo5: solo5_exit(2) called\nSolo5: Halted\n", 2, Reason.HALTED),
         (Family.SOLO5, "Solo5: trap: type=#PF\nSolo5: ABORT: x.c:1: no\nSolo5: Halted\n", None, Reason.CRASHED),
@@ -147,10 +148,13 @@ def test_lines_are_read_as_a_stream():
         ),
     ],
 )
-def test_words_of_an_end(family: Family, text: str, status: int | None, reason: Reason | None):
+@pytest.mark.parametrize("piece", [1, 4096])
+def test_words_of_an_end(family: Family, text: str, status: int | None, reason: Reason | None, piece: int):
     console, endings = Console(), Endings(family)
     endings.watch(console)
-    console.feed(f"\n{text}".encode())
+    data = f"\n{text}".encode()
+    for at in range(0, len(data), piece):
+        console.feed(data[at : at + piece])
     assert endings.status == status
     assert (endings.ending and endings.ending.reason) == reason
 

@@ -53,7 +53,7 @@ _SAID: Mapping[Family, Mapping[str, tuple[str, ...]]] = {
     },
     # docs/facts/guests.md#hermitos; the panics: src/lib.rs of the kernel
     Family.HERMIT: {
-        "status": (r"hutting down with code -?\d+",),
+        "status": (r"hutting down with code -?\d+\D",),  # the digits may come one by one
         "panic": (r"\[PANIC\] .*\n",),
     },
     # A foreign image may hold a Linux.
