@@ -1,5 +1,5 @@
-# make test    set up everything on a bare machine (packages, .venv), run the linters and the whole suite
-# make coverage  make test, with what it runs of the package counted in all processes; fails below the limit of pyproject.toml
+# make test    set up everything on a bare machine (packages, .venv), run the linters and the whole suite; with CI set as coverage
+# make coverage  the same, with what it runs of the package counted in all processes; fails below the limit of pyproject.toml
 # make demo    the same for the demonstration: build a kernel, bundle it, boot it
 # make check   the same without the boots: what to run while working
 # make bench   the measurements, as ratios to other tools
@@ -10,7 +10,9 @@
 V := .venv/bin
 PYTEST := $(V)/python -m pytest -n 2 --dist worksteal --durations=12
 
-test: setup lint
+test: $(if $(CI),coverage,suite)
+
+suite: setup lint
 	$(PYTEST)
 
 coverage: setup lint
@@ -63,4 +65,4 @@ clean:
 	$(MAKE) -C examples/hello clean
 
 .NOTPARALLEL:
-.PHONY: test coverage check lint demo bench bench-page site page page-serve page-measure setup clean
+.PHONY: test suite coverage check lint demo bench bench-page site page page-serve page-measure setup clean

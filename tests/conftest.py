@@ -49,3 +49,9 @@ def pytest_configure(config: pytest.Config) -> None:
             signal.signal(number, handler)
     with contextlib.suppress(MissingToolError):
         boot_images()
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let programs run as they are under ``make coverage``, too: what it adds takes memory and a place to write."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)

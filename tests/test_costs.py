@@ -34,6 +34,7 @@ def app(tmp_path_factory):
     return path
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_small_iso_imports_little(app, tmp_path):
     code = (
         "import sys; from rumpbundle.cli import main; status = main(sys.argv[1:]);"

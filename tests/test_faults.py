@@ -148,6 +148,7 @@ def writes_below(pid: int, directory: Path) -> bool:
     return any(link.startswith(f"{directory}/") for link in links)
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("format", ["iso", "gce", "ec2"])
 def test_a_read_only_directory(inputs, outputs, format):
     outputs.chmod(0o555)

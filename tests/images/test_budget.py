@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from support import hostile
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 SECONDS = 10
 MEMORY = 512 << 20
 
