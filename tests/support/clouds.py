@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import inspect
 import json
 import re
 from functools import cache
@@ -224,9 +225,7 @@ def _azure(model, body, at):
 
 
 def _own_annotations(model):
-    return {
-        name: kind for base in reversed(model.__mro__) for name, kind in vars(base).get("__annotations__", {}).items()
-    }
+    return {name: kind for base in reversed(model.__mro__) for name, kind in inspect.get_annotations(base).items()}
 
 
 def _azure_kinds(model, name, namespace):
