@@ -249,6 +249,8 @@ def test_a_host_that_does_not_know_webassembly(session, directory):
         page.choose("kernel", examples.hello())
         page.tick("iso")
         assert page.bundle()
+        session.open()
+        session.requests()  # or the next test takes this one's for its own, and foreign
 
 
 def test_the_page_is_small(directory):
