@@ -1,4 +1,4 @@
-# make test    set up everything on a bare machine (packages, .venv), run the linters and the whole suite; with CI set as coverage
+# make test    set up everything on a bare machine (packages, .venv), run the linters and the whole suite
 # make coverage  the same, with what it runs of the package counted in all processes; fails below the limit of pyproject.toml
 # make demo    the same for the demonstration: build a kernel, bundle it, boot it
 # make check   the same without the boots: what to run while working
@@ -10,9 +10,7 @@
 V := .venv/bin
 PYTEST := $(V)/python -m pytest -n 2 --dist worksteal --durations=12
 
-test: $(if $(CI),coverage,suite)
-
-suite: setup lint
+test: setup lint
 	$(PYTEST)
 
 coverage: setup lint
@@ -65,4 +63,4 @@ clean:
 	$(MAKE) -C examples/hello clean
 
 .NOTPARALLEL:
-.PHONY: test suite coverage check lint demo bench bench-page site page page-serve page-measure setup clean
+.PHONY: test coverage check lint demo bench bench-page site page page-serve page-measure setup clean

@@ -47,6 +47,7 @@ def test_it_reaches_the_report(image):
     assert len(found.manifest["files"]) == 60_000
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_the_launcher_reads_it_in_little_memory(image):
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (256 << 20, -1))\n"
@@ -88,6 +89,7 @@ def longest(tmp_path_factory):
     return path
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("words", [("ls",), ("inspect", "--json")], ids=" ".join)
 def test_an_image_with_one_of_47_mb_is_listed_in_512_mib(longest, words):
     code = (

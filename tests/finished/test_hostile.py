@@ -14,6 +14,8 @@ from support.hostile_containers import MAKERS, MBR
 
 from rumpbundle.disk.layout import MIB
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 MEMORY, SECONDS, LARGEST = 512 << 20, 60, 4 << 30
 """Of all commands together: address space and CPU; and the largest file that one may write."""
 
