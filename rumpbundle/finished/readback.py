@@ -20,6 +20,7 @@ from rumpbundle.events import Note, Report
 from rumpbundle.finished.origin import NotOursError, Origin, origin
 from rumpbundle.finished.reconfig import format_of
 from rumpbundle.formats import Format, Job, OneFile, Reading, as_options, option_names, read_back
+from rumpbundle.images.containers import ovf
 from rumpbundle.images.containers.tar import members
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.problem import Problem, Severity
@@ -189,10 +190,8 @@ def _archived(pattern: str, disk: Disk | None) -> bytes | None:
     archive = disk.layers[-1]
     for member in members(archive):
         if fnmatch.fnmatch(member.name.lower(), pattern):
-            return member.within(archive).read(0, min(member.size, _MOST_OVF))
+            return member.within(archive).read(0, min(member.size, ovf.MAX_BYTES))
     return None
 
-
-_MOST_OVF = 4 << 20
 
 __all__ = ["carried", "options_of", "problems"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from xml.parsers import expat
 
 from rumpbundle.errors import ImageError
 from rumpbundle.formats._readback import MOST, Places
+from rumpbundle.images.records.ovf import parse
 
 _DEEPEST = 32
 
@@ -22,15 +22,9 @@ def places(text: bytes) -> dict[str, str]:
     if len(text) > MOST:
         raise ImageError(f"has {len(text)} bytes, more than any that is written")
     reader = _Reader()
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-    parser.StartElementHandler = reader.start
-    parser.EndElementHandler = reader.end
-    parser.CharacterDataHandler = reader.characters
-    parser.StartDoctypeDeclHandler = reader.doctype
     try:
-        parser.Parse(text, True)
-    except (expat.ExpatError, ValueError) as error:
+        parse(text, start=reader.start, end=reader.end, characters=reader.characters)
+    except ValueError as error:
         raise ImageError(f"is no XML that we write: {error}") from None
     found = reader.places.found
     return {place: value for place, value in found.items() if not place.endswith("/References/File@size")}
@@ -63,9 +57,6 @@ class _Reader:
 
     def characters(self, text: str) -> None:
         self._text += text
-
-    def doctype(self, *_: object) -> None:
-        raise ValueError("it declares a document type")
 
     def _told(self, place: str, *, whole: bool = False) -> None:
         """Add the text that was read last, which stands at *place*; blanks between elements are none."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from xml.parsers import expat
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ImageError
+from rumpbundle.images.records.ovf import parse
 
 MAX_BYTES = 4 << 20
 _DISK = "17"
@@ -63,14 +63,9 @@ class _Reader:
         self._text = ""
 
     def read(self, text: bytes) -> _Reader:
-        parser = expat.ParserCreate()
-        parser.StartElementHandler = self._start
-        parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._characters
-        parser.StartDoctypeDeclHandler = self._doctype
         try:
-            parser.Parse(text, True)
-        except (expat.ExpatError, ValueError, LookupError) as error:
+            parse(text, start=self._start, end=self._end, characters=self._characters)
+        except ValueError as error:
             raise ImageError(f"OVF: is no XML that we read: {error}") from None
         return self
 
@@ -108,7 +103,3 @@ class _Reader:
 
     def _characters(self, text: str) -> None:
         self._text = (self._text + text)[:4096]
-
-    @staticmethod
-    def _doctype(*_: object) -> None:
-        raise ValueError("it declares a document type")
