@@ -6,6 +6,7 @@ what it would read again (:class:`rumpbundle.project.stock.Stock`).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -96,29 +97,39 @@ def run(batch: Batch) -> tuple[Done, ...]:
     works = [_Work(batch, item) for item in batch.items]
     places: dict[Path, list[_Work]] = {}
     for work in works:
-        work.begin()
-        for target in work.wanted:
-            places.setdefault(target.output.parent, []).append(work)
+        if work.targets:
+            places.setdefault(work.targets[0].output.parent, []).append(work)
     for place, there in places.items():
-        unique = list({id(work): work for work in there}.values())
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-            with staged_batch(place, sync=batch.sync) as directory:
-                for work in unique:
-                    work.write(place, directory)
-            for work in unique:
-                work.settle(place)
-        except OSError as error:
-            problem = HostError(f"cannot be written: {os.strerror(error.errno or 0)}", where=place)
-            _fail(unique, problem)
-        except RumpbundleError as error:
-            _fail(unique, error)
+        _make(place, there, batch.sync)
     return tuple(work.done() for work in works)
 
 
+def _make(place: Path, works: list[_Work], sync: bool) -> None:
+    """Make *works*, whose outputs all go to *place*, one after the other, and give them their names together."""
+    try:
+        with contextlib.ExitStack() as stack:
+            directory: Path | None = None
+            for work in works:
+                work.begin()
+                if work.wanted and directory is None:
+                    place.mkdir(parents=True, exist_ok=True)
+                    directory = stack.enter_context(staged_batch(place, sync=sync))
+                if directory is not None:
+                    work.write(directory)
+        for work in works:
+            work.settle()
+    except OSError as error:
+        _fail(works, HostError(f"cannot be written: {os.strerror(error.errno or 0)}", where=place))
+    except RumpbundleError as error:
+        _fail(works, error)
+
+
 def _fail(works: list[_Work], error: RumpbundleError) -> None:
+    """Tell that those of *works* that do not stand already failed."""
     for work in works:
-        work.failure = work.failure or Failure.of(error)
+        work.begin()
+        if work.wanted:
+            work.failure = work.failure or Failure.of(error)
 
 
 def _check_alike(batch: Batch) -> None:
@@ -143,27 +154,36 @@ class _Work:
         self._known = {output.path: output for output in item.known}
         self._entry = Entry(project=batch.project, name=item.name, row=item.row)
         self._plan: Plan | None = None
+        self._digest = ""
         self._outputs: dict[str, Output] = {}
         self._digests: dict[Path, str] = {}
         self._made = 0
         self._written: list[Target] = []
+        self.targets: tuple[Target, ...] = ()
+        """All of its outputs, which are in one directory; none if the project file does not say which."""
         self.wanted: list[Target] = []
+        """Those that do not stand already, once it has begun."""
         self.failure: Failure | None = None
+        try:
+            self.targets = self._entry.targets((), None if batch.directory is None else Path(batch.directory))
+        except RumpbundleError as error:
+            self.failure = Failure.of(self._entry.placed(error))
 
     def begin(self) -> None:
-        """Plan it, and find out what of it has to be made."""
-        directory = self._batch.directory
+        """Plan it, and find out what of it has to be made, unless that is known already."""
+        if self._digest or self.failure is not None:
+            return
         try:
-            targets = self._entry.targets((), None if directory is None else Path(directory))
             recipe = self._entry.recipe(_stock, Given(fields={"epoch": self._batch.epoch}))
-            self._plan = _stock.plan(recipe, [target.format for target in targets])
+            self._plan = _stock.plan(recipe, [target.format for target in self.targets])
             digest = self._plan.bundle.identity.digest
             for _ in _stock.learn(self._plan):
                 pass
         except RumpbundleError as error:
             self.failure = Failure.of(self._entry.placed(error))
             return
-        for target in targets:
+        self._digest = digest
+        for target in self.targets:
             known = self._known.get(str(target.output))
             stands = record.standing(known, how(target), digest, self._batch.now)
             if stands is None:
@@ -171,18 +191,17 @@ class _Work:
             else:
                 self._outputs[str(target.output)] = stands
 
-    def write(self, place: Path, directory: Path) -> None:
-        """Write into *directory* what is wanted in *place*; what stands there already, byte for byte, stays."""
-        assert self._plan is not None
+    def write(self, directory: Path) -> None:
+        """Write into *directory* what is wanted; what stands there already, byte for byte, stays."""
         for target in self.wanted:
-            if target.output.parent != place:
-                continue
+            assert self._plan is not None
             try:
                 options = {"subformat": target.subformat, "options": target.options, "jobs": 1, "sync": False}
                 artifact, _ = write(self._plan, target.format, directory / target.output.name, **options)
                 self._take(target, artifact)
             except RumpbundleError as error:
                 self.failure = self.failure or Failure.of(error)
+        self._plan = None  # it is large, and a batch has many
 
     def _take(self, target: Target, artifact: Artifact) -> None:
         """Note the digests of *artifact*'s files; drop them if the same stand under *target*'s name."""
@@ -196,15 +215,12 @@ class _Work:
         else:
             self._made += 1
 
-    def settle(self, place: Path) -> None:
-        """Note what was written into *place* as it stands now."""
-        assert self._plan is not None
+    def settle(self) -> None:
+        """Note what was written as it stands now."""
         for target in self._written:
-            if target.output.parent == place:
-                files = files_of(Artifact(target.format.name, target.output))
-                kept = tuple(Kept.of(str(file), self._digests[file], self._batch.now) for file in files)
-                digest = self._plan.bundle.identity.digest
-                self._outputs[str(target.output)] = Output(str(target.output), how(target), digest, kept)
+            files = files_of(Artifact(target.format.name, target.output))
+            kept = tuple(Kept.of(str(file), self._digests[file], self._batch.now) for file in files)
+            self._outputs[str(target.output)] = Output(str(target.output), how(target), self._digest, kept)
 
     def done(self) -> Done:
         return Done(outputs=tuple(self._outputs.values()), made=self._made, failure=self.failure)

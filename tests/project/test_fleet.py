@@ -135,6 +135,33 @@ def test_ctrl_c_ends_all_of_it_with_one_line(tmp_path):
     assert not list((tmp_path / "out").glob(".*"))
 
 
+def test_its_workers_keep_the_memory_they_will_want_again(tmp_path):
+    support.make_project(tmp_path, 40)
+    with support.start(tmp_path, "--workers", "1") as process:
+        support.wait_for(tmp_path, 1, process)
+        (worker,) = support.workers(process.pid)
+        environment = Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")
+        process.communicate()
+    assert b"PYTHONHASHSEED=6640" in environment  # Dask's, as is what it tells malloc
+    assert not [each for each in environment if each.startswith(b"MALLOC_TRIM_THRESHOLD_")]
+
+
+@pytest.mark.parametrize(
+    ("left", "threads", "rate", "size"),
+    [
+        (10_000, 2, None, 16),
+        (10_000, 2, 600.0, 128),
+        (10_000, 2, 100.0, 25),
+        (10_000, 2, 0.1, 4),
+        (80, 2, 600.0, 10),
+        (3, 2, 600.0, 3),
+    ],
+    ids=["nothing known", "small", "large", "huge", "near the end", "the last"],
+)
+def test_a_batch_takes_half_a_second_and_all_workers_end_together(left, threads, rate, size):
+    assert fleet_job.batch_size(left, threads, rate) == size
+
+
 class Idle:
     """Stands for Dask's client: one worker, which is never asked."""
 
@@ -159,5 +186,5 @@ def test_the_client_looks_at_no_row_more_than_it_has_to(tmp_path, monkeypatch):
     assert len(typed) == 1
     sizes = [len(batch.items) for _, batch in batches]
     assert sum(sizes) == 200
-    assert sizes[0] == 32
+    assert sizes[0] == 16  # nobody knows yet how long one takes
     assert max(sizes[-4:]) <= 4  # so that all workers end at about the same time

@@ -1,0 +1,78 @@
+"""A batch of a fleet, as a worker makes it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import weakref
+
+import pytest
+from support import fleet as support
+
+from rumpbundle.errors import HostError
+from rumpbundle.project import batches, fleet, reading, record
+from rumpbundle.project.entry import entries
+
+
+class Idle:
+    """Stands for Dask's client: one worker, which is never asked."""
+
+    def nthreads(self):
+        return {"a": 1}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    support.make_project(tmp_path, 12)
+    monkeypatch.chdir(tmp_path)
+    return reading.read("rumpbundle.toml")
+
+
+def batch_of(project, kept):
+    """Return the first batch of *project*, of three bundles."""
+    found = list(entries(project))
+    (_, batch), *_ = fleet._Run(Idle(), project, kept, found[:3], None, True, print, print)._batches()
+    return batch
+
+
+def test_no_plan_is_kept_longer_than_its_bundle_takes(project, monkeypatch):
+    plans, most = [], []
+    real = batches.write
+
+    def write(plan, *args, **kwargs):
+        plans.append(weakref.ref(plan))
+        most.append(sum(each() is not None for each in plans))
+        return real(plan, *args, **kwargs)
+
+    monkeypatch.setattr(batches, "write", write)
+    done = batches.run(batch_of(project, record.Record(".")))
+    assert [each.made for each in done] == [1, 1, 1]
+    assert most == [1, 1, 1]
+
+
+def test_where_nothing_can_be_named_what_stands_still_stands(project, monkeypatch):
+    kept = record.Record(".")
+    for each in batches.run(batch_of(project, kept)):
+        kept.add(each.outputs)
+    os.unlink("out/node-n0.iso")
+
+    @contextlib.contextmanager
+    def staged_batch(place, sync):
+        place = place / "x"
+        place.mkdir()
+        yield place
+        raise HostError("no space left on device")
+
+    monkeypatch.setattr(batches, "staged_batch", staged_batch)
+    first, *others = batches.run(batch_of(project, kept))
+    assert first.failure is not None
+    assert first.outputs == ()
+    assert [(each.failure, len(each.outputs)) for each in others] == [(None, 1), (None, 1)]
+
+    def refused(place, sync):
+        raise PermissionError(13, "no")
+
+    monkeypatch.setattr(batches, "staged_batch", refused)
+    first, *others = batches.run(batch_of(project, kept))
+    assert first.failure.problem.endswith("out: cannot be written: Permission denied")
+    assert [(each.failure, len(each.outputs)) for each in others] == [(None, 1), (None, 1)]
