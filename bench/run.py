@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("iso", "disks", "trees", "instances", "clouds", "iteration")
+BENCHMARKS = ("iso", "disks", "trees", "instances", "fleet", "clouds", "iteration")
 
 
 def main(names: list[str]) -> int:
