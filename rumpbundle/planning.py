@@ -187,11 +187,12 @@ def _boot(recipe: Recipe, kernel: Unikernel, report: Report) -> tuple[tuple[Firm
     boot = {each: protocol for each, protocol in found.items() if protocol is not None}
     if not boot:
         where = " or ".join(each.upper() for each in firmware)
-        others = [str(each) for each in Firmware if kernel.protocol_for(each, wanted)]
+        others = [f"bundle it with --firmware {each}" for each in Firmware if kernel.protocol_for(each, wanted)]
+        others += [f"--protocol {each.protocol} insists" for each in kernel.troubles if each.firmware in firmware]
         raise KernelError(
-            f"cannot start under {where} firmware ({kernel.why_not(firmware[0])})",
+            f"cannot start under {where} firmware ({kernel.why_not(firmware[-1])})",
             where=kernel.name,
-            hint=f"bundle it with --firmware {others[0]}" if others else None,
+            hint=others[0] if others else None,
         )
     for each in firmware:
         if each not in boot:

@@ -17,8 +17,8 @@ from rumpbundle.bootloader import efistarter
 from rumpbundle.cli import main
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.tree import Directory, File, scan
-from rumpbundle.errors import InputError, UsageError
-from rumpbundle.kernels.unikernel import Firmware, Protocol
+from rumpbundle.errors import InputError, KernelError, UsageError
+from rumpbundle.kernels.unikernel import Firmware, Protocol, Unikernel
 
 APPLICATION = {"boot": {Firmware.UEFI: Protocol.EFI}, "firmware": (Firmware.UEFI,)}
 
@@ -42,6 +42,42 @@ def test_it_finds_its_volume_from_every_medium(tmp_path, beside, bus, arguments)
     result = qemu.boot(image, firmware="uefi", bus=bus, until="end of report")
     assert kernels.field(result.serial, "volume") == b"found it"
     assert Report.parse(result.serial).arguments == arguments
+
+
+@pytest.mark.boot
+@pytest.mark.parametrize(
+    ("base", "stripped", "starts"),
+    [(0, True, False), (0x9F000, True, False), (0x800000, True, False), (0x10000, True, True), (0, False, True)],
+)
+def test_what_is_said_of_relocations_is_what_ovmf_does(tmp_path, base, stripped, starts):
+    application = bytearray(kernels.build("efi").read_bytes())
+    at = int.from_bytes(application[60:64], "little")
+    header = bytes(application[: at + 64])
+    application[at + 22] = application[at + 22] & ~1 | stripped
+    application[at + 48 : at + 56] = base.to_bytes(8, "little")
+    (tmp_path / "app.efi").write_bytes(application)
+    found = Unikernel.read(tmp_path / "app.efi", disk=False)
+    assert (found.protocol_for(Firmware.UEFI) is not None) == starts
+    # Bundled as it was built, and changed in the image: what is refused can be seen to fail.
+    rumpbundle.bundle(kernels.build("efi"), "raw", output=tmp_path / "image.raw", firmware="uefi")
+    image = tmp_path / "image.raw"
+    image.write_bytes(image.read_bytes().replace(header, bytes(application[: at + 64])))
+    result = qemu.boot(image, firmware="uefi", until="end of report|BdsDxe: failed to load")
+    assert ("end of report" in result.text) == starts
+
+
+def test_an_application_in_the_way_of_the_firmware_is_for_who_insists(tmp_path, capfd):
+    application = bytearray(kernels.build("efi").read_bytes())
+    at = int.from_bytes(application[60:64], "little")
+    application[at + 22] |= 1
+    application[at + 48 : at + 56] = (0x900000).to_bytes(8, "little")
+    (tmp_path / "app.efi").write_bytes(application)
+    with pytest.raises(KernelError, match=r"must load it at 0x900000-.*, and OVMF has data of its own") as refused:
+        rumpbundle.bundle(tmp_path / "app.efi", "raw", output=tmp_path / "app.raw")
+    assert refused.value.hint == "--protocol efi insists"
+    assert main(["check", str(tmp_path / "app.efi"), "--target", "qemu"]) != 0
+    assert "link it with relocations" in capfd.readouterr().out
+    rumpbundle.bundle(tmp_path / "app.efi", "raw", output=tmp_path / "app.raw", protocol="efi")
 
 
 @pytest.mark.boot

@@ -23,6 +23,20 @@ EFI_APPLICATION, EFI_BOOT_DRIVER, EFI_RUNTIME_DRIVER = 10, 11, 12
 _PE32_PLUS = 0x20B
 MAX_SECTIONS = 96
 """The most the Windows loader takes."""
+RELINK = (
+    "link it with relocations (a .reloc section, as lld-link, MSVC and GNU-EFI make it), or with another image base"
+)
+_PAGE = 4096
+_STRIPPED = 1
+"""The Characteristics bit that says there are no relocations: it counts, whatever directories and sections say."""
+_HOLE = range(0xA0000, 0x100000)
+"""Video memory and ROMs of a PC."""
+_DEVICES = range(0xC000_0000, 1 << 32)
+"""Where a PC has its devices below 4 GiB, and no memory."""
+_PHYSICAL = 1 << 52
+"""Bytes that x86-64 can address."""
+_OVMF = range(0x80_0000, 0x150_0000)
+"""Where OVMF has data of its own (docs/facts/guests.md#efi-applications)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +50,20 @@ class Pe:
     sections: tuple[str, ...]
     flaw: str = ""
     """Why 64-bit PC firmware does not start it, empty if it does."""
+    advice: str = ""
+    """What to do about that, where it can be said."""
+    load: range | None = None
+    """The physical addresses it must be loaded to, having no relocations; None if it may be loaded anywhere."""
+
+    @property
+    def in_the_way(self) -> str:
+        """Why the firmware most machines have does not load it where it must be loaded; empty if it does."""
+        if self.load is None or self.load.start >= _OVMF.stop or self.load.stop <= _OVMF.start:
+            return ""
+        return (
+            f"it has no relocations, so UEFI must load it at {self.load.start:#x}-{self.load[-1]:#x}, and OVMF has "
+            f"data of its own between {_OVMF.start:#x} and {_OVMF[-1]:#x}"
+        )
 
     @property
     def is_efi(self) -> bool:
@@ -61,7 +89,7 @@ def read(view: View) -> Pe | None:
     header = view.unpack("<4sHHIIIHH", at)
     if header is None or header[0] != b"PE\0\0":
         return None
-    _, machine, count, _, _, _, optional_size, _ = header
+    _, machine, count, _, _, _, optional_size, characteristics = header
     magic = view.unpack("<H", at + 24)
     # It stands at the same place in PE32 and PE32+.
     subsystem = view.unpack("<H", at + 24 + 68)
@@ -77,7 +105,8 @@ def read(view: View) -> Pe | None:
     table = at + 24 + optional_size
     sections = _sections(view, table, min(count, MAX_SECTIONS))
     end = max((each.end for each in sections), default=0)
-    flaw = ""
+    flaw = advice = ""
+    load = None
     if end > view.size or len(sections) < min(count, MAX_SECTIONS):
         end = max(end, view.size + 1)
         flaw = f"is truncated: its PE sections reach to byte {end}, the file has {view.size}"
@@ -89,12 +118,17 @@ def read(view: View) -> Pe | None:
         flaw = f"is an EFI application for {name}"
     else:
         flaw = _refused(view, at + 24, optional_size, table + 40 * count, sections)
+        if not flaw and characteristics & _STRIPPED:
+            load, flaw = _fixed(view, at + 24)
+            advice = RELINK if flaw else ""
     return Pe(
         bits=64 if magic[0] == 0x20B else 32,
         machine=name,
         subsystem=subsystem[0],
         sections=tuple(each.name for each in sections),
         flaw=flaw,
+        advice=advice,
+        load=load,
     )
 
 
@@ -147,3 +181,21 @@ def _refused(view: View, optional: int, size: int, headers_end: int, sections: l
     if not any(each.address <= entry < each.address + each.size for each in sections):
         return f"has its entry point at {entry:#x}, in none of its sections"
     return ""
+
+
+def _fixed(view: View, optional: int) -> tuple[range | None, str]:
+    """Return where the image without relocations must be loaded, and why that cannot be; else an empty text.
+
+    MdeModulePkg/Core/Dxe/Image/Image.c, CoreLoadPeImage: pages are asked for at exactly that address.
+    """
+    fields = view.unpack("<24xQI20xI", optional)
+    assert fields is not None, "read before"
+    base, alignment, size = fields
+    # It takes as much more for an alignment above a page's.
+    load = range(base, base + -(-size // _PAGE) * _PAGE + (alignment if alignment > _PAGE else 0))
+    must = f"has no relocations, so firmware must load it at its image base {base:#x}"
+    if not base or base % max(alignment, _PAGE):
+        return None, f"{must}, which is {f'no multiple of {max(alignment, _PAGE)}' if base else 'refused'}"
+    if load.stop > _PHYSICAL or any(load.start < gap.stop and gap.start < load.stop for gap in (_HOLE, _DEVICES)):
+        return None, f"{must} (to {load[-1]:#x}), where a PC has no memory"
+    return load, ""

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.kernels import strings
+from rumpbundle.kernels import pe, strings
 from rumpbundle.kernels.families import Traits
 from rumpbundle.kernels.kernelfile import KernelFile
 from rumpbundle.kernels.kinds import Family, Firmware, Protocol
@@ -67,6 +67,8 @@ def loaded(file: KernelFile, protocols: tuple[Protocol, ...]) -> tuple[range | N
         load, entry = file.elf.load, file.elf.physical_entry
     elif file.setup is not None:
         load, entry = file.setup.load, file.setup.code32_start or None
+    elif file.pe is not None:
+        load = file.pe.load
     if header is not None:
         load = load if header.load is None else header.load
         entry = entry if header.entry is None else header.entry
@@ -79,7 +81,12 @@ _MUCH_MEMORY = 1 << 30
 
 def warnings(file: KernelFile, origin: Traits, load: range | None) -> Iterator[str]:
     """Yield what its owner should know of a kernel that boots, as phrases after its name."""
-    if load is not None and load.stop > _MUCH_MEMORY and (file.multiboot1 or file.multiboot2):
+    if load is not None and load.stop > _MUCH_MEMORY and file.pe is not None:
+        yield (
+            f"has no relocations, so firmware must load it at {load.start:#x}, and the machine needs more than "
+            f"{load.stop >> 30} GiB of memory; {pe.RELINK}"
+        )
+    elif load is not None and load.stop > _MUCH_MEMORY and (file.multiboot1 or file.multiboot2):
         yield (
             f"loads to {load.start:#x}, so the machine needs more than {load.stop >> 30} GiB of memory; if it was "
             "only meant to run there, load it low: in the linker script, .text : AT(ADDR(.text) - OFFSET)"
@@ -96,6 +103,9 @@ def troubles(file: KernelFile, origin: Traits) -> Iterator[Trouble]:
     for protocol, header in ((Protocol.MULTIBOOT2, file.multiboot2), (Protocol.MULTIBOOT, file.multiboot1)):
         for firmware, reason in header.not_under if header is not None else ():
             yield Trouble(protocol, firmware, reason)
+
+    if file.pe is not None and file.pe.in_the_way:
+        yield Trouble(Protocol.EFI, Firmware.UEFI, f"{file.pe.in_the_way}; {pe.RELINK}")
 
     def under_uefi(reason: str) -> Trouble:
         return Trouble(Protocol.MULTIBOOT, Firmware.UEFI, reason)

@@ -40,7 +40,7 @@ def _pe_kernel(image: Pe) -> tuple[str, str]:
             "is a gzip-compressed EFI application, which no firmware unpacks",
             "unpack it with gunzip and bundle the result",
         )
-    return image.flaw, "" if image.machine == "x86-64" else ELSEWHERE
+    return image.flaw, image.advice if image.machine == "x86-64" else ELSEWHERE
 
 
 def _elf_kernel(file: KernelFile, found: Elf) -> tuple[str, str]:

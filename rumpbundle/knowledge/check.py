@@ -51,7 +51,9 @@ def check(
     also = frozenset(drivers)
     code = None if boot_code is None else frozenset(boot_code)
     verdicts = [_Comparison(kernel, platform, name, protocol, also, code).verdict() for name in possible]
-    return max(verdicts, key=lambda verdict: verdict.merit)
+    # Where it boots with none, the firmware it was made for has more to tell than that it cannot start it.
+    told = {trouble.firmware for trouble in kernel.troubles}
+    return max(verdicts, key=lambda verdict: (verdict.merit, not verdict.boots and verdict.firmware in told))
 
 
 def warnings(

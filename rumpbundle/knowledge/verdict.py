@@ -41,6 +41,11 @@ class Verdict:
         return tuple(finding for finding in self.findings if finding.answer == "no")
 
     @property
+    def boots(self) -> bool:
+        """Whether nothing speaks against that it boots."""
+        return self.findings[0].answer != "no"
+
+    @property
     def merit(self) -> tuple[int, ...]:
         """By which verdicts of one platform compare: does it boot, how little is refused, how much is sure."""
         return _RANK[self.findings[0].answer], -len(self.noes), sum(_RANK[f.answer] for f in self.findings)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from support import synthetic
 
@@ -78,6 +80,54 @@ def test_what_firmware_does_not_load(offset, value, flaw):
     at = int.from_bytes(data[60:64], "little") + 24 + offset
     data[at : at + 4] = value.to_bytes(4, "little")
     assert read(bytes(data)).flaw.startswith(flaw)
+
+
+def fixed(base: int, *, alignment: int = 0x1000, size: int = 0x4000) -> bytes:
+    """Return an application without relocations."""
+    data = bytearray(synthetic.pe())
+    at = int.from_bytes(data[60:64], "little")
+    data[at + 22] |= 1
+    data[at + 48 : at + 56] = base.to_bytes(8, "little")
+    data[at + 56 : at + 60] = alignment.to_bytes(4, "little")
+    data[at + 80 : at + 84] = size.to_bytes(4, "little")
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (fixed(0), "image base 0x0, which is refused"),
+        (fixed(0x400200), "image base 0x400200, which is no multiple of 4096"),
+        (fixed(0x2001000, alignment=0x10000), "which is no multiple of 65536"),
+        (fixed(0x9F000), r"image base 0x9f000 \(to 0xa2fff\), where a PC has no memory"),
+        (fixed(0xFF000), "where a PC has no memory"),
+        (fixed(0xFFFF_FFFF_8000_0000), "where a PC has no memory"),
+        (fixed(0xFFFF_F000), "where a PC has no memory"),
+    ],
+)
+def test_without_relocations_it_must_lie_where_memory_can_be(data, why):
+    """Each was seen not to start under OVMF, but for the last, which takes a PC with devices elsewhere."""
+    found = read(data)
+    assert re.match(f"has no relocations, so firmware must load it at its .*{why}", found.flaw)
+    assert found.advice == pe.RELINK
+
+
+@pytest.mark.parametrize(
+    ("base", "taken"),
+    [(0x1000, False), (0x9C000, False), (0x100000, False), (0x7FC000, False), (0x7FD000, True), (0x900000, True),
+     (0x14FF000, True), (0x1500000, False), (0x1_4000_0000, False)],
+)  # fmt: skip
+def test_without_relocations_it_must_lie_beside_the_firmware(base, taken):
+    found = read(fixed(base))
+    assert not found.flaw
+    assert found.load == range(base, base + 0x4000)
+    assert ("OVMF has data of its own" in found.in_the_way) == taken
+
+
+def test_an_alignment_above_a_page_takes_room_of_its_own():
+    found = read(fixed(0x400000, alignment=0x200000, size=0x400000))
+    assert found.load == range(0x400000, 0xA00000)
+    assert found.in_the_way
 
 
 def test_an_image_without_sections():
