@@ -190,6 +190,8 @@ class _Work:
                 self.wanted.append(target)
             else:
                 self._outputs[str(target.output)] = stands
+        if not self.wanted:
+            self._plan = None
 
     def write(self, directory: Path) -> None:
         """Write into *directory* what is wanted; what stands there already, byte for byte, stays."""

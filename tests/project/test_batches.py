@@ -37,17 +37,20 @@ def batch_of(project, kept):
 
 def test_no_plan_is_kept_longer_than_its_bundle_takes(project, monkeypatch):
     plans, most = [], []
-    real = batches.write
+    real = batches._stock.plan
 
-    def write(plan, *args, **kwargs):
-        plans.append(weakref.ref(plan))
+    def plan(*args):
         most.append(sum(each() is not None for each in plans))
-        return real(plan, *args, **kwargs)
+        plans.append(weakref.ref(made := real(*args)))
+        return made
 
-    monkeypatch.setattr(batches, "write", write)
-    done = batches.run(batch_of(project, record.Record(".")))
-    assert [each.made for each in done] == [1, 1, 1]
-    assert most == [1, 1, 1]
+    monkeypatch.setattr(batches._stock, "plan", plan)
+    kept = record.Record(".")
+    for made in (1, 0):  # new, and standing already
+        done = batches.run(batch_of(project, kept))
+        assert [each.made for each in done] == [made] * 3
+        kept.add(output for each in done for output in each.outputs)
+    assert most == [0] * 6
 
 
 def test_where_nothing_can_be_named_what_stands_still_stands(project, monkeypatch):
