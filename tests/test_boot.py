@@ -76,6 +76,22 @@ def test_boots_from_the_controllers_of_vmware_and_virtualbox(image, format, firm
 
 
 @pytest.mark.parametrize(
+    ("kernel", "protocol", "firmware", "says"),
+    [
+        ("multiboot2-services", "auto", "uefi", "this kernel cannot start under UEFI firmware; use BIOS"),
+        ("multiboot2-services", "multiboot2", "uefi", "X64 Exception Type"),
+        ("multiboot2-services-64", "multiboot2", "uefi", "64-bit mode\n"),
+        ("multiboot2-services", "auto", "bios", "testkernel multiboot2\n"),
+        ("multiboot2-services-both", "auto", "uefi", "testkernel multiboot\n"),
+    ],
+)
+def test_boot_services_without_an_entry_for_them(tmp_path, kernel, protocol, firmware, says):
+    """What is judged is what GRUB does: it enters in 64-bit mode then."""
+    image = images.make(tmp_path, kernels.build(kernel), protocol=protocol)
+    qemu.boot(image, firmware=firmware, until=says.replace("\n", r"\r?\n"))
+
+
+@pytest.mark.parametrize(
     ("kernel", "firmware"),
     [
         *itertools.product(["multiboot2", "multiboot-both", "linux"], qemu.FIRMWARES),

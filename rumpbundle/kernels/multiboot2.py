@@ -219,6 +219,13 @@ def _not_under(tags: list[_Tag], kinds: tuple[int, ...]) -> Iterator[tuple[Firmw
             Firmware.UEFI,
             "its Multiboot 2 header requires a console, and has no framebuffer tag: UEFI has no VGA text",
         )
+    if _EFI_BS in kinds and _ENTRY_EFI64 not in kinds:
+        # Whatever its flags; docs/facts/guests.md#other-kernels.
+        why = (
+            "its Multiboot 2 header has EFI's boot services kept (tag 7) and gives no entry for that (tag 9): GRUB "
+            "enters its entry for 32 bits in 64-bit mode; add tag 9, or leave out tag 7"
+        )
+        yield Firmware.UEFI, why
     if _ADDRESS in kinds and _ENTRY not in kinds:
         why = "its Multiboot 2 header gives load addresses but no entry address"
         if {_EFI_BS, _ENTRY_EFI64} <= set(kinds):

@@ -259,7 +259,8 @@ def test_which_firmware_gives_what_a_header_asks_for():
     console = kernel(multiboot2(tag(4, struct.pack("<I", 3))))
     addresses = struct.pack("<IIII", 0x100040, 0x100000, 0, 0)
     for_efi = flat(0x40, multiboot2(tag(2, addresses), tag(7), tag(9, struct.pack("<I", 0x100100))))
-    for data, firmware in ((console, Firmware.UEFI), (for_efi, Firmware.BIOS)):
+    kept = kernel(multiboot2(tag(7, flags=1)))
+    for data, firmware in ((console, Firmware.UEFI), (for_efi, Firmware.BIOS), (kept, Firmware.UEFI)):
         header = read2(data)
         assert header is not None
         assert not header.flaw

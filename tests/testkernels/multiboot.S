@@ -1,6 +1,7 @@
 /*
  * Multiboot entry. HEADER1 and HEADER2 say which headers to carry; HEADER_AT is the header's distance from the
  * start of the segment; KLUDGE adds the load addresses that let a flat binary be loaded; FRAMEBUFFER asks for one;
+ * SERVICES asks for EFI's boot services to be kept; LONG begins with code for 64-bit mode, the report's is for 32 bits;
  * TRIPLE ends in a triple fault before a word is said.
  */
 #ifndef HEADER_AT
@@ -32,6 +33,10 @@ header2:
 	.long	20, 1024, 768, 32
 	.balign	8
 #endif
+#ifdef SERVICES
+	.short	7, 0
+	.long	8
+#endif
 	.long	0, 8
 header2_end:
 #endif
@@ -39,6 +44,20 @@ header2_end:
 	.text
 	.globl	start
 start:
+#ifdef LONG
+	.code64
+	leaq	long(%rip), %rbx
+	movw	$0x3f8, %dx
+1:	movb	(%rbx), %al
+	outb	%al, %dx
+	incq	%rbx
+	cmpb	$'\n', %al
+	jne	1b
+	movl	$16, %eax
+	outl	%eax, $0xf4
+long:	.ascii	"64-bit mode\n"
+	.code32
+#endif
 #ifdef TRIPLE
 	lidt	no_interrupts
 	ud2
