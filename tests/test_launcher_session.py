@@ -469,21 +469,45 @@ def test_what_hermit_says_counts_and_not_how_it_leaves(tmp_path: Path):
         assert guest.wait(180).reason is Reason.CRASHED
 
 
-READ_AND_WAIT = bytes.fromhex(
-    "31ff 8edf bf3000"  # ds = 0; di = 48 times
-    "b83f02 bb0000 b90100 ba8000 be0020 8ec6 cd13 4f 75ea"  # 63 sectors to 0x20000 each
-    "fb b90f00 f4 e2fd"  # 15 ticks of the timer, 0.8 s
-)
-
-
 @pytest.mark.boot
-def test_a_silent_guest_that_resets_was_started_all_the_same(tmp_path: Path):
-    """As a Linux does that is told nothing of the serial port."""
-    with start(tmp_path, "", "triple", first=READ_AND_WAIT) as guest:
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_silent_guest_that_resets_was_started_all_the_same(tmp_path: Path, at_once: bool):
+    """As iPXE does, or a Linux that is told nothing of the serial port."""
+    wait = bytes.fromhex("fb b90f00 f4 e2fd")  # 15 ticks of the timer, 0.8 s
+    with start(tmp_path, "", "triple", first=b"" if at_once else wait) as guest:
         ending = guest.wait(180)
     assert ending.reason is Reason.RESET
     assert "console=ttyS0" in ending.detail
     assert not ending.good
+
+
+@pytest.mark.boot
+@pytest.mark.parametrize("content", [b"", b"\x55\xaa" * 100])
+def test_a_disk_with_nothing_to_boot_is_not_started(tmp_path: Path, content: bytes):
+    image = tmp_path / "disk.raw"
+    image.write_bytes(content.ljust(1 << 20, b"\0"))
+    request = LaunchRequest(name="test", disk=Drive(path=str(image)), accel="tcg")
+    with Guest(qemu.BACKEND.start(qemu.BACKEND.plan(request), lambda event: None)) as guest:
+        assert str(guest.wait(180)) == "the guest was not started (its firmware found nothing to boot)"
+
+
+@pytest.mark.boot
+def test_where_the_firmware_does_not_say_both_are_possible(tmp_path: Path):
+    with start(
+        tmp_path, "", "triple", args=("-device", "isa-debugcon,iobase=0x402,chardev=x", "-chardev", "null,id=x")
+    ) as guest:
+        ending = guest.wait(180)
+    assert ending.reason is Reason.RESET
+    assert "either its firmware found nothing" in ending.detail
+
+
+@pytest.mark.boot
+def test_words_on_the_port_of_the_bios_stop_nobody(tmp_path: Path):
+    """A guest that writes there more than anybody reads."""
+    flood = bytes.fromhex("ba0204 b90000 b0 41 ee e2fd ba0204 b90000 ee e2fd ba0204 b90000 ee e2fd b90000 ee e2fd")
+    with start(tmp_path, "through\n", "success", first=flood) as guest:
+        assert guest.wait(180).good
+        assert guest.console.text == "through\n"
 
 
 @pytest.mark.boot

@@ -188,8 +188,8 @@ class Running(Protocol):
     """A file descriptor to read its console from; it ends when the guest (or its hypervisor) does."""
 
     @property
-    def booted(self) -> bool:
-        """Whether it read more from its disks than a firmware that looks for something to boot."""
+    def booted(self) -> bool | None:
+        """Whether the firmware started something from its disks; None if it does not say."""
 
     def send(self, data: bytes) -> int:
         """Type *data* on its console as far as it takes it now; return how many bytes that were."""

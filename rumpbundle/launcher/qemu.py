@@ -21,6 +21,7 @@ from rumpbundle.events import Ran, Report, Warned
 from rumpbundle.host import programs
 from rumpbundle.kernels.unikernel import Family, Firmware
 from rumpbundle.launcher.backend import Backend, Drive, Ending, Forward, LaunchPlan, LaunchRequest, Reason
+from rumpbundle.launcher.bioslog import BiosLog
 from rumpbundle.launcher.notes import notes
 from rumpbundle.launcher.qmp import Control
 
@@ -48,9 +49,6 @@ _LAYERED = ("qcow2", "vmdk")
 
 HERMIT_EXIT = {1: 0, 0: 1}
 """The status behind what Hermit writes, by the crate qemu-exit, where its console does not tell it."""
-LOOKED = 1 << 20
-"""Bytes a firmware may read while it looks for something to boot: OVMF reads tables, FATs and directories."""
-
 SLOTS = 27
 """What is left of the 32 on the bus beside its bridges, a display, the boot disk and pvpanic."""
 
@@ -282,7 +280,9 @@ class RunningQemu:
         self._report = report
         self._complaint = ""
         self._control = Control()
+        self._log = BiosLog()
         control = self._control.theirs.fileno()
+        of_bios = plan.machine.uefi is None and not any("debugcon" in word for word in plan.machine.args)
         disks = (plan.machine.disk, *plan.machine.further)
         report(Ran(command(plan.machine)))
         try:
@@ -290,18 +290,21 @@ class RunningQemu:
                 [
                     *command(plan.machine, inherited=True),
                     *("-chardev", f"socket,id=control,fd={control}", "-mon", "chardev=control,mode=control"),
+                    *(self._log.arguments if of_bios else ()),
                 ],
-                pass_fds=[control, *(disk.fd for disk in disks if disk.fd is not None)],
+                pass_fds=[control, self._log.theirs.fileno(), *(disk.fd for disk in disks if disk.fd is not None)],
                 gently=any(disk.persist for disk in disks),
             )
         except BaseException:
             self._control.close()
+            self._log.close()
             raise
         self.output = self._child.output
 
     @property
-    def booted(self) -> bool:
-        return self._control.read > LOOKED
+    def booted(self) -> bool | None:
+        self._log.listen()
+        return self._log.started
 
     def send(self, data: bytes) -> int:
         # Ctrl-A is special to the multiplexer of console and monitor; doubled it reaches the guest.
@@ -322,9 +325,7 @@ class RunningQemu:
             if told is not None and (status == 0 or told.reason is not Reason.POWERED_OFF):
                 return told
             return self._exited(status)
-        if not self.booted:
-            self._control.count()
-            self._control.listen()
+        self._log.listen()
         if quiet >= ASLEEP_AFTER and self._control.asleep():
             return Ending(Reason.HALTED, None, "its processors sleep with interrupts off")
         return None
@@ -345,6 +346,7 @@ class RunningQemu:
     def stop(self) -> None:
         self._child.end()
         self._control.close()
+        self._log.close()
 
 
 class _Qemu:

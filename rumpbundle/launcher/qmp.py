@@ -33,9 +33,6 @@ class Control:
         self._socket.setblocking(False)
         self._received = b""
         self._asked = False
-        self._counting = False
-        self.read = 0
-        """Bytes the machine has read from its disks, when it was last asked."""
         self._sleeping = 0
         self.ending: Ending | None = None
         """What QEMU told about the guest's end."""
@@ -52,12 +49,6 @@ class Control:
             self._asked = True
             self._send("human-monitor-command", {"command-line": "info registers -a"})
         return self._sleeping >= 2
-
-    def count(self) -> None:
-        """Ask how much was read from the disks, if no answer is due."""
-        if not self._counting:
-            self._counting = True
-            self._send("query-blockstats")
 
     def listen(self) -> None:
         """Take in what QEMU said."""
@@ -77,9 +68,6 @@ class Control:
                 self.ending = _REASONS["guest-panic"]
             case {"event": "SHUTDOWN", "data": {"reason": str(reason)}}:
                 self.ending = self.ending or _REASONS.get(reason)
-            case {"return": [*disks]}:
-                self._counting = False
-                self.read = sum(map(_bytes_read, disks))
             case {"return": str(registers)}:
                 self._asked = False
                 cpus = _CPU.findall(registers)
@@ -90,10 +78,3 @@ class Control:
         message = {"execute": command} | ({"arguments": arguments} if arguments else {})
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             self._socket.send(json.dumps(message).encode() + b"\n")
-
-
-def _bytes_read(disk: object) -> int:
-    match disk:
-        case {"stats": {"rd_bytes": int(count)}}:
-            return count
-    return 0

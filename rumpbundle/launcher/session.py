@@ -213,8 +213,12 @@ class Guest:
     def _explained(self, ending: Ending) -> Ending:
         """Return *ending* with what the console told about it."""
         if ending.reason is Reason.RESET and not self.console.text.strip():
-            if self._running.booted:
-                silent = "without a word on its serial port, where Linux speaks only with console=ttyS0"
-                return Ending(Reason.RESET, None, silent)
-            return Ending(Reason.NOT_STARTED, None, "its firmware found nothing to boot, or it reset without a word")
+            match self._running.booted:
+                case True:
+                    silent = "without a word on its serial port, where Linux speaks only with console=ttyS0"
+                    return Ending(Reason.RESET, None, silent)
+                case False:
+                    return Ending(Reason.NOT_STARTED, None, "its firmware found nothing to boot")
+            unknown = "without a word: either its firmware found nothing to boot, or what it started said nothing"
+            return Ending(Reason.RESET, None, unknown)
         return self._endings.explained(ending)
