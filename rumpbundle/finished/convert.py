@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from rumpbundle import guests
 from rumpbundle.disk.content import Content
+from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError, UsageError
 from rumpbundle.events import Note, Report, silent
 from rumpbundle.finished import foreign
@@ -20,6 +21,7 @@ from rumpbundle.finished.request import rebundled, request_of
 from rumpbundle.formats import Format, OneFile
 from rumpbundle.host import environment
 from rumpbundle.images.disk import Disk
+from rumpbundle.images.partitions import tables
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
 from rumpbundle.manifest import Bundle, stem
 from rumpbundle.planning import Plan, bus_for, machine_name
@@ -51,6 +53,7 @@ def plan_of(
     except NotOursError as error:
         if "not made by rumpbundle" not in error.problem:
             report(Note(f"{os.path.basename(path)}: {error.problem}; its disk is kept as it is"))
+        _check_sectors(disk, formats, size, report)
         return _foreign(disk, path, formats, name, size, firmware)
     recipe = Recipe(app=path, name=name, size=found.bundle.asked.size if size is None else size, strict=strict)
     if firmware != "both" and [firmware] != list(found.bundle.firmware):
@@ -78,6 +81,29 @@ def _check_bus(found: Origin, formats: Sequence[Format]) -> None:
         )
 
 
+_ANY_SECTORS = ("raw", "qcow2")
+"""Formats that do not say how large a sector is: who attaches the disk does. In the others we write 512 bytes."""
+
+
+def _check_sectors(disk: Disk, formats: Sequence[Format], size: int | None, report: Report) -> None:
+    """Raise :class:`ImageError` if a partition table of *disk* counts in sectors it would not have there."""
+    found = [table for table in tables(disk, thorough=False) if table.sector != SECTOR and table.slots]
+    if not found:
+        return
+    counts = f"its {found[-1].kind.upper()} counts in sectors of {found[-1].sector} bytes"
+    attach = f"attach it as a disk of such sectors (in QEMU logical_block_size={found[-1].sector})"
+    if size is not None and size > disk.size:
+        raise ImageError(f"{counts}, and cannot be moved to the end of a larger disk", hint="leave out --size")
+    for format in formats:
+        # A CD has sectors of 2048 bytes.
+        if format.name not in _ANY_SECTORS and (format.name, found[-1].sector) != ("iso", 2048):
+            raise ImageError(
+                f"{counts}, and a disk in {format.name} has those of {SECTOR}: no machine would find its partitions",
+                hint=f"convert it to raw or qcow2, and {attach}",
+            )
+    report(Note(f"{counts}: {attach}, or no machine finds its partitions"))
+
+
 def _foreign(
     disk: Disk,
     path: str | os.PathLike[str],
@@ -93,6 +119,7 @@ def _foreign(
         content=Content(()),
         family=Family.PLAIN,
         protocols=(Protocol.DISK,) if starts.firmware else (),
+        refusal=starts.why,
         machine=starts.machine,
     )
     recipe = Recipe(app=path, name=stem(os.fspath(path)) if name is None else name, size=size or 0)

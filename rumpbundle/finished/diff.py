@@ -142,6 +142,8 @@ def _labels(disk: Disk) -> list[tuple[int, int, str]]:
             return [(e.offset, e.end, e.label) for e in layout.padded(least=disk.size).extents]
     # A file may have thousands of names, and stands on the disk once.
     found: dict[tuple[int, int], str] = {}
+    for table in reversed(tables(disk)):
+        found |= {(start, end): label for start, end, label in table.regions if table.kind == "gpt" or not found}
     budget = Budget()
     for volume in _mounted(disk):
 
@@ -329,7 +331,15 @@ def _streams_differ(one: Iterator[bytes], other: Iterator[bytes]) -> bool:
 
 
 def _partitions(one: Disk, other: Disk) -> Iterator[Difference]:
-    found = [{(t.kind, s.number): s for t in tables(disk) for s in t.slots} for disk in (one, other)]
+    pair = [{table.kind: table for table in tables(disk)} for disk in (one, other)]
+    for kind in sorted({*pair[0], *pair[1]}):
+        facts = [
+            None if table is None else {"id": table.id, "sectors of": table.sector}
+            for table in (tables_of.get(kind) for tables_of in pair)
+        ]
+        for what in _entry(*facts) if facts[0] != facts[1] else ():
+            yield Difference(kind="partition", where=f"{kind.upper()}", offset=None, what=what)
+    found = [{(t.kind, s.number): s for t in each.values() for s in t.slots} for each in pair]
     for kind, number in sorted({*found[0], *found[1]}):
         first, second = found[0].get((kind, number)), found[1].get((kind, number))
         where = f"{kind.upper()} partition {number}"

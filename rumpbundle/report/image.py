@@ -11,7 +11,6 @@ from typing import Literal as OneOf
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.digest import hexdigest
-from rumpbundle.disk.gpt import ENTRIES_BYTES
 from rumpbundle.disk.inputfile import InputFile, close
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
@@ -122,13 +121,8 @@ class ImageReport:
         """The partition tables and the partitions, by place."""
         regions = []
         last = self.tables[-1] if self.tables else None
-        if last is not None and last.kind == "gpt":
-            head, tail = 2 * last.sector + ENTRIES_BYTES, last.sector + ENTRIES_BYTES
-            end = self.disk_size // last.sector * last.sector
-            regions.append(Region(offset=0, length=head, label="MBR and GPT", kind="table"))
-            regions.append(Region(offset=end - tail, length=tail, label="backup GPT", kind="table"))
-        elif last is not None:
-            regions.append(Region(offset=0, length=SECTOR, label="MBR", kind="table"))
+        for start, end, label in () if last is None else last.regions:
+            regions.append(Region(offset=start, length=end - start, label=label, kind="table"))
         for slot in self.tables[-1].slots if self.tables else ():
             name = slot.name or slot.meaning or f"type {slot.type}"
             regions.append(

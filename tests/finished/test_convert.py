@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support import kernels
+from support.media import in_sectors_of
 from support.tools import output_of
 
 from rumpbundle import formats
@@ -123,6 +124,31 @@ def test_where_the_disk_grows_its_backup_gpt_moves(foreign, tmp_path):
 def partitions(disk: Path) -> list:
     table = json.loads(output_of("sfdisk", "--json", str(disk)))["partitiontable"]
     return [(one["start"], one["size"], one["type"], one["uuid"]) for one in table["partitions"]]
+
+
+@pytest.mark.parametrize("sector", [1024, 2048, 4096])
+def test_a_table_in_other_sectors_goes_only_where_it_is_right(foreign, tmp_path, capfd, sector):
+    image = tmp_path / "disk.raw"
+    image.write_bytes(in_sectors_of(sector, foreign.read_bytes()))
+    for format in ("vdi", "vmdk", "vhdx", "ova", "ec2"):
+        assert main(["convert", str(image), "-f", format, "-o", str(tmp_path / "no")]) == 2
+        err = capfd.readouterr().err
+        assert err.startswith(
+            f"error: {image}: its GPT counts in sectors of {sector} bytes, and a disk in {format} has"
+        )
+        assert not (tmp_path / "no").exists()
+    assert main(["convert", str(image), "-f", "qcow2", "-o", str(tmp_path / "no"), "--size", "64M"]) == 2
+    problem = "and cannot be moved to the end of a larger disk\nhint: leave out --size\n"
+    assert capfd.readouterr().err.endswith(problem)
+    assert main(["convert", str(image), "-f", "qcow2", "-o", str(tmp_path / "yes.qcow2")]) == 0
+    assert f"logical_block_size={sector}" in capfd.readouterr().err
+    assert main(["diff", str(image), str(tmp_path / "yes.qcow2")]) == 0
+
+
+def test_why_nothing_starts_is_said(tmp_path, capfd):
+    (tmp_path / "disk.raw").write_bytes(bytes(1 << 20))
+    assert main(["convert", str(tmp_path / "disk.raw"), "-f", "vdi", "-o", str(tmp_path / "disk.vdi")]) == 0
+    assert "does not boot: it has neither boot code" in capfd.readouterr().err
 
 
 def test_a_disk_that_has_grown_already_is_converted_all_the_same(tmp_path, capfd):

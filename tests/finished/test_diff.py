@@ -6,6 +6,8 @@ import json
 
 import pytest
 from support import kernels
+from support.media import in_sectors_of
+from support.tools import output_of
 
 import rumpbundle
 from rumpbundle.cli import main
@@ -50,9 +52,25 @@ def test_what_differs_is_told_from_the_top(built, capsys):
     assert "backup GPT" in words
 
 
-def test_a_foreign_disk_differs_in_a_file(tmp_path, capsys):
-    from support.tools import output_of
+@pytest.mark.parametrize("sector", [512, 4096])
+def test_foreign_disks_differ_in_their_tables(tmp_path, capsys, sector):
+    for name in ("a", "b"):
+        image = tmp_path / name
+        with image.open("wb") as file:
+            file.truncate(4 << 20)
+        output_of(
+            "sgdisk", "-n", "1:2048:+1M", "-u", "1:1", "-U", f"{name * 8}-0000-0000-0000-000000000000", str(image)
+        )
+        image.write_bytes(in_sectors_of(sector, image.read_bytes()))
+    assert main(["diff", str(tmp_path / "a"), str(tmp_path / "b")]) == 1
+    out = capsys.readouterr().out
+    assert "GPT: id 'aaaaaaaa-0000-0000-0000-000000000000', 'bbbbbbbb-0000-0000-0000-000000000000'\n" in out
+    assert f"MBR and GPT at byte {sector}: " in out
+    assert "backup GPT at byte" in out
+    assert "free space" not in out
 
+
+def test_a_foreign_disk_differs_in_a_file(tmp_path, capsys):
     for name, text in (("a", "one"), ("b", "two")):
         image = tmp_path / name
         with image.open("wb") as file:

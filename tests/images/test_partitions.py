@@ -6,7 +6,7 @@ import struct
 import zlib
 
 import pytest
-from support.media import Bytes
+from support.media import Bytes, in_sectors_of
 from support.tools import output_of
 
 from rumpbundle.disk.layout import MIB
@@ -151,43 +151,19 @@ def test_a_gpt_without_its_protective_mbr(gpt):
     assert [slot.name for slot in table.slots] == ["one", "two"]
 
 
-def in_sectors_of_4096(data: bytes) -> bytes:
-    """Return the disk *data* as one with sectors eight times as large would have it."""
-    size = len(data) // 4096
-    out = bytearray(data)
-    out[: 40 << 9] = bytes(40 << 9)
-    out[-33 << 9 :] = bytes(33 << 9)
-    out[:512] = data[:512]
-    out[446 + 8 : 446 + 16] = struct.pack("<II", 1, size - 1)
-    entries = bytearray(data[1024 : 1024 + 16384])
-    for at in range(0, 16384, 128):
-        first, last = struct.unpack_from("<QQ", entries, at + 32)
-        if last:
-            struct.pack_into("<QQ", entries, at + 32, first // 8, (last + 1) // 8 - 1)
-    for lba, other, table in ((1, size - 1, 2), (size - 1, 1, size - 5)):
-        header = bytearray(data[512:604])
-        struct.pack_into("<QQQQ", header, 24, lba, other, 6, size - 6)
-        struct.pack_into("<Q", header, 72, table)
-        struct.pack_into("<I", header, 88, zlib.crc32(entries))
-        header[16:20] = bytes(4)
-        struct.pack_into("<I", header, 16, zlib.crc32(header))
-        out[lba * 4096 : lba * 4096 + 92] = header
-        out[table * 4096 : table * 4096 + 16384] = entries
-    return bytes(out)
-
-
-def test_sectors_of_4096_bytes(tmp_path, gpt):
+@pytest.mark.parametrize("sector", [1024, 2048, 4096])
+def test_other_sectors(gpt, sector):
     output_of("sgdisk", "-d", "2", "-n", "2:32768:65535", "-c", "2:two", str(gpt))
-    data = in_sectors_of_4096(gpt.read_bytes())
+    data = in_sectors_of(sector, gpt.read_bytes())
     mbr, table = found(data)
-    assert table.sector == mbr.sector == 4096
+    assert table.sector == mbr.sector == sector
     assert mbr.flaws == table.flaws == ()
     assert [(slot.name, slot.offset, slot.size) for slot in table.slots] == [
         ("one", MIB, 8 * MIB),
         ("two", 16 * MIB, 16 * MIB),
     ]
     damaged = bytearray(data)
-    damaged[4096:4200] = bytes(104)
+    damaged[sector : sector + 104] = bytes(104)
     assert found(damaged)[-1].flaws == ("the primary GPT is missing",)
     assert found(damaged)[-1].slots == table.slots
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from pathlib import Path
 
 from rumpbundle.images.filesystem import FileSystem
@@ -47,3 +49,28 @@ def expected(top: Path) -> dict[str, object]:
         else:
             found[name] = "directory" if path.is_dir() else path.read_bytes()
     return found
+
+
+def in_sectors_of(bytes_: int, data: bytes) -> bytes:
+    """Return the GPT disk *data*, whose partitions begin at whole MiB, as one of other sectors would have it."""
+    factor, size, length = bytes_ // 512, len(data) // bytes_, -(-16384 // bytes_)
+    out = bytearray(data)
+    out[: 40 << 9] = bytes(40 << 9)
+    out[-33 << 9 :] = bytes(33 << 9)
+    out[:512] = data[:512]
+    out[446 + 8 : 446 + 16] = struct.pack("<II", 1, size - 1)
+    entries = bytearray(data[1024 : 1024 + 16384])
+    for at in range(0, 16384, 128):
+        first, last = struct.unpack_from("<QQ", entries, at + 32)
+        if last:
+            struct.pack_into("<QQ", entries, at + 32, first // factor, (last + 1) // factor - 1)
+    for lba, other, table in ((1, size - 1, 2), (size - 1, 1, size - 1 - length)):
+        header = bytearray(data[512:604])
+        struct.pack_into("<QQQQ", header, 24, lba, other, 2 + length, size - 2 - length)
+        struct.pack_into("<Q", header, 72, table)
+        struct.pack_into("<I", header, 88, zlib.crc32(entries))
+        header[16:20] = bytes(4)
+        struct.pack_into("<I", header, 16, zlib.crc32(header))
+        out[lba * bytes_ : lba * bytes_ + 92] = header
+        out[table * bytes_ : table * bytes_ + 16384] = entries
+    return bytes(out)

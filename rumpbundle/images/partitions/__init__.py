@@ -1,4 +1,4 @@
-"""Read partition tables: MBR with logical partitions, and GPT, with sectors of 512 or 4096 bytes."""
+"""Read partition tables: MBR with logical partitions, and GPT, with sectors of 512 to 4096 bytes."""
 
 from __future__ import annotations
 

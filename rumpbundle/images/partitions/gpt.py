@@ -6,14 +6,15 @@ import uuid
 import zlib
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.gpt import GptEntry, GptHeader
+from rumpbundle.disk.gpt import ENTRIES_BYTES, GptEntry, GptHeader
 from rumpbundle.errors import ImageError
 from rumpbundle.images.medium import Medium
-from rumpbundle.images.partitions.table import Slot, Table, misplaced
+from rumpbundle.images.partitions.table import Slot, Table, TableRegion, misplaced
 from rumpbundle.images.problem import Problem
 
 _SIGNATURE = b"EFI PART"
-_SECTORS = (512, 4096)
+_SECTORS = (512, 1024, 2048, 4096)
+"""Bytes of the blocks disks count in: those of Linux' block layer."""
 _MAX_ENTRY = 4096
 _MAX_TABLE = 2 << 20
 """Bytes of an entry, and of all of them: `sgdisk -S` makes large tables, too."""
@@ -30,6 +31,8 @@ class _Copy:
     slots: tuple[Slot, ...]
     reversed: tuple[int, ...]
     """The numbers of partitions that end before they begin."""
+    entries: range
+    """The bytes of the disk in which its entries stand."""
 
 
 def read_gpt(disk: Medium, mbr: Table | None, sector_size: int, *, thorough: bool) -> Table | None:
@@ -53,7 +56,8 @@ def read_gpt(disk: Medium, mbr: Table | None, sector_size: int, *, thorough: boo
         problems.append(_problem(0, "the protective MBR is missing", "who looks there takes the disk for empty"))
     found = primary or backup
     if found is None:
-        return Table(kind="gpt", id="", slots=(), problems=tuple(problems), sector=size)
+        regions = _regions(size, last, None, None)
+        return Table(kind="gpt", id="", slots=(), problems=tuple(problems), sector=size, regions=regions)
     if primary is not None and primary.header.alternate_lba * size != last:
         problems.append(_problem(last, MISPLACED, _NO_BACKUP))
     if primary is not None and backup is not None and not _same(primary, backup):
@@ -68,7 +72,17 @@ def read_gpt(disk: Medium, mbr: Table | None, sector_size: int, *, thorough: boo
         slots=found.slots,
         problems=tuple(problems),
         sector=size,
+        regions=_regions(size, last, primary, backup),
     )
+
+
+def _regions(size: int, last: int, primary: _Copy | None, backup: _Copy | None) -> tuple[TableRegion, ...]:
+    """Return where both copies stand; where one was not read, as everybody places it."""
+    front = max(2 * size + ENTRIES_BYTES, 0 if primary is None else primary.entries.stop)
+    start, end = (last - ENTRIES_BYTES, last + size)
+    if backup is not None:
+        start, end = min(backup.entries.start, backup.offset), max(backup.entries.stop, backup.offset + size)
+    return (0, front, "MBR and GPT"), (start, end, "backup GPT")
 
 
 def _sector_size(disk: Medium, likely: int, *, both_ends: bool) -> int | None:
@@ -149,6 +163,7 @@ def _read(disk: Medium, size: int, at: int) -> _Copy:
         header,
         tuple(slot for slot in slots if slot.size > 0),
         tuple(slot.number for slot in slots if slot.size <= 0),
+        range(header.entries_lba * size, header.entries_lba * size + len(entries)),
     )
 
 

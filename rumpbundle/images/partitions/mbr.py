@@ -34,7 +34,12 @@ def read_mbr(disk: Medium, sector_size: int) -> Table | None:
         slots += _logical(disk, slot, sector_size, 5 + sum(slot.number > 4 for slot in slots), problems)
     problems += misplaced("MBR", tuple(slots), disk.size, 0)
     return Table(
-        kind="mbr", id=raw[440:444][::-1].hex(), slots=tuple(slots), problems=tuple(problems), sector=sector_size
+        kind="mbr",
+        id=raw[440:444][::-1].hex(),
+        slots=tuple(slots),
+        problems=tuple(problems),
+        sector=sector_size,
+        regions=((0, _SIZE, "MBR"),),
     )
 
 

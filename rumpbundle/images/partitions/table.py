@@ -54,6 +54,10 @@ EXTENDED = ("05", "0f", "85")
 _ISO_START = 32768
 
 
+TableRegion = tuple[int, int, str]
+"""First byte of a part of a table, the one behind it, and what it is called."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
     """A partition; *offset* and *size* in bytes."""
@@ -91,6 +95,8 @@ class Table:
     problems: tuple[Problem, ...] = ()
     sector: int = 512
     """The bytes of the blocks it counts in."""
+    regions: tuple[TableRegion, ...] = ()
+    """Where it stands on the disk."""
 
     @property
     def flaws(self) -> tuple[str, ...]:
