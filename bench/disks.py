@@ -26,7 +26,7 @@ FORMATS = {
     "vmdk": (("vmdk",), ("-O", "vmdk")),
 }
 """Our words, and qemu-img's, for the same format."""
-WRITTEN_BY_QEMU_IMG = ("vhd", "vhdx", "qcow2", "vmdk")
+BLOCKS = ("vhd", "vhdx", "qcow2", "vmdk")
 CONVERTED = ("vdi", "vhd", "qcow2", "vmdk")
 SEVEN = "iso,vmdk,vdi,qcow2,vhd,vhdx,ova"
 
@@ -93,7 +93,7 @@ class Bench:
             yield compare(name, seconds, "bundle", "qemu-img")
             if name in CONVERTED:
                 yield compare(f"convert-{name}", seconds, "convert", "qemu-img")
-        extra = {name: self.space(FORMATS[name][0]) / MIB for name in WRITTEN_BY_QEMU_IMG}
+        extra = {name: self.space(FORMATS[name][0]) / MIB for name in BLOCKS}
         yield Row("space", max(extra.values()), ", ".join(f"{name} {size:.1f}" for name, size in extra.items()))
         remove(self.out)
         b3sum = fresh(["b3sum", str(self.raw)])

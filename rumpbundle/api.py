@@ -24,7 +24,6 @@ from rumpbundle.disk.inputfile import file_name
 from rumpbundle.errors import (
     GuestError,
     HostError,
-    MissingToolError,
     UsageError,
 )
 from rumpbundle.events import Exact, Finished, Report, Started, Warned, silent
@@ -86,19 +85,11 @@ def write(
     report(Started(job.label, job.layout.payload))
     try:
         commands = _fill(job, format, force=force, sync=sync)
-    except MissingToolError as error:
-        error.hint = f"{error.hint}; {_without_tools(format)} needs no program"
-        raise
     except HostError as error:
         error.where = error.where or str(output)
         raise
     report(Finished(job.label))
     return Artifact(format.name, output), commands
-
-
-def _without_tools(format: Format) -> str:
-    """Return what to write instead of *format* where its program is missing: a subformat of its own, or raw."""
-    return next((f"{format.name}:{each.name}" for each in format.subformats if not each.tools), "raw")
 
 
 def job_for(

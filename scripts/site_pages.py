@@ -68,11 +68,9 @@ def _type(value: dict[str, Any]) -> str:
 def all_formats() -> Iterator[str]:
     """Yield the page of all formats, from their registry."""
     yield f"# All formats\n\n{_example('rumpbundle formats', '…')}\n"
-    yield "| format | for | file | subformats | programs |\n|---|---|---|---|---|"
+    yield "| format | for | file | subformats |\n|---|---|---|---|"
     for each in formats.formats():
-        tools = sorted({tool for subformat in each.subformats for tool in subformat.tools})
-        cells = (", ".join(each.variants) or "—", ", ".join(tools) or "none")
-        yield f"| `{each.name}` | {each.summary} | `app{each.tail}` | {cells[0]} | {cells[1]} |"
+        yield f"| `{each.name}` | {each.summary} | `app{each.tail}` | {', '.join(each.variants) or '—'} |"
 
 
 def api() -> Iterator[str]:

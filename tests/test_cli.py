@@ -94,8 +94,10 @@ def test_a_dry_run_prints_the_plan_of_every_format_and_writes_nothing(app, capsy
 
 
 def test_verbose_shows_commands_and_quiet_shows_nothing(app, capsys):
-    assert "+ qemu-img convert" in run(capsys, "vmdk", app, "-v")[2]
-    assert run(capsys, "vmdk", app, "-q", "--force")[2] == ""
+    assert run(capsys, "vmdk", app, "-q")[2] == ""
+    image = app.replace(".bin", ".vmdk")
+    assert "+ qemu-img check" in run(capsys, "verify", image, "-v")[2]
+    assert run(capsys, "verify", image, "-q")[2] == ""
 
 
 def test_an_existing_output_stays(app, capsys):

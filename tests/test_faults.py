@@ -223,15 +223,17 @@ wait
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL])
 def test_no_program_outlives_us_nor_do_its_children(inputs, outputs, number):
-    """A qemu-img that hangs, behind a wrapper: with us, however we end, all of it ends."""
+    """A grub-mkimage that hangs, behind a wrapper: with us, however we end, all of it ends."""
     binaries, pids = outputs.parent / "bin", outputs.parent / "pids"
     binaries.mkdir()
-    (binaries / "qemu-img").write_text(
-        f'#!/bin/sh\n[ "$1" = --version ] && exec {require("qemu-img")} --version\n' + WRAPPER.format(pids=pids)
+    (binaries / "grub-mkimage").write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && exec {require("grub-mkimage")} --version\n' + WRAPPER.format(pids=pids)
     )
-    (binaries / "qemu-img").chmod(0o755)
+    (binaries / "grub-mkimage").chmod(0o755)
     env = environment(outputs.parent / "tmp")
     env["PATH"] = f"{binaries}:{env['PATH']}"
+    # Where grub-mkimage writes to; what a SIGKILL leaves there is the system's to tidy up.
+    env["XDG_CACHE_HOME"] = env["TMPDIR"] = str(binaries)
     with subprocess.Popen(
         command(inputs, "qcow2", outputs / "app.qcow2"), env=env, stderr=subprocess.PIPE
     ) as process:

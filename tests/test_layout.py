@@ -15,7 +15,7 @@ from support.disks import IDENTITY, disk_of, from_file, late, literal
 
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.flat import write_flat
-from rumpbundle.disk.hashing import hashing
+from rumpbundle.disk.hashing import trailing
 from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.layout import MIB, LayoutReader, Named, content_extents, round_up
 from rumpbundle.errors import InputError
@@ -61,7 +61,8 @@ def test_flat_file_blocks_and_reads_agree_with_a_byte_array(tmp_path_factory, ro
         middle = disk.size // 3
         assert reader.read(middle, 1000) == expected[middle : middle + 1000].ljust(1000, b"\0")
         rebuilt = bytearray(round_up(disk.size, block))
-        assert list(reader.used(block)) == [index for index, _ in reader.blocks(block)]
+        used = [index for each in reader.used(block) for index in each]
+        assert used == [index for index, _ in reader.blocks(block)]
         last = -1
         for index, data in reader.blocks(block):
             assert index > last
@@ -165,7 +166,7 @@ def test_an_interrupted_write_does_not_wait_for_hashing(big, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "copy_file_range", interrupted)
-    monkeypatch.setattr("rumpbundle.disk.flat._next_data", lambda fd, position, end: (position, end))
+    monkeypatch.setattr("rumpbundle.disk.flat._data_from", lambda fd, position: (position, 5000 * MIB))
     disk = replace(disk_of(5000 * MIB, *content_extents(content, 0, "big")), named=(Named(0, content),))
     with tempfile.TemporaryFile() as file, pytest.raises(KeyboardInterrupt):
         write_flat(disk, file.fileno())
@@ -175,6 +176,9 @@ def test_an_interrupted_write_does_not_wait_for_hashing(big, monkeypatch):
 def test_an_interruption_does_not_wait_for_the_last_of_the_hashing(big):
     """The copy is done before the hash: the wait for that must end at a Ctrl-C, too."""
     content, reads = big
-    with pytest.raises(KeyboardInterrupt), hashing([Named(0, content)]):
-        threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
+    with tempfile.TemporaryFile() as file:
+        file.truncate(content.size)
+        copied = trailing([Named(0, content)], file.fileno(), lambda offset: (offset, content.size))
+        with pytest.raises(KeyboardInterrupt), copied:
+            threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
     assert len(reads) < 4096, "hashing went on to the end"

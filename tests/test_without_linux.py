@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from support import kernels
-from support.tools import require
 
 FORMATS = ("iso", "raw", "vmdk", "vdi", "qcow2", "vhd", "vhdx", "ova", "ec2", "gce", "azure", "xen")
 WITHOUT = """
@@ -49,7 +48,6 @@ def run(place: Path, *words: str, linux: bool) -> str:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> dict[bool, Path]:
     """All formats, made with what Linux offers and without."""
-    require("qemu-img")
     made = {}
     for linux in (True, False):
         place = made[linux] = tmp_path_factory.mktemp("linux" if linux else "macos")

@@ -22,23 +22,20 @@ const noDirectory = (name) => show("error", `error: ${plain(name)}: is a directo
 async function start() {
   const { version, formats } = await ask("start");
   show("version", version);
-  // What can be made here comes first.
-  for (const format of formats.sort((a, b) => a.missing.length - b.missing.length)) addFormat(format);
+  formats.forEach(addFormat);
   restore();
   show("status", "");
   update();
   document.body.dataset.ready = "true";
 }
 
-function addFormat({ name, summary, missing }) {
-  const here = !missing.length;
+function addFormat({ name, summary }) {
   const id = `format-${name}`;
-  const box = element("input", { type: "checkbox", id, disabled: !here, "aria-describedby": `${id}-is` });
+  const box = element("input", { type: "checkbox", id, "aria-describedby": `${id}-is` });
   box.addEventListener("change", update);
-  const why = here ? [summary] : [`needs ${missing.join(", ")}: `, element("code", {}, `rumpbundle build -f ${name} KERNEL`)];
   byId("formats").append(
-    element("div", { class: here ? "format" : "format off", title: summary }, box, element("label", { for: id }, name),
-            element("p", { id: `${id}-is` }, ...why)),
+    element("div", { class: "format", title: summary }, box, element("label", { for: id }, name),
+            element("p", { id: `${id}-is` }, summary)),
   );
 }
 

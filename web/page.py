@@ -50,12 +50,12 @@ def run(argv: list[str], directory: str, told: Callable[[str], object], out: str
 
 
 def formats() -> str:
-    """Return what can be written, each with what it needs that is not here, as JSON."""
+    """Return what can be written, as JSON."""
     found = []
     for format in registry.formats():
         for subformat in format.subformats:
             name = format.name if subformat is format.subformats[0] else f"{format.name}:{subformat.name}"
-            found.append({"name": name, "summary": format.summary, "missing": list(subformat.tools)})
+            found.append({"name": name, "summary": format.summary})
     return json.dumps(found)
 
 

@@ -9,7 +9,7 @@ const FIRST = ["iso"];
 export const chosen = { kernel: [], modules: [], data: [], image: [] };
 
 export const tickedFormats = () =>
-  [...document.querySelectorAll("#formats input:checked:not(:disabled)")].map((box) => box.id.slice("format-".length));
+  [...document.querySelectorAll("#formats input:checked")].map((box) => box.id.slice("format-".length));
 
 /** Returns the recipe as {argv, files}: arguments behind `build`, and the files they name. */
 export function recipe(formats) {
@@ -71,5 +71,5 @@ export function restore() {
   if (!byId("firmware").value) byId("firmware").value = "both";
   const formats = kept.has("formats") ? kept.get("formats").split(",") : FIRST;
   for (const box of document.querySelectorAll("#formats input"))
-    box.checked = !box.disabled && formats.includes(box.id.slice("format-".length));
+    box.checked = formats.includes(box.id.slice("format-".length));
 }

@@ -1,4 +1,4 @@
-"""``rumpbundle formats``: what can be written, for whom, and what is missing here."""
+"""``rumpbundle formats``: what can be written, and for whom."""
 
 from __future__ import annotations
 
@@ -11,45 +11,36 @@ from rumpbundle.cli.command import Command
 from rumpbundle.cli.streams import say_json
 from rumpbundle.cli.tables import Section, show
 from rumpbundle.formats import ALIASES, Format, formats
-from rumpbundle.host import environment
 
 
-@click.command("formats", cls=Command, short_help="what can be written, for whom, and what is missing here")
+@click.command("formats", cls=Command, short_help="what can be written, and for whom")
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable list.")
 def command(as_json: bool) -> None:
-    """List the formats and their subformats, and the program each one needs."""
+    """List the formats and their subformats. All are written by rumpbundle itself: none needs another program."""
     found = list(formats())
-    missing = {
-        tool
-        for format in found
-        for subformat in format.subformats
-        for tool in subformat.tools
-        if environment.find_program(tool) is None
-    }
     if as_json:
-        say_json([_described(format, missing) for format in found])
+        say_json([_described(format) for format in found])
         return
-    rows = tuple(row for format in found for row in _rows(format, missing))
-    head = ("format", "suffix", "needs", "what it is, and who takes it")
+    rows = tuple(row for format in found for row in _rows(format))
+    head = ("format", "suffix", "what it is, and who takes it")
     show([Section(title="formats", head=head, rows=rows, wrapped=True)])
 
 
-def _described(format: Format, missing: set[str]) -> dict[str, Any]:
-    tools = dict.fromkeys(tool for subformat in format.subformats for tool in subformat.tools)
+def _described(format: Format) -> dict[str, Any]:
     return {
         "name": format.name,
         "aliases": [alias for alias, name in ALIASES.items() if name == format.name],
         "suffix": format.suffix,
         "summary": format.summary,
         "subformats": list(format.variants),
-        "tools": {each.name or format.name: list(each.tools) for each in format.subformats},
-        "missing": [tool for tool in tools if tool in missing],
+        # For scripts of the time when some were written by qemu-img.
+        "tools": {each.name or format.name: [] for each in format.subformats},
+        "missing": [],
     }
 
 
-def _rows(format: Format, missing: set[str]) -> Iterator[tuple[str, ...]]:
+def _rows(format: Format) -> Iterator[tuple[str, ...]]:
     """Yield a row for the format, and one for each further subformat."""
     for number, subformat in enumerate(format.subformats):
-        needs = ", ".join(f"{tool} (missing)" if tool in missing else tool for tool in subformat.tools) or "-"
         name = f"{format.name}:{subformat.name}" if subformat.name else format.name
-        yield (name, "", needs, "") if number else (name, format.suffix, needs, format.summary)
+        yield (name, "", "") if number else (name, format.suffix, format.summary)

@@ -62,7 +62,7 @@ def plan_json(job: Job, format: Format) -> dict[str, Any]:
     return {
         "format": format.name,
         "output": str(job.output),
-        "tools": list(format.subformat(job.subformat).tools),
+        "tools": [],
         "name": bundle.name,
         "labels": hybrid.labels(bundle),
         "family": str(bundle.kernel.family),
@@ -85,7 +85,7 @@ def plan_text(job: Job, format: Format) -> str:
         f"cmdline      {bundle.cmdline}",
         f"labels       {', '.join(f'{label} ({of})' for of, label in hybrid.labels(bundle).items())}",
         f"disk         {disk.size} bytes ({shown_size(disk.size)}), {shown_size(disk.payload)} of them used",
-        f"needs        {', '.join(format.subformat(job.subformat).tools) or 'no external program'}",
+        "needs        no external program",
         "",
         f"partitions ({disk.table})",
     ]

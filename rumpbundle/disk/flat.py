@@ -6,11 +6,12 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Self
 
 from rumpbundle.disk.content import CHUNK, Computed, Content, FileSlice, Late, Literal, Stored
 from rumpbundle.disk.digest import hexdigest
 from rumpbundle.disk.hashing import Locate, trailing
-from rumpbundle.disk.inputfile import close
+from rumpbundle.disk.inputfile import InputFile, close
 from rumpbundle.disk.layout import DiskLayout, Extent, Named, round_up
 from rumpbundle.errors import HostError
 from rumpbundle.events import Advanced, Report, silent
@@ -19,6 +20,7 @@ SMALL = 256 << 10
 """Files up to this size are read once, hashed and written from the same buffer."""
 _COPY_STEP = 8 << 20
 """Bytes copied at once: few enough that the hashing, which follows, ends soon after."""
+_ENDLESS = 1 << 63
 _PAGE = 4096
 """What file systems with reflinks share blocks by: of both files the same part of one."""
 
@@ -83,13 +85,13 @@ def write_stored(
     small = {id(one.content.sources[0]): one.content for one in named if _is_small_file(one.content)}
     large = [one for one in named if one.content.size > SMALL]
     batch = _Batch(fd, lambda count: report(Advanced(label, count)))
-    with trailing(large, fd, locate) as arrived:
+    with trailing(large, fd, locate) as arrived, _Copier(fd, report, label, arrived) as copier:
         for offset, source in placed:
             if isinstance(source, FileSlice):
                 if source.file.size > SMALL:
                     # What is gathered must not bridge this: the zeros between would be written over it.
                     batch.flush()
-                    _copy(source, fd, offset, report, label, arrived)
+                    copier.copy(source, offset)
                     continue
                 data = source.file.read(source.start, source.length)
                 batch.add(offset, data)
@@ -180,44 +182,77 @@ def _write_computed(
         report(Advanced(label, len(data)))
 
 
-def _copy(
-    source: FileSlice, fd: int, offset: int, report: Report, label: str, arrived: Callable[[int], None]
-) -> None:
-    """Copy a slice of a file to *offset* of *fd*: shared or moved by the kernel where it can be."""
-    file = source.file
-    src = file.open()
-    try:
+class _Copier:
+    """Copies slices of files into *fd*: shared or moved by the kernel where it can be. One file is open at a time."""
+
+    def __init__(self, fd: int, report: Report, label: str, arrived: Callable[[int], None]) -> None:
+        self._fd = fd
+        self._report = report
+        self._label = label
+        self._arrived = arrived
+        self._file: InputFile | None = None
+        self._src = -1
+        self._data = (0, 0)
+        """Of the open file: a range without holes. To find its end may cost more than to copy a part of it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._close(check=kind is None)
+
+    def _close(self, *, check: bool) -> None:
+        file, src, self._file, self._src, self._data = self._file, self._src, None, -1, (0, 0)
+        if file is None:
+            return
+        try:
+            if check:
+                file.check(src)
+        finally:
+            close(src)
+
+    def copy(self, source: FileSlice, offset: int) -> None:
+        """Copy *source* to *offset* of the output."""
+        if source.file is not self._file:
+            self._close(check=True)
+            self._src, self._file = source.file.open(), source.file
         position, end = source.start, source.start + source.length
+        # The kernel moves whole pages, and what stands elsewhere in a page slowly.
+        alike = not (source.start - offset) % _PAGE
         while position < end:
-            start, stop = _next_data(src, position, end)
-            report(Advanced(label, start - position))
+            start, stop = self._next_data(position, end)
+            self._report(Advanced(self._label, start - position))
             position = start
             while position < stop:
                 place = position - source.start + offset
                 # Up to a boundary first: a step that begins on none shares nothing.
-                step = _COPY_STEP - position % _PAGE
-                count = _copy_range(src, fd, min(stop - position, step), position, place)
+                step = min(stop - position, _COPY_STEP - position % _PAGE)
+                count = _copy_range(self._src, self._fd, step, position, place) if alike else 0
                 if not count:
                     # Through our memory, to tell whose fault it is: the input's (shorter, EIO) or the output's.
                     count = min(stop - position, CHUNK)
-                    write_all(fd, file.read_from(src, position, count), place)
+                    write_all(self._fd, source.file.read_from(self._src, position, count), place)
                 position += count
-                arrived(position - source.start + offset)
-                report(Advanced(label, count))
-        file.check(src)
-    finally:
-        close(src)
+                self._arrived(position - source.start + offset)
+                self._report(Advanced(self._label, count))
+
+    def _next_data(self, position: int, end: int) -> tuple[int, int]:
+        """Return the next range of data in *position*..*end* (``end, end`` if only a hole is left)."""
+        if not self._data[0] <= position < self._data[1]:
+            self._data = _data_from(self._src, position)
+        start, stop = self._data
+        return min(max(start, position), end), min(stop, end)
 
 
-def _next_data(fd: int, position: int, end: int) -> tuple[int, int]:
-    """Return the next range of data in *position*..*end* (``end, end`` if only a hole is left)."""
+def _data_from(fd: int, position: int) -> tuple[int, int]:
+    """Return the first range of data that begins, or goes on, at *position*; of what has no holes it is endless."""
     if not hasattr(os, "SEEK_DATA"):
-        return position, end
+        return position, _ENDLESS
     try:
-        start = min(os.lseek(fd, position, os.SEEK_DATA), end)
-        return start, min(os.lseek(fd, start, os.SEEK_HOLE), end)
+        start = os.lseek(fd, position, os.SEEK_DATA)
+        return start, os.lseek(fd, start, os.SEEK_HOLE)
     except OSError as error:
-        return (end, end) if error.errno == errno.ENXIO else (position, end)
+        return (_ENDLESS, _ENDLESS) if error.errno == errno.ENXIO else (position, _ENDLESS)
 
 
 def _copy_range(src: int, dst: int, count: int, src_offset: int, dst_offset: int) -> int:

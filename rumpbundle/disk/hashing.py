@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from rumpbundle.disk.content import CHUNK, Content, Zeros
 from rumpbundle.disk.layout import Named
-from rumpbundle.errors import HostError, Interrupted, RumpbundleError
+from rumpbundle.errors import HostError, Interrupted
 
 _TICK = 0.1
 """Seconds to wait at once: a signal that comes just before a wait without end would not end that."""
@@ -59,27 +59,6 @@ def _beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
             thread.join()
     if failed:
         raise failed[0]
-
-
-@contextmanager
-def hashing(named: Iterable[Named]) -> Iterator[None]:
-    """Hash the contents of *named* from their sources while the block runs: for writers that are not ours.
-
-    The thread ends when all are hashed, or at once if the block fails.
-    """
-    pending = [each.content for each in named if not each.content.hashed]
-    if not pending:
-        yield
-        return
-
-    def work(stop: threading.Event) -> None:
-        # What fails here fails again, and is told, when the digest is asked for.
-        with suppress(RumpbundleError):
-            for content in pending:
-                content.digest(stop)
-
-    with _beside(work):
-        yield
 
 
 @contextmanager
@@ -150,4 +129,4 @@ class _Trail:
                 self._news.wait(_TICK)
 
 
-__all__ = ["hashing", "trailing"]
+__all__ = ["trailing"]

@@ -24,7 +24,7 @@ from rumpbundle.disk.inputfile import InputFile, close
 SECTOR = 512
 MIB = 1 << 20
 GIB = 1 << 30
-_PROBE = 4096
+_PROBE = 64
 """Bytes of a block that show, as a rule, that it is not all zero."""
 
 
@@ -232,14 +232,50 @@ class LayoutReader:
                         yield (position + at) // size, block
         self._close(check=True)
 
-    def used(self, size: int) -> Iterator[int]:
-        """Yield the index of every block that :meth:`blocks` would give; of most it reads only the beginning."""
-        zeros, probe = bytes(size), bytes(min(size, _PROBE))
-        for low, high in self._covered(size):
-            for position in range(low, high, size):
-                if self.read(position, len(probe)) != probe or self.read(position, size) != zeros:
-                    yield position // size
+    def used(self, size: int) -> Iterator[range]:
+        """Yield the indices of the blocks that :meth:`blocks` would give; of most only the first bytes are read."""
+        start = end = -1
+        for index in self._used(size):
+            if index != end:
+                if end > start:
+                    yield range(start, end)
+                start = index
+            end = index + 1
+        if end > start:
+            yield range(start, end)
         self._close(check=True)
+
+    def _used(self, size: int) -> Iterator[int]:
+        zeros, nothing, read = bytes(size), bytes(min(size, _PROBE)), os.pread
+        for low, high in self._covered(size):
+            position = low
+            while position < high:
+                fd, shift, end = self._file_at(position)
+                stop = min(end // size * size, high)
+                for at in range(position, stop, size):
+                    try:
+                        begin = read(fd, len(nothing), at + shift)
+                    except OSError:
+                        begin = b""  # whoever copies it says what is wrong
+                    if begin != nothing or self.read(at, size) != zeros:
+                        yield at // size
+                if stop <= position:
+                    stop = position + size
+                    if self.read(position, size) != zeros:
+                        yield position // size
+                position = stop
+
+    def _file_at(self, position: int) -> tuple[int, int, int]:
+        """Return the open file whose bytes stand at *position*, what to add to come there, and where that ends.
+
+        What is no file's ends at once.
+        """
+        index = max(bisect_right(self._offsets, position) - 1, 0)
+        extent = self._extents[index]
+        if self._written is not None or not isinstance(extent.source, FileSlice) or position < extent.offset:
+            return -1, 0, position
+        self._read(extent.source, 0, 0)
+        return self._fd, extent.source.start - extent.offset, extent.end
 
     def _covered(self, align: int) -> Iterator[tuple[int, int]]:
         """Yield ``(start, end)`` of what extents cover, in units of *align*, without the holes of source files."""

@@ -43,8 +43,6 @@ class Subformat:
     """One of a format's variants. A format without variants has one that has no name."""
 
     name: str = ""
-    tools: tuple[str, ...] = ()
-    """External programs it needs."""
     largest: int | None = None
     """The most bytes its disk can have; None where nothing but the file system bounds it."""
 

@@ -5,18 +5,13 @@ Blocks of 1 MiB stand in the order of the disk, aligned to 1 MiB as VirtualBox a
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
-from rumpbundle.disk.content import Content
-from rumpbundle.disk.flat import disk_errors, write_all, write_extents
-from rumpbundle.disk.layout import MIB, Extent, LayoutReader, content_extents, held, round_up
+from rumpbundle.disk.flat import disk_errors, write_all
+from rumpbundle.disk.layout import MIB, round_up
+from rumpbundle.formats._blocks import in_a_row, used_blocks, write_blocks
 from rumpbundle.formats._contract import Format, Job, OneFile, Subformat
-from rumpbundle.formats._late import fill_late
 from rumpbundle.host.staging import StagedFile
-from rumpbundle.images.medium import FdMedium
 from rumpbundle.images.records import vdi
 
 _LARGEST = 1 << 48
@@ -24,68 +19,30 @@ _LARGEST = 1 << 48
 
 
 def _write(job: Job, out: StagedFile) -> None:
-    from rumpbundle.images.containers.vdi import Vdi
-
     layout = job.layout
     blocks = -(-layout.size // vdi.BLOCK)
     data_offset = round_up(vdi.Header.blocks_offset + 4 * blocks, vdi.BLOCK)
+    used = used_blocks(layout, vdi.BLOCK)
+    table = bytearray(vdi.FREE.to_bytes(4, "little")) * blocks
+    allocated = 0
+    for each in used:
+        for index in each:
+            table[4 * index : 4 * index + 4] = allocated.to_bytes(4, "little")
+            allocated += 1
     with disk_errors():
-        with LayoutReader(held(layout)) as reader:
-            used = tuple(reader.used(vdi.BLOCK))
-        os.ftruncate(out.fd, data_offset + len(used) * vdi.BLOCK)
-        table = bytearray(vdi.FREE.to_bytes(4, "little")) * blocks
-        for place, index in enumerate(used):
-            table[4 * index : 4 * index + 4] = place.to_bytes(4, "little")
+        os.ftruncate(out.fd, data_offset + allocated * vdi.BLOCK)
         write_all(out.fd, table, vdi.Header.blocks_offset)
-        places = {index: data_offset + place * vdi.BLOCK for place, index in enumerate(used)}
-
-        def locate(offset: int) -> tuple[int | None, int]:
-            index, within = divmod(offset, vdi.BLOCK)
-            return places[index] + within if index in places else None, vdi.BLOCK - within
-
-        moved = _moved(held(layout).extents, used, data_offset)
-        write_extents(moved, out.fd, job.report, job.label, layout.named, locate)
+    write_blocks(job, out.fd, in_a_row(used, vdi.BLOCK, data_offset))
     header = vdi.Header(
         data_offset=data_offset,
         disk_size=layout.size,
         blocks=blocks,
-        blocks_allocated=len(used),
+        blocks_allocated=allocated,
         uuid_create=layout.identity.uuid("vdi-create").bytes_le,
         uuid_modify=layout.identity.uuid("vdi-modify").bytes_le,
     )
     with disk_errors():
         write_all(out.fd, header.pack(), 0)
-        fill_late(layout, Vdi(FdMedium(out.fd)), out.fd)
-
-
-def _moved(extents: Iterable[Extent], used: Iterable[int], data_offset: int) -> Iterator[Extent]:
-    """Yield *extents*, sorted, where they stand in the file: cut where the disk has unused blocks."""
-    runs = list(_runs(used))
-    begin = 0
-    for extent in extents:
-        while begin < len(runs) and runs[begin].end <= extent.offset:
-            begin += 1
-        for run in itertools.islice(runs, begin, None):
-            low, high = max(run.start, extent.offset), min(run.end, extent.end)
-            if low >= high:
-                break
-            part = Content((extent.source,)).part(low - extent.offset, high - extent.offset)
-            yield from content_extents(part, data_offset + run.place + low - run.start, extent.label)
-
-
-class _Run(NamedTuple):
-    """Used blocks that follow each other: bytes of the disk, and the place of the first behind the file's tables."""
-
-    start: int
-    end: int
-    place: int
-
-
-def _runs(used: Iterable[int]) -> Iterator[_Run]:
-    for _, group in itertools.groupby(enumerate(used), lambda pair: pair[1] - pair[0]):
-        run = list(group)
-        (place, first), (_, last) = run[0], run[-1]
-        yield _Run(first * vdi.BLOCK, (last + 1) * vdi.BLOCK, place * vdi.BLOCK)
 
 
 FORMAT = Format(

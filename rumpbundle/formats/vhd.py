@@ -6,61 +6,64 @@ round the disk's size to cylinders. Azure wants ``fixed`` with rules of its own:
 
 from __future__ import annotations
 
+import os
+
 from rumpbundle.disk.flat import disk_errors, write_all, write_flat
 from rumpbundle.disk.layout import GIB, MIB, SECTOR, round_up
+from rumpbundle.formats._blocks import Run, used_blocks, write_blocks
 from rumpbundle.formats._contract import Format, Job, OneFile, Subformat
-from rumpbundle.formats._late import fill_late
-from rumpbundle.formats._qemu_img import convert
-from rumpbundle.formats._seal import expect, sealing
-from rumpbundle.formats._written import compare
 from rumpbundle.host.staging import StagedFile
-from rumpbundle.images.medium import FdMedium
 from rumpbundle.images.records import vhd
 
+_BLOCK = 2 << 20
+_BITMAP = b"\xff" * (_BLOCK // SECTOR // 8)
+"""In front of each block: all its sectors are in use."""
 _LARGEST_DYNAMIC = 2040 * GIB
 """Microsoft's limit, which qemu-img holds to as well."""
 
 
 def _write(job: Job, out: StagedFile) -> None:
+    layout = job.layout
     if job.subformat == "fixed":
-        write_flat(job.layout, out.fd, job.report, job.label)
-        footer = vhd.footer(job.layout.size, job.layout.identity.uuid("vhd-fixed").bytes, job.epoch)
+        write_flat(layout, out.fd, job.report, job.label)
+        footer = vhd.footer(layout.size, layout.identity.uuid("vhd-fixed").bytes, job.epoch)
         with disk_errors():
-            write_all(out.fd, footer.pack(), job.layout.size)
+            write_all(out.fd, footer.pack(), layout.size)
         return
-    convert(job, out, "vpc", "subformat=dynamic,force_size=on")
-    with sealing():
-        _seal(job, out.fd)
-
-
-def _seal(job: Job, fd: int) -> None:
-    """Replace the footer of the dynamic VHD in *fd*, which holds a date and a random id, in both its places."""
-    from rumpbundle.images.containers.vhd import DynamicVhd
-
-    medium = FdMedium(fd)
-    written = vhd.Footer.unpack(medium.read(medium.size - SECTOR, SECTOR))
-    expect(medium.read(0, SECTOR) == written.pack(), "the two footers of the VHD differ")
+    end = _write_dynamic(job, out.fd)
     footer = vhd.footer(
-        job.layout.size,
-        job.layout.identity.uuid("vhd-dynamic").bytes,
+        layout.size,
+        layout.identity.uuid("vhd-dynamic").bytes,
         job.epoch,
         data_offset=SECTOR,
         disk_type=vhd.DYNAMIC,
     )
-    same = written.replace(
-        timestamp=footer.timestamp,
-        unique_id=footer.unique_id,
-        creator_application=footer.creator_application,
-        creator_version=footer.creator_version,
-        creator_host_os=footer.creator_host_os,
-    ).sealed()
-    expect(same.pack() == footer.pack(), "the VHD's footer has unknown values")
-    disk = DynamicVhd(medium, written)
-    table = round_up(4 * disk.header.blocks, SECTOR)
-    compare(job.layout, disk, unit=disk.header.block_size, least=disk.header.table_offset + table, behind=SECTOR)
-    fill_late(job.layout, disk, fd)
-    write_all(fd, footer.pack(), 0)
-    write_all(fd, footer.pack(), medium.size - SECTOR)
+    with disk_errors():
+        write_all(out.fd, footer.pack(), 0)
+        write_all(out.fd, footer.pack(), end)
+
+
+def _write_dynamic(job: Job, fd: int) -> int:
+    """Write all of the job's disk but its footers, and return where the second of those goes."""
+    header = vhd.DynamicHeader(table_offset=3 * SECTOR, blocks=-(-job.layout.size // _BLOCK), block_size=_BLOCK)
+    table = bytearray(vhd.UNUSED.to_bytes(4, "big")) * header.blocks
+    place = header.table_offset + round_up(len(table), SECTOR)
+    bitmaps, runs = [], []
+    for indices in used_blocks(job.layout, _BLOCK):
+        for index in indices:
+            table[4 * index : 4 * index + 4] = (place // SECTOR).to_bytes(4, "big")
+            bitmaps.append(place)
+            runs.append(Run(index * _BLOCK, _BLOCK, place + len(_BITMAP)))
+            place += len(_BITMAP) + _BLOCK
+    with disk_errors():
+        os.ftruncate(fd, place + SECTOR)
+        write_all(fd, header.sealed().pack(), SECTOR)
+        write_all(fd, table.ljust(round_up(len(table), SECTOR), b"\xff"), header.table_offset)
+    write_blocks(job, fd, runs)
+    with disk_errors():
+        for bitmap in bitmaps:
+            write_all(fd, _BITMAP, bitmap)
+    return place
 
 
 FORMAT = Format(
@@ -70,5 +73,5 @@ FORMAT = Format(
     targets=("hyperv",),
     product=OneFile(_write),
     align=MIB,
-    subformats=(Subformat(name="dynamic", tools=("qemu-img",), largest=_LARGEST_DYNAMIC), Subformat(name="fixed")),
+    subformats=(Subformat(name="dynamic", largest=_LARGEST_DYNAMIC), Subformat(name="fixed")),
 )

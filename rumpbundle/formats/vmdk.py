@@ -11,20 +11,18 @@ The embedded descriptor names the extent after the output file, so that these by
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rumpbundle.disk.flat import disk_errors, write_all
 from rumpbundle.disk.layout import MIB, SECTOR, LayoutReader, round_up
 from rumpbundle.errors import InputError
 from rumpbundle.events import Advanced
+from rumpbundle.formats._blocks import Run, in_a_row, used_blocks, write_blocks
 from rumpbundle.formats._contract import Format, Job, OneFile, Subformat
-from rumpbundle.formats._late import fill_late
-from rumpbundle.formats._qemu_img import convert
-from rumpbundle.formats._seal import expect, sealing
-from rumpbundle.formats._written import compare
 from rumpbundle.host.parallel import ordered_map
 from rumpbundle.host.staging import StagedFile
-from rumpbundle.images.medium import FdMedium
 from rumpbundle.images.records import vmdk
 
 LEVEL = 4
@@ -36,6 +34,8 @@ LARGEST = 62 << 40
 """Bytes of a disk: VMware's own limit."""
 _LARGEST_STREAM = 1 << 40
 """Grain tables count sectors in 32 bits, which bounds the file; its payload, half of that to be safe."""
+_LARGEST_SPARSE = SECTOR << 32
+"""Bytes of a file, for the same reason."""
 
 
 def check_stream(job: Job) -> None:
@@ -107,8 +107,8 @@ def _compressible(grain: bytes) -> bool:
     return len(deflate_compress(sample, 1)) < len(sample)
 
 
-def _numbers(values: list[int]) -> bytes:
-    return b"".join(value.to_bytes(4, "little") for value in values)
+def _numbers(values: Sequence[int]) -> bytes:
+    return struct.pack(f"<{len(values)}I", *values)
 
 
 def _metadata(kind: int, data: bytes) -> bytes:
@@ -116,21 +116,33 @@ def _metadata(kind: int, data: bytes) -> bytes:
     return vmdk.Marker(sectors=len(padded) // SECTOR, type=kind).pack() + padded
 
 
-def _seal(job: Job, fd: int) -> None:
-    """Give the monolithicSparse VMDK in *fd* our descriptor: qemu-img's holds a random content id."""
-    from rumpbundle.images.containers.vmdk import SparseVmdk
-
+def _write_sparse(job: Job, fd: int) -> None:
+    """Write the job's disk as a monolithicSparse VMDK: both sets of tables, whole, then the grains in their order."""
     layout = job.layout
-    disk = SparseVmdk(FdMedium(fd))
-    header = disk.header
-    known = vmdk.SparseHeader(
-        capacity=layout.size // SECTOR,
-        rgd_offset=header.rgd_offset,
-        gd_offset=header.gd_offset,
-        overhead=header.overhead,
+    span = vmdk.GRAIN * vmdk.TABLE_ENTRIES
+    tables = -(-layout.size // span)
+    table_sectors, directory_sectors = 4 * vmdk.TABLE_ENTRIES // SECTOR, -(-4 * tables // SECTOR)
+    set_sectors = directory_sectors + tables * table_sectors
+    redundant = vmdk.SparseHeader.descriptor_offset + vmdk.SparseHeader.descriptor_size
+    sets = (redundant, redundant + set_sectors)
+    overhead = round_up(sets[1] + set_sectors, vmdk.GRAIN // SECTOR)
+    used = used_blocks(layout, vmdk.GRAIN)
+    runs = in_a_row(used, vmdk.GRAIN, overhead * SECTOR)
+    size = overhead * SECTOR + sum(run.length for run in runs)
+    if size > _LARGEST_SPARSE:
+        raise InputError("the payload is too large for a VMDK", hint="use raw")
+    header = vmdk.SparseHeader(
+        capacity=layout.size // SECTOR, rgd_offset=sets[0], gd_offset=sets[1], overhead=overhead
     )
-    expect(header.pack() == known.pack(), "its VMDK header has unknown values")
-    expect('createType="monolithicSparse"' in disk.descriptor, "its VMDK descriptor is not where it was")
+    with disk_errors():
+        os.ftruncate(fd, size)
+        write_all(fd, header.pack(), 0)
+        for start in sets:
+            first = start + directory_sectors
+            write_all(fd, _numbers(range(first, start + set_sectors, table_sectors)), start * SECTOR)
+            for number, table in _tables(runs):
+                write_all(fd, _numbers(table), (first + number * table_sectors) * SECTOR)
+    write_blocks(job, fd, runs)
     text = vmdk.descriptor(
         create_type="monolithicSparse",
         size=layout.size,
@@ -138,9 +150,21 @@ def _seal(job: Job, fd: int) -> None:
         adapter="ide",
         identity=layout.identity,
     )
-    compare(layout, disk, unit=header.grain_size * SECTOR, least=header.overhead * SECTOR)
-    fill_late(layout, disk, fd)
-    write_all(fd, text.ljust(header.descriptor_size * SECTOR, b"\0"), header.descriptor_offset * SECTOR)
+    with disk_errors():
+        write_all(fd, text, header.descriptor_offset * SECTOR)
+
+
+def _tables(runs: Iterable[Run]) -> Iterator[tuple[int, list[int]]]:
+    """Yield the number and the entries of every grain table that leads to a grain."""
+    grains = (
+        (run.offset + at, (run.place + at) // SECTOR) for run in runs for at in range(0, run.length, vmdk.GRAIN)
+    )
+    span = vmdk.GRAIN * vmdk.TABLE_ENTRIES
+    for number, group in itertools.groupby(grains, lambda grain: grain[0] // span):
+        table = [0] * vmdk.TABLE_ENTRIES
+        for offset, sector in group:
+            table[offset % span // vmdk.GRAIN] = sector
+        yield number, table
 
 
 def check(job: Job) -> None:
@@ -153,9 +177,7 @@ def _write(job: Job, out: StagedFile) -> None:
         with disk_errors(), open(out.fd, "wb", closefd=False) as file:
             write_stream(job, job.output.name, file.write, job.label)
         return
-    convert(job, out, "vmdk", "subformat=monolithicSparse")
-    with sealing():
-        _seal(job, out.fd)
+    _write_sparse(job, out.fd)
 
 
 FORMAT = Format(
@@ -165,7 +187,7 @@ FORMAT = Format(
     product=OneFile(_write),
     align=MIB,
     subformats=(
-        Subformat(name="sparse", tools=("qemu-img",), largest=LARGEST),
+        Subformat(name="sparse", largest=LARGEST),
         Subformat(name="stream", largest=LARGEST),
     ),
     check=check,

@@ -58,15 +58,13 @@ class Campaign:
     def __init__(self, place: Path, app: Path, module: Path) -> None:
         self.inputs, self.outputs = place / "in", place / "out"
         self.place = place
-        for directory in (self.inputs, self.outputs, place / "bin"):
+        for directory in (self.inputs, self.outputs):
             directory.mkdir()
         shutil.copyfile(app, self.inputs / "app.bin")
         shutil.copyfile(module, self.inputs / "module")
         self.count = place / "count"
         shim = build_shim(place)
-        self._wrap_qemu_img(shim)
         env = os.environ | {"PYTHONPATH": str(ROOT), "LD_PRELOAD": str(shim), "PYTHONDONTWRITEBYTECODE": "1"}
-        env["PATH"] = f"{place / 'bin'}:{env['PATH']}"
         self._server = subprocess.Popen(
             [sys.executable, HERE / "server.py"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -76,12 +74,6 @@ class Campaign:
     def close(self) -> None:
         """End the server."""
         self._server.communicate()
-
-    def _wrap_qemu_img(self, shim: Path) -> None:
-        real = shutil.which("qemu-img")
-        wrapper = self.place / "bin" / "qemu-img"
-        wrapper.write_text(f'#!/bin/sh\n. {self.place}/environment\nLD_PRELOAD={shim} exec {real} "$@"\n')
-        wrapper.chmod(0o755)
 
     def trials(self, format: str, number: int, seed: int) -> Iterator[Trial]:
         """Yield *number* random trials of *format*: every kind of call, at a place it has."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Annotated
 
 from rumpbundle.disk.binary import Record
@@ -45,3 +46,27 @@ class Header(Record, order=">", size=104):
     autoclear: Annotated[int, "Q"]
     refcount_order: Annotated[int, "I"] = 4
     header_length: Annotated[int, "I"] = 104
+
+
+LENGTH_WITH_COMPRESSION = 112
+"""Of a version 3 header that has the compression's type, whose 0 is zlib, and padding."""
+COPIED = 1 << 63
+"""In a table entry: what it leads to is used once, and can be written to in place."""
+_EXTENSION_FEATURE_NAMES = 0x6803F857
+_FEATURES = (
+    (0, 0, "dirty bit"),
+    (0, 1, "corrupt bit"),
+    (0, 2, "external data file"),
+    (0, 3, "compression type"),
+    (0, 4, "extended L2 entries"),
+    (1, 0, "lazy refcounts"),
+    (2, 0, "bitmaps"),
+    (2, 1, "raw external data"),
+)
+"""Kind (0 incompatible, 1 compatible, 2 autoclear), bit, and the name that a program tells that does not know it."""
+
+
+def feature_names() -> bytes:
+    """Return the header extension that names the features which this version of the format knows."""
+    names = b"".join(struct.pack("BB46s", kind, bit, name.encode("ascii")) for kind, bit, name in _FEATURES)
+    return struct.pack(">II", _EXTENSION_FEATURE_NAMES, len(names)) + names

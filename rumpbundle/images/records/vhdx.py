@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Annotated, Self
 from uuid import UUID
 
 from rumpbundle.disk.binary import Record
+from rumpbundle.disk.layout import SECTOR
 
 HEADERS = (64 << 10, 128 << 10)
 REGION_TABLES = (192 << 10, 256 << 10)
@@ -20,6 +23,7 @@ PAGE_83 = UUID("beca12ab-b2e6-4523-93ef-c309e000c746")
 PHYSICAL_SECTOR = UUID("cda348c7-445d-4471-9cc9-e9885251c556")
 SECTOR_SIZE = UUID("8141bf1d-a96f-4709-ba47-f233a8faab5f")
 
+BLOCK_ZERO = 2
 BLOCK_FULLY_PRESENT = 6
 BLOCK_PARTIALLY_PRESENT = 7
 HAS_PARENT = 2
@@ -88,6 +92,39 @@ class MetadataEntry(Record, order="<", size=32):
     length: Annotated[int, "I"]
     flags: Annotated[int, "I"]
     reserved: Annotated[int, "I"]
+
+
+def region_table(regions: Mapping[UUID, tuple[int, int]]) -> bytes:
+    """Return the region table of *regions*, each with its offset and length in bytes."""
+    entries = [
+        RegionEntry(guid=guid.bytes_le, offset=offset, length=length).pack()
+        for guid, (offset, length) in regions.items()
+    ]
+    head = RegionTableHead(count=len(entries))
+    table = b"".join((head.pack(), *entries)).ljust(REGION_TABLE_SIZE, b"\0")
+    return head.replace(checksum=crc32c(table)).pack() + table[RegionTableHead.SIZE :]
+
+
+_ITEMS = 64 << 10
+"""Where in the metadata region the items stand, behind their table."""
+_REQUIRED, _OF_THE_DISK = 1 << 2, 1 << 1
+
+
+def metadata(block_size: int, disk_size: int, disk_id: UUID) -> Iterator[tuple[int, bytes]]:
+    """Yield what stands where in the metadata region of a disk with sectors of 512 bytes and no parent."""
+    items = (
+        (FILE_PARAMETERS, _REQUIRED, struct.pack("<II", block_size, 0)),
+        (DISK_SIZE, _REQUIRED | _OF_THE_DISK, struct.pack("<Q", disk_size)),
+        (PAGE_83, _REQUIRED | _OF_THE_DISK, disk_id.bytes_le),
+        (SECTOR_SIZE, _REQUIRED | _OF_THE_DISK, struct.pack("<I", SECTOR)),
+        (PHYSICAL_SECTOR, _REQUIRED | _OF_THE_DISK, struct.pack("<I", SECTOR)),
+    )
+    table, at = [MetadataTableHead(count=len(items)).pack()], _ITEMS
+    for guid, flags, data in items:
+        table.append(MetadataEntry(guid=guid.bytes_le, offset=at, length=len(data), flags=flags).pack())
+        yield at, data
+        at += len(data)
+    yield 0, b"".join(table)
 
 
 @cache
