@@ -116,6 +116,9 @@ const calls = {
 
 // One call at a time: a call may wait for the browser, and the next must not find the outputs of the last.
 let queue = Promise.resolve();
+// As soon as the page is told that it can work, and before anybody has chosen a kernel.
+const warm = () => (queue = queue.then(() => page.warm()).catch(() => {}));
+started.then(warm, () => {});
 onmessage = ({ data: { id, call, argument } }) => {
   queue = queue.then(async () => {
     try {
