@@ -47,7 +47,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("a VHD image", "disk", b"conectix", -512),
     Kind("a VHD image", "disk", b"conectix", -511),
     Kind("a raw disk image", "disk", b"EFI PART", 512),
-    Kind("a raw disk image of 4096-byte sectors", "disk", b"EFI PART", 4096),
+    *(Kind(f"a raw disk image of {n}-byte sectors", "disk", b"EFI PART", n) for n in (1024, 2048, 4096)),
     Kind("an ISO image", "disk", b"CD001", 0x8001),
     Kind("an ext2, ext3 or ext4 file system", "disk", b"\x53\xef", 0x438),
     Kind("a squashfs file system", "disk", b"hsqs"),

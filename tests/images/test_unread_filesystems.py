@@ -56,11 +56,32 @@ def test_what_is_made_of_a_directory(tmp_path, kind, command):
 
 @pytest.mark.parametrize("mark", MARKS, ids=lambda mark: f"{mark.kind} at {mark.offset}")
 def test_every_mark(mark):
-    data = bytearray(128 << 10)
-    data[mark.offset : mark.offset + len(mark.magic)] = mark.magic
+    data = bytearray(max(128 << 10, mark.offset + 4096))
+    for offset, magic in ((mark.offset, mark.magic), mark.too):
+        data[offset : offset + len(magic)] = magic
     volume = file_system(Bytes(bytes(data)))
     assert isinstance(volume, Unread)
     assert volume.kind == mark.kind
+
+
+def test_a_short_magic_alone_is_none():
+    short = next(mark for mark in MARKS if mark.kind == "hfs")
+    assert file_system(Bytes(bytes(short.offset) + short.magic.ljust(64 << 10, b"\0"))) is None
+
+
+def test_a_mark_far_behind_the_start_of_its_partition(tmp_path, capsys):
+    image = tmp_path / "image"
+    with open(image, "wb") as file:
+        file.truncate(16 * MIB)
+    output_of("sfdisk", "-q", str(image), input="label: dos\nstart=2048, type=fb\n")
+    with open(image, "r+b") as file:
+        file.seek(3 * MIB)
+        file.write(b"\x5e\xf1\xab\x2f")
+    assert main(["ls", str(image)]) == 2
+    assert "partition 1 is a VMware VMFS file system, which cannot be read" in capsys.readouterr().err
+    assert main(["inspect", str(image)]) == 0
+    out = capsys.readouterr().out
+    assert "VMware VMFS" in out.partition("vmfs, partition 1")[0]
 
 
 def test_a_partition_that_is_not_read_is_told_beside_those_that_are(tmp_path, capsys):

@@ -5,6 +5,8 @@ The marks are those that libblkid (util-linux) and the projects' own headers nam
 
 from __future__ import annotations
 
+from typing import Literal as OneOf
+
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ImageError
 from rumpbundle.images.filesystem import FileSystem
@@ -19,8 +21,11 @@ class Mark:
     name: str
     offset: int
     magic: bytes
+    too: tuple[int, bytes] = (0, b"")
+    """Another place and what stands there, where the magic alone is too short to be one."""
 
 
+_ORDERS: tuple[OneOf["little", "big"], ...] = ("little", "big")
 MARKS = (
     Mark("xfs", "an XFS file system", 0, b"XFSB"),
     Mark("btrfs", "a btrfs file system", 65600, b"_BHRfS_M"),
@@ -46,15 +51,16 @@ MARKS = (
     Mark("bcache", "a bcache device", 4120, bytes.fromhex("c68573f64e1a45ca8265f57f48ba6d81")),
     Mark("udf", "a UDF file system", 32769, b"BEA01"),
     Mark("jfs", "a JFS file system", 32768, b"JFS1"),
-    Mark("reiserfs", "a ReiserFS file system", 65588, b"ReIsEr"),
+    *(Mark("reiserfs", "a ReiserFS file system", offset, b"ReIsEr") for offset in (65588, 8244, 8212)),
     Mark("reiser4", "a Reiser4 file system", 65536, b"ReIsEr4"),
     Mark("cramfs", "a cramfs file system", 0, b"\x45\x3d\xcd\x28"),
     Mark("cramfs", "a cramfs file system", 0, b"\x28\xcd\x3d\x45"),
     Mark("romfs", "a romfs file system", 0, b"-rom1fs-"),
     *(
-        Mark("ufs", "a UFS file system", place + 1372, magic)
-        for place in (8192, 65536)
-        for magic in (b"\x19\x01\x54\x19", b"\x54\x19\x01\x00", b"\x19\x54\x01\x19", b"\x00\x01\x19\x54")
+        Mark("ufs", "a UFS file system", place + 1372, number.to_bytes(4, order))
+        for place in (8192, 65536, 0, 262144)
+        for number in (0x00011954, 0x19540119, 0x00195612, 0x00095014, 0x00612195, 0x05231994)
+        for order in _ORDERS
     ),
     # Of those whose magic is two bytes, the number that follows counts, too: Minix' state, or its size of a block.
     *(
@@ -67,7 +73,7 @@ MARKS = (
     *(Mark("ocfs2", "an OCFS2 file system", block * 2, b"OCFSV2") for block in (512, 1024, 2048, 4096)),
     Mark("gfs2", "a GFS2 file system", 65536, b"\x01\x16\x19\x70"),
     Mark("bfs", "a UnixWare BFS file system", 0, b"\xce\xfa\xad\x1b"),
-    *(Mark("befs", "a BeOS or Haiku file system", 544, magic) for magic in (b"1SFB", b"BFS1")),
+    *(Mark("befs", "a BeOS or Haiku file system", at, magic) for at in (544, 32) for magic in (b"1SFB", b"BFS1")),
     Mark("hpfs", "an HPFS file system", 8192, b"\x49\xe8\x95\xf9"),
     *(Mark("jffs2", "a JFFS2 file system", 0, b"\x85\x19" + node) for node in (b"\3\x20", b"\1\xe0", b"\2\xe0")),
     Mark("ubi", "a UBI flash image", 0, b"UBI#\1"),
@@ -77,17 +83,48 @@ MARKS = (
     Mark("cdrom", "a CD of the High Sierra format", 32777, b"CDROM"),
     Mark("hfsplus", "an HFS+ file system", 1024, b"H+\0\x04"),
     Mark("hfsplus", "an HFSX file system", 1024, b"HX\0\x05"),
+    Mark("hfsplus", "an HFS+ file system in an HFS wrapper", 1024, b"BD", (1148, b"H+")),
+    # Its bitmap begins at the fourth sector (Inside Macintosh: Files, 2-60).
+    Mark("hfs", "a classic HFS file system", 1024, b"BD", (1038, b"\0\3")),
+    Mark("mfs", "an MFS file system", 1024, b"\xd2\xd7", (1038, b"\0\4")),
     Mark("apfs", "an APFS container", 32, b"NXSB"),
     Mark("cdrom", "a CD dumped in sectors of 2352 bytes", 0, b"\0" + 10 * b"\xff" + b"\0"),
     Mark("bsd", "a BSD disklabel", 512, b"\x57\x45\x56\x82"),
     Mark("bsd", "a BSD disklabel", 64, b"\x57\x45\x56\x82"),
     Mark("apm", "an Apple partition map", 512, b"PM\0\0"),
+    Mark("vmfs", "a VMware VMFS volume", 1 << 20, b"\x0d\xd0\x01\xc0"),
+    Mark("vmfs", "a VMware VMFS file system", 2 << 20, b"\x5e\xf1\xab\x2f"),
+    Mark("vxfs", "a VxFS file system", 1024, b"\xf5\xfc\x01\xa5"),
+    Mark("vxfs", "a VxFS file system", 8192, b"\xa5\x01\xfc\xf5"),
+    Mark("hammer", "a HAMMER file system", 0, bytes.fromhex("313052c54d4d41c8")),
+    Mark("hammer2", "a HAMMER2 file system", 0, bytes.fromhex("112017 05324d4148")),
+    *(Mark("lfs", "a NetBSD LFS file system", 8192, (0x70162).to_bytes(4, order)) for order in _ORDERS),
+    Mark("qnx4", "a QNX4 file system", 516, b"QNX4FS\0"),
+    Mark("qnx6", "a QNX6 file system", 8192, b"\x22\x11\x19\x68"),
+    *(Mark("affs", "an Amiga file system", 0, b"DOS" + bytes([kind])) for kind in range(8)),
+    Mark("efs", "an SGI EFS file system", 540, b"\0\x07\x29\x59"),
+    Mark("netware", "a NetWare file system", 4096, b"SPB5"),
+    Mark("ocfs", "an OCFS file system", 8, b"OracleCFS"),
+    Mark("oracleasm", "an Oracle ASM disk", 32, b"ORCLDISK"),
+    Mark("zonefs", "a zonefs file system", 0, b"SFOZ"),
+    Mark("littlefs", "a littlefs file system", 8, b"littlefs"),
+    Mark("bluestore", "a Ceph BlueStore device", 0, b"bluestore block device"),
+    Mark("vdo", "a VDO device", 0, b"dmvdo001"),
+    Mark("integrity", "a dm-integrity device", 0, b"integrit\0"),
+    Mark("verity", "a dm-verity hash tree", 0, b"verity\0\0"),
+    Mark("softraid", "a member of an OpenBSD softraid", 8192, b"marcCRAM"),
+    Mark("spaces", "a member of a Windows storage pool", 4096, b"SPACEDB "),
+    Mark("aixlvm", "an AIX physical volume", 3584, b"_LVM_LVM"),
+    Mark("xfslog", "an external XFS log", 0, b"\xfe\xed\xba\xbe"),
+    Mark("sun", "a disk with a Sun label", 508, b"\xda\xbe", (188, b"\x60\x0d\xde\xee")),
+    Mark("sgi", "a disk with an SGI label", 0, b"\x0b\xe5\xa9\x41"),
+    Mark("rdb", "a disk with an Amiga label", 0, b"RDSK\0\0"),
 )
 """A row a mark; the first that fits counts."""
 
 
 _HEAD = 68 << 10
-"""Bytes in which all of them stand."""
+"""Bytes in which all but a few of them stand."""
 
 
 class Unread(FileSystem):
@@ -109,5 +146,11 @@ class Unread(FileSystem):
 def unread(medium: Medium) -> Unread | None:
     """Return what *medium* holds if it bears one of ``MARKS``, else None."""
     head = medium.read(0, min(medium.size, _HEAD))
-    mark = next((mark for mark in MARKS if head.startswith(mark.magic, mark.offset)), None)
+
+    def stands(offset: int, magic: bytes) -> bool:
+        if offset + len(magic) <= len(head):
+            return head.startswith(magic, offset)
+        return offset + len(magic) <= medium.size and medium.read(offset, len(magic)) == magic
+
+    mark = next((mark for mark in MARKS if stands(mark.offset, mark.magic) and stands(*mark.too)), None)
     return None if mark is None else Unread(medium, mark.kind, f"is {mark.name}, which cannot be read")
