@@ -48,17 +48,21 @@ async function shown(file, over) {
   await listed(here, name, over);
   // A kernel has no picture, and is nothing to verify.
   for (const command of report.files.length ? MORE : ["check"]) {
-    const said = await judged(here, command, name);
+    const { said, wrong } = await judged(here, command, name);
     if (over()) return;
     byId("report").textContent += said;
+    // What is wrong with it is not to be looked for at the end of a long report.
+    byId("look-error").textContent += wrong;
   }
 }
 
-/** Returns what a further command says of the image; nothing if this rumpbundle has no such command. */
+/** Returns what a further command says of the image, and what of that is wrong; nothing if this rumpbundle has no such command. */
 async function judged(here, command, name) {
-  const { out, err } = await ask("run", { ...here, argv: [command, name] });
+  const { status, out, err } = await ask("run", { ...here, argv: [command, name] });
   const { errors } = sorted(err);
-  return /no such command/.test(errors) ? "" : `\n${[out.trimEnd(), errors].filter(Boolean).join("\n")}\n`;
+  if (/no such command/.test(errors)) return { said: "", wrong: "" };
+  const all = [out.trimEnd(), errors].filter(Boolean).join("\n");
+  return { said: `\n${all}\n`, wrong: status && command === "verify" ? all : errors };
 }
 
 function drawn(picture) {

@@ -17,7 +17,15 @@ let turn = 0; // of the kernels and bundles: an answer to what nobody wants any 
 let running = false;
 
 const show = (id, text) => (byId(id).textContent = text);
-const noDirectory = (name) => show("error", `error: ${plain(name)}: is a directory\nhint: drop the file itself`);
+const noDirectory = (id) => (name) => complain(`error: ${plain(name)}: is a directory\nhint: drop the file itself`, id);
+
+/** Shows what is wrong where one looks: in the field of the input `id`, else below the buttons. */
+function complain(text, id = "") {
+  const error = byId("error");
+  if (id) byId(id).closest(".field").append(error);
+  else byId("notes").before(error);
+  error.textContent = text;
+}
 
 async function start() {
   const { version, formats } = await ask("start");
@@ -75,24 +83,24 @@ onFiles("kernel", async (files) => {
   const here = { directory: "kernel", files: given.slice(0, 1) };
   const { status, out, err } = await ask("run", { ...here, argv: ["inspect", "--json", name] });
   if (chosen.kernel[0] !== kernel) return;
-  if (status !== 0) return show("error", sorted(err).errors);
+  if (status !== 0) return complain(sorted(err).errors, "kernel");
   const found = JSON.parse(out);
   if (found.kind !== "kernel") {
     const refusal = await ask("run", { ...here, argv: ["build", "--formats=iso", "--output=/out", "--dry-run", name] });
-    if (chosen.kernel[0] === kernel) show("error", sorted(refusal.err).errors);
+    if (chosen.kernel[0] === kernel) complain(sorted(refusal.err).errors, "kernel");
     return;
   }
   const boots = Object.entries(found.boot).filter(([, by]) => by).map(([firmware, by]) => `${firmware.toUpperCase()} by ${by}`);
   const facts = [plain(kernel.name), shownSize(kernel.size), found.executable, found.family, boots.length ? `boots under ${boots.join(", ")}` : found.refusal];
   warned = tooWide({ ...found, name: plain(kernel.name) });
   show("kernel-facts", `${facts.join(" · ")}\n${warned}`.trim());
-}, noDirectory);
+}, noDirectory("kernel"));
 
 onFiles("modules", (files) => {
   chosen.modules = files.map(({ data }) => data);
   byId("module-list").replaceChildren(...chosen.modules.map((file) => element("li", {}, `${plain(file.name)}, ${shownSize(file.size)}`)));
   update();
-}, noDirectory);
+}, noDirectory("modules"));
 
 onFiles("data", (files) => {
   chosen.data = files;
@@ -129,7 +137,7 @@ function clear() {
   forget("bundle");
   byId("results").replaceChildren();
   byId("same").hidden = true;
-  show("error", "");
+  complain("");
   show("notes", "");
 }
 
@@ -147,7 +155,7 @@ async function build(formats) {
     const answer = await ask("make", { directory: "bundle", files, argv: ["build", "--output=/out", ...argv] });
     if (over()) return [];
     const { errors, notes } = sorted(answer.err);
-    show("error", errors || (answer.status ? "error: it could not be made" : ""));
+    complain(errors || (answer.status ? "error: it could not be made" : ""));
     show("notes", notes);
     byId("results").dataset.seconds = answer.seconds;
     show("command", shellLine(["rumpbundle", "build", ...argv]));
@@ -155,7 +163,7 @@ async function build(formats) {
     if (answer.gone.length) for (const id of ["kernel", "modules", "data"]) byId(id).value = "";
     return answer.files;
   } catch (error) {
-    if (!over()) show("error", `error: the page failed: ${error.message}`);
+    if (!over()) complain(`error: the page failed: ${error.message}`);
     return [];
   } finally {
     if (!over()) {
@@ -180,7 +188,7 @@ byId("form").addEventListener("submit", async (event) => {
 
 byId("boot").addEventListener("click", async () => {
   if (warned) {
-    show("error", `error: ${warned}\nhint: press Boot again to try all the same`);
+    complain(`error: ${warned}\nhint: press Boot again to try all the same`);
     warned = "";
     return;
   }
@@ -196,7 +204,7 @@ byId("boot").addEventListener("click", async () => {
 
 onFiles("image", (files) => files.length && look(files[0]), (name) => show("look-error", `error: ${plain(name)}: is a directory\nhint: drop the file itself`));
 
-addEventListener("unhandledrejection", ({ reason }) => show("error", `error: the page failed: ${reason?.message ?? reason}`));
+addEventListener("unhandledrejection", ({ reason }) => complain(`error: the page failed: ${reason?.message ?? reason}`));
 addEventListener("hashchange", () => {
   restore();
   update();

@@ -150,8 +150,11 @@ def test_a_file_that_is_no_kernel(page, command_line, tmp_path):
     (tmp_path / "notes.txt").write_text("no kernel at all\n" * 100)
     page.choose("kernel", tmp_path / "notes.txt")
     page.wait(lambda: page.text("error"), "nothing was said")
+    field = "return document.getElementById('error').closest('.field')?.querySelector('input').id"
+    assert page.js(field) == "kernel"  # where one has just chosen it
     page.tick("iso", "raw")
     wrong(page, command_line, tmp_path, ["notes.txt", "--formats=iso,raw"])
+    assert page.js(field) is None  # and now below the button that was pressed
 
 
 def test_a_wrong_configuration_is_told_as_it_is_typed(page, command_line, tmp_path):
@@ -216,6 +219,22 @@ def test_an_image_is_looked_into(page, command_line, tmp_path):
     saved = page.downloads / "rumpbundle.json"
     page.wait(saved.exists, "nothing was saved")
     assert saved.read_text() == command_line("cat", image, "/rumpbundle.json", cwd=tmp_path).stdout
+
+
+def test_what_is_wrong_with_an_image_is_told_above_all_else(page, command_line, tmp_path):
+    assert command_line("build", examples.hello(), "--formats=iso", "-o", ".", cwd=tmp_path).returncode == 0
+    image = tmp_path / "hello.iso"
+    page.choose("image", image)
+    page.wait(lambda: page.js("return report.ariaBusy") == "false", "it is not looked into")
+    assert page.text("look-error") == ""
+    data = bytearray(image.read_bytes())
+    data[300_000] ^= 0xFF
+    (tmp_path / "damaged.iso").write_bytes(data)
+    page.choose("image", tmp_path / "damaged.iso")
+    page.wait(lambda: page.js("return report.ariaBusy") == "false", "it is not looked into")
+    said = command_line("verify", "damaged.iso", cwd=tmp_path)
+    assert "/boot/grub/eltorito.img: its BLAKE3 is" in said.stdout
+    assert page.text("look-error") == f"{said.stdout}{said.stderr.strip()}"
 
 
 def test_a_link_carries_the_recipe_and_no_file(page):
