@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 
 import pytest
 from support.media import Bytes, expected, listed
@@ -46,6 +47,48 @@ def test_plain_names_where_there_is_nothing_else(tmp_path):
     (tmp_path / "t/readme").write_text("x")
     output_of("genisoimage", "-quiet", "-o", str(tmp_path / "iso"), str(tmp_path / "t"))
     assert listed(opened(tmp_path / "iso")) == {"/README": b"x"}
+
+
+def in_blocks_of(size: int, image: bytes) -> bytes:
+    """Return *image*, an ISO of one directory with plain names, with logical blocks of *size* bytes."""
+    out, factor, primary = bytearray(image), 2048 // size, 16 * 2048
+
+    def scale(*places: int, orders: str = "<>") -> None:
+        for at, order in ((at + 4 * index, order) for at in places for index, order in enumerate(orders)):
+            struct.pack_into(f"{order}I", out, at, int(struct.unpack_from(f"{order}I", out, at)[0] * factor))
+
+    root, little = (struct.unpack_from("<I", image, primary + at)[0] * 2048 for at in (158, 140))
+    scale(primary + 80, primary + 158)
+    scale(primary + 140, little + 2, orders="<")
+    scale(primary + 148, struct.unpack_from(">I", image, primary + 148)[0] * 2048 + 2, orders=">")
+    at = root
+    while out[at]:
+        scale(at + 2)
+        at += out[at]
+    struct.pack_into("<H", out, primary + 128, size)
+    struct.pack_into(">H", out, primary + 130, size)
+    return bytes(out)
+
+
+@pytest.mark.parametrize("size", [512, 1024, 2048])
+def test_logical_blocks_smaller_than_a_sector(tmp_path, size):
+    (tmp_path / "t").mkdir()
+    for name in ("ONE", "TWO"):
+        (tmp_path / "t" / name).write_text(name * 2000)
+    output_of("genisoimage", "-quiet", "-o", str(tmp_path / "iso"), str(tmp_path / "t"))
+    volume = file_system(Bytes(in_blocks_of(size, (tmp_path / "iso").read_bytes())))
+    assert listed(volume) == {"/ONE": b"ONE" * 2000, "/TWO": b"TWO" * 2000}
+    assert list(volume.problems()) == []
+
+
+@pytest.mark.parametrize("size", [0, 256, 4096])
+def test_logical_blocks_there_are_none_of(tmp_path, size):
+    (tmp_path / "t").mkdir()
+    output_of("genisoimage", "-quiet", "-o", str(tmp_path / "iso"), str(tmp_path / "t"))
+    data = bytearray((tmp_path / "iso").read_bytes())
+    struct.pack_into("<H", data, 16 * 2048 + 128, size)
+    with pytest.raises(ImageError, match=f"blocks of {size} bytes, where there are 512, 1024 or 2048"):
+        file_system(Bytes(bytes(data)))
 
 
 @pytest.mark.parametrize("extra", ["", "block_size=128k"])

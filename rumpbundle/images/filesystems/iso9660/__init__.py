@@ -20,7 +20,10 @@ from rumpbundle.images.filesystems.iso9660.susp import Attributes, SystemUse
 from rumpbundle.images.medium import Medium
 from rumpbundle.images.problem import Problem
 
-BLOCK = 2048
+SECTOR = 2048
+"""Bytes of a logical sector: descriptors stand in them, and no record crosses them (ECMA-119 6.1.2)."""
+_BLOCKS = (512, 1024, 2048)
+"""Bytes of a logical block, in which extents are counted: a power of two, at most a sector (ECMA-119 6.2.2)."""
 _FIRST_DESCRIPTOR = 16
 _MAX_DESCRIPTORS = 64
 _ASSOCIATED, _DIRECTORY, _MORE = 4, 2, 0x80
@@ -49,7 +52,7 @@ class Iso9660(FileSystem):
         self._joliet = b""
         self.boot_record = b""
         for number in range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + _MAX_DESCRIPTORS):
-            descriptor = medium.read(number * BLOCK, BLOCK)
+            descriptor = medium.read(number * SECTOR, SECTOR)
             if descriptor[1:6] != b"CD001" or descriptor[0] == 255:
                 break
             if descriptor[0] == 1 and not self.primary:
@@ -60,12 +63,12 @@ class Iso9660(FileSystem):
                 self.boot_record = descriptor
         if not self.primary:
             raise ImageError("ISO 9660: there is no primary volume descriptor")
-        blocks, block_size = struct.unpack_from("<I", self.primary, 80)[0], self.primary[128:130]
-        if block_size != BLOCK.to_bytes(2, "little"):
-            raise ImageError(f"ISO 9660: blocks of {int.from_bytes(block_size, 'little')} bytes")
+        blocks, self.block = struct.unpack_from("<I44xH", self.primary, 80)
+        if self.block not in _BLOCKS:
+            raise ImageError(f"ISO 9660: blocks of {self.block} bytes, where there are 512, 1024 or 2048")
         label = self.primary[40:72].decode("latin-1").rstrip(" \0")
-        super().__init__(medium, blocks * BLOCK, label)
-        self._use = SystemUse(medium)
+        super().__init__(medium, blocks * self.block, label)
+        self._use = SystemUse(medium, self.block)
         self._length: dict[int, int] = {}
         """Bytes of the directories found so far, by block."""
 
@@ -82,7 +85,7 @@ class Iso9660(FileSystem):
         """Whose names we show."""
         try:
             block, length = _extent(self.primary[156:190])
-            root = self.medium.read(block * BLOCK, min(max(length, 0), BLOCK))
+            root = self.medium.read(block * self.block, min(max(length, 0), SECTOR))
         except ImageError:
             root = b""
         if root and self._use.announced(_system_use(root[: root[0]])):
@@ -92,9 +95,9 @@ class Iso9660(FileSystem):
     @cached_property
     def remarks(self) -> tuple[str, ...]:
         for number in range(_FIRST_DESCRIPTOR + 1, _FIRST_DESCRIPTOR + _MAX_DESCRIPTORS):
-            if (number + 1) * BLOCK > self.medium.size:
+            if (number + 1) * SECTOR > self.medium.size:
                 break
-            identifier = self.medium.read(number * BLOCK + 1, 5)
+            identifier = self.medium.read(number * SECTOR + 1, 5)
             if identifier in _UDF:
                 return ("a UDF file system shares its blocks: what only UDF names is not shown",)
             if identifier not in (b"CD001", b"TEA01"):
@@ -104,8 +107,8 @@ class Iso9660(FileSystem):
     @property
     def structures(self) -> Spans:
         size, little, big = (struct.unpack_from(code, self.primary, at)[0] for code, at in _TABLES)
-        tables = tuple(Span(block * BLOCK, size) for block in (little, big) if block)
-        return (Span(_FIRST_DESCRIPTOR * BLOCK, 4 * BLOCK), *tables)
+        tables = tuple(Span(block * self.block, size) for block in (little, big) if block)
+        return (Span(_FIRST_DESCRIPTOR * SECTOR, 4 * SECTOR), *tables)
 
     @cached_property
     def boot_entries(self) -> tuple[BootEntry, ...]:
@@ -127,7 +130,7 @@ class Iso9660(FileSystem):
         length = self._length[number]
         if length > MAX_DIRECTORY:
             raise ImageError(f"ISO 9660: directory {path or '/'} has {length} bytes, more than is sensible")
-        self._enter((Span(number * BLOCK, length),), path)
+        self._enter((Span(number * self.block, length),), path)
         pending: list[Span] = []
         for record in self._records(number, length):
             attributes = record.attributes
@@ -141,7 +144,7 @@ class Iso9660(FileSystem):
                 continue
             if record.length:
                 self.budget.span()
-                pending.append(Span(record.block * BLOCK, record.length))
+                pending.append(Span(record.block * self.block, record.length))
             if not record.flags & _MORE:
                 yield self._file(where, attributes, tuple(pending)), None
                 pending = []
@@ -166,21 +169,21 @@ class Iso9660(FileSystem):
 
     def _length_of(self, block: int) -> int:
         """Return the bytes of the directory at *block*, as its own first record says."""
-        return _extent(self.medium.read(block * BLOCK, 34))[1]
+        return _extent(self.medium.read(block * self.block, 34))[1]
 
     def _records(self, block: int, length: int) -> Iterator[_Record]:
         """Yield the records of a directory, without ``.`` and ``..``."""
-        data = self.medium.read(block * BLOCK, length)
+        data = self.medium.read(block * self.block, length)
         rock_ridge, joliet = self._names == "Rock Ridge", self._names == "Joliet"
         at = 0
         while at < length:
             size = data[at]
             if not size:
-                at = (at // BLOCK + 1) * BLOCK
+                at = (at // SECTOR + 1) * SECTOR
                 continue
             record = data[at : at + size]
             if size < 34 or len(record) < size or 33 + record[32] > size:
-                raise ImageError(f"ISO 9660: the directory record at {block * BLOCK + at} is damaged")
+                raise ImageError(f"ISO 9660: the directory record at {block * self.block + at} is damaged")
             at += size
             flags, identifier = record[25], record[33 : 33 + record[32]]
             if identifier in (b"\0", b"\1") or flags & _ASSOCIATED:
@@ -226,4 +229,4 @@ def _plain(identifier: bytes, joliet: bool) -> bytes:
     return name if joliet else name.removesuffix(b".")
 
 
-__all__ = ["BLOCK", "BootEntry", "Iso9660"]
+__all__ = ["BootEntry", "Iso9660"]

@@ -15,7 +15,7 @@ from rumpbundle.images.problem import Problem, Severity
 if TYPE_CHECKING:
     from rumpbundle.images.filesystems.iso9660 import Iso9660
 
-_BLOCK = 2048
+_SECTOR = 2048
 _BOTH32, _BOTH16 = (80, 132, 158, 166), (120, 124, 128)
 """Offsets in the primary volume descriptor of numbers in both byte orders."""
 _DIRECTORY = 2
@@ -34,11 +34,11 @@ class _Found:
 
 def problems(volume: Iso9660) -> Iterator[Problem]:
     """Yield what is wrong with *volume*, with offsets of the file system."""
-    at, primary = 16 * _BLOCK, volume.primary
+    at, primary = 16 * _SECTOR, volume.primary
     yield from _both_orders(primary, at, _BOTH32, _BOTH16)
     if primary[6] != 1:
         yield _problem(at + 6, f"a volume descriptor of version {primary[6]}", "readers may refuse it")
-    claimed = int.from_bytes(primary[80:84], "little") * _BLOCK
+    claimed = int.from_bytes(primary[80:84], "little") * volume.block
     if claimed > volume.medium.size:
         what = f"it claims {claimed} bytes of {volume.medium.size}"
         yield _problem(at + 80, what, "files behind the end cannot be read")
@@ -69,7 +69,7 @@ def _both_orders(data: bytes, at: int, longs: tuple[int, ...], shorts: tuple[int
 
 
 def _boot(volume: Iso9660) -> Iterator[Problem]:
-    at = int.from_bytes(volume.boot_record[71:75], "little") * _BLOCK
+    at = int.from_bytes(volume.boot_record[71:75], "little") * _SECTOR
     try:
         entries = volume.boot_entries
     except ImageError as error:
@@ -95,9 +95,9 @@ def _directories(volume: Iso9660, told: list[Problem]) -> Iterator[_Found]:
         if length > MAX_DIRECTORY:
             raise ImageError(f"the directory at block {here.block} has {length} bytes")
         budget.directory(length)
-        data = volume.medium.read(here.block * _BLOCK, length)
+        data = volume.medium.read(here.block * volume.block, length)
         for number, (at, record) in enumerate(_records(data)):
-            place = here.block * _BLOCK + at
+            place = here.block * volume.block + at
             if len(told) < _MAX_TOLD:
                 told += _both_orders(record, place, (2, 10), (28,))
             child, size = struct.unpack_from("<I4xI", record, 2)
@@ -121,7 +121,7 @@ def _records(data: bytes) -> Iterator[tuple[int, bytes]]:
         whole = size >= 34 and at + size <= len(data)
         if whole:
             yield at, data[at : at + size]
-        at = at + size if whole else (at // _BLOCK + 1) * _BLOCK
+        at = at + size if whole else (at // _SECTOR + 1) * _SECTOR
 
 
 def _tables(volume: Iso9660, found: list[_Found]) -> Iterator[Problem]:
@@ -132,9 +132,9 @@ def _tables(volume: Iso9660, found: list[_Found]) -> Iterator[Problem]:
         kind = "little-endian" if order == "<" else "big-endian"
         block = struct.unpack_from(f"{order}I", volume.primary, place)[0]
         if not block:
-            yield _problem(16 * _BLOCK + place, f"there is no {kind} path table", "some systems find no directories")
+            yield _problem(16 * _SECTOR + place, f"there is no {kind} path table", "some systems find no directories")
             continue
-        at = block * _BLOCK
+        at = block * volume.block
         try:
             said = _table(volume.medium.read(at, size), order)
         except (ImageError, IndexError, struct.error):

@@ -12,7 +12,7 @@ from rumpbundle.errors import ImageError
 from rumpbundle.images.budget import Budget
 from rumpbundle.images.medium import Medium
 
-_BLOCK = 2048
+_SECTOR = 2048
 _MAX_CONTINUATIONS = 64
 _MAX_NAME = 255
 _MAX_TARGET = 4096
@@ -39,8 +39,10 @@ class Attributes:
 class SystemUse:
     """Reads the system use entries of records, and where they continue."""
 
-    def __init__(self, medium: Medium) -> None:
+    def __init__(self, medium: Medium, block: int) -> None:
+        """*block*: bytes of a logical block."""
         self._medium = medium
+        self._block = block
         self._skip = 0
         """Bytes before the entries of each record, as the root's SP entry says."""
         self._budget = Budget()
@@ -73,9 +75,9 @@ class SystemUse:
                 return found
             block, offset, length = following
             self._budget.directory(_CONTINUATION_COST * length)
-            if not 0 < length <= _BLOCK:
+            if not 0 < length <= _SECTOR:
                 raise ImageError(f"ISO 9660: system use entries continue with {length} bytes")
-            area = self._medium.read(block * _BLOCK + offset, length)
+            area = self._medium.read(block * self._block + offset, length)
         raise ImageError("ISO 9660: system use entries continue without end")
 
 
