@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
+import uuid
 import zlib
 
 import pytest
 from support.media import Bytes, in_sectors_of
 from support.tools import output_of
 
+from rumpbundle.cli import main
 from rumpbundle.disk.layout import MIB
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.partitions import Table, tables
@@ -197,3 +199,30 @@ def test_a_partition_that_ends_before_it_begins(gpt):
     table = found(data)[-1]
     assert table.flaws == ("partition 1 ends before it begins",)
     assert [slot.name for slot in table.slots] == ["two"]
+
+
+def vhdx_of(image, sector):
+    """Write *image* as a VHDX that says its sectors have *sector* bytes; QEMU makes those of 512."""
+    output = image.with_suffix(".vhdx")
+    output_of("qemu-img", "convert", "-f", "raw", "-O", "vhdx", str(image), str(output))
+    data = bytearray(output.read_bytes())
+    entry = data.index(uuid.UUID("8141bf1d-a96f-4709-ba47-f233a8faab5f").bytes_le)  # [MS-VHDX] 2.6.2.4
+    at = data.index(b"metadata") + struct.unpack_from("<I", data, entry + 16)[0]
+    assert data[at : at + 4] == struct.pack("<I", 512)
+    struct.pack_into("<I", data, at, sector)
+    output.write_bytes(data)
+    return output
+
+
+@pytest.mark.parametrize("table", [512, 4096])
+def test_a_vhdx_of_4096_byte_sectors(gpt, table, capfd):
+    gpt.write_bytes(in_sectors_of(table, gpt.read_bytes()))
+    image = vhdx_of(gpt, 4096)
+    with open_disk(image) as disk:
+        _, found = tables(disk)
+    assert [slot.offset for slot in found.slots] == [MIB, 9 * MIB]
+    # QEMU does not open it, which is no damage; what does not fit together is.
+    assert main(["verify", str(image)]) == (5 if table == 512 else 0)
+    told = "the GPT counts in sectors of 512 bytes, and the container says 4096; a machine that sees sectors of 4096"
+    assert (told in capfd.readouterr().out) == (table == 512)
+    assert main(["convert", str(image), "-f", "vdi", "-q", "-o", str(gpt) + ".vdi"]) == (0 if table == 512 else 2)

@@ -50,6 +50,8 @@ class Vhdx(Disk):
         if not self.size or self.size > _LARGEST:
             raise ImageError(f"VHDX: a disk of {self.size} bytes")
         self.sector_size = sector
+        if sector != SECTOR:
+            self.qemu = ""  # it opens none of these (block/vhdx.c, vhdx_parse_metadata)
         self._chunk = (sector << 23) // self.block
         self._tables = Tables(medium)
         blocks = -(-self.size // self.block)

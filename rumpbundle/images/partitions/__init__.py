@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.images.medium import Medium
 from rumpbundle.images.partitions.gpt import read_gpt
 from rumpbundle.images.partitions.mbr import read_mbr
 from rumpbundle.images.partitions.table import TYPES, Slot, Table
+from rumpbundle.images.problem import Problem
 
 
 def tables(disk: Medium, *, thorough: bool = True) -> tuple[Table, ...]:
@@ -18,9 +21,17 @@ def tables(disk: Medium, *, thorough: bool = True) -> tuple[Table, ...]:
     sector_size = getattr(disk, "sector_size", SECTOR)
     mbr = read_mbr(disk, sector_size)
     gpt = read_gpt(disk, mbr, sector_size, thorough=thorough)
-    if mbr is not None and gpt is not None and gpt.sector != sector_size:
-        mbr = read_mbr(disk, gpt.sector)
+    if gpt is not None and gpt.sector != sector_size:
+        mbr = mbr and read_mbr(disk, gpt.sector)
+        if hasattr(disk, "sector_size"):  # the container says it; of a plain disk nobody knows
+            gpt = replace(gpt, problems=(*gpt.problems, _other_sectors(gpt, sector_size)))
     return tuple(table for table in (mbr, gpt) if table is not None)
+
+
+def _other_sectors(table: Table, sector_size: int) -> Problem:
+    what = f"the GPT counts in sectors of {table.sector} bytes, and the container says {sector_size}"
+    found = f"a machine that sees sectors of {sector_size} bytes finds no partitions"
+    return Problem(where="GPT", offset=table.sector, what=what, consequence=found)
 
 
 __all__ = ["TYPES", "Slot", "Table", "tables"]
