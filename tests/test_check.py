@@ -341,3 +341,10 @@ def test_a_header_is_answered_for_by_firmware():
     trouble = Trouble(Protocol.MULTIBOOT2, Firmware.UEFI, "its Multiboot 2 header requires a console")
     guest = kernel("plain", protocols="multiboot2", troubles=(trouble,))
     assert [check(guest, "qemu", firmware=[f]).findings[0].answer for f in ("bios", "uefi")] == ["yes", "no"]
+
+
+def test_a_unified_kernel_image_is_for_firmware_alone():
+    uki = kernel("linux", protocols="efi")
+    boots = check(uki, "qemu").findings[0]
+    assert (boots.answer, boots.why) == ("yes", "firmware starts it, from EFI/BOOT/BOOTX64.EFI")
+    assert [check(uki, target).findings[0].answer for target in ("xen-pv", "xen-pvh")] == ["no", "no"]

@@ -11,8 +11,11 @@ from support import images, qemu
 from support.debian import debian_file, linux_image
 from support.tools import output_of
 
+from rumpbundle.api import Recipe, plan
 from rumpbundle.kernels.unikernel import Protocol, Unikernel
 from rumpbundle.knowledge.check import check
+from rumpbundle.launcher.notes import notes
+from rumpbundle.launcher.requests import of_bundle
 
 pytestmark = pytest.mark.boot
 
@@ -96,6 +99,8 @@ def test_a_unified_kernel_image(tmp_path):
     output_of(*command, str(stub), str(tmp_path / "linux.efi"))
     result = boots(tmp_path, tmp_path / "linux.efi", "uefi", until="initrd says: .*")
     assert "inside=uki" in result.text
+    made = plan(Recipe(app=tmp_path / "linux.efi"))
+    assert not any("console=" in note for note in notes(of_bundle(made.bundle, b"")))  # it brings that along
 
 
 @pytest.mark.parametrize("firmware", qemu.FIRMWARES)

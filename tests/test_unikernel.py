@@ -87,7 +87,12 @@ def test_efi_needs_uefi(read):
 
 
 def test_a_unified_kernel_image_is_linux(read):
-    assert read(synthetic.pe(sections=(".linux", ".initrd"))).family is Family.LINUX
+    uki = read(
+        synthetic.pe(sections=(".linux", ".initrd", ".cmdline"), data=b"console=ttyS0  a=b\n".ljust(512, b"\0"))
+    )
+    assert (uki.family, uki.cmdline) == (Family.LINUX, "console=ttyS0 a=b")
+    assert read(synthetic.pe(sections=(".linux", ".initrd"))).cmdline == ""
+    assert read(synthetic.pe(sections=(".text", ".cmdline"), data=b"x".ljust(512, b"\0"))).cmdline == ""
 
 
 def test_multiboot_headers_inside_a_pe_image_do_not_count(read):

@@ -26,6 +26,8 @@ MAX_SECTIONS = 96
 RELINK = (
     "link it with relocations (a .reloc section, as lld-link, MSVC and GNU-EFI make it), or with another image base"
 )
+_MAX_TEXT = 4096
+"""Bytes of a command line that are looked at; Linux on x86 takes half of that."""
 _PAGE = 4096
 _STRIPPED = 1
 """The Characteristics bit that says there are no relocations: it counts, whatever directories and sections say."""
@@ -52,6 +54,8 @@ class Pe:
     """Why 64-bit PC firmware does not start it, empty if it does."""
     advice: str = ""
     """What to do about that, where it can be said."""
+    cmdline: str = ""
+    """What a unified kernel image tells the Linux in it, unless it is told something itself (systemd-stub(7))."""
     load: range | None = None
     """The physical addresses it must be loaded to, having no relocations; None if it may be loaded anywhere."""
 
@@ -128,6 +132,7 @@ def read(view: View) -> Pe | None:
         sections=tuple(each.name for each in sections),
         flaw=flaw,
         advice=advice,
+        cmdline=_text(view, sections, ".cmdline"),
         load=load,
     )
 
@@ -157,6 +162,13 @@ def _sections(view: View, at: int, count: int) -> list[_Section]:
         name = row[:8].rstrip(b"\0").decode("latin-1")
         found.append(_Section(name, max(size, length), address, start, length))
     return found
+
+
+def _text(view: View, sections: list[_Section], name: str) -> str:
+    """Return the text in the section called *name*; empty if there is none."""
+    found = next((each for each in sections if each.name == name and each.start), None)
+    data = b"" if found is None else view.read(found.start, min(found.length, _MAX_TEXT))
+    return " ".join(data.partition(b"\0")[0].decode("utf-8", "replace").split())
 
 
 def _refused(view: View, optional: int, size: int, headers_end: int, sections: list[_Section]) -> str:

@@ -50,6 +50,8 @@ class Unikernel:
     """All boot headers and notes, usable or not."""
     cmdline_limit: int | None = None
     """The longest command line the kernel itself says it takes, in bytes."""
+    cmdline: str = ""
+    """The command line that a unified kernel image brings along; one it is given takes its place."""
     devices: tuple[Device, ...] = ()
     """The devices a Solo5 unikernel's manifest asks for, in its order."""
     undriven: tuple[Device, ...] = ()
@@ -161,6 +163,7 @@ def _judge(name: str, file: KernelFile, content: Content, compression: str) -> U
         entry=entry,
         headers=tuple(protocols.carried(file)),
         cmdline_limit=file.setup.cmdline_size if file.setup is not None else None,
+        cmdline=file.pe.cmdline if file.pe is not None and file.pe.is_uki else "",
         devices=file.devices,
         undriven=undriven(file),
         pvh_entry=file.pvh_entry,

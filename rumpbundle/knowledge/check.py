@@ -184,6 +184,8 @@ class _Comparison:
         rule = self.guest.boot_rule(self.firmware, protocol)
         if rule is not None:
             return rule.answer, rule.why, rule.fix
+        if protocol is Protocol.EFI:
+            return "yes", "firmware starts it, from EFI/BOOT/BOOTX64.EFI", ""
         return "yes", f"GRUB starts it with the {protocol} protocol", ""
 
     def _fatal_device(self) -> tuple[Answer, str, str] | None:
@@ -220,7 +222,7 @@ class _Comparison:
         if xen.is_pv(said):
             refusal = xen.pv_refusal(said)
             return ("no", refusal, "") if refusal else ("yes", "it is a Xen PV kernel; xl starts the file itself", "")
-        if self.kernel.family is Family.LINUX:
+        if self._hides_notes():
             return "unknown", "a compressed Linux kernel shows its Xen notes to Xen only", "try it with xl"
         way = "bake it for xen_pv, or use xen-hvm" if self.kernel.family is Family.RUMPRUN else "use xen-hvm"
         return "no", "it is no Xen PV kernel (no Xen notes say so)", way
@@ -228,9 +230,13 @@ class _Comparison:
     def _start_pvh(self) -> tuple[Answer, str, str]:
         if self.kernel.pvh_entry is not None:
             return "yes", "it has a PVH entry point; xl starts the file itself", ""
-        if self.kernel.family is Family.LINUX:
+        if self._hides_notes():
             return "unknown", "a compressed Linux kernel shows its Xen notes to Xen only", "try it with xl"
         return "no", "it has no PVH entry point (no PHYS32_ENTRY note)", "use xen-hvm"
+
+    def _hides_notes(self) -> bool:
+        """Whether it is a Linux that Xen unpacks; in a unified kernel image it finds none."""
+        return self.kernel.family is Family.LINUX and self.kernel.protocols != (Protocol.EFI,)
 
     def _boot_disk(self) -> str:
         """Return what to say about the bus to boot from, if the usual one will not do."""
