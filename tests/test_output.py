@@ -17,7 +17,7 @@ import pytest
 from rumpbundle.cli import main
 from rumpbundle.errors import HostError, InputError, UsageError
 from rumpbundle.host import leftovers, naming
-from rumpbundle.host.staging import check_free, staged_directory, staged_file, staged_kit
+from rumpbundle.host.staging import check_free, staged_batch, staged_directory, staged_file, staged_kit
 
 
 @pytest.fixture(params=["nameless", "named"])
@@ -415,3 +415,49 @@ def test_an_open_file_is_no_place_for_an_output(tmp_path):
             check_free(tmp_path / name, force=True)
     (tmp_path / "plain").symlink_to("open")
     check_free(tmp_path / "plain", force=True)
+
+
+def swapped(directory: Path) -> Path:
+    """Move *directory* away, put a link to another in its place, and return where the first is now."""
+    moved, other = directory.with_name("moved"), directory.with_name("other")
+    other.mkdir()
+    (other / "app.iso").write_text("somebody's")
+    directory.rename(moved)
+    directory.symlink_to(other)
+    return moved
+
+
+REPLACED = "another directory took its place meanwhile"
+
+
+def test_a_file_does_not_follow_where_its_directory_was_replaced(tmp_path, staging):
+    path = tmp_path / "out" / "app.iso"
+    path.parent.mkdir()
+    with contextlib.ExitStack() as stack:
+        os.write(stack.enter_context(staged_file(path, force=True)).fd, b"data")
+        moved = swapped(path.parent)
+        with pytest.raises(HostError, match=REPLACED):
+            stack.close()
+    assert os.listdir(moved) == []
+    assert (tmp_path / "other/app.iso").read_text() == "somebody's"
+
+
+@pytest.mark.parametrize("kind", ["directory", "kit", "batch"])
+def test_nor_does_a_kit(tmp_path, kind):
+    path = tmp_path / "out" / "app.iso"
+    path.parent.mkdir()
+    staged = {
+        "directory": lambda: staged_directory(path, force=True),
+        "kit": lambda: staged_kit(path, (path.with_name("app.json"),), force=True),
+        "batch": lambda: staged_batch(path.parent),
+    }[kind]
+    with contextlib.ExitStack() as stack:
+        new = stack.enter_context(staged())
+        for name in ("app.iso", "app.json"):
+            (new / name).write_text("x")
+        moved = swapped(path.parent)
+        with pytest.raises(HostError, match=REPLACED):
+            stack.close()
+    assert os.listdir(moved) == []
+    assert os.listdir(tmp_path / "other") == ["app.iso"]
+    assert (tmp_path / "other/app.iso").read_text() == "somebody's"

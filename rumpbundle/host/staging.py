@@ -86,6 +86,7 @@ def staged_file(path: Path, *, force: bool = False, sync: bool = True) -> Iterat
     """Give a new file that becomes *path* when the block ends well, and vanishes when it does not."""
     check_free(path, force=force)
     _check_no_directory(path)
+    place = _place(path)
     fd, name, published = -1, None, False
     try:
         with _writing(path), signals.held():
@@ -95,6 +96,7 @@ def staged_file(path: Path, *, force: bool = False, sync: bool = True) -> Iterat
             if sync:
                 naming.sync_file(fd)
             with signals.held() as hold:
+                _check_place(path, place)
                 _publish(fd, name, path, force=force, sync=sync)
                 name, published, hold.done = None, True, True
     finally:
@@ -102,9 +104,32 @@ def staged_file(path: Path, *, force: bool = False, sync: bool = True) -> Iterat
             hold.done = published
             if name is not None:
                 with contextlib.suppress(OSError):
-                    os.unlink(name)
+                    os.unlink(_name_now(name, fd))
             if fd >= 0:
                 os.close(fd)
+
+
+def _place(path: Path) -> tuple[int, int]:
+    """Return what tells the directory of *path* from one that takes its place, as a symbolic link, while we work."""
+    with _writing(path):
+        status = os.stat(path.parent)
+    return status.st_dev, status.st_ino
+
+
+def _check_place(path: Path, was: tuple[int, int]) -> None:
+    """Raise :class:`HostError` unless *path* is still in the directory it *was* in when it was checked."""
+    if _place(path) != was:
+        raise HostError("another directory took its place meanwhile; nothing was put there", where=path.parent)
+
+
+def _name_now(name: str, fd: int) -> str:
+    """Return where *name*, our open *fd*, is now: its directory may have been moved away."""
+    with contextlib.suppress(OSError):
+        if not os.path.lexists(name):
+            moved = os.readlink(f"/proc/self/fd/{fd}")
+            if os.path.samestat(os.lstat(moved), os.fstat(fd)):
+                return moved
+    return name
 
 
 def _check_no_directory(path: Path) -> None:
@@ -178,12 +203,14 @@ def staged_directory(
     """
     check_free(path, force=force)
     _check_ours(path, holds)
+    place = _place(path)
     with _scratch_directory(path) as scratch:
         new = scratch / "new" / path.name
         with _writing(path):
             new.mkdir(parents=True)
         yield new
         with _writing(path):
+            _check_place(path, place)
             if sync:
                 naming.sync_below(scratch)
             with signals.held() as hold:
@@ -237,12 +264,14 @@ def staged_kit(path: Path, beside: tuple[Path, ...], *, force: bool = False, syn
     for each in paths:
         check_free(each, force=force)
         _check_no_directory(each)
+    place = _place(path)
     with _scratch_directory(path) as scratch:
         new = scratch / "new"
         with _writing(path):
             new.mkdir()
         yield new
         with _writing(path):
+            _check_place(path, place)
             if sync:
                 naming.sync_below(new)
             with signals.held() as hold:
@@ -258,12 +287,14 @@ def staged_batch(directory: Path, *, sync: bool = True) -> Iterator[Path]:
     They replace what has their names there: all of them, or none if it comes to grief. They are waited for once.
     """
     leftovers.put_right(directory)
+    place = _place(directory / "batch")
     with _scratch_directory(directory / "batch") as scratch:
         new = scratch / "new"
         with _writing(directory):
             new.mkdir()
         yield new
         with _writing(directory):
+            _check_place(directory / "batch", place)
             paths = [directory / name for name in sorted(os.listdir(new))]
             if paths and sync:
                 naming.sync_file_system(new)
@@ -326,6 +357,7 @@ def _scratch_directory(path: Path) -> Iterator[Path]:
     finally:
         with signals.held() as hold:
             # Gone already: what was made has its place.
+            name = name and _name_now(name, fd)
             hold.done = bool(name) and not os.path.lexists(name)
             if name and not hold.done:
                 _discard(Path(name))
