@@ -18,11 +18,7 @@ SUBSET = (
     "kernels/test_notes.py", "kernels/test_packed.py", "kernels/test_pe.py", "kernels/test_linux.py",
     "kernels/test_foreign.py", "guests", "images/test_partitions.py", "images/test_problems.py",
     "test_volume.py", "test_inspect.py", "test_check.py", "test_ebs.py",
-    *(f"formats/test_azure.py::test_{name}" for name in (
-        "the_file_has_the_size_azure_insists_on", "two_runs_give_the_same_bytes",
-        "the_generation_follows_what_image_and_guest_can_do", "what_azure_would_refuse_is_refused_with_the_rule",
-        "commands_are_shell_lines_that_use_the_files")),
-    "formats/test_ec2.py::test_the_manifest_has_exactly_the_promised_keys",
+    "formats/test_azure.py", "formats/test_ec2.py::test_the_manifest_has_exactly_the_promised_keys",
     *(f"finished/test_verify.py::test_{name}" for name in (
         "a_whole_image_is_whole", "all_that_is_changed_is_told_with_its_place",
         "what_no_program_is_needed_for_is_whole_until_it_is_changed")),
@@ -40,8 +36,9 @@ def test_the_core_works_in_another_python():
     (hypothesis,) = build.fetch_wheels("wheels-test.txt")
     site = Path(msgspec.__file__).parents[1]
     tests = [f"/repository/tests/{name}" for name in SUBSET]
+    core = ROOT / "tests" / "web" / "core.mjs"
     ran = subprocess.run(
-        ["node", ROOT / "tests" / "web" / "core.mjs", page, ROOT, site, hypothesis, "-q", "--tb=short", *tests],
+        ["node", core, page, ROOT, site, hypothesis, "-q", "--tb=short", "-m", "not boot", *tests],
         capture_output=True,
         text=True,
         timeout=500,
@@ -49,4 +46,4 @@ def test_the_core_works_in_another_python():
     assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-2000:]
     passed = re.search(r"(\d+) passed", ran.stdout)
     assert passed is not None
-    assert int(passed[1]) > 570, ran.stdout[-300:]
+    assert int(passed[1]) > 580, ran.stdout[-300:]
