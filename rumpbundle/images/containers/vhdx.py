@@ -167,15 +167,15 @@ class Vhdx(Disk):
                 yield _problem(start + 8 * index, f"block entry {entry:#x} has no meaning", "Hyper-V refuses it")
 
     def unused_entries(self) -> Iterator[Problem]:
-        """Yield the entries of blocks that are not there, and of bitmaps, which say something all the same."""
+        """Yield the entries of blocks that are not there, and of bitmaps, that say more than "zeros"."""
         start = self.regions[vhdx.BAT][0]
         blocks = -(-self.size // self.block)
         count = min(blocks + (blocks - 1) // self._chunk, _MOST_CHECKED)
         data = self.medium.read(start, 8 * count)
         for index in range(count):
             entry = int.from_bytes(data[8 * index : 8 * index + 8], "little")
-            there = entry & 7 == vhdx.BLOCK_FULLY_PRESENT and index % (self._chunk + 1) != self._chunk
-            if entry and not there:
+            of_bitmap = index % (self._chunk + 1) == self._chunk
+            if entry and (of_bitmap or (entry & 7 != vhdx.BLOCK_FULLY_PRESENT and entry != vhdx.BLOCK_ZERO)):
                 yield _problem(
                     start + 8 * index, f"an entry of a block that is not there says {entry:#x}", "nobody reads it"
                 )

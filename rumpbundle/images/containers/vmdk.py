@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
@@ -22,7 +23,7 @@ _READ_BY_QEMU = 20 * SECTOR
 _MAX_DIRECTORY = 128 << 20
 """Bytes of a grain directory: 62 TiB, VMware's largest disk, in grains of 4 KiB."""
 _TABLE_SECTORS = 4 * vmdk.TABLE_ENTRIES // SECTOR
-_TABLES_AT_ONCE = 64
+_TABLES_AT_ONCE = 4096
 _MAX_PADDING = 128 << 10
 """Bytes that may follow the footer of a stream: some writers fill their last block."""
 
@@ -123,11 +124,11 @@ class SparseVmdk(Disk):
         if absent < most:
             return absent
         count = min(-(-self.size // self.span) - index, _TABLES_AT_ONCE)
-        for number in range(1, count):
-            following = [self._tables.number(each + 4 * (index + number), 4, "little") for each in self.directories]
-            if following != [each // SECTOR + number * _TABLE_SECTORS for each in tables]:
-                count = number
-                break
+        for directory, table in zip(self.directories, tables, strict=True):
+            entries = struct.unpack(f"<{count}I", self._tables.record(directory + 4 * index, 4 * count))
+            places = tuple(range(table // SECTOR, table // SECTOR + count * _TABLE_SECTORS, _TABLE_SECTORS))
+            if entries != places:
+                count = next(n for n in range(count) if entries[n] != places[n])
         most = count * vmdk.TABLE_ENTRIES - slot
         return min(self._tables.same(each + 4 * slot, most, entry) for each in tables)
 
