@@ -53,7 +53,7 @@ def opened(path: str | os.PathLike[str], report: Report = silent) -> Iterator[tu
     if xenkit.has_no_disk(path):
         yield None, xenkit.origin(path)
         return
-    with open_disk(path, report) as disk:
+    with open_disk(path, report, watch="no") as disk:  # it may be changed in place
         yield disk, origin(disk)
 
 

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal as OneOf
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk import signatures
@@ -40,15 +41,20 @@ _CD = (0x8001, b"CD001")
 
 
 @contextlib.contextmanager
-def open_disk(path: str | os.PathLike[str], report: Report = silent) -> Iterator[Disk]:
+def open_disk(
+    path: str | os.PathLike[str], report: Report = silent, *, watch: OneOf["all", "reads", "no"] = "all"
+) -> Iterator[Disk]:
     """Give the disk inside the finished image at *path*, whatever its format.
 
     The result has ``size`` (bytes), ``read(offset, length)``, ``runs()`` (where its bytes are), ``container`` (the
     format's name), ``facts`` (what the container says about itself) and ``around`` (what the container stands in).
     What is compressed is unpacked into an unnamed temporary file, as far as it is read; *report* hears of it.
 
+    *watch*: nobody may write to the file while it is read (``reads``), or until the end of the block, nor put another
+    in its place (``all``: what was read is still true then); ``no`` is for who writes to it.
+
     Raises:
-        InputError: it cannot be read.
+        InputError: it cannot be read, or changed though we *watch*.
         NoImageError: it is something else, or a kind that is not read.
         ImageError: it is damaged; also while the disk is read.
     """
@@ -57,11 +63,15 @@ def open_disk(path: str | os.PathLike[str], report: Report = silent) -> Iterator
         fd = file.open()
         stack.callback(close, fd)
         try:
-            medium = FdMedium(fd, file)
+            medium = FdMedium(fd, file, settled=watch != "no")
             disk = _Opening(file.path, stack, report).disk(medium)
-            disk.outermost = medium
+            disk.outermost, disk.path = medium, file.path
             yield disk
+            for each in (file, *disk.others) if watch == "all" else ():
+                close(each.open())
         except ImageError as error:
+            if watch != "no":
+                file.check(fd)  # what changes meanwhile is not damaged
             if error.where is None:
                 raise type(error)(error.problem, where=file.path, hint=error.hint) from None
             raise

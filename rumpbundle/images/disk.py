@@ -45,6 +45,8 @@ class Disk:
 
     outermost: Medium | None = None
     """The image's file."""
+    path: str | None = None
+    """Its name, for messages: of two images that are open it has to be told which one is damaged."""
     layers: tuple[Medium, ...] = ()
     """For each of these: of a compression what is inside, of an archive itself."""
 
@@ -84,13 +86,16 @@ class Disk:
         return joined(self._runs(offset, offset + length))
 
     def _runs(self, offset: int, end: int) -> Iterator[Run]:
-        for start, (position, length, packed) in self.places(offset, end):
-            if packed:
-                yield Run(start, length, None)
-            elif position is None:
-                yield Run(start, length, Zeros(length))
-            else:
-                yield from moved(self.medium.runs(position, length), start - position)
+        try:
+            for start, (position, length, packed) in self.places(offset, end):
+                if packed:
+                    yield Run(start, length, None)
+                elif position is None:
+                    yield Run(start, length, Zeros(length))
+                else:
+                    yield from moved(self.medium.runs(position, length), start - position)
+        except ImageError as error:
+            raise self._blamed(error) from None
 
     def places(self, offset: int, end: int) -> Iterator[tuple[int, Where]]:
         """Yield offset and place of all that is between *offset* and *end*, as one what follows on in the file.
@@ -120,6 +125,10 @@ class Disk:
             yield offset, Where(position, length, packed)
             offset += length
 
+    def _blamed(self, error: ImageError) -> ImageError:
+        """Return *error* as one of this image, if it names none."""
+        return error if error.where is not None else type(error)(error.problem, where=self.path, hint=error.hint)
+
     def problems(self) -> Iterator[Problem]:
         """Yield all that is wrong with the container, with offsets of its file; what its disk holds is not looked at.
 
@@ -142,11 +151,14 @@ class Disk:
         """
         check_bounds(self, offset, length)
         parts: list[bytes] = []
-        while length:
-            part = self.read_unit(offset, length)
-            parts.append(part)
-            offset += len(part)
-            length -= len(part)
+        try:
+            while length:
+                part = self.read_unit(offset, length)
+                parts.append(part)
+                offset += len(part)
+                length -= len(part)
+        except ImageError as error:
+            raise self._blamed(error) from None
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

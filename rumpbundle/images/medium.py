@@ -60,9 +60,11 @@ class Medium(Protocol):
 class FdMedium:
     """An open file that the caller keeps open, as large as it is now; *file* is what it was opened from."""
 
-    def __init__(self, fd: int, file: InputFile | None = None) -> None:
+    def __init__(self, fd: int, file: InputFile | None = None, *, settled: bool = False) -> None:
+        """With *settled* it is an error if what was read is no longer what *file* was at first."""
         self._fd = fd
         self._file = file
+        self._settled = file if settled else None
         self.size = os.fstat(fd).st_size
 
     def runs(self, offset: int = 0, length: int | None = None) -> Iterator[Run]:
@@ -103,6 +105,8 @@ class FdMedium:
             parts.append(part)
             offset += len(part)
             length -= len(part)
+        if self._settled is not None:
+            self._settled.check(self._fd)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

@@ -113,7 +113,7 @@ def _disk_in(path: str) -> Iterator[images.Disk]:
     """Give the disk in the image at *path*; of a kernel, say what boots it."""
     with contextlib.ExitStack() as stack:
         try:
-            disk = stack.enter_context(detect.open_disk(path))
+            disk = stack.enter_context(detect.open_disk(path, watch="no"))
         except NoImageError as error:
             error.hint = error.hint or (
                 f"rumpbundle --boot qemu {shown([path])}" if "kernel" in error.problem else None
@@ -150,7 +150,7 @@ def unpacked(path: str | os.PathLike[str], to: str) -> BootImage:
         ImageError: it is damaged, or other files belong to it.
         HostError: there is no space for it.
     """
-    with detect.open_disk(path) as disk, open(to, "xb") as file:
+    with detect.open_disk(path, watch="no") as disk, open(to, "xb") as file:
         node_of(disk)
         _copy(disk, file.fileno())
         return BootImage(disk=Drive(path=to, persist=True), **_contents(disk))
