@@ -16,7 +16,7 @@ from rumpbundle.disk.inputfile import InputFile, close, file_name
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.disk.signatures import Kind
 from rumpbundle.errors import ImageError
-from rumpbundle.events import Report, silent
+from rumpbundle.events import Note, Report, silent
 from rumpbundle.images.disk import Disk, IsoDisk, RawDisk
 from rumpbundle.images.filesystem import FileSystem
 from rumpbundle.images.medium import FdMedium, Medium
@@ -146,12 +146,17 @@ class _Opening:
         return within.disk(inside)
 
     def _archive(self, medium: Medium) -> Disk:
-        from rumpbundle.images.containers.archive import choose
+        from rumpbundle.images.containers.archive import ambiguity, choose
 
         member = choose(medium)
         within = replace(self, around=(*self.around, "tar"), layers=(*self.layers, medium))
+        # In a compressed archive what follows the disk is far away; who unpacks it all looks there then.
+        if not self.around and (several := ambiguity(medium, member.name)):
+            self.report(Note(f"{os.path.basename(self.path)}: {several}"))
         # The end of Google's disk is far away in a compressed archive, and there can be no footer.
-        return within.disk(member.within(medium), tail=member.name != kitfiles.GCE_DISK)
+        disk = within.disk(member.within(medium), tail=member.name != kitfiles.GCE_DISK)
+        disk.member = member.name
+        return disk
 
     def _raw(self, medium: Medium, kind: Kind | None) -> Disk:
         if not medium.size:

@@ -50,6 +50,9 @@ class Disk:
     layers: tuple[Medium, ...] = ()
     """For each of these: of a compression what is inside, of an archive itself."""
 
+    member: str = ""
+    """The file of an archive it is in."""
+
     expands: int = 1
     """The most bytes that one compressed byte of it can be."""
 

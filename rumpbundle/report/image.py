@@ -16,6 +16,7 @@ from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
 from rumpbundle.events import Report, silent
 from rumpbundle.images.budget import Budget
+from rumpbundle.images.containers.archive import ambiguity
 from rumpbundle.images.containers.tar import Member, is_tar, members
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.disk import Disk, Fact
@@ -142,6 +143,8 @@ def look_into(path: str | os.PathLike[str], report: Report = silent, *, stored: 
     """
     with open_disk(path, report) as disk:
         flaws: list[str] = []
+        if disk.around == ("tar",) and (several := ambiguity(disk.layers[-1], disk.member)):
+            flaws.append(f"tar: {several}")
         found = tables(disk)
         flaws += [f"{table.kind.upper()}: {flaw}" for table in found for flaw in table.flaws]
         described = list(_volumes(disk, found))

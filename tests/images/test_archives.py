@@ -228,3 +228,23 @@ def test_two_files_of_one_name(tmp_path):
     data = (tmp_path / "two.tar").read_bytes()
     found = [problem.what for problem in problems(Bytes(data))]
     assert found == ["a second file is called disk.raw"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_which_of_two_disks_is_read_is_said(tmp_path, capfd, packed):
+    image = tmp_path / ("a.tar.gz" if packed else "a.tar")
+    data = tar(("disk.raw", b"\1" * 4096), ("disk.raw", b"\2" * 4096))
+    image.write_bytes(gzip.compress(data) if packed else data)
+    said = f"note: {image.name}: the archive holds 2 files called disk.raw: the first is read, and tar -x keeps the last\n"
+    assert main(["convert", str(image), "-f", "raw", "-o", str(tmp_path / "out")]) == 0
+    assert said in capfd.readouterr().err
+    assert (tmp_path / "out").read_bytes() == b"\1" * 4096
+    assert main(["ls", str(image)]) == 2
+    assert (said in capfd.readouterr().err) == (not packed)
+
+
+def test_what_is_damaged_behind_the_disk_stops_nobody(tmp_path):
+    data = tar(("disk.raw", b"\1" * 4096), ("other", b"\2" * 4096))
+    (tmp_path / "a.tar").write_bytes(data[: 512 + 4096] + b"\xff" * 2048)
+    with open_disk(tmp_path / "a.tar") as disk:
+        assert disk.read(0, 1) == b"\1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 
@@ -45,6 +46,17 @@ def choose(archive: Medium) -> Member:
         names = ", ".join(map(one_line, likely[:4]))
         raise ImageError(f"the archive holds several disks and no .ovf: {names}", hint=_UNPACK)
     return found[likely[0]]
+
+
+def ambiguity(archive: Medium, name: str) -> str:
+    """Return what to say if several files of *archive* are called *name*, which is read; empty if only one is."""
+    count = 0
+    with contextlib.suppress(ImageError):  # what is damaged behind the disk, verify tells
+        for member in _plain(members(archive)):
+            count += member.name == name
+    if count < 2:
+        return ""
+    return f"the archive holds {count} files called {one_line(name)}: the first is read, and tar -x keeps the last"
 
 
 def _plain(found: Iterable[Member]) -> Iterator[Member]:
