@@ -21,6 +21,7 @@ The command line prints ``error: <error>`` and, where there is one, ``hint: <hin
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 from typing import ClassVar
@@ -63,6 +64,15 @@ class RumpbundleError(Exception):
 
     def __str__(self) -> str:
         return one_line(self.problem if self.where is None else f"{self.where}: {self.problem}")
+
+
+def no_room(error: OSError) -> str:
+    """Return what to say where *error* is for want of room to write to; empty for any other."""
+    if error.errno == errno.ENOSPC:
+        return "no space left on the output's file system"
+    if error.errno == errno.EDQUOT:
+        return "the disk quota on the output's file system is used up"
+    return ""
 
 
 class InputError(RumpbundleError):

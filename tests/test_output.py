@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from rumpbundle.cli import main
+from rumpbundle.disk.flat import disk_errors
 from rumpbundle.errors import HostError, InputError, UsageError
 from rumpbundle.host import leftovers, naming
 from rumpbundle.host.staging import check_free, staged_batch, staged_directory, staged_file, staged_kit
@@ -461,3 +462,19 @@ def test_nor_does_a_kit(tmp_path, kind):
     assert os.listdir(moved) == []
     assert os.listdir(tmp_path / "other") == ["app.iso"]
     assert (tmp_path / "other/app.iso").read_text() == "somebody's"
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [(errno.ENOSPC, "no space left on the output's file system"), (errno.EDQUOT, "the disk quota on the output's")],
+)
+def test_a_full_disk_and_a_used_up_quota_are_two_things(tmp_path, monkeypatch, number, says):
+    def full(fd):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(naming, "sync_file", full)
+    with pytest.raises(HostError, match=says), staged_file(tmp_path / "out"):
+        pass
+    with pytest.raises(HostError, match=says), disk_errors():
+        full(0)
+    assert os.listdir(tmp_path) == []

@@ -13,7 +13,7 @@ from rumpbundle.disk.digest import hexdigest
 from rumpbundle.disk.hashing import Locate, trailing
 from rumpbundle.disk.inputfile import InputFile, close
 from rumpbundle.disk.layout import DiskLayout, Extent, Named, round_up
-from rumpbundle.errors import HostError
+from rumpbundle.errors import HostError, no_room
 from rumpbundle.events import Advanced, Report, silent
 
 SMALL = 256 << 10
@@ -127,8 +127,8 @@ def disk_errors() -> Iterator[None]:
 
 def disk_error(error: OSError) -> HostError:
     """Turn an error of writing the output into one that says what to do."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return HostError("no space left on the output's file system")
+    if full := no_room(error):
+        return HostError(full)
     if error.errno == errno.EFBIG:
         return HostError("the output's file system does not take a file of this size")
     return HostError(f"cannot write the output: {os.strerror(error.errno or 0)}")

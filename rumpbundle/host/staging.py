@@ -10,14 +10,13 @@ that stop us wait while it is: what could be killed in between is put right by t
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.errors import HostError, InputError, UsageError
+from rumpbundle.errors import HostError, InputError, UsageError, no_room
 from rumpbundle.host import leftovers, naming, signals
 
 _MOST_LINKS = 40
@@ -145,9 +144,8 @@ def _writing(path: Path) -> Iterator[None]:
     except FileExistsError:
         raise UsageError("already exists (it appeared meanwhile)", where=path) from None
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise HostError("no space left on the output's file system", where=path) from None
-        raise HostError(f"cannot write: {os.strerror(error.errno or 0)}", where=path) from None
+        what = no_room(error) or f"cannot write: {os.strerror(error.errno or 0)}"
+        raise HostError(what, where=path) from None
 
 
 def _open_staging(path: Path) -> tuple[int, str | None]:
