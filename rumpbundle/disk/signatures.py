@@ -32,6 +32,8 @@ class Kind:
 
 
 _QEMU = "qemu-img convert -O qcow2 makes an image of it that is read"
+_ISO = "make an ISO of it with the program it comes from, or one that reads it"
+_RESTORE = "restore it to a disk, and take an image of that"
 _UNPACK = "unpack it and name what is inside"
 
 ZSTD_SKIPPABLE = tuple(bytes([nibble, 0x2A, 0x4D, 0x18]) for nibble in range(0x50, 0x60))
@@ -83,6 +85,28 @@ KINDS: tuple[Kind, ...] = (
     Kind("a partclone image", "unread", b"partclone-image", 0, "partclone.restore writes the file system in it"),
     Kind("a Proxmox backup", "unread", b"VMA\0", 0, "vma extract unpacks its disks"),
     Kind("a QEMU snapshot or saved machine", "unread", b"QEVM"),
+    Kind("a partimage image", "unread", b"PaRtImAgE-VoLuMe", 0, "partimage restores the file system in it"),
+    Kind("an ntfsclone image", "unread", b"\0ntfsclone-image", 0, "ntfsclone --restore-image writes what is in it"),
+    Kind("an fsarchiver archive", "unread", b"FsArCh_00", 0, "fsarchiver restfs writes the file system in it"),
+    Kind("a Ghost image", "unread", b"\xfe\xef\x01", 0, _RESTORE),
+    Kind("an Acronis backup", "unread", b"\xce\x24\xb9\xa2", 0, _RESTORE),
+    Kind("an Apple sparse image", "unread", b"sprs", 0, "hdiutil convert -format UDTO makes a plain image of it"),
+    Kind(
+        "an Apple sparse image (ASIF)", "unread", b"shdw", 0, "diskutil image create from makes a plain image of it"
+    ),
+    Kind("a Nero image", "unread", b"NER5", -12, _ISO),
+    Kind("a Nero image", "unread", b"NERO", -8, _ISO),
+    Kind("an Alcohol descriptor, whose .mdf holds the disc", "unread", b"MEDIA DESCRIPTOR", 0, _ISO),
+    Kind("a UIF image", "unread", b"bbis", -64, _ISO),
+    Kind("a DAA image", "unread", b"DAA\0", 0, _ISO),
+    Kind("a compressed ISO (ISZ)", "unread", b"IsZ!", 0, _ISO),
+    Kind("a compressed ISO (CISO)", "unread", b"CISO", 0, _ISO),
+    Kind("an ECM-encoded disc", "unread", b"ECM\0", 0, "unecm decodes it"),
+    Kind("a saved VirtualBox machine", "unread", b"\x7fVirtualBox SavedState"),
+    *(Kind("a saved VMware machine", "unread", bytes([byte]) + b"\xbe\xd2\xbe") for byte in (0xD0, 0xD2)),
+    Kind("a saved VMware machine", "unread", b"\xd1\xbe\xd1\xbe"),
+    Kind("a machine saved by libvirt", "unread", b"LibvirtQemudSave"),
+    Kind("a machine saved by Xen", "unread", b"LinuxGuestRecord"),
     Kind("a CHD image", "unread", b"MComprHD", 0, "chdman extracthd makes a raw disk of it"),
     # What may hold an image.
     Kind("a tar archive", "archive", b"ustar", 257, _UNPACK),

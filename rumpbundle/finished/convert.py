@@ -13,7 +13,7 @@ from rumpbundle import guests
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError, UsageError
-from rumpbundle.events import Note, Report, silent
+from rumpbundle.events import Note, Report, Warned, silent
 from rumpbundle.finished import foreign
 from rumpbundle.finished.bootability import Bootability, bootability
 from rumpbundle.finished.origin import NotOursError, Origin, origin
@@ -21,8 +21,9 @@ from rumpbundle.finished.request import rebundled, request_of
 from rumpbundle.formats import Format, OneFile
 from rumpbundle.host import environment
 from rumpbundle.images.containers.archive import ambiguity
-from rumpbundle.images.disk import Disk
+from rumpbundle.images.disk import Disk, RawDisk
 from rumpbundle.images.partitions import tables
+from rumpbundle.images.volumes import mounted
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
 from rumpbundle.manifest import Bundle, stem
 from rumpbundle.planning import Plan, bus_for, machine_name
@@ -57,6 +58,7 @@ def plan_of(
         if "not made by rumpbundle" not in error.problem:
             report(Note(f"{os.path.basename(path)}: {error.problem}; its disk is kept as it is"))
         _check_sectors(disk, formats, size, report)
+        _warn_of_no_disk(disk, path, report)
         return _foreign(disk, path, formats, name, size, firmware)
     recipe = Recipe(app=path, name=name, size=found.bundle.asked.size if size is None else size, strict=strict)
     if firmware != "both" and [firmware] != list(found.bundle.firmware):
@@ -105,6 +107,16 @@ def _check_sectors(disk: Disk, formats: Sequence[Format], size: int | None, repo
                 hint=f"convert it to raw or qcow2, and {attach}",
             )
     report(Note(f"{counts}: {attach}, or no machine finds its partitions"))
+
+
+def _warn_of_no_disk(disk: Disk, path: str | os.PathLike[str], report: Report) -> None:
+    """Say it where a plain file bears no mark of a disk: it may be an image of a kind that nobody here knows."""
+    if not isinstance(disk, RawDisk) or not any(disk.read(0, min(disk.size, 1 << 20))):
+        return  # an empty disk is one
+    found = tables(disk, thorough=False)
+    if not found and next(mounted(disk, found), None) is None:
+        name = os.path.basename(path)
+        report(Warned(f"{name} has no partition table and no file system that is known; it is taken for a raw disk"))
 
 
 def _foreign(

@@ -145,6 +145,14 @@ def test_a_table_in_other_sectors_goes_only_where_it_is_right(foreign, tmp_path,
     assert main(["diff", str(image), str(tmp_path / "yes.qcow2")]) == 0
 
 
+@pytest.mark.parametrize("mark", [b"", b"\0"])
+def test_what_bears_no_mark_of_a_disk_is_said(tmp_path, capfd, mark):
+    (tmp_path / "disk.raw").write_bytes((mark or b"what is this?").ljust(1 << 20, b"\0"))
+    assert main(["convert", str(tmp_path / "disk.raw"), "-f", "qcow2", "-o", str(tmp_path / "out")]) == 0
+    warned = "warning: disk.raw has no partition table and no file system that is known; it is taken for a raw disk\n"
+    assert (warned in capfd.readouterr().err) == (not mark)  # an empty disk is one
+
+
 def test_why_nothing_starts_is_said(tmp_path, capfd):
     (tmp_path / "disk.raw").write_bytes(bytes(1 << 20))
     assert main(["convert", str(tmp_path / "disk.raw"), "-f", "vdi", "-o", str(tmp_path / "disk.vdi")]) == 0
