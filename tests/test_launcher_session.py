@@ -18,7 +18,7 @@ from support.tools import require
 
 from rumpbundle.errors import GuestError, ToolError
 from rumpbundle.host import programs
-from rumpbundle.kernels.unikernel import Family
+from rumpbundle.kernels.unikernel import Family, Firmware
 from rumpbundle.launcher import qemu
 from rumpbundle.launcher.backend import Drive, Ending, LaunchRequest, Reason
 from rumpbundle.launcher.console import KEEP, Console
@@ -237,6 +237,52 @@ def test_words_that_only_sound_like_the_last(said: str):
     endings.watch(console)
     console.feed(f"{said}\n".encode())
     assert endings.explained(Ending(Reason.HALTED)) == Ending(Reason.HALTED)
+
+
+BDS = """BdsDxe: loading Boot{0:04X} "{1}" from {2}
+BdsDxe: starting Boot{0:04X} "{1}" from {2}
+"""
+DISK, SHELL, MENU = (
+    BDS.format(1, "UEFI Misc Device", "PciRoot(0x0)/Pci(0x1,0x0)"),
+    BDS.format(2, "EFI Internal Shell", "Fv(7CB8BDC9)/FvFile(7C04A583)"),
+    BDS.format(0, "UiApp", "Fv(7CB8BDC9)/FvFile(462CAA21)"),
+)
+FAILED = 'BdsDxe: failed to {0} Boot0001 "UEFI Misc Device" from PciRoot(0x0)/Pci(0x1,0x0): {1}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "ending"),
+    [
+        (FAILED.format("load", "Not Found") + SHELL, "was not started (its firmware found nothing to boot)"),
+        (
+            FAILED.format("load", "Invalid Parameter") + SHELL,
+            "was not started (its firmware does not load it: Invalid Parameter)",
+        ),
+        (DISK + "hello\n" + MENU, "exited with status 0 (it returned to the firmware)"),
+        (
+            DISK + FAILED.format("start", "Unsupported") + SHELL,
+            "exited with status 1 (it returned Unsupported to the firmware)",
+        ),
+        (DISK + "Welcome to GRUB!\n" + MENU, "was not started (the boot loader returned to the firmware)"),
+        (FAILED.format("load", "Not Found") + DISK + "hello\n", None),
+        (MENU, None),  # somebody pressed a key
+    ],
+)
+def test_what_uefi_goes_on_with_tells_how_it_ended(text, ending):
+    console, endings = Console(), Endings(Family.PLAIN)
+    endings.watch(console)
+    for line in text.splitlines(keepends=True):
+        console.feed(line.encode())
+    assert str(endings.ending) == (f"the guest {ending}" if ending else "None")
+
+
+@pytest.mark.boot
+def test_uefi_that_finds_nothing_to_boot(tmp_path: Path):
+    image = tmp_path / "disk.raw"
+    image.write_bytes(bytes(1 << 20))
+    request = LaunchRequest(name="test", disk=Drive(path=str(image)), accel="tcg", firmware=Firmware.UEFI)
+    with Guest(qemu.BACKEND.start(qemu.BACKEND.plan(request), lambda event: None)) as guest:
+        assert str(guest.wait(180)) == "the guest was not started (its firmware found nothing to boot)"
 
 
 def test_good_and_bad_endings():

@@ -16,6 +16,10 @@ _ABORTED = r"\n[^\n]*\nAborted\. Press any key to exit\."
 """What GRUB says when it cannot go on itself, after the reason (grub-core/kern/misc.c, grub_abort)."""
 _GAVE_UP = r"rumpbundle: (?:the kernel did not start|this kernel cannot start).*\n"
 """What our grub.cfg says before it halts (rumpbundle.grub)."""
+_FIRMWARE_STARTS = r'BdsDxe: starting Boot[0-9A-F]{4} "(.*)" from (.*)\n'
+"""What UEFI says before it starts something: from a disk, or from itself (``Fv``), when nothing on a disk is left
+(edk2, BdsEntry.c and UefiBootManagerLib's BmBoot.c)."""
+_FIRMWARE_FAILED = r'BdsDxe: failed to (load|start) Boot[0-9A-F]{4} ".*" from .*: (.*)\n'
 _UEFI_EXCEPTION = r"!!!! X64 Exception Type - .*\n"
 """What UEFI says of an application that crashed, before it stops (edk2, ArchExceptionHandler.c)."""
 
@@ -111,6 +115,12 @@ class Endings:
     ending: Ending | None = None
     """How it ended, if it said so (and may sit there halted for ever)."""
     _console: Console | None = None
+    _started: bool = False
+    """Whether UEFI has started something from a disk."""
+    _refused: str = ""
+    """What UEFI said of the last thing that it could not load, or that returned an error."""
+    _boot_loader: bool = False
+    """Whether GRUB was seen."""
     _running: int = 0
     """Programs that were called and have told no status."""
 
@@ -121,6 +131,9 @@ class Endings:
         console.watch(_ABORTED, self._not_started)
         console.watch(_GAVE_UP, self._not_started)
         console.watch(_UEFI_EXCEPTION, self._crash)
+        console.watch(r"Welcome to GRUB!", self._greeted)
+        console.watch(_FIRMWARE_FAILED, self._failed)
+        console.watch(_FIRMWARE_STARTS, self._starts)
         for kind, patterns in _SAID[self.family].items():
             for pattern in patterns:
                 console.watch(pattern, getattr(self, f"_{kind}"))
@@ -151,6 +164,29 @@ class Endings:
         self.ending = self.ending or Ending(
             Reason.NOT_STARTED, None, "GRUB waits at its prompt" if said.startswith("grub") else said
         )
+
+    def _greeted(self, _: re.Match[str]) -> None:
+        self._boot_loader = True
+
+    def _failed(self, match: re.Match[str]) -> None:
+        self._refused = "" if match[2] == "Not Found" else match[2].strip()
+
+    def _starts(self, match: re.Match[str]) -> None:
+        if not match[2].startswith("Fv("):
+            self._started, self._refused = True, ""
+        elif self._started or "Shell" in match[1]:
+            # Who presses a key at the start gets the firmware's menu, too.
+            self.ending = self.ending or self._left_to_the_firmware()
+
+    def _left_to_the_firmware(self) -> Ending:
+        """Return how a guest ended after which UEFI goes on by itself: it has returned, or never was."""
+        if not self._started:
+            why = f"its firmware does not load it: {self._refused}" if self._refused else ""
+            return Ending(Reason.NOT_STARTED, None, why or "its firmware found nothing to boot")
+        if self._boot_loader:
+            return Ending(Reason.NOT_STARTED, None, "the boot loader returned to the firmware")
+        said = f"{self._refused} " if self._refused else ""
+        return Ending(Reason.EXITED, int(bool(self._refused)), f"it returned {said}to the firmware")
 
     def _begun(self, _: re.Match[str]) -> None:
         self._running += 1
