@@ -7,6 +7,7 @@ what it would read again (:class:`rumpbundle.project.stock.Stock`).
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -83,8 +84,9 @@ _stock = Stock()
 
 
 def dask_setup(worker: object) -> None:
-    """Let Ctrl-C be the client's alone, which ends its workers; Dask calls this as a local worker starts."""
+    """Leave Ctrl-C and all words to the client, which ends its workers; Dask calls this as a local one starts."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
 
 def run(batch: Batch) -> tuple[Done, ...]:

@@ -44,8 +44,10 @@ _LOCAL = {
     "distributed.scheduler.work-stealing": False,
     # Without this, Dask has malloc give back each page at once, which a bundle pays with half of its time.
     "distributed.nanny.pre-spawn-environ": {},
+    # A worker that is missing so long after it died is given up, also if it was there meanwhile and died again.
+    "distributed.deploy.lost-worker-timeout": "1000 hours",
 }
-"""What Dask does for those who look at it, all the time: nobody looks at local workers."""
+"""What Dask does all the time for those who look at it is left out: nobody looks at local workers."""
 _STRIKES = 4
 """Workers that may die over one batch."""
 
@@ -183,6 +185,7 @@ class _Run:
         self._began = environment.monotonic()
         self._outputs: dict[int, tuple[Output, ...]] = {}
         self._failed: dict[int, Failed] = {}
+        self._suspects: list[int] = []
         self._made = 0
         self._project = project
         self._tails: dict[str, list[str]] = {}
@@ -213,6 +216,8 @@ class _Run:
             self._take(future)
             for each in itertools.islice(batches_left, 1):
                 futures.add(self._submit(*each))
+        for at in self._suspects:
+            self._take(self._submit(at, self._batch_at(at, 1)), alone=True)
         return Summary(
             progress=self._progress(),
             outputs=tuple((self._found[at], self._outputs[at]) for at in sorted(self._outputs)),
@@ -225,9 +230,12 @@ class _Run:
         at = 0
         while left := len(self._found) - at:
             size = batch_size(left, threads, self._progress().rate or None)
-            items = tuple(self._item(entry) for entry in self._found[at : at + size])
-            yield at, dataclasses.replace(self._batch, items=items)
+            yield at, self._batch_at(at, size)
             at += size
+
+    def _batch_at(self, at: int, size: int) -> Batch:
+        items = tuple(self._item(entry) for entry in self._found[at : at + size])
+        return dataclasses.replace(self._batch, items=items)
 
     def _item(self, entry: Entry) -> Item:
         known: list[Output | None] = []
@@ -258,16 +266,21 @@ class _Run:
         future.rumpbundle = at, len(batch.items)
         return future
 
-    def _take(self, future: Any) -> None:
+    def _take(self, future: Any, alone: bool = False) -> None:
+        """Note what became of a batch; what workers died over is a suspect, until it was tried *alone*."""
         from distributed.scheduler import KilledWorker
 
         at, count = future.rumpbundle
         try:
             done: tuple[Done, ...] = future.result()
         except KilledWorker:
+            if not alone:  # whatever else these workers had to do is said to have killed them, too
+                self._suspects.extend(range(at, at + count))
+                return
             error = ToolError(f"the workers that made it died, {_STRIKES} one after the other")
-            done = tuple(Done(failure=Failure.of(error)) for _ in range(count))
-        future.release()
+            done = (Done(failure=Failure.of(error)),)
+        finally:
+            future.release()
         self._record.add([output for each in done for output in each.outputs])
         for position, each in enumerate(done, at):
             self._made += each.made

@@ -101,6 +101,43 @@ def test_it_survives_its_workers_and_goes_on_after_its_own_end(tmp_path):
         support.check_single(tmp_path, number)
 
 
+POISON = """
+import os, signal
+from rumpbundle.project import batches
+real = batches._Work.begin
+def begin(self):
+    if self._entry.label == "node-n7":
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(self)
+batches._Work.begin = begin
+"""
+
+
+def test_a_row_that_kills_its_workers_fails_alone(tmp_path):
+    support.make_project(tmp_path, 40)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(POISON)
+    ran = subprocess.run(
+        [sys.executable, "-m", "rumpbundle", "fleet", "--workers", "2", "--progress", "none"],
+        cwd=tmp_path,
+        # Dask would give up a worker that is not back at once.
+        env={
+            **os.environ,
+            "PYTHONPATH": str(tmp_path / "site"),
+            "DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1ms",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    died = "error: node-n7 (fleet.csv, row 8, line 9): the workers that made it died, 4 one after the other"
+    assert (ran.returncode, ran.stderr.splitlines()) == (4, [died])
+    listed = json.loads((tmp_path / "fleet.json").read_bytes())
+    assert [each["key"] for each in listed["bundles"]] == [f"n{number}" for number in range(40) if number != 7]
+    assert len(support.states(tmp_path)) == 39
+    assert not list((tmp_path / "out").glob(".*"))
+
+
 def test_no_scheduler_no_dask_no_file(project, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     assert main(["fleet"]) == 3
