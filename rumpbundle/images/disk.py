@@ -7,7 +7,6 @@ from typing import ClassVar, NamedTuple
 
 from rumpbundle.disk.content import Zeros
 from rumpbundle.disk.inputfile import InputFile
-from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
 from rumpbundle.images.medium import Medium, Run, check_bounds, joined, moved
 from rumpbundle.images.problem import Problem
@@ -36,8 +35,8 @@ class Disk:
     *size* is the disk's, in bytes. A container needs :meth:`locate`; one that compresses overrides :meth:`read_unit`.
     """
 
-    sector_size: int = SECTOR
-    """Bytes of a logical sector, in which the disk's partition tables count."""
+    sector_size: int | None = None
+    """Bytes of a logical sector, in which the disk's partition tables count; None where the container does not say."""
     others: tuple[InputFile, ...] = ()
     """The files besides the image itself in which the disk stands."""
     around: tuple[str, ...] = ()

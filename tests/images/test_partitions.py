@@ -164,6 +164,9 @@ def test_other_sectors(gpt, sector):
         ("one", MIB, 8 * MIB),
         ("two", 16 * MIB, 16 * MIB),
     ]
+    gpt.write_bytes(data)
+    with open_disk(gpt) as disk:
+        assert [table.flaws for table in tables(disk)] == [(), ()]
     damaged = bytearray(data)
     damaged[sector : sector + 104] = bytes(104)
     assert found(damaged)[-1].flaws == ("the primary GPT is missing",)

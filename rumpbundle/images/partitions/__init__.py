@@ -18,12 +18,13 @@ def tables(disk: Medium, *, thorough: bool = True) -> tuple[Table, ...]:
     Who is not *thorough* looks at the backup GPT only if the primary one is damaged: it stands at the end of the
     disk, and in a compressed archive that is far away.
     """
-    sector_size = getattr(disk, "sector_size", SECTOR)
+    said: int | None = getattr(disk, "sector_size", None)
+    sector_size = said or SECTOR
     mbr = read_mbr(disk, sector_size)
     gpt = read_gpt(disk, mbr, sector_size, thorough=thorough)
     if gpt is not None and gpt.sector != sector_size:
         mbr = mbr and read_mbr(disk, gpt.sector)
-        if hasattr(disk, "sector_size"):  # the container says it; of a plain disk nobody knows
+        if said is not None:  # of a plain disk nobody knows
             gpt = replace(gpt, problems=(*gpt.problems, _other_sectors(gpt, sector_size)))
     return tuple(table for table in (mbr, gpt) if table is not None)
 
