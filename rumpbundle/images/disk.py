@@ -36,7 +36,7 @@ class Disk:
     """
 
     sector_size: int | None = None
-    """Bytes of a logical sector, in which the disk's partition tables count; None where the container does not say."""
+    """Bytes of a logical sector, in which the disk's partition tables count; None if the container does not say."""
     others: tuple[InputFile, ...] = ()
     """The files besides the image itself in which the disk stands."""
     around: tuple[str, ...] = ()

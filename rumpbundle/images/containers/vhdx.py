@@ -49,7 +49,7 @@ class Vhdx(Disk):
         super().__init__(medium, self._item(medium, vhdx.DISK_SIZE, 8))
         if not self.size or self.size > _LARGEST:
             raise ImageError(f"VHDX: a disk of {self.size} bytes")
-        self.sector_size = sector
+        self.sector_size: int = sector
         if sector != SECTOR:
             self.qemu = ""  # it opens none of these (block/vhdx.c, vhdx_parse_metadata)
         self._chunk = (sector << 23) // self.block
