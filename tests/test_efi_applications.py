@@ -9,6 +9,7 @@ import pytest
 from support import kernels, qemu, stub
 from support.debian import debian_file
 from support.kernels import Report
+from support.media import in_sectors_of
 from support.tools import output_of
 
 import rumpbundle
@@ -64,6 +65,34 @@ def test_what_is_said_of_relocations_is_what_ovmf_does(tmp_path, base, stripped,
     image.write_bytes(image.read_bytes().replace(header, bytes(application[: at + 64])))
     result = qemu.boot(image, firmware="uefi", until="end of report|BdsDxe: failed to load")
     assert ("end of report" in result.text) == starts
+
+
+@pytest.mark.boot
+def test_a_disk_of_4096_byte_sectors_is_attached_as_one(tmp_path, capfd):
+    esp, image = tmp_path / "esp", tmp_path / "disk.raw"
+    for path, size in ((esp, 40), (image, 48)):
+        with path.open("wb") as file:
+            file.truncate(size << 20)
+    output_of("mkfs.fat", "-S", "4096", "-F", "16", "-s", "1", str(esp))
+    output_of("mmd", "-i", str(esp), "::/EFI", "::/EFI/BOOT")
+    output_of("mcopy", "-i", str(esp), str(kernels.build("efi")), "::/EFI/BOOT/BOOTX64.EFI")
+    output_of("sgdisk", "-n", "1:2048:+40M", "-t", "1:ef00", str(image))
+    data = bytearray(image.read_bytes())
+    data[1 << 20 : 41 << 20] = esp.read_bytes()
+    image.write_bytes(in_sectors_of(4096, bytes(data)))
+    argv = [
+        "run",
+        str(image),
+        "--firmware",
+        "uefi",
+        "--accel",
+        "tcg",
+        "--timeout",
+        "120",
+        "--expect",
+        "end of report",
+    ]
+    assert main(argv) == 0, capfd.readouterr()
 
 
 def test_an_application_in_the_way_of_the_firmware_is_for_who_insists(tmp_path, capfd):

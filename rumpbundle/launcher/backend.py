@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import UsageError
 from rumpbundle.events import Report
 from rumpbundle.kernels.unikernel import Device, Family, Firmware
@@ -73,6 +74,8 @@ class Drive:
     """Its bytes from there; None: to the end of the file."""
     persist: bool = False
     """Whether the guest's writes reach the file; if not, they are forgotten."""
+    sector: int = SECTOR
+    """Bytes of the sectors in which its partition table counts."""
     fd: int | None = None
     """The open file, which a hypervisor of ours inherits and opens, whatever stands at *path* by then."""
 

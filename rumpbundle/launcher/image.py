@@ -6,11 +6,13 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK, Content, Zeros
 from rumpbundle.disk.flat import disk_errors, write_all
+from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import InputError, KernelError, RumpbundleError, UsageError
 from rumpbundle.host.programs import shown
 from rumpbundle.images import detect
@@ -19,6 +21,7 @@ from rumpbundle.images.detect import NoImageError, file_system
 from rumpbundle.images.filesystem import Entry, FileSystem, Span
 from rumpbundle.images.medium import Medium
 from rumpbundle.images.node import node_of
+from rumpbundle.images.partitions import tables
 from rumpbundle.kernels.footprint import footprint
 from rumpbundle.kernels.unikernel import Device, Family, Firmware, Unikernel, examine
 from rumpbundle.kernels.view import View
@@ -96,16 +99,31 @@ def opened(path: str | os.PathLike[str], *, persist: bool) -> Iterator[BootImage
                 "is packed, and cannot be written to", where=path, hint="leave out --persist, or unpack the disk"
             )
         if node is None:
-            yield BootImage(disk=_unpacked(disk, stack), **found)
+            yield BootImage(disk=replace(_unpacked(disk, stack), sector=_sector_of(disk)), **found)
             return
         fd = node.fd
         if persist:
             fd = _writable(path, fd)
             stack.callback(os.close, fd)
         yield BootImage(
-            disk=Drive(path=path, format=node.driver, offset=node.offset, length=node.length, persist=persist, fd=fd),
+            disk=Drive(
+                path=path,
+                format=node.driver,
+                offset=node.offset,
+                length=node.length,
+                persist=persist,
+                sector=_sector_of(disk),
+                fd=fd,
+            ),
             **found,
         )
+
+
+def _sector_of(disk: images.Disk) -> int:
+    """Return the bytes of the sectors in which the partitions of *disk* are counted."""
+    with contextlib.suppress(RumpbundleError):  # what is damaged may boot all the same
+        return next((table.sector for table in reversed(tables(disk, thorough=False)) if table.slots), SECTOR)
+    return SECTOR
 
 
 @contextlib.contextmanager

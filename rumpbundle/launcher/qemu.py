@@ -15,7 +15,7 @@ from typing import Any
 from rumpbundle import knowledge
 from rumpbundle.bootloader.smbios import IDENTITIES, Key
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.layout import MIB
+from rumpbundle.disk.layout import MIB, SECTOR
 from rumpbundle.errors import MissingToolError, UsageError
 from rumpbundle.events import Ran, Report, Warned
 from rumpbundle.host import programs
@@ -108,7 +108,7 @@ def command(machine: Machine, *, inherited: bool = False) -> tuple[str, ...]:
         # OVMF remembers boot entries: a store that forgets them gives every run the same start.
         argv += ["-drive", f"if=pflash,unit=1,format=raw,snapshot=on,file={quoted(variables)}"]
     argv += ["-drive", _drive(machine.disk, "disk0", inherited)]
-    argv += _devices(*(device.format(drive="disk0") for device in machine.attach))
+    argv += _devices(*(_attached(device, machine) for device in machine.attach))
     argv += _disks_and_card(machine, inherited)
     argv += _devices(f"isa-debug-exit,iobase={machine.exit_port:#x},iosize=4", "pvpanic")
     if machine.identity:
@@ -118,6 +118,15 @@ def command(machine: Machine, *, inherited: bool = False) -> tuple[str, ...]:
     if machine.gdb is not None:
         argv += ["-gdb", f"tcp:127.0.0.1:{machine.gdb}", "-S"]
     return (*argv, *machine.args)
+
+
+def _attached(device: str, machine: Machine) -> str:
+    """Return the value of ``-device`` for a part of the boot disk's bus."""
+    size = machine.disk.sector
+    # No BIOS boots from a disk of other sectors; UEFI finds the partitions only if they are the table's.
+    others = "{drive}" in device and size != SECTOR and machine.uefi is not None
+    sectors = f",logical_block_size={size},physical_block_size={size}" if others else ""
+    return device.format(drive="disk0") + sectors
 
 
 def _disks_and_card(machine: Machine, inherited: bool) -> list[str]:
