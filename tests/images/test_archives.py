@@ -248,3 +248,43 @@ def test_what_is_damaged_behind_the_disk_stops_nobody(tmp_path):
     (tmp_path / "a.tar").write_bytes(data[: 512 + 4096] + b"\xff" * 2048)
     with open_disk(tmp_path / "a.tar") as disk:
         assert disk.read(0, 1) == b"\1"
+
+
+def linked(kind: bytes, name: str, target: str, *files: tuple[str, bytes]) -> bytes:
+    """Return a tar of *files* in which *name* is a link to *target*."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for member, data in files:
+            info = tarfile.TarInfo(member)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+        link = tarfile.TarInfo(name)
+        link.type, link.linkname = kind, target
+        archive.addfile(link)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("target", ["a.bin", "d" * 120 + "/a.bin"])
+def test_a_hard_link_is_the_file_before(tmp_path, target):
+    data = linked(tarfile.LNKTYPE, "disk.raw", target, (target, raw(1)))
+    assert opened(tmp_path / "x", data) == raw(1)
+
+
+def test_a_symbolic_link_in_the_place_of_the_disk_is_told(tmp_path):
+    text = description('<File id="f" href="d.img"/>', '<Disk diskId="d" fileRef="f"/>')
+    for data in (
+        linked(tarfile.SYMTYPE, "./disk.raw", "/dev/sda"),
+        linked(tarfile.SYMTYPE, "d.img", "e.img", ("m.ovf", text), ("e.img", raw(1))),
+    ):
+        with pytest.raises(ImageError, match="holds a symbolic link in the place of the disk"):
+            opened(tmp_path / "x", data)
+
+
+def test_a_hard_link_that_leads_nowhere(tmp_path):
+    with pytest.raises(ImageError, match="holds no disk"):
+        opened(tmp_path / "x", linked(tarfile.LNKTYPE, "disk.raw", "/etc/passwd"))
+
+
+def test_an_ovf_that_names_its_disk_from_here(tmp_path):
+    text = description('<File id="f" href="./a%20b.img"/>', '<Disk diskId="d" fileRef="f"/>')
+    assert opened(tmp_path / "x", tar(("m.ovf", text), ("./a b.img", raw(1)))) == raw(1)

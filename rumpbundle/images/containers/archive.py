@@ -26,16 +26,20 @@ def choose(archive: Medium) -> Member:
     """
     found: dict[str, Member] = {}
     wanted = ""
-    for member in _plain(members(archive)):
+    links: set[str] = set()
+    for member in _plain(members(archive, links)):
         if member.name == "ova.xml" and not found:
             raise ImageError("is a XenServer export (XVA), which is not read", hint="xe vdi-export gives its disk")
         found.setdefault(member.name, member)
         if member.name.lower().endswith(".ovf") and not wanted:
             wanted = _described(archive, member)
-        if wanted and (named := next((name for name in (wanted, _unquoted(wanted)) if name in found), "")):
+        if wanted and (named := next((name for name in _spellings(wanted) if name in found), "")):
             return found[named]
         if member.name == GCE_DISK:
             return member
+    if led := next((name for name in links if _straight(name) in (GCE_DISK, *_spellings(wanted))), ""):
+        what = f"the archive holds a symbolic link in the place of the disk {one_line(led)}"
+        raise ImageError(what, hint="pack the file that it leads to: tar --dereference")
     if wanted:
         raise ImageError(f"OVF: its disk {one_line(wanted)} is not in the archive")
     likely = [name for name in found if name.lower().endswith(_SUFFIXES)]
@@ -66,6 +70,16 @@ def _plain(found: Iterable[Member]) -> Iterator[Member]:
         outside = member.name.startswith("/") or ".." in parts
         if parts and not outside and not parts[-1].startswith("._") and parts[0] != "__MACOSX":
             yield Member("/".join(parts), member.offset, member.size, member.pieces)
+
+
+def _straight(name: str) -> str:
+    """Return *name* without ``./``; one that leaves the archive as it is."""
+    return name if name.startswith("/") else "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+def _spellings(wanted: str) -> tuple[str, ...]:
+    """Return the names by which the disk that an OVF calls *wanted* may stand in the archive."""
+    return tuple(_straight(name) for name in (wanted, _unquoted(wanted)) if name)
 
 
 def _unquoted(reference: str) -> str:

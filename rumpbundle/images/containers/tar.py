@@ -7,7 +7,7 @@ in tar(5) and in GNU tar's manual, "Storing Sparse Files".
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ImageError, one_line
@@ -59,8 +59,10 @@ def _sum_is_right(head: bytes) -> bool:
     return bool(field) and not field.strip(b"01234567") and int(field, 8) == sum(head) - sum(head[148:156]) + 8 * 0x20
 
 
-def members(medium: Medium) -> Iterator[Member]:
-    """Yield the regular files of a tar archive.
+def members(medium: Medium, symlinks: set[str] | None = None) -> Iterator[Member]:
+    """Yield the regular files of a tar archive, those too that are hard links to one before.
+
+    The names of symbolic links are added to *symlinks*.
 
     Raises:
         ImageError: a header is damaged, or there are too many.
@@ -68,6 +70,7 @@ def members(medium: Medium) -> Iterator[Member]:
     offset = 0
     everywhere: dict[bytes, bytes] = {}
     own: dict[bytes, bytes] = {}
+    seen: dict[str, Member] = {}
     for _ in range(_MOST_MEMBERS):
         if offset + BLOCK > medium.size:
             return
@@ -79,22 +82,42 @@ def members(medium: Medium) -> Iterator[Member]:
         size = _number(head[124:136])
         start = offset + BLOCK
         kind = head[156:157]
-        if kind in (b"L", b"x", b"g"):
+        if kind in (b"L", b"K", b"x", b"g"):
             data = _header_data(medium, start, size)
             if kind == b"L":
                 own[b"path"] = data.rstrip(b"\0")
+            elif kind == b"K":
+                own[b"linkpath"] = data.rstrip(b"\0")
             else:
                 (own if kind == b"x" else everywhere).update(_pax(data))
-        elif kind != b"K":
+        else:
             words = everywhere | own
             size = _decimal(words.get(b"size", b"%d" % size))
             if kind in (b"0", b"\0", b"7", b"S") and not head[:100].split(b"\0")[0].endswith(b"/"):
                 found, extra = _member(medium, head, words, start, size)
+                seen[found.name] = found
                 yield found
                 start += extra
+            elif kind in _LINKS:
+                name, target = _names(head, words)
+                if kind == b"2" and symlinks is not None:
+                    symlinks.add(name)
+                if kind == b"1" and target in seen:
+                    yield replace(seen[target], name=name)
             own = {}
         offset = start + -(-size // BLOCK) * BLOCK
     raise ImageError(f"tar: more than {_MOST_MEMBERS} members")
+
+
+_LINKS = (b"1", b"2")
+"""Types of a hard link and of a symbolic one."""
+
+
+def _names(head: bytes, words: Mapping[bytes, bytes]) -> tuple[str, str]:
+    """Return the name of a link, and what it leads to."""
+    name = words.get(b"path") or _name(head)
+    target = words.get(b"linkpath") or head[157:257].split(b"\0")[0]
+    return name.decode("utf-8", "replace"), target.decode("utf-8", "replace")
 
 
 def _member(medium: Medium, head: bytes, words: Mapping[bytes, bytes], start: int, size: int) -> tuple[Member, int]:
