@@ -131,7 +131,7 @@ def test_one_part_alone_is_no_disk(tmp_path):
 
 def test_a_part_that_changes_meanwhile_is_noticed(place):
     (place / "x.vmdk").write_bytes(descriptor('RW 128 FLAT "part.bin" 0'))
-    with open_disk(place / "x.vmdk") as disk:
+    with open_disk(place / "x.vmdk", watch="reads") as disk:
         disk.read(0, 512)
         (place / "part.bin").unlink()
         (place / "part.bin").symlink_to("../secret")

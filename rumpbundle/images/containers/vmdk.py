@@ -125,12 +125,18 @@ class SparseVmdk(Disk):
             return absent
         count = min(-(-self.size // self.span) - index, _TABLES_AT_ONCE)
         for directory, table in zip(self.directories, tables, strict=True):
-            entries = struct.unpack(f"<{count}I", self._tables.record(directory + 4 * index, 4 * count))
-            places = tuple(range(table // SECTOR, table // SECTOR + count * _TABLE_SECTORS, _TABLE_SECTORS))
-            if entries != places:
-                count = next(n for n in range(count) if entries[n] != places[n])
+            count = self._in_a_row(directory + 4 * index, table // SECTOR, count)
         most = count * vmdk.TABLE_ENTRIES - slot
         return min(self._tables.same(each + 4 * slot, most, entry) for each in tables)
+
+    def _in_a_row(self, entry: int, table: int, most: int) -> int:
+        """Return how many tables, *most* at most, stand one behind the other by the directory from *entry* on."""
+        for count in (min(2, most), most):  # they do all, or not even two
+            found = struct.unpack(f"<{count}I", self._tables.record(entry, 4 * count))
+            wanted = tuple(range(table, table + count * _TABLE_SECTORS, _TABLE_SECTORS))
+            if found != wanted:
+                return next(n for n in range(count) if found[n] != wanted[n])
+        return most
 
 
 def _footer(medium: Medium) -> vmdk.SparseHeader:
