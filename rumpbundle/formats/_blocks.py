@@ -13,6 +13,7 @@ from typing import NamedTuple
 from rumpbundle.disk.content import Content, Late
 from rumpbundle.disk.flat import disk_errors, write_all, write_extents
 from rumpbundle.disk.layout import DiskLayout, Extent, LayoutReader, content_extents, held
+from rumpbundle.events import Advanced
 from rumpbundle.formats._contract import Job
 
 
@@ -62,12 +63,13 @@ def write_blocks(job: Job, fd: int, runs: Sequence[Run]) -> None:
         return None, following - offset
 
     with disk_errors():
-        moved = _moved(held(job.layout).extents, runs)
-        write_extents(moved, fd, job.report, job.label, job.layout.named, locate)
+        known = (extent for extent in job.layout.extents if not isinstance(extent.source, Late))
+        write_extents(_moved(known, runs), fd, job.report, job.label, job.layout.named, locate)
         for extent in job.layout.extents:
             if isinstance(extent.source, Late):
                 for part in _moved((Extent(extent.offset, extent.source.settle(), extent.label),), runs):
                     write_all(fd, part.source.read(0, part.length), part.offset)
+                job.report(Advanced(job.label, extent.length))
 
 
 def _moved(extents: Iterable[Extent], runs: Sequence[Run]) -> Iterator[Extent]:

@@ -48,11 +48,10 @@ def _write_dynamic(job: Job, fd: int) -> int:
     header = vhd.DynamicHeader(table_offset=3 * SECTOR, blocks=-(-job.layout.size // _BLOCK), block_size=_BLOCK)
     table = bytearray(vhd.UNUSED.to_bytes(4, "big")) * header.blocks
     place = header.table_offset + round_up(len(table), SECTOR)
-    bitmaps, runs = [], []
+    runs = []
     for indices in used_blocks(job.layout, _BLOCK):
         for index in indices:
             table[4 * index : 4 * index + 4] = (place // SECTOR).to_bytes(4, "big")
-            bitmaps.append(place)
             runs.append(Run(index * _BLOCK, _BLOCK, place + len(_BITMAP)))
             place += len(_BITMAP) + _BLOCK
     with disk_errors():
@@ -61,8 +60,8 @@ def _write_dynamic(job: Job, fd: int) -> int:
         write_all(fd, table.ljust(round_up(len(table), SECTOR), b"\xff"), header.table_offset)
     write_blocks(job, fd, runs)
     with disk_errors():
-        for bitmap in bitmaps:
-            write_all(fd, _BITMAP, bitmap)
+        for run in runs:
+            write_all(fd, _BITMAP, run.place - len(_BITMAP))
     return place
 
 

@@ -121,7 +121,7 @@ def _write_sparse(job: Job, fd: int) -> None:
     layout = job.layout
     span = vmdk.GRAIN * vmdk.TABLE_ENTRIES
     tables = -(-layout.size // span)
-    table_sectors, directory_sectors = 4 * vmdk.TABLE_ENTRIES // SECTOR, -(-4 * tables // SECTOR)
+    table_sectors, directory_sectors = vmdk.TABLE_SIZE // SECTOR, -(-4 * tables // SECTOR)
     set_sectors = directory_sectors + tables * table_sectors
     redundant = vmdk.SparseHeader.descriptor_offset + vmdk.SparseHeader.descriptor_size
     sets = (redundant, redundant + set_sectors)
@@ -140,8 +140,9 @@ def _write_sparse(job: Job, fd: int) -> None:
         for start in sets:
             first = start + directory_sectors
             write_all(fd, _numbers(range(first, start + set_sectors, table_sectors)), start * SECTOR)
-            for number, table in _tables(runs):
-                write_all(fd, _numbers(table), (first + number * table_sectors) * SECTOR)
+        for number, table in _tables(runs):
+            for start in sets:
+                write_all(fd, table, (start + directory_sectors + number * table_sectors) * SECTOR)
     write_blocks(job, fd, runs)
     text = vmdk.descriptor(
         create_type="monolithicSparse",
@@ -154,8 +155,8 @@ def _write_sparse(job: Job, fd: int) -> None:
         write_all(fd, text, header.descriptor_offset * SECTOR)
 
 
-def _tables(runs: Iterable[Run]) -> Iterator[tuple[int, list[int]]]:
-    """Yield the number and the entries of every grain table that leads to a grain."""
+def _tables(runs: Iterable[Run]) -> Iterator[tuple[int, bytes]]:
+    """Yield every grain table that leads to a grain, with its number."""
     grains = (
         (run.offset + at, (run.place + at) // SECTOR) for run in runs for at in range(0, run.length, vmdk.GRAIN)
     )
@@ -164,7 +165,7 @@ def _tables(runs: Iterable[Run]) -> Iterator[tuple[int, list[int]]]:
         table = [0] * vmdk.TABLE_ENTRIES
         for offset, sector in group:
             table[offset % span // vmdk.GRAIN] = sector
-        yield number, table
+        yield number, _numbers(table)
 
 
 def check(job: Job) -> None:

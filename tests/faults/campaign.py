@@ -1,7 +1,7 @@
 """Bundling while one call goes wrong: what is left must be the old output or the new one, whole, and one clear error.
 
-A server with ``shim.c`` in it forks a child for each trial, so that a trial costs what the bundling costs. qemu-img
-runs with the shim, too. :func:`trials` draws what goes wrong; :meth:`Campaign.run` looks at what is left.
+A server with ``shim.c`` in it forks a child for each trial, so that a trial costs what the bundling costs.
+:meth:`Campaign.trials` draws what goes wrong; :meth:`Campaign.run` looks at what is left.
 """
 
 from __future__ import annotations

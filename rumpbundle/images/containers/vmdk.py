@@ -22,7 +22,7 @@ _READ_BY_QEMU = 20 * SECTOR
 """Bytes of a descriptor QEMU reads, whatever the header says (block/vmdk.c, ``DESC_SIZE``)."""
 _MAX_DIRECTORY = 128 << 20
 """Bytes of a grain directory: 62 TiB, VMware's largest disk, in grains of 4 KiB."""
-_TABLE_SECTORS = 4 * vmdk.TABLE_ENTRIES // SECTOR
+_TABLE_SECTORS = vmdk.TABLE_SIZE // SECTOR
 _TABLES_AT_ONCE = 4096
 _MAX_PADDING = 128 << 10
 """Bytes that may follow the footer of a stream: some writers fill their last block."""

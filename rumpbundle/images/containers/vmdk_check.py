@@ -17,8 +17,7 @@ from rumpbundle.images.records import vmdk
 if TYPE_CHECKING:
     from rumpbundle.images.containers.vmdk import SparseVmdk, StreamVmdk
 
-_TABLE = 4 * vmdk.TABLE_ENTRIES
-_SECTORS = _TABLE // SECTOR
+_TABLE_SECTORS = vmdk.TABLE_SIZE // SECTOR
 _AT_ONCE = 1 << 14
 """Entries of a directory: most writers put its tables one behind the other."""
 _MOST_TABLES = 1 << 16
@@ -44,11 +43,13 @@ def claims(disk: SparseVmdk) -> Claims:
         found.add(directory, 4 * count, "a grain directory")
         for first in range(0, count, _AT_ONCE):
             tables = _entries(disk, directory + 4 * first, min(_AT_ONCE, count - first))
-            if tables[0] and tables == list(range(tables[0], tables[0] + len(tables) * _SECTORS, _SECTORS)):
-                found.add(tables[0] * SECTOR, len(tables) * _TABLE, _TABLES)
+            if tables[0] and tables == list(
+                range(tables[0], tables[0] + len(tables) * _TABLE_SECTORS, _TABLE_SECTORS)
+            ):
+                found.add(tables[0] * SECTOR, len(tables) * vmdk.TABLE_SIZE, _TABLES)
             else:
                 for table in filter(None, tables):
-                    found.add(table * SECTOR, _TABLE, _TABLES)
+                    found.add(table * SECTOR, vmdk.TABLE_SIZE, _TABLES)
     found.add_mapped(disk, _GRAIN)
     return found
 
@@ -95,9 +96,9 @@ def _copies(disk: SparseVmdk) -> Iterator[Problem]:
             yield _problem(at, f"the directory and its copy differ in table {index}", consequence)
             told += 1
         elif first:
-            pair = [disk.medium.read(table * SECTOR, _TABLE) for table in (first, second)]
+            pair = [disk.medium.read(table * SECTOR, vmdk.TABLE_SIZE) for table in (first, second)]
             if pair[0] != pair[1]:
-                at = second * SECTOR + next(n for n in range(_TABLE) if pair[0][n] != pair[1][n])
+                at = second * SECTOR + next(n for n in range(vmdk.TABLE_SIZE) if pair[0][n] != pair[1][n])
                 yield _problem(at, f"grain table {index} and its copy differ", consequence)
                 told += 1
         if told >= _MOST_TOLD:

@@ -22,6 +22,8 @@ GD_AT_END = 0xFFFF_FFFF_FFFF_FFFF
 GRAIN = 64 << 10
 """Bytes of a grain, in every VMDK that is written today (the technote allows other powers of two)."""
 TABLE_ENTRIES = 512
+TABLE_SIZE = 4 * TABLE_ENTRIES
+"""Bytes of a grain table."""
 
 
 class SparseHeader(Record, order="<", size=512):
