@@ -21,6 +21,7 @@ from rumpbundle.host import programs
 from rumpbundle.kernels.unikernel import Family, Firmware
 from rumpbundle.launcher import qemu
 from rumpbundle.launcher.backend import Drive, Ending, LaunchRequest, Reason
+from rumpbundle.launcher.bioslog import BiosLog
 from rumpbundle.launcher.console import KEEP, Console
 from rumpbundle.launcher.endings import Endings
 from rumpbundle.launcher.session import Guest
@@ -535,6 +536,21 @@ def test_a_disk_with_nothing_to_boot_is_not_started(tmp_path: Path, content: byt
     request = LaunchRequest(name="test", disk=Drive(path=str(image)), accel="tcg")
     with Guest(qemu.BACKEND.start(qemu.BACKEND.plan(request), lambda event: None)) as guest:
         assert str(guest.wait(180)) == "the guest was not started (its firmware found nothing to boot)"
+
+
+def test_the_firmware_never_waits_for_us_to_listen():
+    """SeaBIOS writes its 5 KB byte by byte, and QEMU stands still while one of them has no room."""
+    log = BiosLog()
+    try:
+        os.set_blocking(log.theirs, False)
+        for byte in b"x" * 16384 + b"\nBooting from 0000:7c00\n":
+            os.write(log.theirs, bytes([byte]))
+        assert log.started is None
+        log.listen()
+        assert log.started
+        log.listen()
+    finally:
+        log.close()
 
 
 @pytest.mark.boot

@@ -8,7 +8,7 @@ there in the builds that distributions ship; it speaks on the console.
 from __future__ import annotations
 
 import contextlib
-import socket
+import os
 
 _MOST = 64 << 10
 """Bytes listened to; SeaBIOS says some 5 KB before it starts something."""
@@ -16,18 +16,22 @@ _STARTED, _NOTHING = b"\nBooting from 0000:7c00", b"\nNo bootable device."
 
 
 class BiosLog:
-    """Our end of the debug port. Nothing here blocks."""
+    """Our end of the debug port. Nothing here blocks.
+
+    It is a pipe: QEMU writes byte by byte, of which a socket holds some hundred, and then the machine stands still.
+    """
 
     def __init__(self) -> None:
-        self._socket, self.theirs = socket.socketpair()
-        self._socket.setblocking(False)
+        self._ours, self.theirs = os.pipe()
+        os.set_blocking(self._ours, False)
         self._said = b""
 
     @property
     def arguments(self) -> tuple[str, ...]:
         """QEMU's arguments for it; it inherits ``theirs``."""
         return (
-            *("-chardev", f"socket,id=bioslog,fd={self.theirs.fileno()}"),
+            *("-add-fd", f"fd={self.theirs},set={self.theirs}"),
+            *("-chardev", f"file,id=bioslog,path=/dev/fdset/{self.theirs},append=on"),
             *("-device", "isa-debugcon,iobase=0x402,chardev=bioslog"),
         )
 
@@ -40,13 +44,19 @@ class BiosLog:
 
     def listen(self) -> None:
         """Take in what it said; when that is known, or much, no more: QEMU then drops what is written there."""
-        with contextlib.suppress(BlockingIOError, OSError):
-            while self.started is None and len(self._said) < _MOST and (data := self._socket.recv(4096)):
+        if self._ours < 0:
+            return
+        with contextlib.suppress(BlockingIOError):
+            while self.started is None and len(self._said) < _MOST and (data := os.read(self._ours, 4096)):
                 self._said += data
-            if self.started is not None or len(self._said) >= _MOST:
-                self._socket.shutdown(socket.SHUT_RDWR)
+            self._close()
+
+    def _close(self) -> None:
+        fd, self._ours = self._ours, -1
+        if fd >= 0:
+            os.close(fd)
 
     def close(self) -> None:
         """Give its descriptors back."""
-        self._socket.close()
-        self.theirs.close()
+        self._close()
+        os.close(self.theirs)

@@ -301,7 +301,7 @@ class RunningQemu:
                     *("-chardev", f"socket,id=control,fd={control}", "-mon", "chardev=control,mode=control"),
                     *(self._log.arguments if of_bios else ()),
                 ],
-                pass_fds=[control, self._log.theirs.fileno(), *(disk.fd for disk in disks if disk.fd is not None)],
+                pass_fds=[control, self._log.theirs, *(disk.fd for disk in disks if disk.fd is not None)],
                 gently=any(disk.persist for disk in disks),
             )
         except BaseException:
