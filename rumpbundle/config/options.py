@@ -18,6 +18,9 @@ def network(text: str) -> Network:
     Raises:
         UsageError: it is none of these; ConfigError: a part of it is wrong.
     """
+    # The converter below knows UTF-8 only; undecodable bytes of an argument arrive as surrogates.
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise UsageError(f"is not UTF-8, which a configuration is: {text!r}", where="--net")
     parts = text.split(",")
     entry: dict[str, Any] = dict(zip(("if", "type", "method"), parts, strict=False))
     rest = parts[3:]
