@@ -24,7 +24,7 @@ MOST = 16 << 10
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("target", choices=["kernels", "configs", "images", "manifests"])
+    parser.add_argument("target", choices=["kernels", "configs", "images", "manifests", "commandlines"])
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--leave-corpus", action="store_true", help="keep nothing of what it finds")
     parser.add_argument("--child", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)

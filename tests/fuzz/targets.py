@@ -1,16 +1,14 @@
 """What is fuzzed: each target takes any bytes and does with them what a user would; only our own errors may come out.
 
 Kernels and images are made from seeds: the first byte of an input chooses one, the rest changes it (:func:`changed`),
-so inputs stay small and most of each file makes sense. A configuration is the input itself.
+so inputs stay small and most of each file makes sense. A configuration or a command line is the input itself.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import gzip
 import io
-import os
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -21,6 +19,8 @@ from xml.etree import ElementTree
 
 from support import disks, rumprun, stub, synthetic
 
+from fuzz import commandlines
+from fuzz.commandlines import scratch
 from rumpbundle import config, guests, hybrid
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.flat import write_flat
@@ -161,14 +161,6 @@ def configs(data: bytes) -> None:
 # -- images ------------------------------------------------------------------------------------------------
 
 
-@cache
-def _scratch() -> str:
-    """Return a directory in memory where there is one, which this process's end removes."""
-    directory = tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
-    atexit.register(directory.cleanup)
-    return directory.name
-
-
 def _tree() -> Directory:
     deep = Directory.of("deep", [File("file", Content.of_bytes(b"x" * 3000)), Symlink("link", "../../there")])
     return Directory.of("", [Directory.of("data", [deep]), File("json.cfg", Content.of_bytes(b"{}"))])
@@ -206,8 +198,8 @@ def image_seeds() -> tuple[bytes, ...]:
 
 
 def images(data: bytes) -> None:
-    path = os.path.join(_scratch(), "image")
-    Path(path).write_bytes(_chosen(image_seeds(), data))
+    path = scratch() / "image"
+    path.write_bytes(_chosen(image_seeds(), data))
     with contextlib.suppress(RumpbundleError):
         image = look_into(path)
         ElementTree.fromstring(svg(image))
@@ -244,8 +236,8 @@ def manifests(data: bytes) -> None:
     seeds = manifest_seeds()
     image, at, text = seeds[data[0] % len(seeds) if data else 0]
     new = changed(text, data[1:]).ljust(len(text))
-    path = os.path.join(_scratch(), "image")
-    Path(path).write_bytes(image[:at] + new + image[at + len(text) :])
+    path = scratch() / "image"
+    path.write_bytes(image[:at] + new + image[at + len(text) :])
     with contextlib.suppress(RumpbundleError), open_disk(path) as disk:
         found = origin(disk)
         assert found.raw == new
@@ -257,6 +249,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "configs": configs,
     "images": images,
     "manifests": manifests,
+    "commandlines": commandlines.commandlines,
 }
 STARTS: dict[str, tuple[bytes, ...]] = {
     "kernels": tuple(bytes((number,)) for number in range(8)),
@@ -268,6 +261,7 @@ STARTS: dict[str, tuple[bytes, ...]] = {
     ),
     "images": tuple(bytes((number,)) for number in range(10)),
     "manifests": (bytes((0,)), bytes((1,))),
+    "commandlines": commandlines.STARTS,
 }
 """Inputs to start from where there is no corpus yet."""
 WORDS: dict[str, tuple[str, ...]] = {
@@ -277,7 +271,8 @@ WORDS: dict[str, tuple[str, ...]] = {
         *("source", "path", "fstype", "mountpoint", "dev", "vnd", "etfs", "kernfs"),
         *("vioif0", "wm0", "xenif0", "/dev/ld0a", "/dev/sd0e", "xvda", "/data", "/db", "10.0.0.1", "::1", "true"),
         *('": "', '": [{"', '"}, {"', '": {"', '"], "', "\\u0000", "\\ud800", "A=", "_RUMPRUN_ROOTFSCFG="),
-    )
+    ),
+    "commandlines": commandlines.words(),
 }
 """What a fuzzer would take long to find by itself: the words of the format, for libFuzzer's dictionary."""
 
