@@ -209,7 +209,10 @@ def test_arguments_join_the_one_program():
         ({"net": ["vioif0,inet,static,10.0.0.2/x"]}, "mask: expected a number"),
         ({"net": ["vioif0,ipv4,dhcp"]}, "type: expected inet or inet6"),
         ({"net": ["vioif0,inet,static"]}, "addr: missing"),
-        *(({"net": [text]}, "--net: is not UTF-8") for text in ("\udcff,inet,dhcp", "v,in\udcff,dhcp", "v,inet,\udcff")),
+        *(
+            ({"net": [text]}, "--net: is not UTF-8")
+            for text in ("\udcff,inet,dhcp", "v,in\udcff,dhcp", "v,inet,\udcff")
+        ),
         ({"net": ["v,inet,static,10.0.0.2/\udcff"]}, "--net: is not UTF-8"),
     ],
 )

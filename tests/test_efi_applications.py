@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from support import kernels, qemu, stub
+from support import kernels, qemu, stub, synthetic
 from support.debian import debian_file
 from support.kernels import Report
 from support.media import in_sectors_of
@@ -65,6 +65,40 @@ def test_what_is_said_of_relocations_is_what_ovmf_does(tmp_path, base, stripped,
     image.write_bytes(image.read_bytes().replace(header, bytes(application[: at + 64])))
     result = qemu.boot(image, firmware="uefi", until="end of report|BdsDxe: failed to load")
     assert ("end of report" in result.text) == starts
+
+
+@pytest.mark.boot
+@pytest.mark.parametrize(
+    ("base", "entry", "size", "starts"),
+    [(0, 0xA000, 10, True), (0, 0x5000, 10, False), (0x400000, 0x5000, 10, True), (0x400000, 0xA000, 4097, False)],
+)
+def test_what_is_said_of_broken_relocations_is_what_ovmf_does(tmp_path, base, entry, size, starts):
+    plain = kernels.build("efi").read_bytes()
+    unused = plain.index(bytes(64))  # of its headers, which are loaded too
+    good = synthetic.relocated(plain, synthetic.relocations(0, unused))
+    application = synthetic.relocated(plain, synthetic.relocations(0, entry | unused), base=base, size=size)
+    (tmp_path / "app.efi").write_bytes(application)
+    assert (Unikernel.read(tmp_path / "app.efi", disk=False).protocol_for(Firmware.UEFI) is not None) == starts
+    # Bundled as it should be, and changed in the image: what is refused can be seen to fail.
+    (tmp_path / "good.efi").write_bytes(good)
+    rumpbundle.bundle(tmp_path / "good.efi", "raw", output=tmp_path / "image.raw", firmware="uefi")
+    image = (tmp_path / "image.raw").read_bytes()
+    assert good in image
+    (tmp_path / "image.raw").write_bytes(image.replace(good, application))
+    result = qemu.boot(tmp_path / "image.raw", firmware="uefi", until="end of report|BdsDxe: failed to load")
+    assert ("end of report" in result.text) == starts
+
+
+def test_an_application_with_broken_relocations_is_called_so(tmp_path, capfd):
+    plain = kernels.build("efi").read_bytes()
+    broken = synthetic.relocations(0x1000, 0x5000)
+    (tmp_path / "app.efi").write_bytes(synthetic.relocated(plain, broken))
+    with pytest.raises(KernelError, match="has relocations that firmware cannot carry out") as refused:
+        rumpbundle.bundle(tmp_path / "app.efi", "raw", output=tmp_path / "app.raw")
+    assert "link it again" in refused.value.hint
+    (tmp_path / "app.efi").write_bytes(synthetic.relocated(plain, broken, base=0x400000))
+    assert main(["raw", str(tmp_path / "app.efi"), "-o", str(tmp_path / "app.raw")]) == 0
+    assert "it starts only where its image base 0x400000 is free" in capfd.readouterr().err
 
 
 @pytest.mark.boot

@@ -6,6 +6,7 @@ import struct
 from typing import NamedTuple
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.kernels import relocations
 from rumpbundle.kernels.view import View
 
 MACHINES = {
@@ -26,11 +27,17 @@ MAX_SECTIONS = 96
 RELINK = (
     "link it with relocations (a .reloc section, as lld-link, MSVC and GNU-EFI make it), or with another image base"
 )
+_NONE = "has no relocations"
+_UNTOUCHED = "link it again, and leave the .reloc section as the linker made it"
 _MAX_TEXT = 4096
 """Bytes of a command line that are looked at; Linux on x86 takes half of that."""
 _PAGE = 4096
+_RELOCATIONS = 5
+"""Their number among the directories."""
 _STRIPPED = 1
 """The Characteristics bit that says there are no relocations: it counts, whatever directories and sections say."""
+_LOW = range(0x10_0000)
+"""Where EDK2 does not try to load what it can move."""
 _HOLE = range(0xA0000, 0x100000)
 """Video memory and ROMs of a PC."""
 _DEVICES = range(0xC000_0000, 1 << 32)
@@ -56,8 +63,10 @@ class Pe:
     """What to do about that, where it can be said."""
     cmdline: str = ""
     """What a unified kernel image tells the Linux in it, unless it is told something itself (systemd-stub(7))."""
+    fixed: str = ""
+    """Why it must be loaded at its image base, as a phrase after its name; empty if it may be loaded anywhere."""
     load: range | None = None
-    """The physical addresses it must be loaded to, having no relocations; None if it may be loaded anywhere."""
+    """The physical addresses it must be loaded to, then."""
 
     @property
     def in_the_way(self) -> str:
@@ -65,9 +74,14 @@ class Pe:
         if self.load is None or self.load.start >= _OVMF.stop or self.load.stop <= _OVMF.start:
             return ""
         return (
-            f"it has no relocations, so UEFI must load it at {self.load.start:#x}-{self.load[-1]:#x}, and OVMF has "
+            f"it {self.fixed}, so UEFI must load it at {self.load.start:#x}-{self.load[-1]:#x}, and OVMF has "
             f"data of its own between {_OVMF.start:#x} and {_OVMF[-1]:#x}"
         )
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether firmware can load it at its base only because its relocations are broken, not for want of any."""
+        return bool(self.fixed) and self.fixed != _NONE
 
     @property
     def is_efi(self) -> bool:
@@ -109,7 +123,7 @@ def read(view: View) -> Pe | None:
     table = at + 24 + optional_size
     sections = _sections(view, table, min(count, MAX_SECTIONS))
     end = max((each.end for each in sections), default=0)
-    flaw = advice = ""
+    flaw = advice = fixed = ""
     load = None
     if end > view.size or len(sections) < min(count, MAX_SECTIONS):
         end = max(end, view.size + 1)
@@ -122,9 +136,14 @@ def read(view: View) -> Pe | None:
         flaw = f"is an EFI application for {name}"
     else:
         flaw = _refused(view, at + 24, optional_size, table + 40 * count, sections)
-        if not flaw and characteristics & _STRIPPED:
-            load, flaw = _fixed(view, at + 24)
-            advice = RELINK if flaw else ""
+        movable = not characteristics & _STRIPPED
+        if not flaw and not movable:
+            fixed, advice = _NONE, RELINK
+        elif not flaw:
+            flaw, fixed = _relocations(view, at + 24, sections)
+            advice = _UNTOUCHED if flaw or fixed else ""
+        if fixed:
+            load, flaw = _at_base(view, at + 24, fixed, _LOW if movable else range(0))
     return Pe(
         bits=64 if magic[0] == 0x20B else 32,
         machine=name,
@@ -133,6 +152,7 @@ def read(view: View) -> Pe | None:
         flaw=flaw,
         advice=advice,
         cmdline=_text(view, sections, ".cmdline"),
+        fixed=fixed,
         load=load,
     )
 
@@ -195,19 +215,48 @@ def _refused(view: View, optional: int, size: int, headers_end: int, sections: l
     return ""
 
 
-def _fixed(view: View, optional: int) -> tuple[range | None, str]:
-    """Return where the image without relocations must be loaded, and why that cannot be; else an empty text.
+def _relocations(view: View, optional: int, sections: list[_Section]) -> tuple[str, str]:
+    """Return why EDK2 loads the image nowhere, and why only at its base, by its relocations; both may be empty."""
+    fields = view.unpack("<56xII44xI", optional)
+    directory = view.unpack("<II", optional + 112 + 8 * _RELOCATIONS)
+    if fields is None or directory is None or fields[2] <= _RELOCATIONS:
+        return "", ""
+    image, headers, _ = fields
+    address, size = directory
+    if flaw := relocations.out_of_place(address, size, image):
+        return flaw, ""
+    table = _loaded(view, headers, sections, address, min(size, relocations.LIMIT) + 8 if size else 0)
+    stop = relocations.broken(table, size, image)
+    return "", f"has relocations that firmware cannot carry out ({stop})" if stop else ""
 
-    MdeModulePkg/Core/Dxe/Image/Image.c, CoreLoadPeImage: pages are asked for at exactly that address.
+
+def _loaded(view: View, headers: int, sections: list[_Section], address: int, size: int) -> bytes:
+    """Return *size* bytes at *address* of the loaded image, zeros where nothing of the file is."""
+    found = bytearray(size)
+    for begin, start, length in ((0, 0, headers), *((each.address, each.start, each.length) for each in sections)):
+        low, high = max(begin, address), min(begin + length, address + size)
+        if low < high:
+            data = view.read(start + low - begin, high - low)
+            found[low - address : low - address + len(data)] = data
+    return bytes(found)
+
+
+def _at_base(view: View, optional: int, fixed: str, untried: range) -> tuple[range | None, str]:
+    """Return where an image that is *fixed* at its base must be loaded, and why that cannot be; else an empty text.
+
+    MdeModulePkg/Core/Dxe/Image/Image.c, CoreLoadPeImage: pages are asked for at exactly that address, but for one
+    *untried*.
     """
     fields = view.unpack("<24xQI20xI", optional)
     assert fields is not None, "read before"
     base, alignment, size = fields
     # It takes as much more for an alignment above a page's.
     load = range(base, base + -(-size // _PAGE) * _PAGE + (alignment if alignment > _PAGE else 0))
-    must = f"has no relocations, so firmware must load it at its image base {base:#x}"
+    must = f"{fixed}, so firmware must load it at its image base {base:#x}"
     if not base or base % max(alignment, _PAGE):
         return None, f"{must}, which is {f'no multiple of {max(alignment, _PAGE)}' if base else 'refused'}"
+    if base in untried:
+        return None, f"{must}, which it does not try below {untried.stop:#x}"
     if load.stop > _PHYSICAL or any(load.start < gap.stop and gap.start < load.stop for gap in (_HOLE, _DEVICES)):
         return None, f"{must} (to {load[-1]:#x}), where a PC has no memory"
     return load, ""

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.kernels import pe, strings
+from rumpbundle.kernels import strings
 from rumpbundle.kernels.families import Traits
 from rumpbundle.kernels.kernelfile import KernelFile
 from rumpbundle.kernels.kinds import Family, Firmware, Protocol
@@ -83,8 +83,13 @@ def warnings(file: KernelFile, origin: Traits, load: range | None) -> Iterator[s
     """Yield what its owner should know of a kernel that boots, as phrases after its name."""
     if load is not None and load.stop > _MUCH_MEMORY and file.pe is not None:
         yield (
-            f"has no relocations, so firmware must load it at {load.start:#x}, and the machine needs more than "
-            f"{load.stop >> 30} GiB of memory; {pe.RELINK}"
+            f"{file.pe.fixed}, so firmware must load it at {load.start:#x}, and the machine needs more than "
+            f"{load.stop >> 30} GiB of memory; {file.pe.advice}"
+        )
+    elif load is not None and file.pe is not None and file.pe.is_damaged:
+        yield (
+            f"{file.pe.fixed}, so it starts only where its image base {load.start:#x} is free, as it is under OVMF; "
+            f"{file.pe.advice}"
         )
     elif load is not None and load.stop > _MUCH_MEMORY and (file.multiboot1 or file.multiboot2):
         yield (
@@ -105,7 +110,7 @@ def troubles(file: KernelFile, origin: Traits) -> Iterator[Trouble]:
             yield Trouble(protocol, firmware, reason)
 
     if file.pe is not None and file.pe.in_the_way:
-        yield Trouble(Protocol.EFI, Firmware.UEFI, f"{file.pe.in_the_way}; {pe.RELINK}")
+        yield Trouble(Protocol.EFI, Firmware.UEFI, f"{file.pe.in_the_way}; {file.pe.advice}")
 
     def under_uefi(reason: str) -> Trouble:
         return Trouble(Protocol.MULTIBOOT, Firmware.UEFI, reason)

@@ -130,6 +130,74 @@ def test_an_alignment_above_a_page_takes_room_of_its_own():
     assert found.in_the_way
 
 
+GOOD = synthetic.relocations(0x1000, 0xA010, 0x3020, 0)
+
+
+def relocated(table: bytes, **more: int) -> pe.Pe:
+    return read(synthetic.relocated(synthetic.pe(directories=16), table, **more))
+
+
+@pytest.mark.parametrize(
+    ("table", "more"),
+    [
+        (GOOD, {}),
+        (GOOD + GOOD, {}),
+        (GOOD, {"size": 0, "address": 0x1234567}),
+        (GOOD + b"x", {}),
+        (synthetic.relocations(0x4FF0, 0xA00F), {}),
+    ],
+    ids=["good", "two", "none", "one-byte-more", "last-byte"],
+)
+def test_relocations_that_are_right(table, more):
+    found = relocated(table, **more)
+    assert (found.flaw, found.fixed) == ("", "")
+
+
+BROKEN = {
+    "type 5, which x86-64 does not have": synthetic.relocations(0x1000, 0, 0x5000),
+    "type 15, which x86-64 does not have": GOOD + synthetic.relocations(0x1000, 0xF000),
+    "a block of 0 bytes at byte 0": synthetic.relocations(0x1000, 0, length=0),
+    "a block of 0 bytes at byte 14": GOOD + bytes(8),
+    "a block up to byte 64 of 10": synthetic.relocations(0x1000, 0, length=64),
+    "one at 0x5010, outside of its image of 20480 bytes": synthetic.relocations(0x5000, 0xA010),
+}
+
+
+@pytest.mark.parametrize("problem", BROKEN)
+@pytest.mark.parametrize(
+    ("base", "why"),
+    [
+        (0, "image base 0x0, which is refused"),
+        (0x1000, "image base 0x1000, which it does not try below 0x100000"),
+        (0x400200, "which is no multiple of 4096"),
+        (0xF000_0000, "where a PC has no memory"),
+        (0x900000, ""),
+        (0x400000, ""),
+    ],
+)
+def test_broken_relocations_are_as_none_where_it_must_be_moved(problem, base, why):
+    """Each was seen: OVMF says "Load Error" where it cannot load the image at its base."""
+    found = relocated(BROKEN[problem], base=base)
+    assert found.fixed == f"has relocations that firmware cannot carry out ({problem})"
+    assert found.is_damaged
+    assert found.flaw == (
+        f"{found.fixed}, so firmware must load it at its {why}" if why[:5] == "image" else found.flaw
+    )
+    assert found.flaw.endswith(why)
+    assert bool(found.flaw) == bool(why)
+    assert bool(found.in_the_way) == (base == 0x900000)
+    assert found.advice == "link it again, and leave the .reloc section as the linker made it"
+
+
+@pytest.mark.parametrize(
+    ("more", "where"),
+    [({"address": 0x6000}, "0x6000-0x600d"), ({"size": 0x1001}, "0x4000-0x5000"), ({"size": 1 << 31}, "0x4000-")],
+)
+@pytest.mark.parametrize("base", [0, 0x400000])
+def test_relocations_outside_of_the_image_are_never_loaded(more, where, base):
+    assert relocated(GOOD, base=base, **more).flaw.startswith(f"has relocations at {where}")
+
+
 def test_an_image_without_sections():
     data = bytearray(synthetic.pe())
     at = int.from_bytes(data[60:64], "little") + 6

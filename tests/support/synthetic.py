@@ -167,18 +167,20 @@ def pe(
     sections: Sequence[str] = (".text",),
     data: bytes = bytes(512),
     setup: bytes = b"",
+    directories: int = 0,
 ) -> bytes:
     """Return a PE image; with *setup*, a whole bzImage, as one file that is both (its sections point into it)."""
     image = bytearray(setup or bytes(0x40))
     image[:2] = b"MZ"
     at = 0x40
     image[0x3C:0x40] = struct.pack("<I", at)
-    optional = bytearray(112)
+    optional = bytearray(112 + 8 * directories)
     struct.pack_into("<H", optional, 0, magic)
     struct.pack_into("<I", optional, 16, 0x1000)
     struct.pack_into("<II", optional, 32, 0x1000, 0x200)
     struct.pack_into("<II", optional, 56, 0x4000, 0x400)
     struct.pack_into("<H", optional, 68, subsystem)
+    struct.pack_into("<I", optional, 108, directories)
     header = b"PE\0\0" + struct.pack("<HHIIIHH", machine, len(sections), 0, 0, 0, len(optional), 0x22E) + optional
     table_end = at + len(header) + 40 * len(sections)
     start = 0x400
@@ -191,6 +193,35 @@ def pe(
         image += bytes(start - len(image)) + data
     image[at : at + len(header)] = header
     return bytes(image)
+
+
+def relocations(page: int, *entries: int, length: int | None = None) -> bytes:
+    """Return a block of base relocations: *entries* are a type and an offset in the *page* each."""
+    length = 8 + 2 * len(entries) if length is None else length
+    return struct.pack(f"<II{len(entries)}H", page, length, *entries)
+
+
+def relocated(
+    application: bytes, table: bytes, *, base: int = 0, address: int | None = None, size: int | None = None
+) -> bytes:
+    """Return the PE image *application* with a section .reloc of *table* more, and another image base.
+
+    Its directory says *address* and *size*, if not what there is.
+    """
+    image = bytearray(application)
+    at = int.from_bytes(image[0x3C:0x40], "little")
+    count, length = struct.unpack_from("<H", image, at + 6)[0], struct.unpack_from("<H", image, at + 20)[0]
+    optional, row = at + 24, at + 24 + length + 40 * count
+    assert row + 40 <= int.from_bytes(image[optional + 60 : optional + 64], "little"), "no room for a section"
+    place = -(-int.from_bytes(image[optional + 56 : optional + 60], "little") // 4096) * 4096
+    data = table + bytes(-len(table) % 512)
+    struct.pack_into("<8s4I", image, row, b".reloc", len(table), place, len(data), len(image))
+    struct.pack_into("<H", image, at + 6, count + 1)
+    struct.pack_into("<Q", image, optional + 24, base)
+    struct.pack_into("<I", image, optional + 56, place + 4096)
+    address, size = place if address is None else address, len(table) if size is None else size
+    struct.pack_into("<II", image, optional + 112 + 8 * 5, address, size)
+    return bytes(image) + data
 
 
 def multiboot_elf(header: bytes | None = None, *, bits: int = 32, sections: Sequence[Section] = ()) -> bytes:
