@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +15,7 @@ from rumpbundle.disk.flat import SMALL, write_flat
 from rumpbundle.disk.identity import Identity
 from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.layout import DiskLayout, content_extents
+from rumpbundle.errors import HostError
 
 
 def write(content: Content, path) -> bytes:
@@ -74,3 +78,41 @@ def test_the_kernel_copies_whole_pages_to_whole_pages(tmp_path, monkeypatch):
     assert calls[0] == (2048, 2048, (8 << 20) - 2048)
     assert all(not src % 4096 and not dst % 4096 for src, dst, _ in calls[1:])
     assert len(calls) == 3
+
+
+PIECES = Content(tuple(Literal(bytes([number % 255 + 1]) * 4000) for number in range(1500)))
+"""Six MB: the flat writer passes five of them on."""
+
+
+@pytest.mark.parametrize("threads", [True, False])
+def test_many_small_pieces_are_written_beside_their_reading(tmp_path, monkeypatch, threads):
+    writers = set()
+    pwrite = os.pwrite
+
+    def write_there(fd: int, data: bytes, offset: int) -> int:
+        writers.add(threading.current_thread())
+        return pwrite(fd, data, offset)
+
+    def none_to_be_had(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(os, "pwrite", write_there)
+    if not threads:
+        monkeypatch.setattr(threading.Thread, "start", none_to_be_had)
+    assert write(PIECES, tmp_path / "out") == PIECES.read()
+    assert len(writers) == (6 if threads else 1)
+
+
+def test_a_full_disk_is_told_whoever_writes(tmp_path, monkeypatch):
+    pwrite = os.pwrite
+
+    def full(fd: int, data: bytes, offset: int) -> int:
+        if threading.current_thread() is not threading.main_thread():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(fd, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    before = threading.active_count()
+    with pytest.raises(HostError, match=r"disk is full|no space"):
+        write(PIECES, tmp_path / "out")
+    assert threading.active_count() == before

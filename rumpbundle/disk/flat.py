@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Self
 
@@ -84,8 +85,11 @@ def write_stored(
     """Do what :func:`write_extents` does for sources and their offsets, of which there may be 200,000."""
     small = {id(one.content.sources[0]): one.content for one in named if _is_small_file(one.content)}
     large = [one for one in named if one.content.size > SMALL]
-    batch = _Batch(fd, lambda count: report(Advanced(label, count)))
-    with trailing(large, fd, locate) as arrived, _Copier(fd, report, label, arrived) as copier:
+    with (
+        trailing(large, fd, locate) as arrived,
+        _Copier(fd, report, label, arrived) as copier,
+        _Batch(fd, lambda count: report(Advanced(label, count))) as batch,
+    ):
         for offset, source in placed:
             if isinstance(source, FileSlice):
                 if source.file.size > SMALL:
@@ -135,7 +139,11 @@ def disk_error(error: OSError) -> HostError:
 
 
 class _Batch:
-    """Gathers neighbouring small pieces, zero gaps below a sector group included, into one write."""
+    """Gathers neighbouring small pieces, zero gaps below a sector group included, into one write.
+
+    A full one is written by a thread while the next is filled: of 200,000 small files each takes our time and the
+    system's by turns.
+    """
 
     def __init__(self, fd: int, written: Callable[[int], None]) -> None:
         """Write to *fd*, and tell *written* how many bytes that were pieces."""
@@ -144,11 +152,24 @@ class _Batch:
         self._start = 0
         self._pieces = 0
         self._buffer = bytearray()
+        self._thread: threading.Thread | None = None
+        self._failed: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread is not None:
+            with contextlib.suppress(RuntimeError):  # a signal came before it was started
+                self._thread.join()  # it must not write what has been closed
 
     def add(self, offset: int, data: bytes) -> None:
         gap = offset - self._start - len(self._buffer)
-        if self._buffer and (gap < 0 or gap > 4096 or len(self._buffer) + gap + len(data) > CHUNK):
-            self.flush()
+        if self._buffer:
+            if gap < 0 or gap > 4096:
+                self.flush()
+            elif len(self._buffer) + gap + len(data) > CHUNK:
+                self._pass_on()
         if not self._buffer:
             self._start, gap = offset, 0
         self._buffer += bytes(gap)
@@ -156,11 +177,41 @@ class _Batch:
         self._pieces += len(data)
 
     def flush(self) -> None:
+        """Write all that was added; then it stands in the file."""
+        self._wait()
         if self._buffer:
             write_all(self._fd, self._buffer, self._start)
-            self._written(self._pieces)
-            self._pieces = 0
-            self._buffer = bytearray()
+            self._forget()
+
+    def _pass_on(self) -> None:
+        """Have what was added written."""
+        self._wait()
+        self._thread = threading.Thread(target=self._write, args=(self._buffer, self._start), daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # there are none here, or no more of them
+            self._thread = None
+            write_all(self._fd, self._buffer, self._start)
+        self._forget()
+
+    def _write(self, data: bytearray, offset: int) -> None:
+        try:
+            write_all(self._fd, data, offset)
+        except BaseException as error:  # told by whoever waits
+            self._failed = error
+
+    def _wait(self) -> None:
+        """Wait until what was passed on stands in the file."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+            if self._failed is not None:
+                raise self._failed
+
+    def _forget(self) -> None:
+        self._written(self._pieces)
+        self._pieces = 0
+        self._buffer = bytearray()
 
 
 def write_all(fd: int, data: bytes | bytearray, offset: int) -> None:
