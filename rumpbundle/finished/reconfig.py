@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,17 +16,20 @@ from typing import TYPE_CHECKING
 
 from rumpbundle import formats
 from rumpbundle.api import Plan, Recipe
+from rumpbundle.disk.content import Content
 from rumpbundle.disk.layout import MIB, DiskLayout
+from rumpbundle.disk.tree import File
 from rumpbundle.errors import ConfigError, ImageError, UsageError
 from rumpbundle.events import Report, silent
 from rumpbundle.finished import xenkit
 from rumpbundle.finished.origin import Origin, origin
 from rumpbundle.finished.request import rebundled, request_of
 from rumpbundle.formats import Format
-from rumpbundle.guests import ConfigFor
+from rumpbundle.guests import ConfigFor, Request
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.records import kitfiles
+from rumpbundle.kernels.unikernel import Family, Protocol
 from rumpbundle.manifest import Bundle
 
 if TYPE_CHECKING:
@@ -76,13 +80,15 @@ def plan_of(
         ImageError: there is no room for it; the message says how many bytes.
         ConfigError, UsageError: the guest cannot be given this.
     """
-    request = request_of(found)
-    if cmdline is not None:
-        request = replace(request, cmdline=cmdline)
+    before = request_of(found)
+    request = replace(before, config=config, cmdline=before.cmdline if cmdline is None else cmdline)
+    _check_one_way(before, request, configs)
     try:
-        bundle, delivery = rebundled(found, replace(request, config=config), configs)
-    except ConfigError as error:
-        error.where = error.where or config_name
+        bundle, delivery = rebundled(found, request, configs)
+    except (ConfigError, UsageError) as error:
+        if isinstance(error, ConfigError):
+            error.where = error.where or config_name
+        error.hint = _hint_here(error.hint)
         raise
     after = replace(found, bundle=bundle).plan()
     if not configs and not xenkit.has_no_disk(path):
@@ -90,6 +96,34 @@ def plan_of(
         _check_places(found.bundle, bundle, found.plan(), after)
     recipe = Recipe(app=path, size=bundle.asked.size, inputs=tuple(inputs))
     return Plan(recipe=recipe, bundle=bundle, disk=after, delivery=delivery)
+
+
+def _check_one_way(before: Request, after: Request, configs: Sequence[ConfigFor]) -> None:
+    """Raise :class:`UsageError` if a rumprun would be told something by its configuration and by hand as well."""
+    if before.kernel.family is not Family.RUMPRUN:
+        return
+    by_hand = "--cmdline" if before.cmdline is not None else "--module" if before.modules else ""
+    if by_hand and (after.config is not None or configs):
+        raise UsageError(
+            f"a rumprun takes no configuration beside {by_hand}, with which this image was made",
+            hint=f"bundle again, with -c and without {by_hand}",
+        )
+    if not by_hand and after.cmdline is not None:
+        raise UsageError(
+            "a rumprun takes no command line beside its configuration, with which this image was made",
+            where="--cmdline",
+            hint="give a configuration (-c), or what changes in it (-e, --hostname, --net, --arg)",
+        )
+
+
+_ELSEWHERE = re.compile(r"--(?:module|esp|data|volume|protocol)\b")
+"""The options that errors of bundling advise, and that are not there for a finished image."""
+
+
+def _hint_here(hint: str | None) -> str | None:
+    """Return *hint*, which is for who bundles, as one for who has a finished image."""
+    options = dict.fromkeys(_ELSEWHERE.findall(hint or ""))
+    return f"{hint}; {' and '.join(options)} can be given when it is bundled again" if options else hint
 
 
 def stays(before: DiskLayout, after: DiskLayout) -> bool:
@@ -105,15 +139,33 @@ def _check_places(old: Bundle, new: Bundle, before: DiskLayout, after: DiskLayou
     taken = len(new.manifest(hashed=False)) - old.manifest_slot
     decided = [(module.content.size, module.room) for module in new.modules if module.room]
     taken = max([taken, *(size - room for size, room in decided)])
-    if taken <= 0:
+    if taken > 0:
         raise ImageError(
-            "this configuration is handed to the guest in another way than the image's, so all would move",
-            hint="bundle again; with --config-room it is handed over in one way, whatever its length",
+            f"this configuration takes {taken} bytes more than the image has room for",
+            hint="bundle again, with --config-room for later ones",
         )
+    if Protocol.EFI in new.boot.values() and bool(old.cmdline) != bool(new.cmdline):
+        raise ImageError(
+            "an EFI application is started in another way with a command line than without, so all would move",
+            hint=f"bundle again, {'with' if new.cmdline else 'without'} --cmdline",
+        )
+    if _ways(old).keys() == _ways(new).keys():
+        raise ImageError(
+            "this configuration takes less than the image keeps for its own, so all would move",
+            hint="bundle again, with --config-room for later ones",
+        )
+    longest = max(content.size for bundle in (old, new) for content in _ways(bundle).values())
     raise ImageError(
-        f"this configuration takes {taken} bytes more than the image has room for",
-        hint="bundle again, with --config-room for later ones",
+        "this configuration is handed to the guest in another way than the image's, so all would move",
+        hint=f"bundle again; with --config-room {-(-longest // 1024)}K both are handed over in one way",
     )
+
+
+def _ways(bundle: Bundle) -> dict[str, Content]:
+    """Return what the configuration of *bundle* became, by its place and name."""
+    modules = {f"module {module.name}": module.content for module in bundle.modules if module.room}
+    files = (node for node in bundle.root.children if isinstance(node, File) and node.room)
+    return modules | {f"file {node.name}": node.content for node in files}
 
 
 def format_of(disk: Disk | None, path: str | os.PathLike[str]) -> tuple[Format, str]:

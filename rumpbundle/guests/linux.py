@@ -39,7 +39,8 @@ def deliver(request: Request) -> Delivery:
     line = command_line(request, text)
     limit = request.kernel.cmdline_limit or CMDLINE_LIMIT
     if len(line.encode("utf-8", "surrogateescape")) > limit:
-        raise UsageError(f"this kernel cuts its command line off after {limit} bytes", where="--cmdline")
+        where = request.kernel.name if request.cmdline is None else "--cmdline"
+        raise UsageError(f"this kernel cuts its command line off after {limit} bytes", where=where)
     modules = list(request.modules)
     notes = []
     mounts = []

@@ -58,7 +58,8 @@ def deliver(request: Request) -> Delivery:
         refuse(request.config, _CANNOT)
         text = " ".join(filter(None, (text, arguments_of(request.config))))
     if len(text.encode("utf-8", "surrogateescape")) > CMDLINE_LIMIT:
-        raise UsageError(f"a Solo5 guest cuts its command line off after {CMDLINE_LIMIT} bytes", where="--cmdline")
+        where = request.kernel.name if request.cmdline is None else "--cmdline"
+        raise UsageError(f"a Solo5 guest cuts its command line off after {CMDLINE_LIMIT} bytes", where=where)
     # The build for Xen has no drivers, so there is nothing to attach (Solo5's CHANGES.md, 0.6.6).
     notes = () if request.kernel.target == "xen" else (_BOOT_DISK, _wanted(request.kernel.devices))
     return Delivery(cmdline=command_line(request, text), notes=notes)

@@ -144,7 +144,7 @@ def test_what_goes_another_way_is_not_said_to_be_too_long(inputs, tmp_path, capf
     assert main(["reconfig", str(image), "-c", str(inputs / "one.json"), "-o", str(tmp_path / "b.raw")]) == 2
     said = capfd.readouterr().err
     assert "is handed to the guest in another way than the image's" in said
-    assert "with --config-room it is handed over in one way" in said
+    assert "with --config-room 5K both are handed over in one way" in said
     assert main(["raw", str(inputs / "web.bin"), "-q", "--config-room", "99G", "-o", str(tmp_path / "b.raw")]) == 2
     assert "--config-room: expected 16M at most" in capfd.readouterr().err
 
