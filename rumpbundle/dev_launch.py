@@ -214,7 +214,7 @@ def run(
     """
     options = _options(options, more)
     with contextlib.ExitStack() as stack:
-        request = _finished(image, options, stack, copied=options.backend in registry.KITS)
+        request = _finished(image, options, stack, report, copied=options.backend in registry.KITS)
         return _started(_with(disks, request, options, stack), options, sinks, report, stack)
 
 
@@ -227,7 +227,7 @@ def run_plan(
 ) -> LaunchPlan:
     """Return what :func:`run` would do, with names for the *disks*. Nothing is started."""
     with contextlib.ExitStack() as stack:
-        request = _finished(image, options, stack)
+        request = _finished(image, options, stack, report)
         if request.disk is not None and request.disk.nameless:
             raise UsageError(
                 "has to be unpacked first, to a file that QEMU can open; the real run does",
@@ -326,7 +326,12 @@ def _bundled(
 
 
 def _finished(
-    path: str | os.PathLike[str], options: Options, stack: contextlib.ExitStack, *, copied: bool = False
+    path: str | os.PathLike[str],
+    options: Options,
+    stack: contextlib.ExitStack,
+    report: Report,
+    *,
+    copied: bool = False,
 ) -> LaunchRequest:
     """Return the request to boot the finished image or kit at *path*, or (if *copied*) to boot a copy.
 
@@ -335,7 +340,7 @@ def _finished(
     copy = _temporary_directory(stack) if copied and not options.persist else None
     if options.backend in registry.KITS and kitfiles.is_xen(path):
         return _as_wanted(requests.of_kit(path, copy=copy), options)
-    return _as_wanted(requests.of_image(path, stack, persist=options.persist, copy=copy), options)
+    return _as_wanted(requests.of_image(path, stack, report, persist=options.persist, copy=copy), options)
 
 
 def _as_wanted(request: LaunchRequest, options: Options) -> LaunchRequest:

@@ -13,6 +13,7 @@ import click
 from rumpbundle import knowledge
 from rumpbundle.cli import project
 from rumpbundle.cli.command import Command, completed
+from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.streams import say, say_json, tell
 from rumpbundle.cli.values import Input, driver_names
 from rumpbundle.errors import GuestError, KernelError, UsageError, one_line
@@ -136,7 +137,8 @@ def _subject(app: str) -> tuple[Unikernel, frozenset[str] | None]:
         from rumpbundle.launcher.subject import subject
 
         try:
-            return subject(app)
+            with Terminal() as terminal:
+                return subject(app, terminal)
         except NoImageError:
             raise error from None
 

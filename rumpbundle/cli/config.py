@@ -12,6 +12,7 @@ from rumpbundle import config
 from rumpbundle.bootloader.smbios import Key
 from rumpbundle.cli.command import Command
 from rumpbundle.cli.guest import read_config
+from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.streams import say
 from rumpbundle.cli.values import Input
 from rumpbundle.config.jsontext import MAX_BYTES
@@ -31,7 +32,7 @@ def _read(path: str, key: str | None) -> config.Config:
     from rumpbundle.finished.reconfig import opened
     from rumpbundle.finished.request import config_of, configs_of
 
-    with opened(path) as (_, found):
+    with Terminal() as terminal, opened(path, terminal) as (_, found):
         if key is None:
             if not found.bundle.asked.default:
                 hint = f"name one with --as, such as {found.bundle.choices[0].key}"

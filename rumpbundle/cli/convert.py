@@ -56,7 +56,7 @@ def command(image: str, names: tuple[str, ...], output: Path | None, **arguments
     terminal = Terminal.of(arguments)
     asked = {name: arguments.pop(name) for name in ("name", "size", "firmware", "strict")}
     wanted = _targets(image, [name for group in names for name in group.split(",")], output, arguments)
-    with terminal, open_disk(image, terminal, watch="reads") as disk:
+    with terminal, open_disk(image, terminal, watch="reads", whole=True) as disk:
         planned = plan_of(disk, image, formats=[target.format for target in wanted], report=terminal, **asked)
         recipe = dataclasses.replace(planned.recipe, inputs=tuple(file.path for file in disk.others))
         planned = dataclasses.replace(planned, recipe=recipe)

@@ -30,7 +30,7 @@ def command(image: str, path: str, as_json: bool, quiet: bool) -> None:
     IMAGE is a finished image of any format. A PATH is looked for in each of its file systems, or in one:
     fat:/EFI/BOOT.
     """
-    with Terminal() as terminal, open_disk(image, terminal) as disk:
+    with Terminal(quiet=quiet) as terminal, open_disk(image, terminal) as disk:
         found = volumes(disk)
         listed = select(found, path)
         if as_json:

@@ -20,7 +20,6 @@ from rumpbundle.finished.origin import NotOursError, Origin, origin
 from rumpbundle.finished.request import rebundled, request_of
 from rumpbundle.formats import Format, OneFile
 from rumpbundle.host import environment
-from rumpbundle.images.containers.archive import ambiguity
 from rumpbundle.images.disk import Disk, RawDisk
 from rumpbundle.images.partitions import tables
 from rumpbundle.images.volumes import mounted
@@ -50,8 +49,6 @@ def plan_of(
         ImageError: the image is damaged, or nothing starts from it and a format announces what does.
         UsageError: an option asks for what the image is not.
     """
-    if len(disk.around) > 1 and (several := ambiguity(disk.layers[-1], disk.member)):
-        report(Note(f"{os.path.basename(path)}: {several}"))
     try:
         found = origin(disk)
     except NotOursError as error:

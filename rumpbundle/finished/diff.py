@@ -60,7 +60,7 @@ def diff(
         InputError: one cannot be read, or is no image.
         ImageError: one is damaged.
     """
-    with open_disk(one, report) as first, open_disk(other, report) as second:
+    with open_disk(one, report, whole=True) as first, open_disk(other, report, whole=True) as second:
         ranges = list(_ranges(first, second))
         if not ranges and first.size == second.size:
             return ()

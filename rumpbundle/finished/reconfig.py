@@ -57,7 +57,7 @@ def opened(path: str | os.PathLike[str], report: Report = silent) -> Iterator[tu
     if xenkit.has_no_disk(path):
         yield None, xenkit.origin(path)
         return
-    with open_disk(path, report, watch="no") as disk:  # it may be changed in place
+    with open_disk(path, report, watch="no", whole=True) as disk:  # it may be changed in place
         yield disk, origin(disk)
 
 

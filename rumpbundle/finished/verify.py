@@ -91,7 +91,7 @@ def verify(
         _xen_kit(path, found, rebuild, report)
         return found.verification(path)
     try:
-        with open_disk(path, report) as disk:
+        with open_disk(path, report, whole=True) as disk:
             _check_is_one(disk, path)
             found.container, found.size = disk.container, disk.size
             _around(disk, found)
@@ -234,7 +234,9 @@ def _unpacked(layer: Unpacked, disk: Disk) -> Iterator[Problem]:
     rest = disk.outermost.size - layer.used if disk.outermost is not None else 0
     if rest:
         what = f"{rest} bytes follow the compressed data"
-        yield Problem(where=layer.kind, offset=layer.used, what=what, consequence="nobody reads them")
+        yield Problem(
+            where=layer.kind, offset=layer.used, what=what, consequence="nobody reads them", severity="remark"
+        )
 
 
 def _check_is_one(disk: Disk, path: str | os.PathLike[str]) -> None:

@@ -15,7 +15,7 @@ from rumpbundle.disk import signatures
 from rumpbundle.disk.inputfile import InputFile, close, file_name
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.disk.signatures import Kind
-from rumpbundle.errors import ImageError
+from rumpbundle.errors import ImageError, one_line
 from rumpbundle.events import Note, Report, silent
 from rumpbundle.images.disk import Disk, IsoDisk, RawDisk
 from rumpbundle.images.filesystem import FileSystem
@@ -42,13 +42,18 @@ _CD = (0x8001, b"CD001")
 
 @contextlib.contextmanager
 def open_disk(
-    path: str | os.PathLike[str], report: Report = silent, *, watch: OneOf["all", "reads", "no"] = "all"
+    path: str | os.PathLike[str],
+    report: Report = silent,
+    *,
+    watch: OneOf["all", "reads", "no"] = "all",
+    whole: bool = False,
 ) -> Iterator[Disk]:
     """Give the disk inside the finished image at *path*, whatever its format.
 
     The result has ``size`` (bytes), ``read(offset, length)``, ``runs()`` (where its bytes are), ``container`` (the
     format's name), ``facts`` (what the container says about itself) and ``around`` (what the container stands in).
-    What is compressed is unpacked into an unnamed temporary file, as far as it is read; *report* hears of it.
+    What is compressed is unpacked into an unnamed temporary file, as far as it is read; *report* hears of it, and of
+    what else in an archive may be meant. Who will read *whole* disks lets a compressed archive be unpacked for that.
 
     *watch*: nobody may write to the file while it is read (``reads``), or until the end of the block, nor put another
     in its place (``all``: what was read is still true then); ``no`` is for who writes to it.
@@ -64,7 +69,7 @@ def open_disk(
         stack.callback(close, fd)
         try:
             medium = FdMedium(fd, file, settled=watch != "no")
-            disk = _Opening(file.path, stack, report).disk(medium)
+            disk = _Opening(file.path, stack, report, whole).disk(medium)
             disk.outermost, disk.path = medium, file.path
             yield disk
             for each in (file, *disk.others) if watch == "all" else ():
@@ -99,6 +104,7 @@ class _Opening:
     path: str
     stack: contextlib.ExitStack
     report: Report
+    whole: bool
     around: tuple[str, ...] = ()
     layers: tuple[Medium, ...] = ()
 
@@ -150,12 +156,14 @@ class _Opening:
 
         member = choose(medium)
         within = replace(self, around=(*self.around, "tar"), layers=(*self.layers, medium))
-        # In a compressed archive what follows the disk is far away; who unpacks it all looks there then.
-        if not self.around and (several := ambiguity(medium, member.name)):
+        # In a compressed archive what follows the disk is far away.
+        looked = self.whole or not self.around
+        unseen = f"{one_line(member.name)} is read; what follows it in the archive was not unpacked"
+        if several := ambiguity(medium, member) if looked else unseen:
             self.report(Note(f"{os.path.basename(self.path)}: {several}"))
         # The end of Google's disk is far away in a compressed archive, and there can be no footer.
         disk = within.disk(member.within(medium), tail=member.name != kitfiles.GCE_DISK)
-        disk.member = member.name
+        disk.member, disk.ambiguity = member.name, several if looked else ""
         return disk
 
     def _raw(self, medium: Medium, kind: Kind | None) -> Disk:

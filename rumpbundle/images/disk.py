@@ -51,6 +51,8 @@ class Disk:
 
     member: str = ""
     """The file of an archive it is in."""
+    ambiguity: str = ""
+    """What else in that archive may be meant."""
 
     expands: int = 1
     """The most bytes that one compressed byte of it can be."""

@@ -14,6 +14,7 @@ from rumpbundle.disk.content import CHUNK, Content, Zeros
 from rumpbundle.disk.flat import disk_errors, write_all
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import InputError, KernelError, RumpbundleError, UsageError
+from rumpbundle.events import Report, silent
 from rumpbundle.host.programs import shown
 from rumpbundle.images import detect
 from rumpbundle.images import disk as images
@@ -82,8 +83,10 @@ class BootImage:
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike[str], *, persist: bool) -> Iterator[BootImage]:
+def opened(path: str | os.PathLike[str], report: Report = silent, *, persist: bool) -> Iterator[BootImage]:
     """Give the image at *path*, of any format; its file stays open, and what had to be unpacked lives, in the block.
+
+    *report* hears how far it is unpacked, and which of several disks is read.
 
     Raises:
         InputError: it cannot be read, or not be written to as *persist* asks.
@@ -91,7 +94,7 @@ def opened(path: str | os.PathLike[str], *, persist: bool) -> Iterator[BootImage
         UsageError: it is no kind of image that can be written to, which *persist* asks for.
     """
     path = detect.disk_file(path)
-    with _disk_in(path) as disk, contextlib.ExitStack() as stack:
+    with _disk_in(path, report) as disk, contextlib.ExitStack() as stack:
         node = node_of(disk)
         found = _contents(disk)
         if persist and (node is None or node.offset or disk.container == "vmdk (stream)"):
@@ -127,11 +130,11 @@ def _sector_of(disk: images.Disk) -> int:
 
 
 @contextlib.contextmanager
-def _disk_in(path: str) -> Iterator[images.Disk]:
+def _disk_in(path: str, report: Report) -> Iterator[images.Disk]:
     """Give the disk in the image at *path*; of a kernel, say what boots it."""
     with contextlib.ExitStack() as stack:
         try:
-            disk = stack.enter_context(detect.open_disk(path, watch="no"))
+            disk = stack.enter_context(detect.open_disk(path, report, watch="no", whole=True))
         except NoImageError as error:
             error.hint = error.hint or (
                 f"rumpbundle --boot qemu {shown([path])}" if "kernel" in error.problem else None
@@ -160,7 +163,7 @@ def _unpacked(disk: images.Disk, stack: contextlib.ExitStack) -> Drive:
     return Drive(path=f"/dev/fd/{fd}", fd=fd, persist=True)
 
 
-def unpacked(path: str | os.PathLike[str], to: str) -> BootImage:
+def unpacked(path: str | os.PathLike[str], to: str, report: Report = silent) -> BootImage:
     """Write the disk in the image at *path*, of any format, to the new raw file *to*, and return it.
 
     Raises:
@@ -168,7 +171,7 @@ def unpacked(path: str | os.PathLike[str], to: str) -> BootImage:
         ImageError: it is damaged, or other files belong to it.
         HostError: there is no space for it.
     """
-    with detect.open_disk(path, watch="no") as disk, open(to, "xb") as file:
+    with detect.open_disk(path, report, watch="no", whole=True) as disk, open(to, "xb") as file:
         node_of(disk)
         _copy(disk, file.fileno())
         return BootImage(disk=Drive(path=to, persist=True), **_contents(disk))

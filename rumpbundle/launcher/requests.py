@@ -11,6 +11,7 @@ from pathlib import Path
 from rumpbundle.disk.flat import disk_errors
 from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.errors import ImageError
+from rumpbundle.events import Report, silent
 from rumpbundle.images.records import kitfiles
 from rumpbundle.kernels.unikernel import Family, Firmware
 from rumpbundle.launcher.backend import Drive, LaunchRequest
@@ -37,7 +38,12 @@ def of_bundle(bundle: Bundle, config: bytes, *, disk: Drive | None = None, kit: 
 
 
 def of_image(
-    path: str | os.PathLike[str], stack: contextlib.ExitStack, *, persist: bool = False, copy: Path | None = None
+    path: str | os.PathLike[str],
+    stack: contextlib.ExitStack,
+    report: Report = silent,
+    *,
+    persist: bool = False,
+    copy: Path | None = None,
 ) -> LaunchRequest:
     """Return the request to boot the finished image at *path*, which stays open as long as *stack*.
 
@@ -49,10 +55,10 @@ def of_image(
     from rumpbundle.launcher.image import opened, unpacked
 
     if copy is None:
-        image = stack.enter_context(opened(path, persist=persist))
+        image = stack.enter_context(opened(path, report, persist=persist))
     else:
         with disk_errors():
-            image = unpacked(path, str(copy / kitfiles.XEN_DISK))
+            image = unpacked(path, str(copy / kitfiles.XEN_DISK), report)
     kernel = image.kernel
     return LaunchRequest(
         name=_hypervisor_name(os.path.basename(os.fspath(path))),

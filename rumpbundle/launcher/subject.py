@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from rumpbundle.disk.content import Content
 from rumpbundle.errors import ImageError
+from rumpbundle.events import Report, silent
 from rumpbundle.images import detect
 from rumpbundle.images.partitions import tables
 from rumpbundle.images.volumes import mounted
@@ -15,7 +16,7 @@ from rumpbundle.kernels.unikernel import Device, Firmware, Unikernel
 from rumpbundle.launcher.image import BootImage, opened
 
 
-def subject(path: str | os.PathLike[str]) -> tuple[Unikernel, frozenset[str]]:
+def subject(path: str | os.PathLike[str], report: Report = silent) -> tuple[Unikernel, frozenset[str]]:
     """Return the kernel in the image at *path*, and the firmwares it starts under.
 
     Of an image that is not ours nothing is known but what boot code its disk has.
@@ -25,7 +26,7 @@ def subject(path: str | os.PathLike[str]) -> tuple[Unikernel, frozenset[str]]:
         ImageError: it is no image, or damaged.
     """
     name = os.path.basename(os.fspath(path))
-    with opened(path, persist=False) as image:
+    with opened(path, report, persist=False) as image:
         boot = image.manifest.get("boot")
         if image.kernel is None or not isinstance(boot, dict):
             kernel = Unikernel(

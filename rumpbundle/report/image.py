@@ -16,7 +16,6 @@ from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
 from rumpbundle.events import Report, silent
 from rumpbundle.images.budget import Budget
-from rumpbundle.images.containers.archive import ambiguity
 from rumpbundle.images.containers.tar import Member, is_tar, members
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.disk import Disk, Fact
@@ -141,10 +140,10 @@ def look_into(path: str | os.PathLike[str], report: Report = silent, *, stored: 
         InputError: it cannot be read.
         ImageError: its container is damaged.
     """
-    with open_disk(path, report) as disk:
+    with open_disk(path, report, whole=True) as disk:
         flaws: list[str] = []
-        if disk.around == ("tar",) and (several := ambiguity(disk.layers[-1], disk.member)):
-            flaws.append(f"tar: {several}")
+        if disk.ambiguity:
+            flaws.append(f"tar: {disk.ambiguity}")
         found = tables(disk)
         flaws += [f"{table.kind.upper()}: {flaw}" for table in found for flaw in table.flaws]
         described = list(_volumes(disk, found))

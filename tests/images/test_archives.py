@@ -9,13 +9,14 @@ import subprocess
 import tarfile
 
 import pytest
-from support import disks
+from support import disks, kernels
 from support.media import Bytes
 from support.tools import output_of
 
 from rumpbundle.cli import main
 from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import ImageError
+from rumpbundle.events import Note
 from rumpbundle.images.containers import ovf
 from rumpbundle.images.containers.archive_check import problems
 from rumpbundle.images.containers.tar import members
@@ -239,8 +240,80 @@ def test_which_of_two_disks_is_read_is_said(tmp_path, capfd, packed):
     assert main(["convert", str(image), "-f", "raw", "-o", str(tmp_path / "out")]) == 0
     assert said in capfd.readouterr().err
     assert (tmp_path / "out").read_bytes()[:4096] == b"\1" * 4096
-    assert main(["ls", str(image)]) == 2
-    assert (said in capfd.readouterr().err) == (not packed)
+    for words in (["inspect"], ["verify"], ["check", "--target", "qemu"], ["run", "--dry-run"], ["diff", str(image)]):
+        main([words[0], str(image), *words[1:]])
+        assert capfd.readouterr().err.count(said) == (2 if words[0] == "diff" else 1), words
+    for words in (["ls"], ["cat", "/x"]):
+        assert main([words[0], str(image), *words[1:]]) == 2
+        unseen = f"note: {image.name}: disk.raw is read; what follows it in the archive was not unpacked"
+        assert (unseen if packed else said) in capfd.readouterr().err
+
+
+DISK = raw(1)
+
+
+def machine(*names: str) -> bytes:
+    files = "".join(f'<File id="f{name}" href="{name}"/>' for name in names)
+    return description(files, "".join(f'<Disk diskId="d{name}" fileRef="f{name}"/>' for name in names))
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ([("a.ovf", machine("a.img")), ("a.img", DISK), ("b.ovf", machine("b.img")), ("b.img", raw(2))],
+         ("the archive holds 2 machines (a.ovf, b.ovf): the first is read; "
+          "the archive holds 2 disks (a.img, b.img): a.img is read")),
+        ([("a.ovf", machine("a.img", "b.img")), ("b.img", raw(2)), ("a.img", DISK)],
+         "the archive holds 2 disks (b.img, a.img): a.img is read"),
+        ([("disk.raw", DISK), ("b.img", raw(2))], "the archive holds 2 disks (disk.raw, b.img): disk.raw is read"),
+        ([("disk.raw", DISK), ("README", b"x" * 900)], ""),
+    ],
+)  # fmt: skip
+def test_what_else_may_be_meant_is_said(tmp_path, files, said):
+    for name, data in (("a.tar", tar(*files)), ("a.tar.gz", gzip.compress(tar(*files)))):
+        (tmp_path / name).write_bytes(data)
+        notes = []
+        with open_disk(tmp_path / name, notes.append, whole=True) as disk:
+            assert disk.read(0, 4096) == DISK
+            assert disk.ambiguity == said
+        assert [note.text for note in notes if isinstance(note, Note)] == ([f"{name}: {said}"] if said else [])
+
+
+def test_a_hard_link_is_no_second_disk(tmp_path):
+    (tmp_path / "a").write_bytes(linked(tarfile.LNKTYPE, "disk.raw", "b.img", ("b.img", DISK)))
+    with open_disk(tmp_path / "a") as disk:
+        assert disk.ambiguity == ""
+
+
+@pytest.mark.parametrize("more", ["trailing", "second", "machines"])
+def test_what_convert_takes_is_not_called_damaged(tmp_path, capfd, more):
+    disk = tmp_path / "disk.raw"
+    with disk.open("wb") as file:
+        file.truncate(4 * MIB)
+    output_of("sfdisk", "-q", str(disk), input="label: gpt\n2048,,L\n")
+    content = disk.read_bytes()
+    data = {
+        "trailing": gzip.compress(tar(("disk.raw", content))) + b"signed by somebody",
+        "second": gzip.compress(tar(("disk.raw", content), ("disk.raw", raw(1)))),
+        "machines": tar(("a.img", content), ("a.ovf", machine("a.img")), ("b.ovf", machine("a.img"))),
+    }[more]
+    (tmp_path / "x").write_bytes(data)
+    assert main(["convert", str(tmp_path / "x"), "-q", "-f", "raw", "-o", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out").read_bytes() == content
+    assert main(["verify", str(tmp_path / "x")]) == 0
+    out = capfd.readouterr().out
+    remark = {"trailing": "18 bytes follow the compressed data", "second": "a second file is called disk.raw",
+              "machines": "b.ovf describes a second machine, beside a.ovf"}[more]  # fmt: skip
+    assert remark in out
+
+
+def test_in_one_of_ours_they_are_damage(tmp_path, capfd):
+    app, image = str(kernels.build("multiboot")), tmp_path / "a.gce.tar.gz"
+    assert main(["gce", app, "-q", "-o", str(image)]) == 0
+    with image.open("ab") as file:
+        file.write(b"signed by somebody")
+    assert main(["verify", str(image)]) == 5
+    assert "18 bytes follow the compressed data" in capfd.readouterr().out
 
 
 def test_what_is_damaged_behind_the_disk_stops_nobody(tmp_path):

@@ -47,20 +47,35 @@ def choose(archive: Medium) -> Member:
         what = f"the archive holds no disk: no .ovf, no {GCE_DISK}, no {', '.join(_SUFFIXES)}"
         raise ImageError(what, hint="a disk under another name: unpack it")
     if len(likely) > 1:
-        names = ", ".join(map(one_line, likely[:4]))
-        raise ImageError(f"the archive holds several disks and no .ovf: {names}", hint=_UNPACK)
+        raise ImageError(f"the archive holds several disks and no .ovf: {_listed(likely)}", hint=_UNPACK)
     return found[likely[0]]
 
 
-def ambiguity(archive: Medium, name: str) -> str:
-    """Return what to say if several files of *archive* are called *name*, which is read; empty if only one is."""
-    count = 0
+def ambiguity(archive: Medium, read: Member) -> str:
+    """Return what to say if more in *archive* may be meant than *read*, which is read; empty if nothing else may."""
+    copies = 0
+    descriptions: list[str] = []
+    disks: dict[int, str] = {}  # a hard link begins where the file begins that it is one to
     with contextlib.suppress(ImageError):  # what is damaged behind the disk, verify tells
         for member in _plain(members(archive)):
-            count += member.name == name
-    if count < 2:
-        return ""
-    return f"the archive holds {count} files called {one_line(name)}: the first is read, and tar -x keeps the last"
+            copies += member.name == read.name
+            if member.name.lower().endswith(".ovf"):
+                descriptions.append(member.name)
+            elif member.name == read.name or member.name.lower().endswith(_SUFFIXES):
+                disks.setdefault(member.offset, member.name)
+    name = one_line(read.name)
+    said = []
+    if len(descriptions) > 1:
+        said.append(f"the archive holds {len(descriptions)} machines ({_listed(descriptions)}): the first is read")
+    if copies > 1:
+        said.append(f"the archive holds {copies} files called {name}: the first is read, and tar -x keeps the last")
+    elif len(disks) > 1:
+        said.append(f"the archive holds {len(disks)} disks ({_listed(list(disks.values()))}): {name} is read")
+    return "; ".join(said)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join([*map(one_line, names[:4]), *(["…"] if len(names) > 4 else [])])
 
 
 def _plain(found: Iterable[Member]) -> Iterator[Member]:

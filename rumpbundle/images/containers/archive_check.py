@@ -15,20 +15,32 @@ from rumpbundle.images.problem import Problem
 _CHUNK = 1 << 20
 _LINE = re.compile(r"(SHA1|SHA256|SHA512)\s*\((.+)\)\s*=\s*([0-9a-fA-F]+)")
 _MOST_MANIFEST = 1 << 20
+_EITHER = "some programs take the one, some the other"
 
 
 def _problem(where: str, offset: int | None, what: str, consequence: str) -> Problem:
     return Problem(where=where, offset=offset, what=what, consequence=consequence)
 
 
+def _remark(offset: int, what: str, consequence: str) -> Problem:
+    """Return a problem of an archive whose disk is whole all the same; in one of ours it is damage."""
+    return Problem(where="tar", offset=offset, what=what, consequence=consequence, severity="remark")
+
+
 def problems(archive: Medium) -> Iterator[Problem]:
     """Yield what is wrong with the tar *archive*, with offsets of it."""
     found: dict[str, Member] = {}
+    described = ""
     try:
         for member in members(archive):
             if member.name in found:
                 what = f"a second file is called {one_line(member.name)}"
-                yield _problem("tar", member.offset, what, "some programs take the one, some the other")
+                yield _remark(member.offset, what, _EITHER)
+            elif member.name.lower().endswith(".ovf"):
+                if described:
+                    what = f"{one_line(member.name)} describes a second machine, beside {one_line(described)}"
+                    yield _remark(member.offset, what, _EITHER)
+                described = described or member.name
             found.setdefault(member.name, member)
     except ImageError as error:
         yield _problem("tar", None, error.problem, "what follows in the archive is not found")
@@ -50,7 +62,7 @@ def _ends(archive: Medium, found: list[Member]) -> Iterator[Problem]:
             yield _problem("tar", member.offset, f"{one_line(member.name)} is cut off", "its end is missing")
         elif archive.read(end, min(-end % BLOCK, archive.size - end)).strip(b"\0"):
             what = f"the last block of {one_line(member.name)} is not filled with zeros"
-            yield _problem("tar", end, what, "nobody reads it")
+            yield _remark(end, what, "nobody reads it")
     rest = archive.size - last
     if rest < 2 * BLOCK:
         yield _problem("tar", last, "the archive has no end of two empty blocks", "tools warn of it, or refuse it")
@@ -60,7 +72,7 @@ def _ends(archive: Medium, found: list[Member]) -> Iterator[Problem]:
             place = at + len(data) - len(data.lstrip(b"\0"))
             if data[:BLOCK].strip(b"\0") and at == last:
                 return  # something that is no file follows, a directory perhaps
-            yield _problem("tar", place, "something follows the end of the archive", "nobody reads it")
+            yield _remark(place, "something follows the end of the archive", "nobody reads it")
             return
 
 
