@@ -51,7 +51,6 @@ KINDS: tuple[Kind, ...] = (
     Kind("a raw disk image", "disk", b"EFI PART", 512),
     *(Kind(f"a raw disk image of {n}-byte sectors", "disk", b"EFI PART", n) for n in (1024, 2048, 4096)),
     Kind("an ISO image", "disk", b"CD001", 0x8001),
-    Kind("an ext2, ext3 or ext4 file system", "disk", b"\x53\xef", 0x438),
     Kind("a squashfs file system", "disk", b"hsqs"),
     Kind("an XFS file system", "disk", b"XFSB"),
     Kind("an NTFS file system", "disk", b"NTFS    ", 3),
@@ -145,6 +144,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("an SQLite database", "file", b"SQLite format 3\0"),
     Kind("a PDF document", "file", b"%PDF-"),
     Kind("a PNG picture", "file", b"\x89PNG"),
+    # Two bytes, which any other kind of file may have there.
+    Kind("an ext2, ext3 or ext4 file system", "disk", b"\x53\xef", 0x438),
 )
 """The first that fits counts."""
 

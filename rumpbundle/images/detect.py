@@ -206,13 +206,15 @@ def _kind(medium: Medium, tail: bool) -> Kind | None:
     from rumpbundle.images.containers.tar import BLOCK, is_tar
 
     kind = signatures.find(medium.size, medium.read, tail=tail)
-    if kind is not None:
+    if kind is not None and not kind.offset:
         return kind
     head = medium.read(0, min(medium.size, BLOCK))
-    if signatures.has_partitions(head):
-        return None
-    if is_tar(head):  # of the seventh edition's kind, which has no magic
+    partitioned = signatures.has_partitions(head)
+    # What stands deeper in an archive may be a mark of the disk in it. The seventh edition's has no magic of its own.
+    if is_tar(head) and not partitioned:
         return next(each for each in signatures.KINDS if each.role == "archive")
+    if kind is not None or partitioned:
+        return kind
     return signatures.find(medium.size, medium.read, signatures.KERNELS, tail=False)
 
 

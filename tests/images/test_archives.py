@@ -295,7 +295,7 @@ def test_what_convert_takes_is_not_called_damaged(tmp_path, capfd, more):
     data = {
         "trailing": gzip.compress(tar(("disk.raw", content))) + b"signed by somebody",
         "second": gzip.compress(tar(("disk.raw", content), ("disk.raw", raw(1)))),
-        "machines": tar(("a.img", content), ("a.ovf", machine("a.img")), ("b.ovf", machine("a.img"))),
+        "machines": tar(("a.ovf", machine("a.img")), ("a.img", content), ("b.ovf", machine("a.img"))),
     }[more]
     (tmp_path / "x").write_bytes(data)
     assert main(["convert", str(tmp_path / "x"), "-q", "-f", "raw", "-o", str(tmp_path / "out")]) == 0
@@ -305,6 +305,30 @@ def test_what_convert_takes_is_not_called_damaged(tmp_path, capfd, more):
     remark = {"trailing": "18 bytes follow the compressed data", "second": "a second file is called disk.raw",
               "machines": "b.ovf describes a second machine, beside a.ovf"}[more]  # fmt: skip
     assert remark in out
+
+
+@pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, "v7"])
+@pytest.mark.parametrize("before", [0, 512, 2560])
+def test_an_archive_is_none_of_the_disks_in_it(tmp_path, format, before):
+    """The GPT of its disk stands where a disk of larger sectors would have one."""
+    disk = tmp_path / "disk.raw"
+    with disk.open("wb") as file:
+        file.truncate(4 * MIB)
+    output_of("sfdisk", "-q", str(disk), input="label: gpt\n2048,,L\n")
+    (tmp_path / "a").write_bytes(bytes(before))
+    names = [*(["a"] if before else []), "disk.raw"]
+    kind = "v7" if format == "v7" else "gnu"
+    output_of("tar", "-C", str(tmp_path), f"--format={kind}", "-cf", str(tmp_path / "x.tar"), *names)
+    with open_disk(tmp_path / "x.tar") as found:
+        assert (found.around, found.member, found.size) == (("tar",), "disk.raw", 4 * MIB)
+
+
+def test_compressed_data_is_no_file_system(tmp_path):
+    """The two bytes by which ext2 is known stand in any file of 65,536."""
+    head = gzip.compress(raw(1))
+    named = head[:3] + b"\x08" + head[4:10] + b"n" * 1070 + b"\x53\xef\0" + head[10:]
+    assert named[0x438:0x43A] == b"\x53\xef"
+    assert opened(tmp_path / "x", named) == raw(1)
 
 
 def test_in_one_of_ours_they_are_damage(tmp_path, capfd):
