@@ -17,7 +17,7 @@ from rumpbundle.disk.inputfile import InputFile, close
 from rumpbundle.disk.layout import DiskLayout, Extent
 from rumpbundle.errors import ImageError
 from rumpbundle.events import Advanced, Report, silent
-from rumpbundle.host.parallel import ordered_map
+from rumpbundle.host.parallel import AHEAD, ahead_map
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.medium import Run
 from rumpbundle.images.problem import Problem
@@ -93,7 +93,7 @@ def _pieces(layout: DiskLayout) -> Iterator[_Hashed | Extent]:
 def _hashed(reader: _Reader, piece: _Hashed) -> Iterator[Problem]:
     """Compare the digest of a content with what stands in its place."""
     # A block hash keeps what does not fill a block, so it needs bytes of its own.
-    hasher = BlockHash() if piece.content.sparse else WholeHash(threads=piece.content.size > CHUNK)
+    hasher = BlockHash() if piece.content.sparse else WholeHash(threads=piece.content.size > _PART)
     try:
         for data in reader.pieces(piece.offset, piece.content.size):
             if isinstance(data, int):
@@ -166,7 +166,7 @@ class _Reader:
         self._disk = disk
         self._stack = ExitStack()
         self._open: dict[int, int] = {}
-        self._buffers = [memoryview(bytearray(CHUNK)) for _ in range(_BUFFERS)]
+        self._buffers: list[memoryview] = []
 
     def __enter__(self) -> Self:
         return self
@@ -193,11 +193,13 @@ class _Reader:
         assert source is not None
         assert not isinstance(source, Zeros)
         fd = self._fd(source.file)
-        count = -(-source.length // CHUNK)
+        count = -(-source.length // _PART)
+        while len(self._buffers) < min(count, _BUFFERS):
+            self._buffers.append(memoryview(bytearray(_PART)))
 
         def fill(index: int) -> memoryview:
-            at = index * CHUNK
-            view = self._buffers[index % _BUFFERS][: min(CHUNK, source.length - at)]
+            at = index * _PART
+            view = self._buffers[index % _BUFFERS][: min(_PART, source.length - at)]
             done = 0
             while done < len(view):
                 part = _read_into(view[done:], fd, source.start + at + done)
@@ -207,7 +209,7 @@ class _Reader:
             return view
 
         # Who hashes a part has the next ones read meanwhile.
-        yield from ordered_map(fill, range(count), _AHEAD if count > _BUFFERS else 1)
+        yield from (ahead_map if count > _BUFFERS else map)(fill, range(count))
 
     def _fd(self, file: InputFile) -> int:
         fd = self._open.get(id(file))
@@ -229,8 +231,8 @@ def _read_into(view: memoryview, fd: int, offset: int) -> int:
     return len(data)
 
 
-_AHEAD = 2
-"""Threads that read."""
-_BUFFERS = 2 * _AHEAD + 2
-"""One is in use, the others wait or are filled (:func:`~rumpbundle.host.parallel.ordered_map`)."""
+_PART = 2 << 20
+"""Bytes read at once from a file: enough for two threads to hash, few enough that all parts stay in the cache."""
+_BUFFERS = AHEAD + 1
+"""One is in use, the others wait or are filled."""
 _MOST_OPEN = 64
