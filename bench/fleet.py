@@ -22,7 +22,7 @@ from inputs import kernel
 from measure import MIB, MOST_ROUNDS, RUMPBUNDLE, Row, remove, report, scaled, scratch
 
 BUNDLES = 10_000
-ROUNDS = 3
+ROUNDS = 5
 TICKS = os.sysconf("SC_CLK_TCK")
 SHARED_MEMORY = Path("/dev/shm")
 PROJECT = """

@@ -25,14 +25,14 @@ from support.pages import blocks, run_blocks
 DEBIAN = ("http://deb.debian.org/debian", "main")
 UBUNTU = ("http://archive.ubuntu.com/ubuntu", "main,universe")
 MIRRORS = {"bookworm": DEBIAN, "trixie": DEBIAN, "noble": UBUNTU}
+USUAL = ("bookworm", "trixie")
 PACKAGES = "ca-certificates,git,make,python3,sudo"
 """What the README asks for before it starts, what git and pip want for https, and its ``sudo``."""
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 NAMED = ("CURL_CA_BUNDLE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 """Variables that lead programs to the certificates."""
 
-ALIKE = "iso,raw,vdi,vhd:fixed,vmdk:stream,ova,gce,azure"
-"""Formats whose bytes hang on nothing but the wheel."""
+ALIKE = "iso,raw,vdi,vhd,vhd:fixed,vhdx,qcow2,vmdk,vmdk:stream,ova,ec2,gce,azure"
 
 
 class Fresh:
@@ -129,11 +129,11 @@ def make_wheel(scratch: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("suite", nargs="*", default=["bookworm", "trixie"], choices=MIRRORS)
+    parser.add_argument("suite", nargs="*", help=f"of {', '.join(MIRRORS)}; else {' and '.join(USUAL)}")
     parser.add_argument("--directory", type=Path)
     asked = parser.parse_args()
     kernel, digests = b"", set()
-    for suite in asked.suite:
+    for suite in asked.suite or USUAL:
         with tempfile.TemporaryDirectory(prefix="rumpbundle-fresh-", dir=asked.directory) as name:
             scratch = Path(name)
             print(f"{suite}: installing", flush=True)
