@@ -38,8 +38,8 @@ def elf_with_notes(notes: bytes, *segments: Segment, header: bytes = b"") -> byt
     )
 
 
-XEN_PV = synthetic.note(b"Xen", 6, b"linux\0") + synthetic.note(b"Xen", 1, struct.pack("<Q", 0x1000000))
-PVH = synthetic.note(b"Xen", 18, struct.pack("<I", 0x1000000))
+XEN_PV = synthetic.note(b"Xen", 6, b"linux\0") + synthetic.note(b"Xen", 1, struct.pack("<Q", 0x100000))
+PVH = synthetic.note(b"Xen", 18, struct.pack("<I", 0x100000))
 LINUX = synthetic.note(b"Linux", 257, bytes(4))
 TENDER = Segment(b"/nonexistent/solo5/\0", type=synthetic.INTERP)
 
@@ -165,14 +165,14 @@ def test_rumprun_on_xen(read):
     assert kernel.drivers == {"xen-blk", "xen-net"}
     assert kernel.protocols == ()
     assert kernel.refusal == "is a Xen PV kernel, which only Xen's domain builder starts"
-    assert dict(kernel.xen_notes) == {"guest_os": "linux", "entry": 0x1000000}
+    assert dict(kernel.xen_notes) == {"guest_os": "linux", "entry": 0x100000}
 
 
 def test_a_multiboot_kernel_that_xen_can_start_too(read):
     kernel = read(elf_with_notes(XEN_PV + PVH, header=multiboot1()))
     assert kernel.protocols == (Protocol.MULTIBOOT,)
     assert {h.kind for h in kernel.headers} == {"multiboot", "xen", "pvh"}
-    assert kernel.pvh_entry == 0x1000000
+    assert kernel.pvh_entry == 0x100000
 
 
 def test_solo5_for_virtio(read):
@@ -462,7 +462,7 @@ def test_what_is_no_kernel_is_refused_in_any_case(read, case):
 
 
 def test_pvh_entry_is_told(read):
-    assert read(REFUSED["pvh"][0], disk=False).pvh_entry == 0x1000000
+    assert read(REFUSED["pvh"][0], disk=False).pvh_entry == 0x100000
 
 
 def test_what_is_no_regular_file(tmp_path):

@@ -57,6 +57,21 @@ class KernelFile:
         return xen.pvh_entry(self.xen)
 
     @property
+    def pv_flaw(self) -> str:
+        """Why Xen does not enter it as a PV kernel, though it is one; empty if nothing is known to be in the way."""
+        return self._xen_flaw(self.is_xen_pv, pvh=False)
+
+    @property
+    def pvh_flaw(self) -> str:
+        """The same of a PVH kernel."""
+        return self._xen_flaw(self.pvh_entry is not None, pvh=True)
+
+    def _xen_flaw(self, able: bool, *, pvh: bool) -> str:
+        if self.elf is None:
+            return self.setup.xen_flaw if self.setup is not None else ""
+        return xen.misplaced(self.xen, self.elf, pvh=pvh, noted=bool(self.owners & xen.OWNERS)) if able else ""
+
+    @property
     def has_unikraft_sections(self) -> bool:
         return self.elf is not None and any(s.name.startswith(".uk_") for s in self.elf.sections)
 

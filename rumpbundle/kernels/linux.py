@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.kernels import bzimage
 from rumpbundle.kernels.view import View
 
 LOADED_HIGH = 1
@@ -30,6 +31,8 @@ class Setup:
     machine: str
     """``x86-64`` if it has a 64-bit entry, else ``i386``."""
     flaw: str = ""
+    xen_flaw: str = ""
+    """Why Xen, which unpacks the kernel itself, cannot start it; empty if nothing is known to be in the way."""
 
     @property
     def needs_real_mode(self) -> bool:
@@ -73,16 +76,23 @@ def read(view: View) -> Setup | None:
         flaw = f"is truncated: its setup header tells of {needed} bytes, the file has {view.size}"
     elif version < 0x0200:
         flaw = f"is damaged: Linux boot protocol {version >> 8}.{version & 255:02}"
+    code32_start = struct.unpack_from("<I", head, 0x214)[0]
+    init_size = since(0x020A, "<I", 0x260)
+    start = (sectors + 1) * 512
+    announced = init_size if version >= 0x020A else None
+    entry = code32_start if head[0x211] & LOADED_HIGH else 0
+    flaw = flaw or bzimage.out_of_bounds(head, sectors, view.size - start, entry, announced)
     return Setup(
         version=version,
-        code32_start=struct.unpack_from("<I", head, 0x214)[0],
+        code32_start=code32_start,
         loadflags=head[0x211],
-        init_size=since(0x020A, "<I", 0x260),
+        init_size=init_size,
         preferred=since(0x020A, "<Q", 0x258),
         release=_release(view, struct.unpack_from("<H", head, 0x20E)[0]),
         cmdline_size=since(0x0206, "<I", 0x238, 255),
         machine="x86-64" if since(0x020C, "<H", 0x236) & XLF_KERNEL_64 else "i386",
         flaw=flaw,
+        xen_flaw=bzimage.hidden(view, start, version, *struct.unpack_from("<II", head, 0x248)),
     )
 
 

@@ -141,9 +141,9 @@ def carried(file: KernelFile) -> Iterator[Carried]:
         yield Carried("efi", file.pe.detail, file.pe.flaw)
     if file.is_xen_pv:
         guest = file.xen.get("guest_os", "unnamed guest")
-        yield Carried("xen", f"PV kernel, {guest}", "only Xen's domain builder starts it")
+        yield Carried("xen", f"PV kernel, {guest}", file.pv_flaw or "only Xen's domain builder starts it")
     if file.pvh_entry is not None:
-        yield Carried("pvh", f"entry {file.pvh_entry:#x}", "no boot loader on a disk enters by PVH")
+        yield Carried("pvh", f"entry {file.pvh_entry:#x}", file.pvh_flaw or "no boot loader on a disk enters by PVH")
     if file.solo5:
         wants = ", ".join(map(str, file.devices)) or "no devices"
         yield Carried("solo5", f"target {file.solo5}, {wants}")

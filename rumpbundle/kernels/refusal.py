@@ -9,6 +9,7 @@ from rumpbundle.kernels.kernelfile import KernelFile
 from rumpbundle.kernels.pe import Pe
 
 ELSEWHERE = "the images are for x86-64 machines: build the kernel for x86-64"
+_RELINK = "link it again: the entry that its notes name must lie in one of its segments"
 _UNIKERNEL = "bundle a unikernel or a kernel with a Multiboot header; a program needs an operating system"
 
 
@@ -58,7 +59,7 @@ def _elf_kernel(file: KernelFile, found: Elf) -> tuple[str, str]:
             "is an uncompressed Linux kernel (vmlinux), which no boot loader on a disk starts",
             f"bundle its bzImage (vmlinuz) instead{by_xen}",
         )
-    if file.is_xen_pv:
+    if file.is_xen_pv and not file.pv_flaw:
         return "is a Xen PV kernel, which only Xen's domain builder starts", "make a Xen kit of it: rumpbundle xen"
     if file.multiboot1 is not None or file.multiboot2 is not None:
         # Programs that deal with kernels hold the magic number too.
@@ -70,6 +71,9 @@ def _elf_kernel(file: KernelFile, found: Elf) -> tuple[str, str]:
         )
     if system := _of_a_system(file, found):
         return system
+    if file.is_xen_pv or (file.pvh_entry is not None and file.pvh_flaw):
+        kind, flaw = ("Xen PV", file.pv_flaw) if file.is_xen_pv else ("PVH", file.pvh_flaw)
+        return f"is a {kind} kernel that Xen does not start: {flaw}", _RELINK
     if file.pvh_entry is not None:
         return (
             "is a kernel that can only be entered by PVH, which no boot loader on a disk does",
@@ -89,7 +93,8 @@ def _of_a_system(file: KernelFile, found: Elf) -> tuple[str, str] | None:
     # Their programs have the same notes; the kernel alone needs no dynamic linker and is linked to the upper half.
     if name not in _LOADERS or (_interpreter(found) and name != "FreeBSD") or found.entry < _UPPER_HALF[found.bits]:
         return None
-    elsewhere = "Xen (rumpbundle xen) and QEMU's -kernel start it too, by PVH; " if file.pvh_entry is not None else ""
+    by_pvh = file.pvh_entry is not None and not file.pvh_flaw
+    elsewhere = "Xen (rumpbundle xen) and QEMU's -kernel start it too, by PVH; " if by_pvh else ""
     return (
         f"is the kernel of {name}, which only its own boot loader starts, {_LOADERS[name]}",
         f"{elsewhere}for a disk take an image of {name} itself",

@@ -60,6 +60,10 @@ class Unikernel:
     """Where Xen and QEMU enter it as a PVH kernel, if they can."""
     xen_notes: tuple[tuple[str, int | str], ...] = ()
     """Its Xen notes by name (``guest_os``, ``virt_base``, …); ``entry`` among them makes it a PV kernel."""
+    pv_flaw: str = ""
+    """Why Xen does not enter it as a PV kernel, though it is one or may hold one; empty if nothing is known."""
+    pvh_flaw: str = ""
+    """The same of a PVH kernel."""
     troubles: tuple[Trouble, ...] = ()
     screen: str = ""
     """``framebuffer`` or (VGA) ``text``, as far as the file tells that it draws on one; else empty."""
@@ -168,6 +172,8 @@ def _judge(name: str, file: KernelFile, content: Content, compression: str) -> U
         undriven=undriven(file),
         pvh_entry=file.pvh_entry,
         xen_notes=tuple(sorted(file.xen.items())),
+        pv_flaw=file.pv_flaw,
+        pvh_flaw=file.pvh_flaw,
         troubles=tuple(protocols.troubles(file, origin)),
         screen=protocols.screen(file, origin),
         vga_text=strings.VGA_TEXT in origin.marks,

@@ -32,7 +32,7 @@ NAMES = {
     18: "phys32_entry",
 }
 _TEXTS = frozenset(("xen_version", "guest_os", "guest_version", "loader", "pae_mode", "features"))
-_OWNERS = ("Xen", "name")
+OWNERS = frozenset(("Xen", "name"))
 """The second is what GNU Mach's assembler source says."""
 _SECTION = "__xen_guest"
 _SECTION_BYTES = 4096
@@ -60,7 +60,7 @@ def _of_notes(notes: tuple[ElfNote, ...]) -> dict[str, int | str]:
     found: dict[str, int | str] = {}
     for note in notes:
         name = NAMES.get(note.type)
-        if note.owner not in _OWNERS or name is None:
+        if note.owner not in OWNERS or name is None:
             continue
         if name in _TEXTS:
             found[name] = note.value.split(b"\0", 1)[0][:256].decode("latin-1")
@@ -107,6 +107,32 @@ def pv_refusal(said: Mapping[str, int | str]) -> str:
     if not str(said.get("xen_version", "")).startswith("xen-3.0"):
         return "Xen loads only kernels made for Xen 3.0 (a XEN_VERSION note that says xen-3.0)"
     return ""
+
+
+def misplaced(said: Mapping[str, int | str], elf: Elf, *, pvh: bool, noted: bool) -> str:
+    """Return why Xen does not enter *elf*, which says *said*, as a PV or as a *pvh* kernel; empty if it does.
+
+    *noted* says whether it says so in notes. libelf-dominfo.c, elf_xen_addr_calc_check: the entry lies between the
+    lowest and the highest address loaded.
+    """
+    load = elf.load
+    entry = said.get("phys32_entry" if pvh else "entry", elf.entry)
+    if load is None or not isinstance(entry, int):
+        return "it has no segments to load"
+    base = 0 if pvh else _number(said, "virt_base", 0)
+    moved = 0 if pvh else base - _number(said, "paddr_offset", 0 if noted else base)
+    first, end = (address + moved & _ADDRESS for address in (load.start, load.stop))
+    if first <= entry & _ADDRESS < end or (said.get("bsd_symtab") and entry >= end):
+        return ""
+    return f"it is entered at {entry:#x}, outside of what is loaded, {first:#x}-{end - 1:#x}"
+
+
+_ADDRESS = (1 << 64) - 1
+
+
+def _number(said: Mapping[str, int | str], name: str, default: int) -> int:
+    value = said.get(name, default)
+    return value if isinstance(value, int) else default
 
 
 def pvh_entry(said: Mapping[str, int | str]) -> int | None:

@@ -220,19 +220,27 @@ class _Comparison:
     def _start_pv(self) -> tuple[Answer, str, str]:
         said = dict(self.kernel.xen_notes)
         if xen.is_pv(said):
-            refusal = xen.pv_refusal(said)
+            refusal = xen.pv_refusal(said) or self.kernel.pv_flaw
             return ("no", refusal, "") if refusal else ("yes", "it is a Xen PV kernel; xl starts the file itself", "")
         if self._hides_notes():
-            return "unknown", "a compressed Linux kernel shows its Xen notes to Xen only", "try it with xl"
+            return self._hidden(self.kernel.pv_flaw)
         way = "bake it for xen_pv, or use xen-hvm" if self.kernel.family is Family.RUMPRUN else "use xen-hvm"
         return "no", "it is no Xen PV kernel (no Xen notes say so)", way
 
     def _start_pvh(self) -> tuple[Answer, str, str]:
+        if self.kernel.pvh_entry is not None and self.kernel.pvh_flaw:
+            return "no", self.kernel.pvh_flaw, "link it again"
         if self.kernel.pvh_entry is not None:
             return "yes", "it has a PVH entry point; xl starts the file itself", ""
         if self._hides_notes():
-            return "unknown", "a compressed Linux kernel shows its Xen notes to Xen only", "try it with xl"
+            return self._hidden(self.kernel.pvh_flaw)
         return "no", "it has no PVH entry point (no PHYS32_ENTRY note)", "use xen-hvm"
+
+    def _hidden(self, flaw: str) -> tuple[Answer, str, str]:
+        """Return what can be said of a Linux that Xen unpacks, or cannot for a *flaw*."""
+        if flaw:
+            return "no", flaw, "use xen-hvm"
+        return "unknown", "a compressed Linux kernel shows its Xen notes to Xen only", "try it with xl"
 
     def _hides_notes(self) -> bool:
         """Whether it is a Linux that Xen unpacks; in a unified kernel image it finds none."""

@@ -31,19 +31,21 @@ def kind_of(kernel: Unikernel, wanted: str = "auto") -> DomainKind:
         UsageError: *wanted* is no such kind.
     """
     able = {
-        DomainKind.PVH: kernel.pvh_entry is not None,
-        DomainKind.PV: is_pv(kernel),
+        DomainKind.PVH: kernel.pvh_entry is not None and not kernel.pvh_flaw,
+        DomainKind.PV: is_pv(kernel) and not kernel.pv_flaw,
         DomainKind.HVM: bool(kernel.protocols),
     }
     if kernel.family is Family.LINUX and Protocol.LINUX in kernel.protocols:
         # A bzImage holds its notes compressed; one without them is refused by xl create, not misunderstood.
-        able |= {DomainKind.PV: True, DomainKind.PVH: True}
+        able |= {DomainKind.PV: not kernel.pv_flaw, DomainKind.PVH: not kernel.pvh_flaw}
     if wanted != "auto":
         if wanted not in (*DomainKind,):
             raise UsageError(f"expected auto, pv, pvh or hvm, got {wanted!r}", where="--type")
         if not able[DomainKind(wanted)]:
             can = ", ".join(each for each in DomainKind if able[each]) or "none of Xen's"
-            raise KernelError(f"is no {wanted} kernel (it can be {can})", where=kernel.name)
+            flaw = {"pv": kernel.pv_flaw, "pvh": kernel.pvh_flaw}.get(wanted)
+            why = f"cannot start as {wanted}: {flaw}" if flaw else f"is no {wanted} kernel"
+            raise KernelError(f"{why} (it can be {can})", where=kernel.name)
         return DomainKind(wanted)
     if able[DomainKind.HVM] and not kernel.target.startswith("xen"):
         return DomainKind.HVM

@@ -141,6 +141,7 @@ def bzimage(
     loadflags: int = 1,
     payload: int = 4096,
     release: bytes = b"6.1.0 (me@here) #1 SMP",
+    init_size: int = 0x200000,
 ) -> bytes:
     """Return a file with a Linux setup header, one setup sector and *payload* bytes of kernel."""
     image = bytearray(1024 + payload)
@@ -154,7 +155,7 @@ def bzimage(
     struct.pack_into("<H", image, 0x236, 1)
     struct.pack_into("<I", image, 0x238, 2047)
     struct.pack_into("<Q", image, 0x258, 0x1000000)
-    struct.pack_into("<I", image, 0x260, 0x200000)
+    struct.pack_into("<I", image, 0x260, init_size)
     image[0x300 : 0x300 + len(release)] = release
     return bytes(image)
 

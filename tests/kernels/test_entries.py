@@ -1,0 +1,161 @@
+"""Kernels whose headers lead outside of the file, or of what is loaded: named, by protocol."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from support import synthetic
+from support.synthetic import Segment
+
+from rumpbundle.cli import main
+from rumpbundle.disk.content import Content
+from rumpbundle.errors import KernelError
+from rumpbundle.kernels import linux
+from rumpbundle.kernels.unikernel import Protocol, Unikernel, examine
+from rumpbundle.kernels.view import View
+from rumpbundle.knowledge.check import check
+from rumpbundle.xen.domain import kind_of
+
+
+def read(data: bytes) -> Unikernel:
+    return examine("app.bin", View.of_bytes(data), Content.of_bytes(data))
+
+
+def number(kind: int, value: int) -> bytes:
+    return synthetic.note(b"Xen", kind, struct.pack("<Q", value & (1 << 64) - 1))
+
+
+def noted(
+    notes: bytes, *, header: bytes = b"", load: int = 0x100000, size: int = 0x1000, entry: int | None = None
+) -> bytes:
+    code = Segment(header.ljust(64, b"\x90"), paddr=load, memsz=size)
+    return synthetic.elf([code, Segment(notes, synthetic.NOTE)], entry=entry)
+
+
+MADE_FOR_XEN = synthetic.note(b"Xen", 6, b"linux\0") + synthetic.note(b"Xen", 5, b"xen-3.0\0")
+BASE = -0x8000_0000
+
+
+def pvh(entry: int) -> bytes:
+    return synthetic.note(b"Xen", 18, struct.pack("<I", entry))
+
+
+@pytest.mark.parametrize(
+    ("entry", "fits"), [(0xFFFFF, False), (0x100000, True), (0x100FFF, True), (0x101000, False), (0, False)]
+)
+def test_a_pvh_entry_is_where_something_is_loaded(entry, fits):
+    found = read(noted(pvh(entry)))
+    answer = check(found, "xen-pvh").findings[0]
+    assert answer.answer == ("yes" if fits else "no")
+    if fits:
+        assert kind_of(found) == "pvh"
+        return
+    why = f"it is entered at {entry:#x}, outside of what is loaded, 0x100000-0x100fff"
+    assert (answer.why, answer.way) == (why, "link it again")
+    assert found.refusal == f"is a PVH kernel that Xen does not start: {why}"
+    assert ("pvh", why) in [(each.kind, each.flaw) for each in found.headers]
+    with pytest.raises(KernelError, match="is a PVH kernel that Xen does not start") as refused:
+        kind_of(found)
+    assert "must lie in one of its segments" in str(refused.value.hint)
+
+
+def test_by_multiboot_it_starts_all_the_same():
+    found = read(noted(pvh(0x5000), header=synthetic.multiboot1()))
+    assert found.protocols == (Protocol.MULTIBOOT,)
+    assert check(found, "xen-pvh").findings[0].answer == "no"
+    assert kind_of(found) == "hvm"
+    with pytest.raises(KernelError, match=r"cannot start as pvh: it is entered at 0x5000, .* \(it can be hvm\)"):
+        kind_of(found, "pvh")
+
+
+@pytest.mark.parametrize(
+    ("notes", "entry", "fits"),
+    [
+        (number(1, 0x100010), None, True),
+        (number(1, 0x1000), None, False),
+        (number(2, 0), 0x100020, True),
+        (number(2, 0), 0x200000, False),
+        (number(1, BASE + 0x100010) + number(3, BASE), None, True),
+        (number(1, 0x100010) + number(3, BASE), None, False),
+        (number(1, BASE + 0x100010) + number(3, BASE) + number(4, BASE), None, False),
+        (number(1, BASE + 0x101010) + number(3, BASE), None, False),
+        (number(1, BASE + 0x101010) + number(3, BASE) + number(11, 1), None, True),
+    ],
+)
+def test_a_pv_entry_is_where_something_is_loaded(notes, entry, fits):
+    found = read(noted(MADE_FOR_XEN + notes, entry=entry))
+    assert check(found, "xen-pv").findings[0].answer == ("yes" if fits else "no")
+    assert ("Xen does not start" in found.refusal) != fits
+
+
+def test_a_section_of_old_counts_addresses_from_its_base():
+    text = b"GUEST_OS=linux,XEN_VER=xen-3.0,VIRT_BASE=0xc0000000,VIRT_ENTRY=0xc0100000\0"
+    code = Segment(b"\x90" * 64, paddr=0xC0100000, memsz=0x1000)
+    section = synthetic.Section("__xen_guest", text)
+    assert check(read(synthetic.elf([code], [section], bits=32)), "xen-pv").findings[0].answer == "yes"
+
+
+def bzimage(at: int, layout: str, *values: int, **more: int) -> bytes:
+    image = bytearray(synthetic.bzimage(**more))
+    struct.pack_into(layout, image, at, *values)
+    return bytes(image)
+
+
+@pytest.mark.parametrize(
+    ("image", "flaw"),
+    [
+        (bzimage(0x1FE, "<H", 0), "its boot sector does not end with 55 AA"),
+        (bzimage(0x1F1, "<B", 65, payload=80000), "65 sectors of real-mode code (setup_sects), GRUB takes 64"),
+        (
+            bzimage(0x260, "<I", 4095, payload=8191),
+            "it wants 4095 bytes of memory (init_size), and is 8191 bytes long",
+        ),
+        (bzimage(0x260, "<I", 0xBFF00001), "more than a PC has below its devices"),
+        (bzimage(0x214, "<I", 0xFFFFF), "it is entered at 0xfffff (code32_start), outside of 0x100000-0x100fff"),
+        (bzimage(0x214, "<I", 0x101000), "it is entered at 0x101000 (code32_start), outside of 0x100000-0x100fff"),
+    ],
+)
+def test_a_bzimage_that_leads_elsewhere(tmp_path, capfd, image, flaw):
+    if b"55 AA" not in flaw.encode():
+        image = image[:0x1F4] + struct.pack("<I", 16) + image[0x1F8:]
+    assert flaw in read(image).refusal
+    (tmp_path / "vmlinuz").write_bytes(image)
+    assert main(["iso", str(tmp_path / "vmlinuz"), "-o", str(tmp_path / "a.iso")]) == 2
+    assert flaw in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        bzimage(0x260, "<I", 1),
+        bzimage(0x260, "<I", 0, version=0x0209),
+        bzimage(0x258, "<Q", 1 << 60),
+        bzimage(0x214, "<I", 0x100FFF),
+        bzimage(0x214, "<I", 0),
+    ],
+)
+def test_a_bzimage_that_does_not(image):
+    assert read(image).refusal == ""
+
+
+@pytest.mark.parametrize(
+    ("image", "answer", "why"),
+    [
+        (bzimage(1024, "<I", 0xFD377A58, payload=64)[:-64] + b"\xfd7zXZ\0" + bytes(58), "unknown", "to Xen only"),
+        (
+            bzimage(0x248, "<II", 0, 65, payload=64),
+            "no",
+            "its compressed kernel is said to end at byte 1089, the file has 1088",
+        ),
+        (bzimage(0x248, "<II", 1 << 31, 8), "no", "is said to end at byte"),
+        (synthetic.bzimage(), "no", "no compressed kernel that Xen can unpack stands at byte 1024"),
+        (synthetic.bzimage(0x0207), "no", "from boot protocol 2.08 on, this one has 2.07"),
+    ],
+)
+@pytest.mark.parametrize("target", ["xen-pv", "xen-pvh"])
+def test_what_xen_unpacks_of_a_bzimage(image, answer, why, target):
+    found = check(read(image), target).findings[0]
+    assert found.answer == answer
+    assert why in found.why
+    assert linux.read(View.of_bytes(image)).flaw == ""
