@@ -154,22 +154,31 @@ def test_a_gpt_without_its_protective_mbr(gpt):
 
 
 @pytest.mark.parametrize("sector", [1024, 2048, 4096])
-def test_other_sectors(gpt, sector):
+def test_other_sectors(gpt, sector, capsys):
     output_of("sgdisk", "-d", "2", "-n", "2:32768:65535", "-c", "2:two", str(gpt))
     data = in_sectors_of(sector, gpt.read_bytes())
     mbr, table = found(data)
     assert table.sector == mbr.sector == sector
-    assert mbr.flaws == table.flaws == ()
+    assert mbr.flaws == ()
+    assert table.flaws == (f"the GPT counts in sectors of {sector} bytes",)
+    assert [problem.severity for problem in table.problems] == ["remark"]
     assert [(slot.name, slot.offset, slot.size) for slot in table.slots] == [
         ("one", MIB, 8 * MIB),
         ("two", 16 * MIB, 16 * MIB),
     ]
     gpt.write_bytes(data)
     with open_disk(gpt) as disk:
-        assert [table.flaws for table in tables(disk)] == [(), ()]
+        assert tables(disk) == (mbr, table)
+    for format in ("vmdk", "vdi", "vpc", "qcow2"):
+        made = str(gpt.with_name(format))
+        output_of("qemu-img", "convert", "-f", "raw", "-O", format, str(gpt), made)
+        assert main(["verify", made]) == (0 if format == "qcow2" else 5)
+        assert "a machine that sees sectors of 512 bytes finds no partitions" in capsys.readouterr().out
+        assert main(["inspect", made]) == 0
+        assert f"GPT: the GPT counts in sectors of {sector} bytes" in capsys.readouterr().out
     damaged = bytearray(data)
     damaged[sector : sector + 104] = bytes(104)
-    assert found(damaged)[-1].flaws == ("the primary GPT is missing",)
+    assert found(damaged)[-1].flaws == ("the primary GPT is missing", *table.flaws)
     assert found(damaged)[-1].slots == table.slots
 
 

@@ -21,6 +21,7 @@ class Vdi(Disk):
     """A VDI without a parent."""
 
     container: ClassVar[str] = "vdi"
+    sector_size = SECTOR
     qemu = "vdi"
 
     def __init__(self, medium: Medium) -> None:

@@ -24,6 +24,7 @@ class DynamicVhd(Disk):
     """
 
     container = "vhd"
+    sector_size = SECTOR
     qemu = "vpc"
 
     def __init__(self, medium: Medium, footer: vhd.Footer) -> None:
@@ -124,6 +125,7 @@ class FixedVhd(RawDisk):
     """The disk itself, with a footer behind it."""
 
     container = "vhd (fixed)"
+    sector_size = SECTOR
 
     def __init__(self, medium: Medium, footer: vhd.Footer) -> None:
         if footer.current_size > (medium.size - 1) // SECTOR * SECTOR:

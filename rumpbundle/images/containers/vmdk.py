@@ -32,6 +32,7 @@ class SparseVmdk(Disk):
     """monolithicSparse: a directory of tables of grains, in most files with a second copy."""
 
     container: ClassVar[str] = "vmdk"
+    sector_size = SECTOR
     qemu = "vmdk"
 
     def __init__(self, medium: Medium) -> None:

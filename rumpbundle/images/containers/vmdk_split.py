@@ -97,6 +97,7 @@ class SplitVmdk(RawDisk):
     """A disk that a descriptor lays out of other files."""
 
     container: ClassVar[str] = "vmdk (split)"
+    sector_size = SECTOR
     qemu = ""
 
     def __init__(self, medium: Patchwork, descriptor: Descriptor, others: tuple[InputFile, ...]) -> None:

@@ -24,14 +24,17 @@ def tables(disk: Medium, *, thorough: bool = True) -> tuple[Table, ...]:
     gpt = read_gpt(disk, mbr, sector_size, thorough=thorough)
     if gpt is not None and gpt.sector != sector_size:
         mbr = mbr and read_mbr(disk, gpt.sector)
-        if said is not None:  # of a plain disk nobody knows
-            gpt = replace(gpt, problems=(*gpt.problems, _other_sectors(gpt, sector_size)))
+        gpt = replace(gpt, problems=(*gpt.problems, _other_sectors(gpt, said)))
     return tuple(table for table in (mbr, gpt) if table is not None)
 
 
-def _other_sectors(table: Table, sector_size: int) -> Problem:
-    what = f"the GPT counts in sectors of {table.sector} bytes, and the container says {sector_size}"
-    found = f"a machine that sees sectors of {sector_size} bytes finds no partitions"
+def _other_sectors(table: Table, said: int | None) -> Problem:
+    """Return what to say of a GPT in other sectors than usual, on a disk whose container *said* how large its are."""
+    what = f"the GPT counts in sectors of {table.sector} bytes"
+    found = f"a machine that sees sectors of {said or SECTOR} bytes finds no partitions"
+    if said is None:  # who attaches a plain disk, or a qcow2, says it
+        return Problem(where="GPT", offset=table.sector, what=what, consequence=found, severity="remark")
+    what += f", and the container says {said}"
     return Problem(where="GPT", offset=table.sector, what=what, consequence=found)
 
 
