@@ -54,7 +54,7 @@ def plan_of(
     except NotOursError as error:
         if "not made by rumpbundle" not in error.problem:
             report(Note(f"{os.path.basename(path)}: {error.problem}; its disk is kept as it is"))
-        _check_sectors(disk, formats, size, report)
+        _check_sectors(disk, formats, report)
         _warn_of_no_disk(disk, path, report)
         return _foreign(disk, path, formats, name, size, firmware)
     recipe = Recipe(app=path, name=name, size=found.bundle.asked.size if size is None else size, strict=strict)
@@ -87,15 +87,13 @@ _ANY_SECTORS = ("raw", "qcow2")
 """Formats that do not say how large a sector is: who attaches the disk does. In the others we write 512 bytes."""
 
 
-def _check_sectors(disk: Disk, formats: Sequence[Format], size: int | None, report: Report) -> None:
+def _check_sectors(disk: Disk, formats: Sequence[Format], report: Report) -> None:
     """Raise :class:`ImageError` if a partition table of *disk* counts in sectors it would not have there."""
     found = [table for table in tables(disk, thorough=False) if table.sector != SECTOR and table.slots]
     if not found:
         return
     counts = f"its {found[-1].kind.upper()} counts in sectors of {found[-1].sector} bytes"
     attach = f"attach it as a disk of such sectors (in QEMU logical_block_size={found[-1].sector})"
-    if size is not None and size > disk.size:
-        raise ImageError(f"{counts}, and cannot be moved to the end of a larger disk", hint="leave out --size")
     for format in formats:
         # A CD has sectors of 2048 bytes.
         if format.name not in _ANY_SECTORS and (format.name, found[-1].sector) != ("iso", 2048):

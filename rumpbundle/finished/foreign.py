@@ -18,7 +18,6 @@ from rumpbundle.errors import ImageError
 from rumpbundle.finished.origin import content_at
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.partitions import Table, tables
-from rumpbundle.images.partitions.gpt import MISPLACED
 
 _MBR_TABLE = 446
 
@@ -66,39 +65,41 @@ def _grown(content: Content, disk: Disk, table: Table, size: int) -> tuple[Exten
     """Return *content* on a disk of *size* bytes: what its GPT says of the end is true of the new one.
 
     Raises:
-        ImageError: the table is damaged, or counts in other sectors than 512 bytes.
+        ImageError: a copy of the table is damaged, or the new end is none in the sectors it counts in.
     """
+    sector = table.sector
     # A disk that has grown already has both copies whole, the backup where its end was: both move on.
-    damaged = any(problem.what != MISPLACED for problem in table.problems)
-    if damaged or table.sector != SECTOR:
-        what = "its GPT is damaged" if damaged else f"its GPT counts in sectors of {table.sector} bytes"
+    if not table.whole:
         raise ImageError(
-            f"{what}, so it cannot be moved to the end of a larger disk",
-            hint="repair it first, as sgdisk does" if damaged else "convert it to a format of its own size",
+            "its GPT is damaged, so it cannot be moved to the end of a larger disk",
+            hint="repair it first, as sgdisk does",
         )
-    primary = GptHeader.unpack(disk.read(SECTOR, GptHeader.SIZE))
-    entries = disk.read(primary.entries_lba * SECTOR, primary.entry_count * primary.entry_size)
-    sectors = -(-len(entries) // SECTOR)
-    last = size // SECTOR - 1
+    if size % sector:
+        raise ImageError(f"its GPT counts in sectors of {sector} bytes, and {size} bytes are no whole ones")
+    primary = GptHeader.unpack(disk.read(sector, GptHeader.SIZE))
+    entries = disk.read(primary.entries_lba * sector, primary.entry_count * primary.entry_size)
+    sectors = -(-len(entries) // sector)
+    last = size // sector - 1
     moved = primary.replace(alternate_lba=last, last_usable_lba=last - sectors - 1)
     backup = moved.replace(my_lba=last, alternate_lba=1, entries_lba=last - sectors)
-    old = GptHeader.unpack(disk.read(primary.alternate_lba * SECTOR, GptHeader.SIZE))
-    ends = [(old.entries_lba * SECTOR, sectors * SECTOR), (primary.alternate_lba * SECTOR, SECTOR)]
+    old = GptHeader.unpack(disk.read(primary.alternate_lba * sector, GptHeader.SIZE))
+    ends = [(old.entries_lba * sector, sectors * sector), (primary.alternate_lba * sector, sector)]
     extents = [Extent(0, Literal(_protective(disk.read(0, SECTOR), last)), "protective MBR")]
-    extents.append(Extent(SECTOR, Literal(_sealed(moved)), "GPT"))
-    position = 2 * SECTOR
+    extents += content_extents(content.part(SECTOR, sector), SECTOR, "disk")
+    extents.append(Extent(sector, Literal(_sealed(moved, sector)), "GPT"))
+    position = 2 * sector
     for start, length in sorted(ends):
         extents += content_extents(content.part(position, start), position, "disk")
         position = start + length
     extents += content_extents(content.part(position, content.size), position, "disk")
-    tail = entries.ljust(sectors * SECTOR, b"\0") + _sealed(backup)
-    return (*extents, Extent((last - sectors) * SECTOR, Literal(tail), "backup GPT"))
+    tail = entries.ljust(sectors * sector, b"\0") + _sealed(backup, sector)
+    return (*extents, Extent((last - sectors) * sector, Literal(tail), "backup GPT"))
 
 
-def _sealed(header: GptHeader) -> bytes:
-    """Return the sector of *header* with its CRC made anew."""
+def _sealed(header: GptHeader, sector: int) -> bytes:
+    """Return *header* as a sector of *sector* bytes, with its CRC made anew."""
     header = header.replace(header_crc32=0, header_size=GptHeader.SIZE)
-    return header.replace(header_crc32=zlib.crc32(header.pack())).pack().ljust(SECTOR, b"\0")
+    return header.replace(header_crc32=zlib.crc32(header.pack())).pack().ljust(sector, b"\0")
 
 
 def _protective(sector: bytes, last: int) -> bytes:

@@ -14,6 +14,9 @@ from support.tools import output_of
 
 from rumpbundle import formats
 from rumpbundle.cli import main
+from rumpbundle.images.detect import open_disk
+from rumpbundle.images.partitions import tables
+from rumpbundle.images.records import vhdx
 
 RUMPRUN = b"_RUMPRUN_ROOTFSCFG=\0ld_virtio\0vioif\0"
 ALL = ",".join(
@@ -137,12 +140,42 @@ def test_a_table_in_other_sectors_goes_only_where_it_is_right(foreign, tmp_path,
             f"error: {image}: its GPT counts in sectors of {sector} bytes, and a disk in {format} has"
         )
         assert not (tmp_path / "no").exists()
-    assert main(["convert", str(image), "-f", "qcow2", "-o", str(tmp_path / "no"), "--size", "64M"]) == 2
-    problem = "and cannot be moved to the end of a larger disk\nhint: leave out --size\n"
-    assert capfd.readouterr().err.endswith(problem)
+    assert main(["convert", str(image), "-f", "raw", "-o", str(tmp_path / "larger"), "--size", "64M"]) == 0
+    with open_disk(image) as before, open_disk(tmp_path / "larger") as after:
+        old, new = tables(before)[-1], tables(after)[-1]
+    assert (new.whole, new.sector, new.slots) == (True, sector, old.slots)
+    assert new.flaws == old.flaws == (f"the GPT counts in sectors of {sector} bytes",)
     assert main(["convert", str(image), "-f", "qcow2", "-o", str(tmp_path / "yes.qcow2")]) == 0
     assert f"logical_block_size={sector}" in capfd.readouterr().err
     assert main(["diff", str(image), str(tmp_path / "yes.qcow2")]) == 0
+
+
+@pytest.mark.parametrize(("said", "counted"), [(4096, 512), (512, 4096)])
+def test_a_vhdx_grows_whatever_its_table_counts_in(foreign, tmp_path, said, counted):
+    """What the container says of sectors is no damage to a table; raw has them as the table counts."""
+    raw = tmp_path / "disk.raw"
+    raw.write_bytes(foreign.read_bytes() if counted == 512 else in_sectors_of(counted, foreign.read_bytes()))
+    made = tmp_path / "disk.vhdx"
+    output_of("qemu-img", "convert", "-f", "raw", "-O", "vhdx", str(raw), str(made))
+    data = bytearray(made.read_bytes())
+    with open_disk(made) as disk:
+        at = disk.items[vhdx.SECTOR_SIZE]
+    data[at : at + 4] = said.to_bytes(4, "little")
+    made.write_bytes(data)
+    assert main(["convert", str(made), "-q", "-f", "raw", "--size", "64M", "-o", str(tmp_path / "a.raw")]) == 0
+    with open_disk(tmp_path / "a.raw") as disk:
+        table = tables(disk)[-1]
+    assert (table.whole, table.sector, len(table.slots)) == (True, counted, 2)
+
+
+def test_what_is_no_damage_to_a_table_lets_it_grow(foreign, tmp_path):
+    raw = tmp_path / "disk.raw"
+    data = bytearray(foreign.read_bytes())
+    data[446:510] = bytes(64)  # no protective MBR
+    raw.write_bytes(data)
+    assert main(["convert", str(raw), "-q", "-f", "raw", "--size", "64M", "-o", str(tmp_path / "a.raw")]) == 0
+    with open_disk(tmp_path / "a.raw") as disk:
+        assert tables(disk)[-1].whole
 
 
 @pytest.mark.parametrize("mark", [b"", b"\0"])

@@ -57,10 +57,12 @@ def read_gpt(disk: Medium, mbr: Table | None, sector_size: int, *, thorough: boo
     found = primary or backup
     if found is None:
         regions = _regions(size, last, None, None)
-        return Table(kind="gpt", id="", slots=(), problems=tuple(problems), sector=size, regions=regions)
+        return Table(kind="gpt", id="", slots=(), problems=tuple(problems), sector=size, whole=False, regions=regions)
     if primary is not None and primary.header.alternate_lba * size != last:
         problems.append(_problem(last, MISPLACED, _NO_BACKUP))
-    if primary is not None and backup is not None and not _same(primary, backup):
+    alike = primary is None or backup is None or _same(primary, backup)
+    if not alike:
+        assert backup is not None
         what = "the backup GPT has other partitions than the primary"
         problems.append(_problem(backup.offset, what, "one of them is stale; who repairs the other takes it over"))
     for number in found.reversed:
@@ -72,6 +74,7 @@ def read_gpt(disk: Medium, mbr: Table | None, sector_size: int, *, thorough: boo
         slots=found.slots,
         problems=tuple(problems),
         sector=size,
+        whole=primary is not None and backup is not None and alike,
         regions=_regions(size, last, primary, backup),
     )
 

@@ -118,6 +118,8 @@ class Table:
     problems: tuple[Problem, ...] = ()
     sector: int = 512
     """The bytes of the blocks it counts in."""
+    whole: bool = True
+    """Of a GPT: both copies can be read, and have the same partitions."""
     regions: tuple[TableRegion, ...] = ()
     """Where it stands on the disk."""
 
