@@ -65,6 +65,22 @@ def test_a_dry_run_refuses_what_the_real_run_refuses(place, capsys, words, messa
     assert sorted(os.listdir()) == before
 
 
+@pytest.mark.parametrize(("format", "limit"), [("vmdk", "_LARGEST_SPARSE"), ("qcow2", "_LARGEST_FILE")])
+def test_a_dry_run_knows_how_much_payload_a_file_can_hold(place, capsys, monkeypatch, format, limit):
+    """What is zero takes no room in it: the same file full of holes is taken."""
+    with open("full", "wb") as full, open("holes", "wb") as holes:
+        full.write(b"x" * (8 << 20))
+        holes.truncate(8 << 20)
+    monkeypatch.setattr(f"rumpbundle.formats.{format}.{limit}", 8 << 20)
+    for name, status in (("full", 2), ("holes", 0)):
+        said = []
+        for more in (["--dry-run"], []):
+            assert main([format, "app.bin", "--module", name, "-q", *more]) == status
+            said.append(capsys.readouterr().err)
+        assert said[0] == said[1]
+        assert ("error: the payload is too large for a" in said[0]) == bool(status)
+
+
 OUTPUTS = [
     (["iso", "app.bin"], "app.iso: already exists"),
     (["gce", "app.bin"], "app.gce.json: already exists"),

@@ -33,6 +33,11 @@ def used_blocks(layout: DiskLayout, size: int) -> list[range]:
         return list(reader.used(size))
 
 
+def fits_surely(layout: DiskLayout, size: int, room: int) -> bool:
+    """Whether *layout*'s blocks of *size* bytes take at most *room* even if none is all zero: nothing is read."""
+    return sum(end - start for start, end in layout.ranges(size)) <= room
+
+
 def in_a_row(used: Iterable[range], size: int, place: int) -> list[Run]:
     """Return the runs of *used* blocks of *size* bytes that stand one behind the other from *place* on."""
     runs = []

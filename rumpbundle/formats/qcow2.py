@@ -13,9 +13,9 @@ import struct
 from collections.abc import Iterable, Sequence
 
 from rumpbundle.disk.flat import disk_errors, write_all
-from rumpbundle.disk.layout import MIB
+from rumpbundle.disk.layout import MIB, DiskLayout
 from rumpbundle.errors import InputError
-from rumpbundle.formats._blocks import Run, used_blocks, write_blocks
+from rumpbundle.formats._blocks import Run, fits_surely, used_blocks, write_blocks
 from rumpbundle.formats._contract import Format, Job, OneFile, Subformat
 from rumpbundle.host.staging import StagedFile
 from rumpbundle.images.records import qcow2
@@ -35,12 +35,8 @@ _LARGEST_FILE = _ENTRIES * _COUNTS * _CLUSTER
 
 def _write(job: Job, out: StagedFile) -> None:
     layout, fd = job.layout, out.fd
-    tables = -(-layout.size // (_ENTRIES * _CLUSTER))
-    clusters = _Clusters(_FIRST_LEVEL + -(-tables // _ENTRIES))
-    runs, second_level = _place(used_blocks(layout, _CLUSTER), clusters)
-    size = clusters.total * _CLUSTER
-    if size > _LARGEST_FILE:
-        raise InputError("the payload is too large for a qcow2 image", hint="use raw")
+    clusters, runs, second_level = _placed(layout)
+    tables = _tables_of(layout)
     header = qcow2.Header(
         disk_size=layout.size,
         l1_size=tables,
@@ -53,12 +49,36 @@ def _write(job: Job, out: StagedFile) -> None:
     for table, place in second_level.items():
         first_level[table] = qcow2.COPIED | place
     with disk_errors():
-        os.ftruncate(fd, size)
+        os.ftruncate(fd, clusters.total * _CLUSTER)
         write_all(fd, header.pack().ljust(header.header_length, b"\0") + qcow2.feature_names(), 0)
         write_all(fd, _numbers(first_level), header.l1_offset)
         _write_counts(fd, clusters.total)
         _write_second_level(fd, runs, second_level)
     write_blocks(job, fd, runs)
+
+
+def _tables_of(layout: DiskLayout) -> int:
+    """Return the number of second-level tables that *layout* can have."""
+    return -(-layout.size // (_ENTRIES * _CLUSTER))
+
+
+def _placed(layout: DiskLayout) -> tuple[_Clusters, list[Run], dict[int, int]]:
+    """Return the file's clusters, and where in them the used ones of *layout* and its second-level tables stand.
+
+    Raises:
+        InputError: they are more than we make reference counts for.
+    """
+    clusters = _Clusters(_FIRST_LEVEL + -(-_tables_of(layout) // _ENTRIES))
+    runs, second_level = _place(used_blocks(layout, _CLUSTER), clusters)
+    if clusters.total * _CLUSTER > _LARGEST_FILE:
+        raise InputError("the payload is too large for a qcow2 image", hint="use raw")
+    return clusters, runs, second_level
+
+
+def _check(job: Job) -> None:
+    # Tables and counts take a little more: a file half as large has room for those of any disk.
+    if not fits_surely(job.layout, _CLUSTER, _LARGEST_FILE // 2):
+        _placed(job.layout)
 
 
 class _Clusters:
@@ -124,4 +144,5 @@ FORMAT = Format(
     product=OneFile(_write),
     align=MIB,
     subformats=(Subformat(largest=_LARGEST),),
+    check=_check,
 )

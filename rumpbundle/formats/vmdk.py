@@ -16,10 +16,10 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rumpbundle.disk.flat import disk_errors, write_all
-from rumpbundle.disk.layout import MIB, SECTOR, LayoutReader, round_up
+from rumpbundle.disk.layout import MIB, SECTOR, DiskLayout, LayoutReader, round_up
 from rumpbundle.errors import InputError
 from rumpbundle.events import Advanced
-from rumpbundle.formats._blocks import Run, in_a_row, used_blocks, write_blocks
+from rumpbundle.formats._blocks import Run, fits_surely, in_a_row, used_blocks, write_blocks
 from rumpbundle.formats._contract import Format, Job, OneFile, Subformat
 from rumpbundle.host.parallel import ordered_map
 from rumpbundle.host.staging import StagedFile
@@ -119,18 +119,10 @@ def _metadata(kind: int, data: bytes) -> bytes:
 def _write_sparse(job: Job, fd: int) -> None:
     """Write the job's disk as a monolithicSparse VMDK: both sets of tables, whole, then the grains in their order."""
     layout = job.layout
-    span = vmdk.GRAIN * vmdk.TABLE_ENTRIES
-    tables = -(-layout.size // span)
-    table_sectors, directory_sectors = vmdk.TABLE_SIZE // SECTOR, -(-4 * tables // SECTOR)
-    set_sectors = directory_sectors + tables * table_sectors
-    redundant = vmdk.SparseHeader.descriptor_offset + vmdk.SparseHeader.descriptor_size
-    sets = (redundant, redundant + set_sectors)
-    overhead = round_up(sets[1] + set_sectors, vmdk.GRAIN // SECTOR)
-    used = used_blocks(layout, vmdk.GRAIN)
-    runs = in_a_row(used, vmdk.GRAIN, overhead * SECTOR)
+    table_sectors, directory_sectors, sets, overhead = _tables_of(layout.size)
+    set_sectors = sets[1] - sets[0]
+    runs = _placed(layout, overhead * SECTOR)
     size = overhead * SECTOR + sum(run.length for run in runs)
-    if size > _LARGEST_SPARSE:
-        raise InputError("the payload is too large for a VMDK", hint="use raw")
     header = vmdk.SparseHeader(
         capacity=layout.size // SECTOR, rgd_offset=sets[0], gd_offset=sets[1], overhead=overhead
     )
@@ -155,6 +147,28 @@ def _write_sparse(job: Job, fd: int) -> None:
         write_all(fd, text, header.descriptor_offset * SECTOR)
 
 
+def _tables_of(size: int) -> tuple[int, int, tuple[int, int], int]:
+    """Return the sectors of a table and of a directory, where the two sets of them begin, and where the grains do."""
+    tables = -(-size // (vmdk.GRAIN * vmdk.TABLE_ENTRIES))
+    table_sectors, directory_sectors = vmdk.TABLE_SIZE // SECTOR, -(-4 * tables // SECTOR)
+    set_sectors = directory_sectors + tables * table_sectors
+    redundant = vmdk.SparseHeader.descriptor_offset + vmdk.SparseHeader.descriptor_size
+    sets = (redundant, redundant + set_sectors)
+    return table_sectors, directory_sectors, sets, round_up(sets[1] + set_sectors, vmdk.GRAIN // SECTOR)
+
+
+def _placed(layout: DiskLayout, start: int) -> list[Run]:
+    """Return where the grains of *layout* stand in a sparse VMDK, from byte *start* on.
+
+    Raises:
+        InputError: they are more than its tables can tell the places of.
+    """
+    runs = in_a_row(used_blocks(layout, vmdk.GRAIN), vmdk.GRAIN, start)
+    if start + sum(run.length for run in runs) > _LARGEST_SPARSE:
+        raise InputError("the payload is too large for a VMDK", hint="use raw")
+    return runs
+
+
 def _tables(runs: Iterable[Run]) -> Iterator[tuple[int, bytes]]:
     """Yield every grain table that leads to a grain, with its number."""
     grains = (
@@ -171,6 +185,10 @@ def _tables(runs: Iterable[Run]) -> Iterator[tuple[int, bytes]]:
 def check(job: Job) -> None:
     if job.subformat == "stream":
         check_stream(job)
+        return
+    start = _tables_of(job.layout.size)[-1] * SECTOR
+    if not fits_surely(job.layout, vmdk.GRAIN, _LARGEST_SPARSE - start):
+        _placed(job.layout, start)
 
 
 def _write(job: Job, out: StagedFile) -> None:
