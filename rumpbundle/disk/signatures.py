@@ -36,6 +36,9 @@ _ISO = "make an ISO of it with the program it comes from, or one that reads it"
 _RESTORE = "restore it to a disk, and take an image of that"
 _UNPACK = "unpack it and name what is inside"
 
+BITLOCKER_TO_GO = bytes.fromhex("3bd66749292ed84a8399f6a339e3d001")
+"""At byte 424 of a boot sector that is a FAT's in all else: what follows is encrypted (libbde, "BitLocker To Go")."""
+
 ZSTD_SKIPPABLE = tuple(bytes([nibble, 0x2A, 0x4D, 0x18]) for nibble in range(0x50, 0x60))
 """How frames begin that zstd skips; pzstd begins with one, and "seekable" files end with one (RFC 8878 §3.1.2)."""
 
@@ -55,6 +58,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("an XFS file system", "disk", b"XFSB"),
     Kind("an NTFS file system", "disk", b"NTFS    ", 3),
     Kind("an exFAT file system", "disk", b"EXFAT   ", 3),
+    Kind("a BitLocker-encrypted disk", "unread", BITLOCKER_TO_GO, 424, "decrypt it first"),
     Kind("a FAT file system", "disk", b"FAT12   ", 54),
     Kind("a FAT file system", "disk", b"FAT16   ", 54),
     Kind("a FAT file system", "disk", b"FAT32   ", 82),
@@ -129,6 +133,9 @@ KINDS: tuple[Kind, ...] = (
     Kind("an RPM package", "file", b"\xed\xab\xee\xdb"),
     Kind("a cpio archive, perhaps an initrd", "file", b"070701"),
     Kind("a cpio archive, perhaps an initrd", "file", b"070702"),
+    Kind("a cpio archive", "file", b"070707"),
+    Kind("a cpio archive", "file", b"\xc7\x71"),
+    Kind("a cpio archive", "file", b"\x71\xc7"),
     Kind("a Mach-O program, for macOS", "file", b"\xfe\xed\xfa\xce"),
     Kind("a Mach-O program, for macOS", "file", b"\xce\xfa\xed\xfe"),
     Kind("a Mach-O program, for macOS", "file", b"\xfe\xed\xfa\xcf"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,28 @@ def test_every_mark(mark):
     volume = file_system(Bytes(bytes(data)))
     assert isinstance(volume, Unread)
     assert volume.kind == mark.kind
+
+
+@pytest.mark.parametrize("partitioned", [False, True])
+def test_bitlocker_to_go_is_no_fat(tmp_path, capsys, partitioned):
+    """Its boot sector is a FAT32's, with files in it that say to Windows XP what it is."""
+    volume, image = tmp_path / "volume", tmp_path / "image"
+    output_of("mkfs.fat", "-C", "-F", "32", str(volume), "40000")
+    with open(volume, "r+b") as file:
+        file.seek(3)
+        file.write(b"MSWIN4.1")
+        file.seek(424)
+        file.write(uuid.UUID("4967D63B-2E29-4AD8-8399-F6A339E3D001").bytes_le)
+    with open(image, "wb") as file:
+        file.truncate(64 * MIB)
+        if partitioned:
+            output_of("sfdisk", "-q", str(image), input="label: gpt\n2048\n")
+            file.seek(MIB)
+        file.write(volume.read_bytes())
+    assert main(["ls", str(image)]) == 2
+    err = capsys.readouterr().err
+    assert ("is a BitLocker volume, which cannot be read" if partitioned else "is a BitLocker-encrypted disk") in err
+    assert main(["verify", str(image)]) == (0 if partitioned else 2)
 
 
 def test_a_short_magic_alone_is_none():

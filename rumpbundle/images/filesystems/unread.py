@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal as OneOf
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.signatures import BITLOCKER_TO_GO
 from rumpbundle.errors import ImageError
 from rumpbundle.images.filesystem import FileSystem
 from rumpbundle.images.medium import Medium
@@ -33,7 +34,10 @@ MARKS = (
     Mark("exfat", "an exFAT file system", 3, b"EXFAT   "),
     Mark("refs", "a ReFS file system", 3, b"ReFS\0\0\0\0"),
     Mark("bitlocker", "a BitLocker volume", 3, b"-FVE-FS-"),
+    Mark("bitlocker", "a BitLocker volume", 424, BITLOCKER_TO_GO),
     Mark("luks", "a LUKS encrypted volume", 0, b"LUKS\xba\xbe"),
+    # LUKS2's second header, where the first is gone (cryptsetup, lib/luks2/luks2_disk_metadata.c).
+    *(Mark("luks", "a LUKS encrypted volume", 0x4000 << power, b"SKUL\xba\xbe") for power in range(9)),
     *(Mark("lvm2", "an LVM2 physical volume", sector * 512 + 24, b"LVM2 001") for sector in range(4)),
     Mark("lvm1", "an LVM1 physical volume", 0, b"HM\1\0"),
     *(
@@ -118,7 +122,9 @@ MARKS = (
     Mark("xfslog", "an external XFS log", 0, b"\xfe\xed\xba\xbe"),
     Mark("sun", "a disk with a Sun label", 508, b"\xda\xbe", (188, b"\x60\x0d\xde\xee")),
     Mark("sgi", "a disk with an SGI label", 0, b"\x0b\xe5\xa9\x41"),
-    Mark("rdb", "a disk with an Amiga label", 0, b"RDSK\0\0"),
+    *(Mark("rdb", "a disk with an Amiga label", sector * 512, b"RDSK\0\0") for sector in range(16)),
+    Mark("pc98", "a disk with a PC-98 label", 4, b"IPL1", (510, b"\x55\xaa")),
+    Mark("aix", "a disk with an AIX label", 0, b"\xc9\xc2\xd4\xc1"),
 )
 """A row a mark; the first that fits counts."""
 

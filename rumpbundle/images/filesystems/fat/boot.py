@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.signatures import BITLOCKER_TO_GO
 from rumpbundle.errors import ImageError
 
 _SECTORS = (512, 1024, 2048, 4096)
@@ -13,7 +14,9 @@ _CLUSTERS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 def says_fat(head: bytes) -> bool:
-    """Return whether *head*, the first bytes of a volume, has the signature and the name of a FAT."""
+    """Return whether *head*, the first bytes of a volume, has the signature and the name of a FAT, not encrypted."""
+    if head.startswith(BITLOCKER_TO_GO, 424):
+        return False
     return head[510:512] == b"\x55\xaa" and (head[54:57] == b"FAT" or head[82:85] == b"FAT")
 
 
