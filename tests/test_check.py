@@ -6,12 +6,16 @@ import json
 
 import pytest
 from support import kernels
+from support.media import in_sectors_of
+from support.tools import output_of
 
 from rumpbundle import knowledge
 from rumpbundle.cli import main
 from rumpbundle.disk.content import Content
 from rumpbundle.errors import UsageError
 from rumpbundle.formats import find
+from rumpbundle.images.detect import open_disk
+from rumpbundle.images.records import vhdx
 from rumpbundle.kernels.unikernel import Device, Family, Firmware, Protocol, Trouble, Unikernel
 from rumpbundle.knowledge.check import check, disk_bus, warnings
 
@@ -323,6 +327,83 @@ def test_a_foreign_image_is_judged_by_its_boot_code(tmp_path, capfd):
     path.write_bytes((b"\xeb\x63" + bytes(444) + table).ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 20))
     assert main(["check", str(path), "--target", "qemu"]) == 0
     assert "the image has boot code for BIOS" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["mkfs.fat -F 12", "mkfs.fat -F 32", "mkntfs -q -F", "mkfs.exfat", ""],
+)
+def test_what_only_says_that_it_is_no_boot_disk_is_none(tmp_path, capfd, command):
+    path = tmp_path / "disk.img"
+    with path.open("wb") as file:
+        file.truncate(60 << 20)
+    if command:
+        output_of(*command.split(), str(path))
+    else:  # as parted labels a disk for a PC-98
+        with path.open("r+b") as file:
+            file.write(b"\xcb\0\0\0IPL1".ljust(510, b"\0") + b"\x55\xaa")
+    assert main(["check", str(path), "--target", "qemu", "--firmware", "bios"]) == 5
+    assert "the image has no boot code for BIOS" in capfd.readouterr().out
+    assert main(["convert", str(path), "-f", "vdi", "-o", str(tmp_path / "a.vdi")]) == 0
+    assert "does not boot" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["ext4", "iso"])
+def test_firmware_reads_a_loader_from_a_fat_alone(tmp_path, capfd, kind):
+    path, tree = tmp_path / "disk.img", tmp_path / "tree"
+    (tree / "EFI/BOOT").mkdir(parents=True)
+    (tree / "EFI/BOOT/BOOTX64.EFI").write_bytes(b"MZ" + bytes(1000))
+    made = ["mkfs.ext4", "-q", "-d", tree, path, "8M"] if kind == "ext4" else ["genisoimage", "-R", "-o", path, tree]
+    output_of(*map(str, made))
+    assert main(["check", str(path), "--target", "qemu", "--firmware", "uefi"]) == 5
+    assert "the image has no boot code for UEFI" in capfd.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def efi(tmp_path_factory):
+    """A GPT disk that starts under UEFI, once in sectors of 512 bytes and once of 4096."""
+    top = tmp_path_factory.mktemp("efi")
+    raw, esp, loader = top / "512.raw", top / "esp", top / "BOOTX64.EFI"
+    with raw.open("wb") as file:
+        file.truncate(40 << 20)
+    output_of("sfdisk", "-q", str(raw), input="label: gpt\nstart=2048, size=16384, type=U\n")
+    output_of("mkfs.fat", "-C", "-F", "12", str(esp), "8192")
+    loader.write_bytes(b"MZ" + bytes(50_000))
+    output_of("mmd", "-i", str(esp), "::/EFI", "::/EFI/BOOT")
+    output_of("mcopy", "-i", str(esp), str(loader), "::/EFI/BOOT/BOOTX64.EFI")
+    with raw.open("r+b") as file:
+        file.seek(1 << 20)
+        file.write(esp.read_bytes())
+    (top / "4096.raw").write_bytes(in_sectors_of(4096, raw.read_bytes()))
+    return top
+
+
+@pytest.mark.parametrize("target", ["virtualbox", "vmware", "azure", "ec2", "gce", "xen-hvm"])
+def test_an_esp_that_only_a_table_of_other_sectors_names_is_not_found(efi, capfd, target):
+    assert main(["check", str(efi / "512.raw"), "--target", target, "--firmware", "uefi", "--json"]) in (0, 5)
+    assert json.loads(capfd.readouterr().out)["answers"]["boots"]["answer"] == "yes"
+    assert main(["check", str(efi / "4096.raw"), "--target", target, "--firmware", "uefi"]) == 5
+    said = " ".join(capfd.readouterr().out.split())
+    assert "counts in sectors of 4096 bytes, and a disk has those of 512: firmware finds no partition" in said
+
+
+def test_qemu_has_the_sectors_it_is_told(efi, capfd):
+    assert main(["check", str(efi / "4096.raw"), "--target", "qemu", "--firmware", "uefi"]) in (0, 5)
+    assert "logical_block_size=4096" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("said", "counted"), [(512, 512), (512, 4096), (4096, 512), (4096, 4096)])
+def test_hyperv_has_the_sectors_a_vhdx_says(efi, tmp_path, capfd, said, counted):
+    image = tmp_path / "a.vhdx"
+    output_of("qemu-img", "convert", "-f", "raw", "-O", "vhdx", str(efi / f"{counted}.raw"), str(image))
+    with open_disk(image) as disk:
+        at = disk.items[vhdx.SECTOR_SIZE]
+    with image.open("r+b") as file:
+        file.seek(at)
+        file.write(said.to_bytes(4, "little"))
+    main(["check", str(image), "--target", "hyperv", "--firmware", "uefi", "--json"])
+    boots = json.loads(capfd.readouterr().out)["answers"]["boots"]["answer"]
+    assert boots == ("yes" if said == counted else "no")
 
 
 def test_what_writes_vga_text_is_seen_under_bios_only():

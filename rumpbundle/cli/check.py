@@ -18,6 +18,7 @@ from rumpbundle.cli.streams import say, say_json, tell
 from rumpbundle.cli.values import Input, driver_names
 from rumpbundle.errors import GuestError, KernelError, UsageError, one_line
 from rumpbundle.kernels.unikernel import Protocol, Unikernel
+from rumpbundle.knowledge.bootcode import BootCode
 from rumpbundle.knowledge.check import check as judge
 from rumpbundle.knowledge.verdict import Finding, Verdict
 
@@ -128,8 +129,8 @@ def _check(
         raise GuestError(f"not on {verdict.title}: {noes}", where=verdict.kernel)
 
 
-def _subject(app: str) -> tuple[Unikernel, frozenset[str] | None]:
-    """Return the kernel that is *app* or in it; of an image, also the firmwares it has boot code for."""
+def _subject(app: str) -> tuple[Unikernel, BootCode | None]:
+    """Return the kernel that is *app* or in it; of an image, also what it has for firmware to start."""
     try:
         return Unikernel.read(app, disk=False), None
     except KernelError as error:

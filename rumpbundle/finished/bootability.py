@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
 from rumpbundle.images.detect import file_system
 from rumpbundle.images.disk import Disk
@@ -12,11 +13,9 @@ from rumpbundle.images.filesystems.fat import Fat
 from rumpbundle.images.filesystems.iso9660 import Iso9660
 from rumpbundle.images.medium import Window
 from rumpbundle.images.partitions import Slot, tables
+from rumpbundle.images.partitions.mbr import has_boot_code
 from rumpbundle.kernels.unikernel import Firmware
 
-_SIGNATURE = b"\x55\xaa"
-_CODE = 440
-"""Bytes of boot code in the first sector."""
 _FALLBACK = {"BOOTX64.EFI": "x86-64", "BOOTAA64.EFI": "aarch64", "BOOTIA32.EFI": "i386", "BOOTRISCV64.EFI": "riscv64"}
 """What firmware starts without being told, and on which machines (UEFI 2.10 §3.5.1.1)."""
 
@@ -41,8 +40,7 @@ def bootability(disk: Disk) -> Bootability:
     """
     firmware = []
     machine = "x86-64"
-    head = disk.read(0, min(disk.size, 512))
-    if len(head) == 512 and head[510:] == _SIGNATURE and any(head[:_CODE]):
+    if has_boot_code(disk.read(0, min(disk.size, SECTOR))):
         firmware.append(Firmware.BIOS)
     for slot in (slot for table in tables(disk) for slot in table.slots if slot.meaning == "EFI system partition"):
         if found := _loader(disk, slot):

@@ -54,6 +54,8 @@ class Platform:
     usb: str = ""
     """The USB controller a machine has unless told otherwise; *no_usb* says how to do without."""
     no_usb: str = ""
+    sectors: tuple[int, ...] = ()
+    """Bytes of a sector of its disks; none if who attaches one says it. Of several the container says which."""
     source: str
     notes: tuple[str, ...] = ()
     offers: Mapping[Kind, tuple[Offer, ...]]

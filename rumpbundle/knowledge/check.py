@@ -17,6 +17,7 @@ from rumpbundle.kernels import xen
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
 from rumpbundle.knowledge import Ability, Answer, Basis, ConsoleUse, GuestProfile, Offer, Platform
 from rumpbundle.knowledge import drivers as known_drivers
+from rumpbundle.knowledge.bootcode import BootCode
 from rumpbundle.knowledge.verdict import Finding, Question, Verdict
 
 _SURE: tuple[Basis, ...] = ("told", "read", "seen")
@@ -29,13 +30,13 @@ def check(
     firmware: Collection[str] = (),
     protocol: Protocol | None = None,
     drivers: Collection[str] = (),
-    boot_code: Collection[str] | None = None,
+    boot_code: BootCode | None = None,
 ) -> Verdict:
     """Return what becomes of *kernel* on the platform *target*, with the firmware that suits it best.
 
     *firmware* limits the choice (``bios``, ``uefi``), *protocol* how the kernel is started. *drivers* are ones it has
-    though its file does not show them (in an initrd, say). *boot_code* are the firmwares for which the finished image
-    it is in has boot code; None for a kernel that is still to be bundled.
+    though its file does not show them (in an initrd, say). *boot_code* is what the finished image it
+    is in has; None for a kernel that is still to be bundled.
 
     Raises:
         UsageError: no such target, it has none of the firmwares, or there is no such driver.
@@ -49,8 +50,7 @@ def check(
     if not possible:
         raise UsageError(f"{platform.title} has no {' or '.join(firmware)} firmware")
     also = frozenset(drivers)
-    code = None if boot_code is None else frozenset(boot_code)
-    verdicts = [_Comparison(kernel, platform, name, protocol, also, code).verdict() for name in possible]
+    verdicts = [_Comparison(kernel, platform, name, protocol, also, boot_code).verdict() for name in possible]
     # Where it boots with none, the firmware it was made for has more to tell than that it cannot start it.
     told = {trouble.firmware for trouble in kernel.troubles}
     return max(verdicts, key=lambda verdict: (verdict.merit, not verdict.boots and verdict.firmware in told))
@@ -114,8 +114,8 @@ class _Comparison:
     wanted: Protocol | None
     also: frozenset[str]
     """Drivers the user says it has."""
-    boot_code: frozenset[str] | None
-    """The firmwares a finished image has boot code for."""
+    boot_code: BootCode | None
+    """What a finished image has."""
     guest: GuestProfile = field(init=False)
 
     def __post_init__(self) -> None:
@@ -159,11 +159,10 @@ class _Comparison:
             return self._start_pv()
         if self.firmware == "pvh":
             return self._start_pvh()
-        if self.boot_code is not None and self.firmware not in self.boot_code:
-            return "no", f"the image has no boot code for {self.firmware.upper()}", ""
+        found = None if self.boot_code is None else self.boot_code.start(self.firmware, self.platform)
+        if found is not None and (found[0] == "no" or not kernel.protocols):
+            return found
         if not kernel.protocols:
-            if self.boot_code:
-                return "yes", f"the image has boot code for {self.firmware.upper()}", ""
             return "no", kernel.refusal, kernel.advice
         firmware = Firmware(self.firmware)
         try:

@@ -7,17 +7,24 @@ import os
 from dataclasses import replace
 
 from rumpbundle.disk.content import Content
+from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
 from rumpbundle.events import Report, silent
 from rumpbundle.images import detect
+from rumpbundle.images.filesystems.fat import Fat
+from rumpbundle.images.filesystems.iso9660 import Iso9660
 from rumpbundle.images.partitions import tables
+from rumpbundle.images.partitions.mbr import has_boot_code
 from rumpbundle.images.volumes import mounted
 from rumpbundle.kernels.unikernel import Device, Firmware, Unikernel
+from rumpbundle.knowledge.bootcode import BootCode
 from rumpbundle.launcher.image import BootImage, opened
 
+_EFI = "/efi/boot/bootx64.efi"
 
-def subject(path: str | os.PathLike[str], report: Report = silent) -> tuple[Unikernel, frozenset[str]]:
-    """Return the kernel in the image at *path*, and the firmwares it starts under.
+
+def subject(path: str | os.PathLike[str], report: Report = silent) -> tuple[Unikernel, BootCode]:
+    """Return the kernel in the image at *path*, and what the image has for firmware to start.
 
     Of an image that is not ours nothing is known but what boot code its disk has.
 
@@ -34,7 +41,8 @@ def subject(path: str | os.PathLike[str], report: Report = silent) -> tuple[Unik
             )
             return kernel, _boot_code(path)
         drivers = image.kernel.drivers | image.drivers
-        return replace(image.kernel, name=name, drivers=drivers, devices=_devices(image)), frozenset(map(str, boot))
+        kernel = replace(image.kernel, name=name, drivers=drivers, devices=_devices(image))
+        return kernel, BootCode(dict.fromkeys(map(str, boot), 0))
 
 
 def _devices(image: BootImage) -> tuple[Device, ...]:
@@ -42,15 +50,20 @@ def _devices(image: BootImage) -> tuple[Device, ...]:
     return image.kernel.devices if image.devices is None else image.devices
 
 
-def _boot_code(path: str | os.PathLike[str]) -> frozenset[str]:
-    """Return the firmwares that find something to start: a boot sector, or an EFI application in its place."""
-    found = set()
+def _boot_code(path: str | os.PathLike[str]) -> BootCode:
+    """Return what starts from the disk at *path*: a boot sector, or an EFI application in its place."""
+    found: dict[str, int] = {}
     with detect.open_disk(detect.disk_file(path)) as disk:
-        sector = disk.read(0, min(512, disk.size))
-        if sector[510:] == b"\x55\xaa" and sector[:440].strip(b"\0"):
-            found.add(str(Firmware.BIOS))
+        if has_boot_code(disk.read(0, min(SECTOR, disk.size))):
+            found[Firmware.BIOS] = 0
         with contextlib.suppress(ImageError):
-            for volume in mounted(disk, tuple(tables(disk))):
-                if any(entry.path.lower() == "/efi/boot/bootx64.efi" for entry in volume.files.entries()):
-                    found.add(str(Firmware.UEFI))
-    return frozenset(found)
+            known = tables(disk)
+            counted = {slot.offset: table.sector for table in known for slot in table.slots}
+            anywhere: set[int] = set()
+            for volume in mounted(disk, known):
+                if isinstance(volume.files, Iso9660):  # El Torito leads there as well
+                    anywhere |= {volume.offset + entry.offset for entry in volume.files.boot_entries}
+                if isinstance(volume.files, Fat) and any(e.path.lower() == _EFI for e in volume.files.entries()):
+                    needs = 0 if volume.offset in anywhere else counted.get(volume.offset, 0)
+                    found[Firmware.UEFI] = min(needs, found.get(Firmware.UEFI, needs))
+        return BootCode(found, disk.sector_size or 0)

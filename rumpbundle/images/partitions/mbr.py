@@ -13,8 +13,14 @@ from rumpbundle.images.problem import Problem
 _SIZE = 512
 _SIGNATURE = b"\x55\xaa"
 _MAX_LOGICAL = 128
-_VOLUMES = ((3, b"NTFS    "), (3, b"EXFAT   "), (54, b"FAT"), (82, b"FAT"))
-"""Marks of boot sectors of file systems, whose code stands where a table would."""
+_VOLUMES = ((3, b"NTFS    ", 84), (3, b"EXFAT   ", 120), (54, b"FAT", 62), (82, b"FAT", 90))
+"""Marks of boot sectors of file systems, whose code stands where a table would, and where it begins."""
+_CODE = 440
+"""Bytes of boot code in front of a table."""
+_NOT_BOOTABLE = b"is not a bootable disk"
+"""What the code of mkfs.fat and mkntfs prints, and nothing else."""
+_PC98 = b"IPL1"
+"""What stands in a sector for the BIOS of an NEC PC-98."""
 
 
 def read_mbr(disk: Medium, sector_size: int) -> Table | None:
@@ -26,7 +32,7 @@ def read_mbr(disk: Medium, sector_size: int) -> Table | None:
     if entries is None:
         return None
     slots = [_slot(number, entry, 0, sector_size) for number, entry in enumerate(entries, 1) if entry.type]
-    is_volume = any(raw.startswith(mark, at) for at, mark in _VOLUMES)
+    is_volume = any(raw.startswith(mark, at) for at, mark, _ in _VOLUMES)
     if not slots or (is_volume and any(slot.end > disk.size or not slot.offset for slot in slots)):
         return None
     problems: list[Problem] = []
@@ -41,6 +47,14 @@ def read_mbr(disk: Medium, sector_size: int) -> Table | None:
         sector=sector_size,
         regions=((0, _SIZE, "MBR"),),
     )
+
+
+def has_boot_code(raw: bytes) -> bool:
+    """Whether a BIOS finds code in the first sector *raw* of a disk, and not only to say that nothing is to boot."""
+    if len(raw) < _SIZE or raw[510:512] != _SIGNATURE or raw[4:8] == _PC98 or _NOT_BOOTABLE in raw:
+        return False
+    start = next((start for at, mark, start in _VOLUMES if raw.startswith(mark, at)), 0)
+    return len({*raw[start : 510 if start else _CODE]} - {0}) > 0
 
 
 def _entries(raw: bytes) -> list[MbrEntry] | None:
