@@ -144,6 +144,7 @@ class Unpacked:
         self._position = 0
         self._most = min(_FURTHEST, max(_FREE, _EXPANDS * medium.size))
         self._pieces = self._unpack()
+        self._damage: ImageError | None = None
 
     def finish(self) -> int:
         """Unpack all that is left and return the size of the whole."""
@@ -170,7 +171,13 @@ class Unpacked:
     def reach(self, end: int) -> None:
         """Unpack up to byte *end*, or to where it ends."""
         while self._position < min(end, self.size):
-            data = next(self._pieces, None)
+            if self._damage is not None:
+                raise self._damage
+            try:
+                data = next(self._pieces, None)
+            except ImageError as error:
+                self._damage = error  # a generator that has failed only seems to be at its end
+                raise
             if data is None:
                 self.size = self._position
                 self._report(Finished(self._label))

@@ -152,12 +152,15 @@ class _Opening:
         return within.disk(inside)
 
     def _archive(self, medium: Medium) -> Disk:
+        from rumpbundle.images.compression import Unpacked
         from rumpbundle.images.containers.archive import ambiguity, choose
 
         member = choose(medium)
         within = replace(self, around=(*self.around, "tar"), layers=(*self.layers, medium))
-        # In a compressed archive what follows the disk is far away.
+        # In a compressed archive what follows the disk is far away; and at its end stands its checksum.
         looked = self.whole or not self.around
+        if isinstance(medium, Unpacked) and looked:
+            medium.finish()
         unseen = f"{one_line(member.name)} is read; what follows it in the archive was not unpacked"
         if several := ambiguity(medium, member) if looked else unseen:
             self.report(Note(f"{os.path.basename(self.path)}: {several}"))

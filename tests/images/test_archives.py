@@ -331,6 +331,18 @@ def test_compressed_data_is_no_file_system(tmp_path):
     assert opened(tmp_path / "x", named) == raw(1)
 
 
+@pytest.mark.parametrize("damage", ["cut", "sum"])
+def test_a_compressed_archive_is_taken_only_whole(tmp_path, capfd, damage):
+    """Its checksum stands behind all that the disk is read from."""
+    data = gzip.compress(tar(("disk.raw", raw(1) * 100)))
+    (tmp_path / "x").write_bytes(data[:-20] if damage == "cut" else data[:-8] + bytes(4) + data[-4:])
+    for words in (["convert", "-f", "raw", "-o", str(tmp_path / "out")], ["inspect"], ["run", "--dry-run"]):
+        assert main([words[0], str(tmp_path / "x"), *words[1:]]) == 2
+        assert {"cut": "is cut off", "sum": "does not decompress"}[damage] in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main(["verify", str(tmp_path / "x")]) == 5
+
+
 def test_in_one_of_ours_they_are_damage(tmp_path, capfd):
     app, image = str(kernels.build("multiboot")), tmp_path / "a.gce.tar.gz"
     assert main(["gce", app, "-q", "-o", str(image)]) == 0
