@@ -164,6 +164,8 @@ KERNELS: tuple[Kind, ...] = (
 )
 """What readers of kernels know better than by a few bytes."""
 
+_HIGH = bytes(range(0x80, 0x100))
+"""Bytes of letters beyond ASCII. A text has others besides; a flash that is erased has not."""
 _TEXT = bytes({7, 8, 9, 10, 12, 13, 27} | set(range(0x20, 0x7F)) | set(range(0x80, 0x100)))
 
 
@@ -183,7 +185,7 @@ def find(
 
 def is_text(start: bytes) -> bool:
     """Return whether *start*, the first bytes of a file, are those of a text."""
-    return bool(start) and not start.translate(None, _TEXT)
+    return bool(start.strip(_HIGH)) and not start.translate(None, _TEXT)
 
 
 def has_partitions(head: bytes) -> bool:

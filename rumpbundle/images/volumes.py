@@ -12,7 +12,7 @@ from rumpbundle.images.budget import Budget
 from rumpbundle.images.detect import file_system
 from rumpbundle.images.filesystem import Entry, FileSystem
 from rumpbundle.images.filesystems.iso9660 import Iso9660
-from rumpbundle.images.filesystems.unread import Unread
+from rumpbundle.images.filesystems.unread import Unread, striped
 from rumpbundle.images.medium import Medium, Window
 from rumpbundle.images.partitions import Table, tables
 from rumpbundle.images.problem import Problem
@@ -69,7 +69,7 @@ def mounted(disk: Medium, found: tuple[Table, ...]) -> Iterator[MountedVolume]:
         place = waiting.pop(0)
         if place.offset in seen:
             continue
-        files = _file_system(Window(disk, place.offset, place.size, place.where))
+        files = _file_system(disk, place)
         if files is None or (isinstance(files, Unread) and not place.offset and any(table.slots for table in found)):
             continue  # what a partitioned disk once was as a whole is of no interest
         seen.add(place.offset)
@@ -79,9 +79,11 @@ def mounted(disk: Medium, found: tuple[Table, ...]) -> Iterator[MountedVolume]:
         waiting += _boot_places(disk, files, place.offset)
 
 
-def _file_system(medium: Window) -> FileSystem | None:
+def _file_system(disk: Medium, place: Place) -> FileSystem | None:
+    medium = Window(disk, place.offset, place.size, place.where)
     try:
-        return file_system(medium)
+        # The end of what is compressed is far away.
+        return (None if getattr(disk, "around", ()) else striped(medium)) or file_system(medium)
     except ImageError as error:
         return Unread(medium, "damaged", error.problem)
 

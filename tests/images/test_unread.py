@@ -54,6 +54,11 @@ def test_ls_cat_inspect_and_run_say_the_same(tmp_path, monkeypatch, capsys):
             assert err.startswith(f"error: x: is {kind.name}"), argv
 
 
+def test_an_erased_flash_is_no_text():
+    assert not signatures.is_text(b"\xff" * 4096)
+    assert signatures.is_text("Привет, мир\n".encode("koi8-r"))
+
+
 def test_no_kind_stands_in_another_s_way():
     for kind in KINDS:
         data = of(kind)

@@ -87,6 +87,24 @@ def test_bitlocker_to_go_is_no_fat(tmp_path, capsys, partitioned):
     assert main(["verify", str(image)]) == (0 if partitioned else 2)
 
 
+@pytest.mark.parametrize("level", [0, 1, 5])
+@pytest.mark.parametrize("version", ["0.90", "1.0"])
+def test_one_disk_of_a_striped_raid_is_no_file_system(tmp_path, capsys, version, level):
+    """The superblock is at the end; in front a file system begins, whose rest is on other disks."""
+    (tmp_path / "tree").mkdir()
+    image = tmp_path / "image"
+    output_of("mkfs.ext4", "-q", "-d", str(tmp_path / "tree"), str(image), "8M")
+    block = bytearray(b"\xfc\x4e\x2b\xa9".ljust(4096, b"\0"))
+    at, place = (28, 8 * MIB + (64 << 10)) if version == "0.90" else (72, 8 * MIB + (120 << 10))
+    block[at : at + 4] = level.to_bytes(4, "little")
+    with open(image, "r+b") as file:
+        file.truncate(8 * MIB + (128 << 10))
+        file.seek(place)
+        file.write(block)
+    assert main(["ls", str(image)]) == (0 if level == 1 else 2)
+    assert ("is a member of a Linux software RAID" in capsys.readouterr().err) == (level != 1)
+
+
 def test_a_short_magic_alone_is_none():
     short = next(mark for mark in MARKS if mark.kind == "hfs")
     assert file_system(Bytes(bytes(short.offset) + short.magic.ljust(64 << 10, b"\0"))) is None

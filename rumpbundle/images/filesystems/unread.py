@@ -149,6 +149,26 @@ class Unread(FileSystem):
         raise ImageError(self.problem)
 
 
+_RAID = b"\xfc\x4e\x2b\xa9"
+_MIRROR = 1
+
+
+def striped(medium: Medium) -> Unread | None:
+    """Return *medium* if it is one of several over which a Linux RAID spreads its data.
+
+    Its superblock stands at the end (versions 0.90 and 1.0: mdadm, super0.c and super1.c), so that a file system
+    seems to begin with the first of them. Of a mirror it does, and each is the whole.
+    """
+    sectors = medium.size // 512
+    for start, level in (((sectors & ~127) - 128, 28), ((sectors - 16 & ~7), 72)):
+        if start < 0:
+            continue
+        head = medium.read(start * 512, 512)
+        if head.startswith(_RAID) and int.from_bytes(head[level : level + 4], "little", signed=True) != _MIRROR:
+            return Unread(medium, "mdraid", "is a member of a Linux software RAID, which cannot be read")
+    return None
+
+
 def unread(medium: Medium) -> Unread | None:
     """Return what *medium* holds if it bears one of ``MARKS``, else None."""
     head = medium.read(0, min(medium.size, _HEAD))
