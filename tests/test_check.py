@@ -387,6 +387,14 @@ def test_an_esp_that_only_a_table_of_other_sectors_names_is_not_found(efi, capfd
     assert "counts in sectors of 4096 bytes, and a disk has those of 512: firmware finds no partition" in said
 
 
+def test_a_vmdk_of_several_files_is_judged_like_any(efi, tmp_path, capfd):
+    image = tmp_path / "a.vmdk"
+    flat = ["-o", "subformat=monolithicFlat"]
+    output_of("qemu-img", "convert", "-f", "raw", "-O", "vmdk", *flat, str(efi / "512.raw"), str(image))
+    assert main(["check", str(image), "--target", "vmware", "--firmware", "uefi", "--json"]) in (0, 5)
+    assert json.loads(capfd.readouterr().out)["answers"]["boots"]["answer"] == "yes"
+
+
 def test_qemu_has_the_sectors_it_is_told(efi, capfd):
     assert main(["check", str(efi / "4096.raw"), "--target", "qemu", "--firmware", "uefi"]) in (0, 5)
     assert "logical_block_size=4096" in capfd.readouterr().out

@@ -122,6 +122,11 @@ def opened(path: str | os.PathLike[str], report: Report = silent, *, persist: bo
         )
 
 
+def described(disk: images.Disk, path: str) -> BootImage:
+    """Return what the image at *path* says of its guest, for who does not boot it; *disk* is opened from it."""
+    return BootImage(disk=Drive(path=path), **_contents(disk))
+
+
 def _sector_of(disk: images.Disk) -> int:
     """Return the bytes of the sectors in which the partitions of *disk* are counted."""
     with contextlib.suppress(RumpbundleError):  # what is damaged may boot all the same

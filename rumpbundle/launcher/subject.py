@@ -11,6 +11,7 @@ from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
 from rumpbundle.events import Report, silent
 from rumpbundle.images import detect
+from rumpbundle.images.disk import Disk
 from rumpbundle.images.filesystems.fat import Fat
 from rumpbundle.images.filesystems.iso9660 import Iso9660
 from rumpbundle.images.partitions import tables
@@ -18,7 +19,7 @@ from rumpbundle.images.partitions.mbr import has_boot_code
 from rumpbundle.images.volumes import mounted
 from rumpbundle.kernels.unikernel import Device, Firmware, Unikernel
 from rumpbundle.knowledge.bootcode import BootCode
-from rumpbundle.launcher.image import BootImage, opened
+from rumpbundle.launcher.image import BootImage, described
 
 _EFI = "/efi/boot/bootx64.efi"
 
@@ -33,13 +34,15 @@ def subject(path: str | os.PathLike[str], report: Report = silent) -> tuple[Unik
         ImageError: it is no image, or damaged.
     """
     name = os.path.basename(os.fspath(path))
-    with opened(path, report, persist=False) as image:
+    path = detect.disk_file(path)
+    with detect.open_disk(path, report, watch="no", whole=True) as disk:
+        image = described(disk, path)
         boot = image.manifest.get("boot")
         if image.kernel is None or not isinstance(boot, dict):
             kernel = Unikernel(
                 name=name, content=Content(()), family=image.family, protocols=(), refusal="has no boot code"
             )
-            return kernel, _boot_code(path)
+            return kernel, _boot_code(disk)
         drivers = image.kernel.drivers | image.drivers
         kernel = replace(image.kernel, name=name, drivers=drivers, devices=_devices(image))
         return kernel, BootCode(dict.fromkeys(map(str, boot), 0))
@@ -50,20 +53,19 @@ def _devices(image: BootImage) -> tuple[Device, ...]:
     return image.kernel.devices if image.devices is None else image.devices
 
 
-def _boot_code(path: str | os.PathLike[str]) -> BootCode:
-    """Return what starts from the disk at *path*: a boot sector, or an EFI application in its place."""
+def _boot_code(disk: Disk) -> BootCode:
+    """Return what starts from *disk*: a boot sector, or an EFI application in its place."""
     found: dict[str, int] = {}
-    with detect.open_disk(detect.disk_file(path)) as disk:
-        if has_boot_code(disk.read(0, min(SECTOR, disk.size))):
-            found[Firmware.BIOS] = 0
-        with contextlib.suppress(ImageError):
-            known = tables(disk)
-            counted = {slot.offset: table.sector for table in known for slot in table.slots}
-            anywhere: set[int] = set()
-            for volume in mounted(disk, known):
-                if isinstance(volume.files, Iso9660):  # El Torito leads there as well
-                    anywhere |= {volume.offset + entry.offset for entry in volume.files.boot_entries}
-                if isinstance(volume.files, Fat) and any(e.path.lower() == _EFI for e in volume.files.entries()):
-                    needs = 0 if volume.offset in anywhere else counted.get(volume.offset, 0)
-                    found[Firmware.UEFI] = min(needs, found.get(Firmware.UEFI, needs))
-        return BootCode(found, disk.sector_size or 0)
+    if has_boot_code(disk.read(0, min(SECTOR, disk.size))):
+        found[Firmware.BIOS] = 0
+    with contextlib.suppress(ImageError):
+        known = tables(disk)
+        counted = {slot.offset: table.sector for table in known for slot in table.slots}
+        anywhere: set[int] = set()
+        for volume in mounted(disk, known):
+            if isinstance(volume.files, Iso9660):  # El Torito leads there as well
+                anywhere |= {volume.offset + entry.offset for entry in volume.files.boot_entries}
+            if isinstance(volume.files, Fat) and any(e.path.lower() == _EFI for e in volume.files.entries()):
+                needs = 0 if volume.offset in anywhere else counted.get(volume.offset, 0)
+                found[Firmware.UEFI] = min(needs, found.get(Firmware.UEFI, needs))
+    return BootCode(found, disk.sector_size or 0)
