@@ -80,7 +80,7 @@ def read(view: View) -> Setup | None:
     init_size = since(0x020A, "<I", 0x260)
     start = (sectors + 1) * 512
     announced = init_size if version >= 0x020A else None
-    entry = code32_start if head[0x211] & LOADED_HIGH else 0
+    entry = code32_start if head[0x211] & LOADED_HIGH and version >= FIRST_32BIT else 0
     flaw = flaw or bzimage.out_of_bounds(head, sectors, view.size - start, entry, announced)
     return Setup(
         version=version,

@@ -133,6 +133,7 @@ def test_a_bzimage_that_leads_elsewhere(tmp_path, capfd, image, flaw):
         bzimage(0x258, "<Q", 1 << 60),
         bzimage(0x214, "<I", 0x100FFF),
         bzimage(0x214, "<I", 0),
+        bzimage(0x214, "<I", 0x90000, version=0x0203),
     ],
 )
 def test_a_bzimage_that_does_not(image):
