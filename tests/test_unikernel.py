@@ -19,6 +19,8 @@ from rumpbundle.kernels.unikernel import Carried, Device, Family, Firmware, Prot
 from rumpbundle.kernels.view import View
 
 PROGRAM = "bundle a unikernel or a kernel with a Multiboot header; a program needs an operating system"
+KERNEL = "bundle a kernel: an ELF file with a Multiboot header, a Linux bzImage or an EFI application"
+AGAIN = "copy it again from where it comes, or build it again"
 ELSEWHERE = "the images are for x86-64 machines: build the kernel for x86-64"
 
 
@@ -278,10 +280,10 @@ def test_what_loads_by_addresses_needs_no_repair(read):
 
 REFUSED = {
     "empty": (b"", "is empty", None),
-    "text": (b"hello\n" * 9, "is a text file", None),
+    "text": (b"hello\n" * 9, "is a text file", KERNEL),
     "script": (b"#!/bin/sh\n", "is a script", "bundle a unikernel; a script needs an operating system"),
-    "nothing-known": (b"\x01\x02\x03", "is no kernel of any known kind", None),
-    "gzip-of-text": (gzip.compress(b"hello\n" * 9), "is a text file (after gunzip)", None),
+    "nothing-known": (b"\x01\x02\x03", "is no kernel of any known kind", KERNEL),
+    "gzip-of-text": (gzip.compress(b"hello\n" * 9), "is a text file (after gunzip)", KERNEL),
     "solo5-hvt": (
         elf_with_notes(synthetic.solo5_notes(1), TENDER),
         "is a Solo5 unikernel for hvt, which only solo5-hvt starts",
@@ -355,7 +357,17 @@ REFUSED = {
         "is a relocatable object file",
         "link it first",
     ),
-    "core": (synthetic.elf([Segment(bytes(64))], type=synthetic.CORE), "is a core dump", None),
+    "linux-module": (
+        synthetic.elf(sections=[Section(".gnu.linkonce.this_module", bytes(64))], type=synthetic.REL),
+        "is a module of a Linux kernel",
+        "bundle the kernel (vmlinuz), with the module in its initrd",
+    ),
+    "grub-module": (
+        synthetic.elf(sections=[Section(".modname", b"normal\0")], type=synthetic.REL, bits=32),
+        "is a module of GRUB",
+        KERNEL,
+    ),
+    "core": (synthetic.elf([Segment(bytes(64))], type=synthetic.CORE), "is a core dump", KERNEL),
     "aarch64-program": (
         synthetic.elf([Segment(bytes(64))], machine=synthetic.AARCH64),
         "is a program or kernel for aarch64",
@@ -384,7 +396,7 @@ REFUSED = {
     "aarch64-efi": (synthetic.pe(machine=0xAA64), "is an EFI application for aarch64", ELSEWHERE),
     "i386-efi": (synthetic.pe(machine=0x14C, magic=0x10B), "is an EFI application for i386", ELSEWHERE),
     "efi-driver": (synthetic.pe(subsystem=11), "is an EFI driver, which no firmware boots", None),
-    "windows": (synthetic.pe(subsystem=3), "is a DOS or Windows program", None),
+    "windows": (synthetic.pe(subsystem=3), "is a DOS or Windows program", PROGRAM),
     "past-the-limit": (
         synthetic.elf([Segment(bytes(0x3000) + multiboot1() + bytes(64))], bits=32),
         "its Multiboot header is at 0x3060, GRUB looks only in the first 8 KiB",
@@ -398,19 +410,19 @@ REFUSED = {
     "truncated-elf": (
         synthetic.elf([Segment(multiboot1() + bytes(500))], bits=32)[:300],
         "is truncated: its segments reach to byte 608, the file has 300",
-        None,
+        AGAIN,
     ),
     "truncated-linux": (
         synthetic.bzimage()[:2000],
         "is truncated: its setup header tells of 5105 bytes, the file has 2000",
-        None,
+        AGAIN,
     ),
     "truncated-efi": (
         synthetic.pe()[:-1],
         "is truncated: its PE sections reach to byte 1536, the file has 1535",
-        None,
+        AGAIN,
     ),
-    "truncated-efi-header": (synthetic.pe()[:100], "is truncated in its PE header", None),
+    "truncated-efi-header": (synthetic.pe()[:100], "is truncated in its PE header", AGAIN),
     "disk-with-grub": (
         (bytes(446) + b"\x80\0\0\0\x83\0\0\0" + b"\x40\0\0\0" * 2 + bytes(48) + b"\x55\xaa")
         + multiboot1(0x10003, 0x8200, 0x8200, 0, 0, 0x8200).ljust(512, b"\0"),

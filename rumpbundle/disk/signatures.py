@@ -119,6 +119,7 @@ KINDS: tuple[Kind, ...] = (
     *(Kind("zstd-compressed", "compressed", magic, 0, "unpack it with unzstd") for magic in ZSTD_SKIPPABLE),
     Kind("bzip2-compressed", "compressed", b"BZh", 0, "unpack it with bunzip2"),
     Kind("lz4-compressed", "unread", b"\x04\x22\x4d\x18", 0, "unpack it with unlz4"),
+    Kind("lz4-compressed", "unread", b"\x02\x21\x4c\x18", 0, "unpack it with unlz4"),
     Kind("lzop-compressed", "unread", b"\x89LZO", 0, "unpack it with lzop -d"),
     Kind("lzip-compressed", "unread", b"LZIP", 0, "unpack it with lzip -d"),
     Kind("compressed with compress", "unread", b"\x1f\x9d", 0, "unpack it with uncompress"),

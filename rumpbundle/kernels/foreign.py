@@ -10,27 +10,44 @@ from rumpbundle.kernels.view import View
 _IMAGE = "rumpbundle convert makes other formats of a finished image, rumpbundle run boots it"
 _X86 = "the images are for x86-64 machines: build the kernel for x86-64"
 _INITRD = "bundle the kernel and give this one as --module"
+_PROGRAM_HINT = "bundle a unikernel or a kernel with a Multiboot header; a program needs an operating system"
 _HINTS = {
     "a cpio archive, perhaps an initrd": _INITRD,
+    "a cpio archive": "unpack it and bundle the kernel inside",
     "a tar archive": "unpack it and bundle the kernel inside",
     "a zip archive": "unpack it and bundle the kernel inside",
     "a 7z archive": "unpack it and bundle the kernel inside",
     "an archive of object files or a Debian package": "unpack it and bundle the kernel inside",
     "a Linux kernel for aarch64": _X86,
     "a Linux kernel for riscv": _X86,
+    "a Linux kernel for 32-bit ARM": _X86,
     "a script": "bundle a unikernel; a script needs an operating system",
+    "a DOS or Windows program": _PROGRAM_HINT,
+    "a Mach-O program, for macOS": _PROGRAM_HINT,
+    "a universal Mach-O program or a Java class": _PROGRAM_HINT,
+    "a WebAssembly module": _PROGRAM_HINT,
+    "an RPM package": "unpack it and bundle the kernel inside",
+    "a U-Boot image": "take out the kernel with dumpimage (of U-Boot's tools) and bundle that",
+    "a device tree or FIT image": "bundle a kernel for PCs; dumpimage takes one out of a FIT image",
+    "an Android boot image": "take out the kernel with unpack_bootimg and bundle that",
+    "UEFI firmware, as OVMF": "bundle what the firmware is to start; rumpbundle run finds the firmware itself",
 }
 """What to do with a file of each name, where a kernel is expected."""
 _INSIDE = "; of a disk image in it, rumpbundle convert makes other formats"
 _RAW = "a raw disk image"
-_PROGRAM = Kind("a DOS or Windows program", "file", b"MZ")
+_ONLY_HERE = (
+    Kind("a DOS or Windows program", "file", b"MZ"),
+    Kind("a Linux kernel for 32-bit ARM", "file", b"\x18\x28\x6f\x01", 0x24),
+    Kind("UEFI firmware, as OVMF", "file", b"_FVH", 0x28),
+)
+"""Where a kernel is expected these mean something; at the start of a disk they might be chance."""
 
 
 def describe(view: View, name: str = "") -> KernelError | None:
     """Return what *view*, a file called *name*, certainly is other than a kernel, as the error to raise."""
     if not view.size:
         return KernelError("is empty")
-    kind = signatures.find(view.size, view.read, (*signatures.KINDS, _PROGRAM))
+    kind = signatures.find(view.size, view.read, (*signatures.KINDS, *_ONLY_HERE))
     found = "" if kind is None else kind.name
     if (kind is None or kind.name == "an ISO image") and signatures.has_partitions(view.read(0, 512)):
         found = _RAW  # a hybrid is a disk as well
@@ -57,4 +74,23 @@ def guess(view: View) -> str:
         return "is a text file"
     if start[510:512] == b"\x55\xaa":
         return "is a boot sector"
+    if start[:2] == b"\x55\xaa":
+        return "is an option ROM"
+    if _is_aout(start[:4]):
+        return "is an a.out program or kernel without a Multiboot header"
+    if start[:2] in _COFF and len(start) >= 20 and not any(start[16:18]):
+        return "is an object file (COFF), which is not linked"
     return ""
+
+
+_COFF = (b"\x4c\x01", b"\x64\x86")
+"""How object files for i386 and x86-64 begin; an optional header, of which they say the size, is none there."""
+
+
+def _is_aout(head: bytes) -> bool:
+    """Whether *head* is the magic number of an a.out file (a.out(5)), for i386 of one of the systems that had it."""
+    for order in ("little", "big"):
+        word = int.from_bytes(head, order)
+        if word & 0xFFFF in (0o407, 0o410, 0o413, 0o314) and word >> 16 in (0, 100, 134):
+            return True
+    return False

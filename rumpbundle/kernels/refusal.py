@@ -13,8 +13,21 @@ _RELINK = "link it again: the entry that its notes name must lie in one of its s
 _UNIKERNEL = "bundle a unikernel or a kernel with a Multiboot header; a program needs an operating system"
 
 
+_BOOTS = "bundle a kernel: an ELF file with a Multiboot header, a Linux bzImage or an EFI application"
+_AGAIN = "copy it again from where it comes, or build it again"
+
+
 def of_kernel(file: KernelFile) -> tuple[str, str]:
     """Return why no disk image boots this kernel and what to do; both empty if it is no kernel at all."""
+    problem, advice = _of_kernel(file)
+    return problem, advice or (_AGAIN if _is_broken(problem) else "")
+
+
+def _is_broken(problem: str) -> bool:
+    return problem.startswith(("is truncated", "is damaged", "is a damaged"))
+
+
+def _of_kernel(file: KernelFile) -> tuple[str, str]:
     if file.solo5 and file.solo5 != "virtio":
         return _solo5(file.solo5)
     if file.elf is not None:
@@ -113,10 +126,12 @@ def _by_header(file: KernelFile) -> tuple[str, str]:
 def of_other(file: KernelFile, name: str) -> KernelError:
     """Return what a file called *name* is that is no kernel, as the error to raise."""
     if file.elf is None:
-        guess = foreign.guess(file.view) or "is no kernel of any known kind"
-        return foreign.describe(file.view, name) or KernelError(guess)
+        known = foreign.describe(file.view, name)
+        if known is None:
+            return KernelError(foreign.guess(file.view) or "is no kernel of any known kind", hint=_BOOTS)
+        return known
     problem, hint = _of_elf(file.elf)
-    return KernelError(problem, hint=hint or None)
+    return KernelError(problem, hint=hint or (_AGAIN if _is_broken(problem) else _BOOTS))
 
 
 def _of_elf(found: Elf) -> tuple[str, str]:
@@ -124,6 +139,11 @@ def _of_elf(found: Elf) -> tuple[str, str]:
     if found.flaw:
         return found.flaw, ""
     if found.type not in (elf.ET_EXEC, elf.ET_DYN):
+        names = {section.name for section in found.sections}
+        if ".gnu.linkonce.this_module" in names:
+            return "is a module of a Linux kernel", "bundle the kernel (vmlinuz), with the module in its initrd"
+        if ".modname" in names:
+            return "is a module of GRUB", _BOOTS
         return {
             elf.ET_REL: ("is a relocatable object file", "link it first"),
             elf.ET_CORE: ("is a core dump", ""),

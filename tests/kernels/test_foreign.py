@@ -51,6 +51,12 @@ def mbr(status: int = 0x80, kind: int = 0x83) -> bytes:
         (b"MZ" + bytes(100), "is a DOS or Windows program"),
         (b"#!/bin/sh\n", "is a script"),
         (b"070701" + b"0" * 100, "is a cpio archive, perhaps an initrd"),
+        (b"\x02\x21\x4c\x18" + bytes(100), "is lz4-compressed"),
+        (b"070707" + b"0" * 100, "is a cpio archive"),
+        (bytes(0x24) + b"\x18\x28\x6f\x01" + bytes(100), "is a Linux kernel for 32-bit ARM"),
+        (bytes(40) + b"_FVH" + bytes(100), "is UEFI firmware, as OVMF"),
+        (b"\x27\x05\x19\x56" + bytes(100), "is a U-Boot image"),
+        (b"\xd0\x0d\xfe\xed" + bytes(100), "is a device tree or FIT image"),
         (bytes(0x38) + b"ARM\x64" + bytes(100), "is a Linux kernel for aarch64"),
         (mbr(), "is a raw disk image"),
         (bytes(512) + b"EFI PART" + bytes(100), "is a raw disk image"),
@@ -76,14 +82,37 @@ def test_what_is_known_for_certain(data, problem):
         (bytes(5000), "begins with nothing but zeros"),
         (mbr(kind=0), "is a boot sector"),
         (mbr(status=0x41), "is a boot sector"),
+        (b"\x55\xaa\x40" + bytes(600), "is an option ROM"),
+        ((0o407).to_bytes(4, "little") + bytes(60), "is an a.out program or kernel without a Multiboot header"),
+        (b"\0\x86\x01\x0b" + bytes(60), "is an a.out program or kernel without a Multiboot header"),
+        (b"\x64\x86\x01\0" + bytes(60), "is an object file (COFF), which is not linked"),
+        (b"\x64\x86\x01\0" + bytes(12) + b"\xf0" + bytes(60), ""),
         (b"\x01\x02\x03", ""),
     ],
-    ids=["ascii", "utf-8", "zeros", "hole", "empty-table", "code-where-the-table-is", "anything"],
+    ids=[
+        "ascii",
+        "utf-8",
+        "zeros",
+        "hole",
+        "empty-table",
+        "code-where-the-table-is",
+        "rom",
+        "omagic",
+        "netbsd",
+        "coff",
+        "linked",
+        "anything",
+    ],
 )
 def test_what_is_a_guess(data, problem):
     view = View.of_bytes(data)
     assert foreign.describe(view) is None
     assert foreign.guess(view) == problem
+
+
+@pytest.mark.parametrize("name", foreign._HINTS)
+def test_what_is_told_to_do_something_is_of_a_known_kind(name):
+    assert name in {kind.name for kind in (*foreign.signatures.KINDS, *foreign._ONLY_HERE)}
 
 
 @pytest.mark.parametrize(
