@@ -32,7 +32,7 @@ def _read(path: str, key: str | None) -> config.Config:
     from rumpbundle.finished.reconfig import opened
     from rumpbundle.finished.request import config_of, configs_of
 
-    with Terminal() as terminal, opened(path, terminal) as (_, found):
+    with Terminal() as terminal, opened(path, terminal, whole=False) as (_, found):
         if key is None:
             if not found.bundle.asked.default:
                 hint = f"name one with --as, such as {found.bundle.choices[0].key}"

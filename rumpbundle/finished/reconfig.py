@@ -48,8 +48,12 @@ _SINGLE = {
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike[str], report: Report = silent) -> Iterator[tuple[Disk | None, Origin]]:
+def opened(
+    path: str | os.PathLike[str], report: Report = silent, *, whole: bool = True
+) -> Iterator[tuple[Disk | None, Origin]]:
     """Give the disk in the image at *path*, None if it is a kit without one, and what the image was made from.
+
+    *whole* as :func:`open_disk` has it.
 
     Raises:
         RumpbundleError: as :func:`open_disk` and :func:`origin`.
@@ -57,7 +61,7 @@ def opened(path: str | os.PathLike[str], report: Report = silent) -> Iterator[tu
     if xenkit.has_no_disk(path):
         yield None, xenkit.origin(path)
         return
-    with open_disk(path, report, watch="no", whole=True) as disk:  # it may be changed in place
+    with open_disk(path, report, watch="no", whole=whole) as disk:  # it may be changed in place
         yield disk, origin(disk)
 
 

@@ -15,7 +15,7 @@ from rumpbundle.disk import signatures
 from rumpbundle.disk.inputfile import InputFile, close, file_name
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.disk.signatures import Kind
-from rumpbundle.errors import ImageError, one_line
+from rumpbundle.errors import ImageError
 from rumpbundle.events import Note, Report, silent
 from rumpbundle.images.disk import Disk, IsoDisk, RawDisk
 from rumpbundle.images.filesystem import FileSystem
@@ -161,12 +161,12 @@ class _Opening:
         looked = self.whole or not self.around
         if isinstance(medium, Unpacked) and looked:
             medium.finish()
-        unseen = f"{one_line(member.name)} is read; what follows it in the archive was not unpacked"
-        if several := ambiguity(medium, member) if looked else unseen:
+        several = ambiguity(medium, member) if looked else ""
+        if several:
             self.report(Note(f"{os.path.basename(self.path)}: {several}"))
         # The end of Google's disk is far away in a compressed archive, and there can be no footer.
         disk = within.disk(member.within(medium), tail=member.name != kitfiles.GCE_DISK)
-        disk.member, disk.ambiguity = member.name, several if looked else ""
+        disk.member, disk.ambiguity = member.name, several
         return disk
 
     def _raw(self, medium: Medium, kind: Kind | None) -> Disk:

@@ -35,7 +35,7 @@ def subject(path: str | os.PathLike[str], report: Report = silent) -> tuple[Unik
     """
     name = os.path.basename(os.fspath(path))
     path = detect.disk_file(path)
-    with detect.open_disk(path, report, watch="no", whole=True) as disk:
+    with detect.open_disk(path, report, watch="no") as disk:
         image = described(disk, path)
         boot = image.manifest.get("boot")
         if image.kernel is None or not isinstance(boot, dict):
