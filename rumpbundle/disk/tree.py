@@ -102,15 +102,18 @@ def walk(directory: Directory, prefix: str = "") -> Iterator[tuple[str, Node]]:
 
 def origins(directory: Directory) -> Iterator[tuple[int, int]]:
     """Yield device and inode number of all of the user's directories and files that *directory* is made of."""
-    if directory.origin is not None:
-        yield directory.origin
-    for node in directory.children:
-        if isinstance(node, File):
-            for source in node.content.sources:
-                if isinstance(source, FileSlice):
-                    yield source.file.origin
-        elif isinstance(node, Directory):
-            yield from origins(node)
+    waiting = [directory]
+    while waiting:
+        directory = waiting.pop()
+        if directory.origin is not None:
+            yield directory.origin
+        for node in directory.children:
+            if isinstance(node, File):
+                for source in node.content.sources:
+                    if isinstance(source, FileSlice):
+                        yield source.file.origin
+            elif isinstance(node, Directory):
+                waiting.append(node)
 
 
 def scan(path: str | os.PathLike[str], name: str = "") -> Directory:

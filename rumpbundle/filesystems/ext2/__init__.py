@@ -56,6 +56,8 @@ def check_label(label: str) -> None:
 
 _INODE_FIELDS = ("mode", "size", "accessed", "changed", "modified", "links", "sectors", "block", "size_high")
 _NUMBER = attrgetter("number")
+_PACK = tuple(struct.Struct(f"<{count}I").pack for count in range(DIRECT + 1))
+"""Of each number of an inode's own pointers."""
 
 
 class Ext2Volume:
@@ -140,7 +142,7 @@ class Ext2Volume:
         for source in inode.content.sources:
             self._placed.append((offset, source))
             offset += source.length
-        inode.block = struct.pack(f"<{count}I", *range(self._next, self._next + count))
+        inode.block = _PACK[count](*range(self._next, self._next + count))
         inode.sectors = count * (BLOCK // 512)
         self._next += count
         return True

@@ -24,6 +24,7 @@ _SPARSE_FROM = MIB
 """Files larger than this are searched for blocks of zeros, which become holes: whether the host's file has holes
 there must not matter."""
 _HEAD = struct.Struct("<IHBB").pack
+_TYPES = {kind: ENTRY_TYPES[mode] for kind, mode in ((File, REGULAR), (Directory, DIRECTORY), (Symlink, SYMLINK))}
 _LOST_FOUND = "lost+found"
 _LOST_FOUND_BLOCKS = 4
 
@@ -85,10 +86,12 @@ def inodes_of(root: Directory) -> tuple[Inode, ...]:
     return tuple(sorted(inodes, key=attrgetter("number")))
 
 
-def _directories(root: Directory) -> Iterator[tuple[str, Directory]]:
-    """Yield all directories with their paths, parents first."""
-    yield "/", root
-    yield from ((path, node) for path, node in walk(root) if isinstance(node, Directory))
+def _directories(directory: Directory, path: str = "") -> Iterator[tuple[str, Directory]]:
+    """Yield *directory*, which is at *path*, and all directories below with their paths, parents first."""
+    yield path or "/", directory
+    for child in directory.children:
+        if isinstance(child, Directory):
+            yield from _directories(child, f"{path}/{child.name}")
 
 
 @lru_cache
@@ -122,9 +125,8 @@ def _symlink(path: str, node: Symlink, number: int) -> Inode:
 
 def _directory(path: str, node: Directory, parent: Directory, number_of: dict[int, int]) -> Inode:
     entries = [(b".", number_of[id(node)], 2), (b"..", number_of[id(parent)], 2)]
-    kinds = {File: REGULAR, Directory: DIRECTORY, Symlink: SYMLINK}
     for child in node.children:
-        entries.append((name_bytes(child.name), number_of[id(child)], ENTRY_TYPES[kinds[type(child)]]))
+        entries.append((name_bytes(child.name), number_of[id(child)], _TYPES[type(child)]))
     links = 2 + sum(isinstance(child, Directory) for child in node.children)
     if links > MAX_LINKS:
         raise InputError(f"holds more than {MAX_LINKS - 2} directories, which ext2 cannot express", where=path)
