@@ -115,6 +115,17 @@ def test_the_front_destroyed(gpt):
     assert [slot.name for slot in table.slots] == ["one", "two"]
 
 
+def test_a_disk_that_has_grown_is_whole(gpt):
+    data = gpt.read_bytes() + bytes(16 * MIB)
+    _, table = found(data)
+    assert [(each.what, each.severity) for each in table.problems] == [
+        ("the backup GPT is not at the end of the disk", "remark")
+    ]
+    place = int.from_bytes(data[512 + 32 : 512 + 40], "little") * 512
+    _, table = found(data[:place] + bytes(512) + data[place + 512 :])
+    assert "damage" in [each.severity for each in table.problems if "at the end of the disk" in each.what]
+
+
 def test_the_front_destroyed_and_the_disk_grown(gpt):
     data = bytearray(gpt.read_bytes())
     data[512:1024] = bytes(512)

@@ -10,7 +10,7 @@ from rumpbundle.disk.gpt import ENTRIES_BYTES, GptEntry, GptHeader
 from rumpbundle.errors import ImageError
 from rumpbundle.images.medium import Medium
 from rumpbundle.images.partitions.table import Slot, Table, TableRegion, misplaced
-from rumpbundle.images.problem import Problem
+from rumpbundle.images.problem import Problem, Severity
 
 _SIGNATURE = b"EFI PART"
 _SECTORS = (512, 1024, 2048, 4096)
@@ -18,7 +18,7 @@ _SECTORS = (512, 1024, 2048, 4096)
 _MAX_ENTRY = 4096
 _MAX_TABLE = 2 << 20
 """Bytes of an entry, and of all of them: `sgdisk -S` makes large tables, too."""
-MISPLACED = "the backup GPT is not at the end of the disk"
+_MISPLACED = "the backup GPT is not at the end of the disk"
 """What is wrong with a table whose disk has grown."""
 _NO_BACKUP = "firmware that finds the primary damaged finds no partitions"
 _NO_PRIMARY = "firmware and kernels that do not look at the backup find no partitions"
@@ -58,9 +58,11 @@ def read_gpt(disk: Medium, mbr: Table | None, sector_size: int, *, thorough: boo
     if found is None:
         regions = _regions(size, last, None, None)
         return Table(kind="gpt", id="", slots=(), problems=tuple(problems), sector=size, whole=False, regions=regions)
-    if primary is not None and primary.header.alternate_lba * size != last:
-        problems.append(_problem(last, MISPLACED, _NO_BACKUP))
     alike = primary is None or backup is None or _same(primary, backup)
+    if primary is not None and primary.header.alternate_lba * size != last:
+        # A disk that was made larger is whole: its first boot, or sgdisk -e, moves the backup.
+        whole = backup is not None and alike
+        problems.append(_problem(last, _MISPLACED, _NO_BACKUP, "remark" if whole else "damage"))
     if not alike:
         assert backup is not None
         what = "the backup GPT has other partitions than the primary"
@@ -111,7 +113,7 @@ def _backup(
     for place in places:
         if size < place <= disk.size - size and disk.read(place, 8) == _SIGNATURE:
             if place != last and primary is None:
-                problems.append(_problem(last, MISPLACED, "firmware does not find it: the disk has grown"))
+                problems.append(_problem(last, _MISPLACED, "firmware does not find it: the disk has grown"))
             return _copy(disk, size, place, "backup", _NO_BACKUP, problems)
     return _copy(disk, size, last, "backup", _NO_BACKUP, problems)
 
@@ -125,8 +127,8 @@ def _same(one: _Copy, other: _Copy) -> bool:
     return one.slots == other.slots and one.header.disk_guid == other.header.disk_guid
 
 
-def _problem(offset: int, what: str, consequence: str) -> Problem:
-    return Problem(where="GPT", offset=offset, what=what, consequence=consequence)
+def _problem(offset: int, what: str, consequence: str, severity: Severity = "damage") -> Problem:
+    return Problem(where="GPT", offset=offset, what=what, consequence=consequence, severity=severity)
 
 
 def _copy(disk: Medium, size: int, at: int, which: str, consequence: str, problems: list[Problem]) -> _Copy | None:
