@@ -195,25 +195,30 @@ class LayoutReader:
 
     def read(self, offset: int, length: int) -> bytes:
         """Return *length* bytes at *offset*; past the end of the disk there are zeros."""
-        if self._written is not None:
-            return os.pread(self._written, length, offset).ljust(length, b"\0")
-        end = offset + length
-        index = max(bisect_right(self._offsets, offset) - 1, 0)
         parts: list[bytes] = []
         position = offset
-        while index < len(self._extents) and self._extents[index].offset < end:
-            extent = self._extents[index]
-            low, high = max(position, extent.offset), min(end, extent.end)
-            if low < high:
-                if low > position:
-                    parts.append(bytes(low - position))
-                parts.append(self._read(extent.source, low - extent.offset, high - low))
-                position = high
-            index += 1
-        if len(parts) == 1 and position == end:
+        for start, data in self._parts(offset, length):
+            if start > position:
+                parts.append(bytes(start - position))
+            parts.append(data)
+            position = start + len(data)
+        if len(parts) == 1 and position == offset + length:
             return parts[0]
-        parts.append(bytes(end - position))
+        parts.append(bytes(offset + length - position))
         return b"".join(parts)
+
+    def _parts(self, offset: int, length: int) -> Iterator[tuple[int, bytes]]:
+        """Yield what stands in *length* bytes from *offset* on, each with its place; between them are zeros."""
+        if self._written is not None:
+            yield offset, os.pread(self._written, length, offset)
+            return
+        index = max(bisect_right(self._offsets, offset) - 1, 0)
+        while index < len(self._extents) and self._extents[index].offset < offset + length:
+            extent = self._extents[index]
+            low, high = max(offset, extent.offset), min(offset + length, extent.end)
+            if low < high:
+                yield low, self._read(extent.source, low - extent.offset, high - low)
+            index += 1
 
     def blocks(self, size: int) -> Iterator[tuple[int, bytes]]:
         """Yield ``(index, data)`` of every block of *size* bytes that is not all zero, in order.
@@ -257,13 +262,17 @@ class LayoutReader:
                         begin = read(fd, len(nothing), at + shift)
                     except OSError:
                         begin = b""  # whoever copies it says what is wrong
-                    if begin != nothing or self.read(at, size) != zeros:
+                    if begin != nothing or not self._is_zero(at, zeros):
                         yield at // size
                 if stop <= position:
                     stop = position + size
-                    if self.read(position, size) != zeros:
+                    if not self._is_zero(position, zeros):
                         yield position // size
                 position = stop
+
+    def _is_zero(self, position: int, zeros: bytes) -> bool:
+        """Return whether *zeros*, so many zero bytes, stand at *position*."""
+        return all(zeros.startswith(data) for _, data in self._parts(position, len(zeros)))
 
     def _file_at(self, position: int) -> tuple[int, int, int]:
         """Return the open file whose bytes stand at *position*, what to add to come there, and where that ends.
