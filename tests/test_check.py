@@ -437,3 +437,14 @@ def test_a_unified_kernel_image_is_for_firmware_alone():
     boots = check(uki, "qemu").findings[0]
     assert (boots.answer, boots.why) == ("yes", "firmware starts it, from EFI/BOOT/BOOTX64.EFI")
     assert [check(uki, target).findings[0].answer for target in ("xen-pv", "xen-pvh")] == ["no", "no"]
+
+
+def test_what_is_neither_kernel_nor_image_is_told_so(tmp_path, capfd):
+    noise = tmp_path / "noise"
+    noise.write_bytes(bytes(range(1, 256)) * 1000)
+    assert main(["check", str(noise), "--target", "qemu"]) == 2
+    assert "is no kernel of any known kind" in capfd.readouterr().err
+    loops = tmp_path / "loops"
+    loops.write_bytes(b"\xeb\xfe".ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 16))
+    assert main(["check", str(loops), "--target", "qemu"]) == 0
+    assert "the image has boot code for BIOS" in capfd.readouterr().out

@@ -28,8 +28,7 @@ from rumpbundle.finished.origin import ContradictionError, NotOursError, Origin,
 from rumpbundle.images import volumes
 from rumpbundle.images.compression import Unpacked
 from rumpbundle.images.detect import NoImageError, disk_file, open_disk
-from rumpbundle.images.disk import Disk, RawDisk
-from rumpbundle.images.partitions import tables
+from rumpbundle.images.disk import Disk
 from rumpbundle.images.problem import Problem
 from rumpbundle.images.records import kitfiles
 from rumpbundle.manifest import PATH
@@ -92,7 +91,7 @@ def verify(
         return found.verification(path)
     try:
         with open_disk(path, report, whole=True) as disk:
-            _check_is_one(disk, path)
+            volumes.check_is_disk(disk, path)
             found.container, found.size = disk.container, disk.size
             _around(disk, found)
             found.look("the container", disk.problems)
@@ -237,13 +236,6 @@ def _unpacked(layer: Unpacked, disk: Disk) -> Iterator[Problem]:
         yield Problem(
             where=layer.kind, offset=layer.used, what=what, consequence="nobody reads them", severity="remark"
         )
-
-
-def _check_is_one(disk: Disk, path: str | os.PathLike[str]) -> None:
-    """Raise :class:`NoImageError` for a file that passes for a plain disk only because it is nothing else."""
-    if type(disk) is not RawDisk or tables(disk) or any(True for _ in volumes.mounted(disk, ())):
-        return
-    raise NoImageError("is no disk image: it has neither a partition table nor a file system", where=path)
 
 
 def _against_manifest(disk: Disk, found: _Findings, report: Report, name: str) -> Origin | None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError, InputError
 from rumpbundle.images.budget import Budget
-from rumpbundle.images.detect import file_system
+from rumpbundle.images.detect import NoImageError, file_system
+from rumpbundle.images.disk import Disk, RawDisk
 from rumpbundle.images.filesystem import Entry, FileSystem
 from rumpbundle.images.filesystems.iso9660 import Iso9660
 from rumpbundle.images.filesystems.unread import Unread, striped
 from rumpbundle.images.medium import Medium, Window
 from rumpbundle.images.partitions import Table, tables
+from rumpbundle.images.partitions.mbr import has_boot_code
 from rumpbundle.images.problem import Problem
 
 MOST = 64
@@ -43,6 +47,14 @@ class MountedVolume:
     def offset(self) -> int:
         """Of its first byte on the disk."""
         return self.place.offset
+
+
+def check_is_disk(disk: Disk, path: str | os.PathLike[str]) -> None:
+    """Raise :class:`NoImageError` for a file that passes for a plain disk only because it is nothing else."""
+    if type(disk) is not RawDisk or tables(disk) or has_boot_code(disk.read(0, min(disk.size, SECTOR))):
+        return
+    if not any(True for _ in mounted(disk, ())):
+        raise NoImageError("is no disk image: it has neither a partition table nor a file system", where=path)
 
 
 def places(disk: Medium, found: tuple[Table, ...]) -> tuple[Place, ...]:
