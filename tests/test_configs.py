@@ -21,7 +21,7 @@ RUMPRUN = b"_RUMPRUN_ROOTFSCFG=\0ld_virtio\0vioif\0"
 def inputs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "web.bin").write_bytes(kernels.build("multiboot").read_bytes() + RUMPRUN)
-    (tmp_path / "linux").write_bytes(synthetic.bzimage(payload=300_000))
+    (tmp_path / "linux").write_bytes(synthetic.bzimage(payload=300_000, packed=True))
     for name in ("one", "two", "three"):
         (tmp_path / f"{name}.json").write_text(json.dumps({"env": {"NAME": name}}))
     (tmp_path / "long.json").write_text(json.dumps({"env": {f"V{n}": "x" * 100 for n in range(100)}}))
@@ -107,7 +107,7 @@ def test_their_order_and_where_they_stand_make_no_difference(inputs):
         (["web.bin", "--config-for", "a=one.json", "--config-for", "a=two.json"], "for a: one.json and two.json"),
         (["web.bin", "--config-for", "a=missing.json"], "missing.json"),
         (["web.bin", "--config-for", "a=bad.json"], "bad.json: $.net[0]"),
-        (["linux", "--config-for", "a=long.json"], "long.json, for a: --cmdline: this kernel cuts"),
+        (["linux", "--config-for", "a=long.json"], "long.json, for a: linux: this kernel cuts"),
         (["web.bin", "--config-for", "a=one.json", "--config-for", "a=one.json"], "two configurations for a"),
         (["{multiboot}", "--config-for", "a=one.json"], "one.json, for a: multiboot: rumpbundle does not know how"),
         (["{efi}", "--config-for", "a=one.json"], "an EFI application is started by firmware"),

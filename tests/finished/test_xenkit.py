@@ -34,7 +34,7 @@ def inputs(tmp_path, monkeypatch):
     for name in ("xen-pv", "xen-pv-rumprun"):
         shutil.copy(kernels.build(name), name)
     Path("web.bin").write_bytes(kernels.build("multiboot").read_bytes() + b"_RUMPRUN_ROOTFSCFG=\0ld_virtio\0vioif\0")
-    Path("bz").write_bytes(synthetic.bzimage(payload=300_000))
+    Path("bz").write_bytes(synthetic.bzimage(payload=300_000, packed=True))
     Path("data").mkdir()
     Path("data/f").write_bytes(b"x" * 5000)
     Path("one.json").write_text(json.dumps({"hostname": "one"}))

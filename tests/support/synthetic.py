@@ -142,9 +142,15 @@ def bzimage(
     payload: int = 4096,
     release: bytes = b"6.1.0 (me@here) #1 SMP",
     init_size: int = 0x200000,
+    packed: bool = False,
 ) -> bytes:
-    """Return a file with a Linux setup header, one setup sector and *payload* bytes of kernel."""
+    """Return a file with a Linux setup header, one setup sector and *payload* bytes of kernel.
+
+    A *packed* one begins as one that Xen could unpack.
+    """
     image = bytearray(1024 + payload)
+    if packed:
+        image[1024:1026] = b"\x1f\x8b"
     image[0x1F1] = 1
     struct.pack_into("<I", image, 0x1F4, -(-payload // 16))
     image[0x1FE:0x206] = b"\x55\xaa\xeb\x66HdrS"
