@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
 from rumpbundle.images.detect import file_system
 from rumpbundle.images.disk import Disk
@@ -40,7 +39,7 @@ def bootability(disk: Disk) -> Bootability:
     """
     firmware = []
     machine = "x86-64"
-    if has_boot_code(disk.read(0, min(disk.size, SECTOR))):
+    if has_boot_code(disk):
         firmware.append(Firmware.BIOS)
     for slot in (slot for table in tables(disk) for slot in table.slots if slot.meaning == "EFI system partition"):
         if found := _loader(disk, slot):

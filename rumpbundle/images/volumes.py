@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError, InputError
 from rumpbundle.images.budget import Budget
 from rumpbundle.images.detect import NoImageError, file_system
@@ -51,7 +50,7 @@ class MountedVolume:
 
 def check_is_disk(disk: Disk, path: str | os.PathLike[str]) -> None:
     """Raise :class:`NoImageError` for a file that passes for a plain disk only because it is nothing else."""
-    if type(disk) is not RawDisk or tables(disk) or has_boot_code(disk.read(0, min(disk.size, SECTOR))):
+    if type(disk) is not RawDisk or tables(disk) or has_boot_code(disk):
         return
     if not any(True for _ in mounted(disk, ())):
         raise NoImageError("is no disk image: it has neither a partition table nor a file system", where=path)

@@ -9,24 +9,25 @@ from rumpbundle.kernels.view import View
 
 _IMAGE = "rumpbundle convert makes other formats of a finished image, rumpbundle run boots it"
 _X86 = "the images are for x86-64 machines: build the kernel for x86-64"
+_UNPACK = "unpack it and bundle the kernel inside"
 _INITRD = "bundle the kernel and give this one as --module"
-_PROGRAM_HINT = "bundle a unikernel or a kernel with a Multiboot header; a program needs an operating system"
+PROGRAM = "bundle a unikernel or a kernel with a Multiboot header; a program needs an operating system"
 _HINTS = {
     "a cpio archive, perhaps an initrd": _INITRD,
-    "a cpio archive": "unpack it and bundle the kernel inside",
-    "a tar archive": "unpack it and bundle the kernel inside",
-    "a zip archive": "unpack it and bundle the kernel inside",
-    "a 7z archive": "unpack it and bundle the kernel inside",
-    "an archive of object files or a Debian package": "unpack it and bundle the kernel inside",
+    "a cpio archive": _UNPACK,
+    "a tar archive": _UNPACK,
+    "a zip archive": _UNPACK,
+    "a 7z archive": _UNPACK,
+    "an archive of object files or a Debian package": _UNPACK,
     "a Linux kernel for aarch64": _X86,
     "a Linux kernel for riscv": _X86,
     "a Linux kernel for 32-bit ARM": _X86,
     "a script": "bundle a unikernel; a script needs an operating system",
-    "a DOS or Windows program": _PROGRAM_HINT,
-    "a Mach-O program, for macOS": _PROGRAM_HINT,
-    "a universal Mach-O program or a Java class": _PROGRAM_HINT,
-    "a WebAssembly module": _PROGRAM_HINT,
-    "an RPM package": "unpack it and bundle the kernel inside",
+    "a DOS or Windows program": PROGRAM,
+    "a Mach-O program, for macOS": PROGRAM,
+    "a universal Mach-O program or a Java class": PROGRAM,
+    "a WebAssembly module": PROGRAM,
+    "an RPM package": _UNPACK,
     "a U-Boot image": "take out the kernel with dumpimage (of U-Boot's tools) and bundle that",
     "a device tree or FIT image": "bundle a kernel for PCs; dumpimage takes one out of a FIT image",
     "an Android boot image": "take out the kernel with unpack_bootimg and bundle that",

@@ -10,9 +10,6 @@ from rumpbundle.kernels.pe import Pe
 
 ELSEWHERE = "the images are for x86-64 machines: build the kernel for x86-64"
 _RELINK = "link it again: the entry that its notes name must lie in one of its segments"
-_UNIKERNEL = "bundle a unikernel or a kernel with a Multiboot header; a program needs an operating system"
-
-
 _BOOTS = "bundle a kernel: an ELF file with a Multiboot header, a Linux bzImage or an EFI application"
 _AGAIN = "copy it again from where it comes, or build it again"
 
@@ -150,14 +147,14 @@ def _of_elf(found: Elf) -> tuple[str, str]:
         }.get(found.type, ("is an ELF file, but no executable one", ""))
     where = "" if found.machine in ("i386", "x86-64") else f" for {found.machine}"
     if found.has_soname:
-        return f"is a shared library{where}", _UNIKERNEL
+        return f"is a shared library{where}", foreign.PROGRAM
     if _interpreter(found):
-        return f"is an ordinary dynamically linked program{where}", _UNIKERNEL
+        return f"is an ordinary dynamically linked program{where}", foreign.PROGRAM
     if where:
         return f"is a program or kernel{where}", ELSEWHERE
     return (
         "is an ELF program without a boot header: an ordinary static program, or a kernel nothing can boot",
-        _UNIKERNEL,
+        foreign.PROGRAM,
     )
 
 

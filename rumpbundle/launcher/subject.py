@@ -7,7 +7,6 @@ import os
 from dataclasses import replace
 
 from rumpbundle.disk.content import Content
-from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
 from rumpbundle.events import Report, silent
 from rumpbundle.images import detect
@@ -57,7 +56,7 @@ def _devices(image: BootImage) -> tuple[Device, ...]:
 def _boot_code(disk: Disk) -> BootCode:
     """Return what starts from *disk*: a boot sector, or an EFI application in its place."""
     found: dict[str, int] = {}
-    if has_boot_code(disk.read(0, min(SECTOR, disk.size))):
+    if has_boot_code(disk):
         found[Firmware.BIOS] = 0
     with contextlib.suppress(ImageError):
         known = tables(disk)

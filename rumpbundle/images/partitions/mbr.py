@@ -49,8 +49,9 @@ def read_mbr(disk: Medium, sector_size: int) -> Table | None:
     )
 
 
-def has_boot_code(raw: bytes) -> bool:
-    """Whether a BIOS finds code in the first sector *raw* of a disk, and not only to say that nothing is to boot."""
+def has_boot_code(disk: Medium) -> bool:
+    """Whether a BIOS finds code in the first sector of *disk*, and not only to say that nothing is to boot."""
+    raw = disk.read(0, min(disk.size, _SIZE))
     if len(raw) < _SIZE or raw[510:512] != _SIGNATURE or raw[4:8] == _PC98 or _NOT_BOOTABLE in raw:
         return False
     start = next((start for at, mark, start in _VOLUMES if raw.startswith(mark, at)), 0)
