@@ -8,7 +8,7 @@ from rumpbundle.errors import FinishedImageError, KernelError
 from rumpbundle.kernels.view import View
 
 _IMAGE = "rumpbundle convert makes other formats of a finished image, rumpbundle run boots it"
-_X86 = "the images are for x86-64 machines: build the kernel for x86-64"
+ELSEWHERE = "the images are for x86-64 machines: build the kernel for x86-64"
 _UNPACK = "unpack it and bundle the kernel inside"
 _INITRD = "bundle the kernel and give this one as --module"
 PROGRAM = "bundle a unikernel or a kernel with a Multiboot header; a program needs an operating system"
@@ -19,9 +19,9 @@ _HINTS = {
     "a zip archive": _UNPACK,
     "a 7z archive": _UNPACK,
     "an archive of object files or a Debian package": _UNPACK,
-    "a Linux kernel for aarch64": _X86,
-    "a Linux kernel for riscv": _X86,
-    "a Linux kernel for 32-bit ARM": _X86,
+    "a Linux kernel for aarch64": ELSEWHERE,
+    "a Linux kernel for riscv": ELSEWHERE,
+    "a Linux kernel for 32-bit ARM": ELSEWHERE,
     "a script": "bundle a unikernel; a script needs an operating system",
     "a DOS or Windows program": PROGRAM,
     "a Mach-O program, for macOS": PROGRAM,

@@ -8,7 +8,6 @@ from rumpbundle.kernels.elf import Elf
 from rumpbundle.kernels.kernelfile import KernelFile
 from rumpbundle.kernels.pe import Pe
 
-ELSEWHERE = "the images are for x86-64 machines: build the kernel for x86-64"
 _RELINK = "link it again: the entry that its notes name must lie in one of its segments"
 _BOOTS = "bundle a kernel: an ELF file with a Multiboot header, a Linux bzImage or an EFI application"
 _AGAIN = "copy it again from where it comes, or build it again"
@@ -51,13 +50,13 @@ def _pe_kernel(image: Pe) -> tuple[str, str]:
             "is a gzip-compressed EFI application, which no firmware unpacks",
             "unpack it with gunzip and bundle the result",
         )
-    return image.flaw, image.advice if image.machine == "x86-64" else ELSEWHERE
+    return image.flaw, image.advice if image.machine == "x86-64" else foreign.ELSEWHERE
 
 
 def _elf_kernel(file: KernelFile, found: Elf) -> tuple[str, str]:
     if found.machine not in ("i386", "x86-64") and not found.flaw:
         marks = (file.multiboot1, file.multiboot2, file.has_unikraft_sections, file.xen, file.solo5)
-        return (f"is a kernel for {found.machine}", ELSEWHERE) if any(marks) else ("", "")
+        return (f"is a kernel for {found.machine}", foreign.ELSEWHERE) if any(marks) else ("", "")
     if "HERMIT" in file.owners and file.multiboot1 is None and file.multiboot2 is None:
         return (
             "is a HermitOS application, which HermitOS' loader starts",
@@ -151,7 +150,7 @@ def _of_elf(found: Elf) -> tuple[str, str]:
     if _interpreter(found):
         return f"is an ordinary dynamically linked program{where}", foreign.PROGRAM
     if where:
-        return f"is a program or kernel{where}", ELSEWHERE
+        return f"is a program or kernel{where}", foreign.ELSEWHERE
     return (
         "is an ELF program without a boot header: an ordinary static program, or a kernel nothing can boot",
         foreign.PROGRAM,
