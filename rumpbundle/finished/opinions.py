@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Iterator
 
-from rumpbundle.errors import MissingToolError, ToolError
+from rumpbundle.errors import MissingToolError, RumpbundleError, ToolError
 from rumpbundle.events import Report
 from rumpbundle.images.detect import file_system
 from rumpbundle.images.disk import Disk
@@ -32,8 +32,10 @@ def iso(disk: Disk) -> Iterator[Problem]:
             return  # it takes no name that is not UTF-8
     try:
         found = dict(_read(disk))
+    except RumpbundleError:
+        raise  # the disk under it
     except Exception as error:  # somebody else's code, on what may be damaged in a new way
-        what = f"pycdlib cannot read the tree: {type(error).__name__}: {error}"
+        what = f"pycdlib cannot read the tree: {_reason(error)}"
         yield Problem(where="ISO 9660", offset=None, what=what, consequence="other readers may fail as well")
         return
     for path in sorted({*wanted, *found}):
@@ -47,6 +49,13 @@ def iso(disk: Disk) -> Iterator[Problem]:
 def _is_bytes(name: str) -> bool:
     """Return whether *name* holds bytes that are no UTF-8 (PEP 383)."""
     return not name.isascii() and any("\udc80" <= character <= "\udcff" for character in name)
+
+
+def _reason(error: Exception) -> str:
+    """Return why pycdlib gave up: its own words, or that it broke, which it does on what it was not written for."""
+    from pycdlib.pycdlibexception import PyCdlibException
+
+    return str(error) if isinstance(error, PyCdlibException) else "it breaks at something it does not know"
 
 
 def _read(disk: Disk) -> Iterator[tuple[str, int]]:

@@ -152,7 +152,11 @@ def test_sound_isos_of_others_are_whole_whatever_pycdlib_knows(options, tmp_path
         output_of("xorriso", *argv, "-commit")
     else:
         output_of("genisoimage", "-quiet", *options.split(), "-o", str(image), str(top))
-    assert main(["verify", str(image)]) == 0, capsys.readouterr()
+    status = main(["verify", str(image)])
+    out, err = capsys.readouterr()
+    assert status == 0, out + err
+    breaks = "pycdlib cannot read the tree: it breaks at something it does not know; other readers may fail" in out
+    assert breaks == (options == "-apple -R")  # an AttributeError of pycdlib's
 
 
 def test_a_file_system_with_unknown_features_is_not_called_damaged(tmp_path, capsys):
@@ -321,7 +325,7 @@ def test_what_other_readers_say_is_told(built, tmp_path, monkeypatch):
 
     monkeypatch.setattr(pycdlib.PyCdlib, "open_fp", broken)
     found = rumpbundle.verify(built / "app.iso")
-    assert found.damage[0].what == "pycdlib cannot read the tree: PyCdlibInvalidISO: no tree"
+    assert found.damage[0].what == "pycdlib cannot read the tree: no tree"
     monkeypatch.undo()
     bin = tmp_path / "bin"
     bin.mkdir()
