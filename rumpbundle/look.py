@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from rumpbundle.disk.inputfile import file_name
+from rumpbundle.events import Report, silent
 from rumpbundle.kernels.unikernel import Protocol, Unikernel
 from rumpbundle.report import inspect
 
@@ -38,21 +39,23 @@ def check(
     return judge(kernel, target, firmware=firmware, protocol=wanted, drivers=drivers)
 
 
-def ls(image: PathLike, path: str = "") -> list[tuple[str, Entry]]:
+def ls(image: PathLike, path: str = "", *, report: Report = silent) -> list[tuple[str, Entry]]:
     """Return the files in *image*, of any format, or those at and below *path*, each with its file system's name.
+
+    *report* hears what is not among them, and why: a file system that is not read, a second disk in an archive.
 
     Raises:
         ImageError: it is no image, or a damaged one; there is no such path.
     """
     from rumpbundle.images.detect import open_disk
-    from rumpbundle.images.volumes import select, volumes
+    from rumpbundle.images.volumes import listed
 
-    with open_disk(image) as disk:
-        return [(volume.name, entry) for volume, entry in select(volumes(disk), path)]
+    with open_disk(image, report) as disk:
+        return [(volume.name, entry) for volume, entry in listed(disk, path, report)]
 
 
-def cat(image: PathLike, path: str) -> Iterator[bytes]:
-    """Yield the file at *path* in *image* in pieces.
+def cat(image: PathLike, path: str, *, report: Report = silent) -> Iterator[bytes]:
+    """Yield the file at *path* in *image* in pieces; *report* as :func:`ls` has it, of that file's file system.
 
     Raises:
         ImageError: it is no image, or a damaged one; there is no such file.
@@ -60,8 +63,8 @@ def cat(image: PathLike, path: str) -> Iterator[bytes]:
     from rumpbundle.images.detect import open_disk
     from rumpbundle.images.volumes import cat as read
 
-    with open_disk(image) as disk:
-        yield from read(disk, path)
+    with open_disk(image, report) as disk:
+        yield from read(disk, path, report)
 
 
 __all__ = ["cat", "check", "inspect", "ls"]

@@ -27,5 +27,5 @@ def command(image: str, path: str) -> None:
     fat:/EFI/BOOT/BOOTX64.EFI.
     """
     with Terminal() as terminal, open_disk(image, terminal) as disk:
-        for chunk in cat(disk, path):
+        for chunk in cat(disk, path, terminal):
             say_bytes(chunk)

@@ -9,12 +9,12 @@ import click
 from rumpbundle.cli.command import Command
 from rumpbundle.cli.long_json import print_json
 from rumpbundle.cli.progress import Terminal
-from rumpbundle.cli.streams import say, tell
+from rumpbundle.cli.streams import say
 from rumpbundle.cli.values import Input
 from rumpbundle.errors import one_line
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.filesystem import Entry
-from rumpbundle.images.volumes import MountedVolume, mode_text, remarks, select, volumes
+from rumpbundle.images.volumes import MountedVolume, listed, mode_text
 
 
 @click.command(
@@ -31,16 +31,12 @@ def command(image: str, path: str, as_json: bool, quiet: bool) -> None:
     fat:/EFI/BOOT.
     """
     with Terminal(quiet=quiet) as terminal, open_disk(image, terminal) as disk:
-        found = volumes(disk)
-        listed = select(found, path)
+        found = listed(disk, path, terminal)
         if as_json:
-            print_json([_described(*each) for each in listed])
-            listed = iter(())
-        for volume, entry in listed:
+            print_json([_described(*each) for each in found])
+        for volume, entry in found:
             target = f" -> {entry.target}" if entry.kind == "symlink" else ""
             say(one_line(f"{mode_text(volume, entry)} {entry.size:>12} {volume.name}:{entry.path}{target}"))
-        for remark in () if quiet else remarks(found):
-            tell(f"note: {remark}")
 
 
 def _described(volume: MountedVolume, entry: Entry) -> dict[str, Any]:

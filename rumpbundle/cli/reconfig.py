@@ -56,7 +56,8 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
     """
     if in_place == (output is not None):
         raise UsageError("give -o NEW to write another image, or --in-place to change this one")
-    path = Path(os.path.realpath(image)) if output is None else output
+    shown = Path(image) if output is None else output
+    path = Path(os.path.realpath(image)) if output is None else output  # a link to the image stays one
     force, dry_run, as_json = (arguments.pop(name) for name in ("force", "dry_run", "as_json"))
     sync = not arguments.pop("no_sync")
     terminal = Terminal.of(arguments)
@@ -80,18 +81,18 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
             planned = dataclasses.replace(planned, recipe=dataclasses.replace(planned.recipe, app=""))
         own = options_of(format, image, disk, found, planned, given, terminal)
         if dry_run:
-            job = job_for(planned, format, path, subformat=subformat, options=own, report=terminal)
+            job = job_for(planned, format, shown, subformat=subformat, options=own, report=terminal)
             say_json(plan_json(job, format)) if as_json else say(plan_text(job, format))
             return
         changes = _in_place(planned, found, disk, path, format, subformat, own) if in_place else None
         if changes is not None:
             rollback.apply(path, changes, sync=sync)
-            artifact, commands = Artifact(format.name, path), tuple[str, ...]()
+            commands = ()
         else:
             if in_place:
                 lock.close()  # qemu-img locks it, too
-                terminal(Note(f"{path.name} is written anew"))
-            artifact, commands = write(
+                terminal(Note(f"{shown.name} is written anew"))
+            _, commands = write(
                 planned,
                 format,
                 path,
@@ -102,8 +103,9 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
                 report=terminal,
             )
             if in_place:
-                written = [rollback.Patch(file, 0, b"", b"") for file in files_of(artifact)]
+                written = [rollback.Patch(file, 0, b"", b"") for file in files_of(Artifact(format.name, path))]
                 rollback.apply(path, inplace.sums(path, written), sync=sync)
+        artifact = Artifact(format.name, shown)
         result = Result(artifacts=(artifact,), digest=planned.bundle.identity.digest, commands=commands)
     show(result, result_json(result) if as_json else None, print_commands=bool(given.get("print_commands")))
 

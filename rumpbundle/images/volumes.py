@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ImageError, InputError
+from rumpbundle.events import Note, Report, silent
 from rumpbundle.images.budget import Budget
 from rumpbundle.images.detect import NoImageError, file_system
 from rumpbundle.images.disk import Disk, RawDisk
@@ -180,14 +181,25 @@ def select(found: tuple[MountedVolume, ...], path: str) -> Iterator[tuple[Mounte
         raise InputError("no such file in the image", where=path, hint=_where_else(found))
 
 
-def remarks(found: tuple[MountedVolume, ...]) -> Iterator[str]:
-    """Yield what whoever lists the files of *found* should know: what is not listed, and why."""
+def listed(disk: Medium, path: str, report: Report = silent) -> Iterator[tuple[MountedVolume, Entry]]:
+    """Yield what :func:`select` does of all file systems on *disk*; then *report* hears what is not listed, and why.
+
+    Raises:
+        InputError, ImageError: as :func:`volumes` and :func:`select`.
+    """
+    found = volumes(disk)
+    yield from select(found, path)
+    _tell(found, report)
+
+
+def _tell(found: tuple[MountedVolume, ...], report: Report) -> None:
+    """Report what whoever reads the files of *found* should know."""
     for volume in found:
         where = volume.name if volume.place.where == "whole disk" else f"{volume.name}, {volume.place.where}"
         if isinstance(volume.files, Unread):
-            yield f"{volume.place.where} {volume.files.problem}"
+            report(Note(f"{volume.place.where} {volume.files.problem}"))
         for remark in volume.files.remarks:
-            yield f"{where}: {remark}"
+            report(Note(f"{where}: {remark}"))
 
 
 def _where_else(found: tuple[MountedVolume, ...]) -> str:
@@ -195,8 +207,10 @@ def _where_else(found: tuple[MountedVolume, ...]) -> str:
     return f"rumpbundle ls IMAGE lists them; {hidden[0]}" if hidden else "rumpbundle ls IMAGE lists them"
 
 
-def cat(disk: Medium, path: str) -> Iterator[bytes]:
+def cat(disk: Medium, path: str, report: Report = silent) -> Iterator[bytes]:
     """Yield the bytes of the file *path* (see :func:`select`; of several the first), in pieces.
+
+    *report* hears what may be wrong with them: a journal that waits.
 
     Raises:
         InputError: there is none, or it is no regular file.
@@ -209,6 +223,7 @@ def cat(disk: Medium, path: str) -> Iterator[bytes]:
         raise InputError(f"is a symbolic link to {entry.target}", where=path)
     if entry.kind != "file" or path.rpartition(":")[2].strip("/") == "":
         raise InputError(f"is a {entry.kind if entry.kind != 'special' else 'device'}, no file", where=path)
+    _tell((volume,), report)
     yield from volume.files.chunks(entry)
 
 

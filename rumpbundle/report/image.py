@@ -14,7 +14,7 @@ from rumpbundle.disk.digest import hexdigest
 from rumpbundle.disk.inputfile import InputFile, close
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
-from rumpbundle.events import Report, silent
+from rumpbundle.events import Note, Report, silent
 from rumpbundle.images.budget import Budget
 from rumpbundle.images.containers.tar import Member, is_tar, members
 from rumpbundle.images.detect import open_disk
@@ -140,7 +140,8 @@ def look_into(path: str | os.PathLike[str], report: Report = silent, *, stored: 
         InputError: it cannot be read.
         ImageError: its container is damaged.
     """
-    with open_disk(path, report, whole=True) as disk:
+    # What a note says of an archive stands among the flaws.
+    with open_disk(path, lambda event: None if isinstance(event, Note) else report(event), whole=True) as disk:
         flaws: list[str] = []
         if disk.ambiguity:
             flaws.append(f"tar: {disk.ambiguity}")

@@ -118,6 +118,22 @@ def test_the_configuration_comes_out_and_goes_in_again(inputs, tmp_path, capfd):
     same(image, tmp_path / "b.vdi")
 
 
+@pytest.mark.parametrize("format", ["raw", "qcow2"])  # changed in place, and written anew
+def test_in_place_prints_the_path_that_was_given(inputs, tmp_path, monkeypatch, capsys, format):
+    (tmp_path / "real").mkdir()
+    assert main([format, str(inputs / "web.bin"), "-q", "-o", str(tmp_path / f"real/a.{format}")]) == 0
+    (tmp_path / "link").symlink_to(f"real/a.{format}")
+    monkeypatch.chdir(tmp_path / "real")
+    capsys.readouterr()
+    for path in (f"a.{format}", f"../real/a.{format}", "../link"):
+        assert main(["reconfig", path, "-q", "-e", f"A={len(path)}", "--in-place"]) == 0
+        assert capsys.readouterr().out == f"{path}\n"
+        assert main(["reconfig", path, "-q", "--in-place", "--json"]) == 0
+        (artifact,) = json.loads(capsys.readouterr().out)["artifacts"]
+        assert (artifact["path"], artifact["size"]) == (path, os.path.getsize(path))
+    assert (tmp_path / "link").is_symlink()
+
+
 def test_what_does_not_fit_says_how_much_is_missing(inputs, tmp_path, capfd):
     image, long = tmp_path / "a.raw", tmp_path / "long.json"
     assert main(["raw", str(inputs / "web.bin"), "-q", "-o", str(image)]) == 0

@@ -240,12 +240,21 @@ def test_which_of_two_disks_is_read_is_said(tmp_path, capfd, packed):
     assert main(["convert", str(image), "-f", "raw", "-o", str(tmp_path / "out")]) == 0
     assert said in capfd.readouterr().err
     assert (tmp_path / "out").read_bytes()[:4096] == b"\1" * 4096
-    for words in (["inspect"], ["verify"], ["run", "--dry-run"], ["diff", str(image)]):
+    for words in (["verify"], ["run", "--dry-run"], ["diff", str(image)]):
         main([words[0], str(image), *words[1:]])
         assert capfd.readouterr().err.count(said) == (2 if words[0] == "diff" else 1), words
     for words in (["ls"], ["cat", "/x"], ["config"], ["check", "--target", "qemu"]):
         assert main([words[0], str(image), *words[1:]]) in (2, 5)
         assert (said in capfd.readouterr().err) is not packed  # they look no further than to the disk
+
+
+def test_inspect_says_once_which_of_two_disks_is_read(tmp_path, capsys):
+    output_of("mke2fs", "-q", "-t", "ext2", str(tmp_path / "ext2"), "1M")
+    content = (tmp_path / "ext2").read_bytes()
+    (tmp_path / "a.tar").write_bytes(tar(("disk.raw", content), ("disk.raw", content)))
+    assert main(["inspect", str(tmp_path / "a.tar")]) == 0
+    out, err = capsys.readouterr()
+    assert (out.count("holds 2 files called disk.raw"), err) == (1, "")
 
 
 DISK = raw(1)

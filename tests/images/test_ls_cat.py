@@ -13,6 +13,7 @@ import rumpbundle
 from rumpbundle import formats
 from rumpbundle.cli import main
 from rumpbundle.disk.layout import MIB
+from rumpbundle.events import Note
 from rumpbundle.images.compression import Unpacked
 from rumpbundle.images.detect import open_disk
 
@@ -172,3 +173,26 @@ def test_a_file_without_any_permission_has_some(tmp_path, capsysbinary):
     status, out, _ = run(capsysbinary, "ls", str(tmp_path / "ext2"), "/secret")
     assert status == 0
     assert out.startswith(b"---------- ")
+
+
+def test_python_hears_what_the_command_line_tells(tmp_path, capsysbinary):
+    (tmp_path / "top").mkdir()
+    (tmp_path / "top/file").write_text("hello\n")
+    image, archive = tmp_path / "image", tmp_path / "archive.tar"
+    output_of("mke2fs", "-q", "-t", "ext4", "-d", str(tmp_path / "top"), str(image), "8M")
+    output_of("debugfs", "-w", "-R", "feature needs_recovery", str(image))
+    for name in ("disk.raw", "./disk.raw"):
+        output_of("tar", "-rf", str(archive), "-C", str(tmp_path), "--transform", f"s,.*,{name},", "image")
+    journal = Note("ext4: its journal has not been replayed: what only the journal holds is not shown")
+    second = Note("archive.tar: the archive holds 2 files called disk.raw: the first is read, and tar -x keeps the last")
+    for path, wanted in ((image, [journal]), (archive, [second, journal])):
+        told = "".join(f"note: {note.text}\n" for note in wanted)
+        heard: list[Note] = []
+        assert "/file" in [entry.path for _, entry in rumpbundle.ls(path, report=heard.append)]
+        assert heard == wanted
+        assert run(capsysbinary, "ls", str(path))[2] == told
+        assert run(capsysbinary, "ls", "-q", str(path))[2] == ""
+        heard.clear()
+        assert b"".join(rumpbundle.cat(path, "/file", report=heard.append)) == b"hello\n"
+        assert heard == wanted
+        assert run(capsysbinary, "cat", str(path), "/file") == (0, b"hello\n", told)
