@@ -161,12 +161,14 @@ def _is_ours(descriptor: str, kind: str, identity: Identity) -> bool:
 
 def _qcow2(disk: Qcow2, ours: Origin) -> Iterator[Problem]:
     header = disk.header
-    if header.version != 3 or header.snapshots or disk.cluster != 65536 or header.incompatible:
+    claims = disk.claims()
+    others = header.version != 3 or header.snapshots or disk.cluster != 65536 or header.refcount_order != 4
+    if others or header.incompatible or claims.packed:
         return
     odd = (header.compatible, header.autoclear, header.backing_file_size, header.snapshots_offset)
-    if any(odd) or header.refcount_order != 4:
+    if any(odd):
         yield _problem("qcow2", 0, "the header has values that nothing here writes")
-    yield from _empty(disk.medium, disk.claims())
+    yield from _empty(disk.medium, claims)
 
 
 def _gce(disk: Disk) -> Iterator[Problem]:

@@ -14,12 +14,13 @@ from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK, Content, Zeros
 from rumpbundle.disk.digest import BlockHash, WholeHash
 from rumpbundle.disk.inputfile import InputFile, close
-from rumpbundle.disk.layout import DiskLayout, Extent
+from rumpbundle.disk.layout import SECTOR, DiskLayout, Extent
 from rumpbundle.errors import ImageError
 from rumpbundle.events import Advanced, Report, silent
 from rumpbundle.host.parallel import AHEAD, ahead_map
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.medium import Run
+from rumpbundle.images.partitions import tables
 from rumpbundle.images.problem import Problem
 
 _CONSEQUENCES = (
@@ -51,7 +52,7 @@ class _Hashed:
 
 
 def problems(layout: DiskLayout, disk: Disk, report: Report = silent, label: str = "disk") -> Iterator[Problem]:
-    """Yield where *disk* is not the *layout* of its size, whose digests are those of its manifest.
+    """Yield where *disk* is not *layout* with nothing behind it, whose digests are those of its manifest.
 
     *report* hears how many bytes are done, as the work called *label*.
     """
@@ -65,7 +66,13 @@ def problems(layout: DiskLayout, disk: Disk, report: Report = silent, label: str
                 yield from _compared(reader, piece)
             report(Advanced(label, piece.end - position))
             position = piece.end
-        yield from _gap(reader, position, layout.size)
+        yield from _gap(reader, position, disk.size)
+
+
+def end_of(disk: Disk) -> int:
+    """Return where *disk* ended when it was made: other programs made it larger since, and left its GPT as it was."""
+    ends = (table.end for table in tables(disk) if table.kind == "gpt" and table.whole)
+    return next(ends, disk.size // SECTOR * SECTOR)
 
 
 def _pieces(layout: DiskLayout) -> Iterator[_Hashed | Extent]:

@@ -10,6 +10,7 @@ from rumpbundle import api, formats
 from rumpbundle.disk.content import CHUNK, Zeros
 from rumpbundle.disk.layout import DiskLayout, LayoutReader
 from rumpbundle.events import Report
+from rumpbundle.finished import planned
 from rumpbundle.finished.diff import manifests
 from rumpbundle.finished.origin import Origin
 from rumpbundle.formats import Format
@@ -33,7 +34,7 @@ def problems(disk: Disk, ours: Origin, recipe: Recipe, report: Report) -> Iterat
         what = f"the disk has {disk.size} bytes, bundled again it takes {again.disk.size}"
         yield Problem(where="the disk", offset=None, what=what, consequence=CONSEQUENCE)
         return
-    yield from _first(again.disk.padded(least=disk.size), disk)
+    yield from _first(again.disk.padded(least=planned.end_of(disk)), disk)
 
 
 def kit_problems(ours: Origin, recipe: Recipe, report: Report) -> Iterator[Problem]:
@@ -76,7 +77,7 @@ def _first(layout: DiskLayout, disk: Disk) -> Iterator[Problem]:
                     yield Problem(where=label, offset=place, what=what, consequence=CONSEQUENCE)
                     return
             position = high
-        yield from _zeros(disk, position, layout.size)
+        yield from _zeros(disk, position, disk.size)
 
 
 def _zeros(disk: Disk, start: int, end: int) -> Iterator[Problem]:

@@ -17,7 +17,6 @@ from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK
 from rumpbundle.disk.digest import hexdigest
 from rumpbundle.disk.inputfile import file_name
-from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError, InputError, RumpbundleError, UsageError
 from rumpbundle.events import Finished, Report, Started, silent
 from rumpbundle.finished import containers, kits, listing, planned, readback, xenkit
@@ -95,6 +94,7 @@ def verify(
             found.container, found.size = disk.container, disk.size
             _around(disk, found)
             found.look("the container", disk.problems)
+            found.around = len(found.problems)
             found.look("the disk", lambda: volumes.problems(disk))
             ours = _against_manifest(disk, found, report, os.path.basename(path))
             before = len(found.damage)
@@ -174,6 +174,8 @@ class _Findings:
         self.digest = ""
         self.compared = False
         self.problems: list[Problem] = []
+        self.around = 0
+        """How many of them, the first, are of the container and what it stands in."""
         self.notes: list[str] = []
 
     def look(self, what: str, problems: Callable[[], Iterator[Problem]]) -> None:
@@ -266,7 +268,8 @@ def _against_manifest(disk: Disk, found: _Findings, report: Report, name: str) -
         return None
     found.compared = True
     # What other programs may leave in a container is damage in one that was just written.
-    found.problems = [replace(problem, severity="damage") for problem in found.problems]
+    around = [replace(problem, severity="damage") for problem in found.problems[: found.around]]
+    found.problems[: found.around] = around
     found.look("the boot images", lambda: _boot_images(ours))
     found.look("the container", lambda: containers.problems(disk, ours))
     label = f"verifying {name}"
@@ -286,11 +289,11 @@ def _marked(disk: Disk, digest: str) -> Iterator[Problem]:
 
 def _planned(ours: Origin, disk: Disk, report: Report, label: str) -> Iterator[Problem]:
     layout = ours.plan()
-    if layout.size > disk.size or disk.size % SECTOR:
+    if layout.size > disk.size:
         what = f"the disk has {disk.size} bytes, its bundle takes {layout.size}"
         yield Problem(where="the disk", offset=None, what=what, consequence="what stands behind its end is missing")
         return
-    yield from planned.problems(layout.padded(least=disk.size), disk, report, label)
+    yield from planned.problems(layout.padded(least=planned.end_of(disk)), disk, report, label)
 
 
 def _boot_images(ours: Origin) -> Iterator[Problem]:

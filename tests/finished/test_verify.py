@@ -131,6 +131,37 @@ def test_a_date_that_no_file_system_can_say_is_damage(raw, tmp_path, capsys):
     assert "epoch" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "how",
+    ["convert -O vpc", "convert -O vpc -o subformat=fixed", "resize 5M", "convert -c -O qcow2 -o cluster_size=4k"],
+)
+def test_what_another_program_makes_of_a_disk_of_ours_is_whole(raw, tmp_path, capsys, how):
+    """A VHD of qemu-img is as large as heads and cylinders are; what is compressed begins between clusters."""
+    from support.tools import output_of
+
+    command, *options = how.split()
+    made = tmp_path / "made"
+    if command == "resize":
+        made.write_bytes(raw.read_bytes())
+        output_of("qemu-img", "resize", "-q", "-f", "raw", str(made), *options)
+    else:
+        output_of("qemu-img", "convert", "-f", "raw", *options, str(raw), str(made))
+    argv = [str(made), "--rebuild", str(raw.parent / "app.bin"), "--cmdline", "one"]
+    assert main(["verify", *argv, "--module", f"{raw.parent / 'module'}:m"]) == 0
+    told = [line.split(": ", 2)[2] for line in capsys.readouterr().out.splitlines() if "remark" in line]
+    grown = "the backup GPT is not at the end of the disk; the disk was made larger; sgdisk -e moves it"
+    assert told == ([] if "-c" in options else [grown])
+
+
+def test_what_stands_behind_the_end_of_a_disk_made_larger_is_damage(raw, tmp_path, capsys):
+    image = tmp_path / "image"
+    image.write_bytes(raw.read_bytes() + bytes(100_000))
+    assert main(["verify", str(image)]) == 0
+    image.write_bytes(image.read_bytes() + b"x")
+    assert main(["verify", str(image)]) == 5
+    assert "is not all zeros; nothing reads it, but it was not bundled" in capsys.readouterr().out
+
+
 def deep(top: Path) -> Path:
     """A tree deeper than an ISO 9660 may be, so that its makers move a part of it."""
     for number in range(3):

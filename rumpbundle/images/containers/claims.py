@@ -29,6 +29,8 @@ class Claims:
         self.size = size
         self.whole = True
         """Whether all of the disk was looked at."""
+        self.packed = False
+        """Whether some of the disk stands compressed, which is not among the claims."""
         self._claims: list[Claim] = []
 
     def add(self, start: int, length: int, what: str) -> None:
@@ -60,6 +62,7 @@ class Claims:
             if offset >= disk.size:
                 return
             position, length, packed = disk.locate(offset)
+            self.packed = self.packed or packed
             if position is not None and not packed:
                 yield offset, position, length
             offset += length

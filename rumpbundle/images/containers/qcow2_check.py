@@ -103,10 +103,13 @@ class _Counts:
         yield from self._found[:_MOST_TOLD]
         yield from self._compared(table)
 
-    def _take(self, start: int, length: int, entry_at: int) -> bool:
-        """Count the clusters of *length* bytes from *start*, which the number at *entry_at* names."""
+    def _take(self, start: int, length: int, entry_at: int, *, packed: bool = False) -> bool:
+        """Count the clusters of *length* bytes from *start*, which the number at *entry_at* names.
+
+        What is *packed* begins anywhere.
+        """
         first, last = start // self._cluster, (start + length - 1) // self._cluster
-        if start < 0 or last >= self._total or (start % self._cluster and length >= self._cluster):
+        if start < 0 or last >= self._total or (not packed and start % self._cluster):
             if len(self._found) < _MOST_TOLD:
                 what = f"an entry names {start}, where no cluster of the file begins"
                 self._found.append(_problem(entry_at, what, "what stands there cannot be read"))
@@ -157,7 +160,7 @@ class _Counts:
                 continue
             if entry & qcow2.L2_COMPRESSED:
                 start, length = disk.packed_place(entry)
-                self._take(start, min(length, disk.medium.size - start), at)
+                self._take(start, min(length, disk.medium.size - start), at, packed=True)
                 continue
             if entry & (_L2_RESERVED | (1 if width == 16 else 0)) and len(self._found) < _MOST_TOLD:
                 self._found.append(_problem(at, f"entry {entry:#x} has bits that must be zero", "QEMU refuses it"))

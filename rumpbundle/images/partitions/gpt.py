@@ -61,8 +61,10 @@ def read_gpt(disk: Medium, mbr: Table | None, sector_size: int, *, thorough: boo
     alike = primary is None or backup is None or _same(primary, backup)
     if primary is not None and primary.header.alternate_lba * size != last:
         # A disk that was made larger is whole: its first boot, or sgdisk -e, moves the backup.
-        whole = backup is not None and alike
-        problems.append(_problem(last, _MISPLACED, _NO_BACKUP, "remark" if whole else "damage"))
+        if backup is not None and alike:
+            problems.append(_problem(last, _MISPLACED, "the disk was made larger; sgdisk -e moves it", "remark"))
+        else:
+            problems.append(_problem(last, _MISPLACED, _NO_BACKUP))
     if not alike:
         assert backup is not None
         what = "the backup GPT has other partitions than the primary"

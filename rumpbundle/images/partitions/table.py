@@ -124,6 +124,11 @@ class Table:
     """Where it stands on the disk."""
 
     @property
+    def end(self) -> int:
+        """Where its last part ends: a GPT's is the end of the disk, or where that was before the disk grew."""
+        return max(end for _, end, _ in self.regions)
+
+    @property
     def flaws(self) -> tuple[str, ...]:
         """What is wrong with it, for people."""
         return tuple(problem.what for problem in self.problems)
