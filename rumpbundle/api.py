@@ -19,13 +19,9 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from rumpbundle import formats
+from rumpbundle.arguments import count, file_name, flag, instance, refused, reporter
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.inputfile import file_name
-from rumpbundle.errors import (
-    GuestError,
-    HostError,
-    UsageError,
-)
+from rumpbundle.errors import GuestError, HostError
 from rumpbundle.events import Exact, Finished, Report, Started, Warned, silent
 from rumpbundle.formats import Beside, Folder, Format, Job, OneFile
 from rumpbundle.host import overlap
@@ -33,7 +29,7 @@ from rumpbundle.host.staging import check_free, staged_directory, staged_file, s
 from rumpbundle.kernels.unikernel import Protocol
 from rumpbundle.manifest import stem
 from rumpbundle.planning import Plan, plan
-from rumpbundle.recipe import ModuleFile, Recipe, RecipeFields, count
+from rumpbundle.recipe import ModuleFile, Recipe, RecipeFields
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +62,8 @@ def default_output(app: str | os.PathLike[str], format: Format) -> Path:
 
 def write(
     plan: Plan,
-    format: Format,
-    output: Path,
+    format: Format | str,
+    output: str | os.PathLike[str],
     *,
     subformat: str = "",
     options: Any = None,
@@ -80,7 +76,8 @@ def write(
 
     Returns the artifact and, for kits, the command lines that use it.
     """
-    report = Exact(report)
+    force, sync, report = flag("force", force), flag("sync", sync), Exact(reporter(report))
+    format, output = formats.find(format), Path(file_name("output", output))
     job = job_for(plan, format, output, subformat=subformat, options=options, jobs=jobs, report=report)
     report(Started(job.label, job.layout.payload))
     try:
@@ -109,22 +106,28 @@ def job_for(
     """
     if options is not None and (format.options is None or not isinstance(options, format.options)):
         wanted = format.options.__name__ if format.options is not None else "none"
-        raise UsageError(f"expected {wanted} for {format.name}, got {options!r}", where="options")
+        raise refused("options", f"{wanted} for {format.name}", options)
+    bundled = instance("plan", plan, Plan).bundle
     check_targets(plan, format, report, options=options)
     job = Job(
         layout=plan.disk_for(format),
-        bundle=plan.bundle,
+        bundle=bundled,
         output=output,
         subformat=format.subformat(subformat).name,
         options=format.options() if options is None and format.options is not None else options,
-        epoch=plan.bundle.epoch,
-        jobs=os.cpu_count() or 1 if jobs is None else count("jobs", jobs, 1, 1024),
+        epoch=bundled.epoch,
+        jobs=threads(jobs),
         report=report,
         label=output.name,
     )
-    format.admit(dataclasses.replace(job, bundle=plan.bundle.unhashed()))
+    format.admit(dataclasses.replace(job, bundle=bundled.unhashed()))
     check_no_inputs(plan.recipe, format.files(output))
     return job
+
+
+def threads(jobs: int | None) -> int:
+    """Return how many threads *jobs* asks for: None for as many as there are CPUs."""
+    return os.cpu_count() or 1 if jobs is None else count("jobs", jobs, 1, 1024)
 
 
 def check_targets(plan: Plan, format: Format, report: Report = silent, *, options: Any = None) -> None:
@@ -204,7 +207,7 @@ def bundle(
     chosen = formats.find(format)
     wanted = Recipe.of(app, **recipe)
     path = default_output(wanted.app, chosen) if output is None else Path(file_name("output", output))
-    check_free(path, force=force)
+    check_free(path, force=flag("force", force))
     planned = plan(wanted, formats=[chosen], report=report)
     artifact, commands = write(
         planned, chosen, path, subformat=subformat, options=options, force=force, sync=sync, jobs=jobs, report=report

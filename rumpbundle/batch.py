@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from rumpbundle import formats
-from rumpbundle.api import Artifact, Plan, check_no_inputs, plan, write
+from rumpbundle.api import Artifact, Plan, check_no_inputs, plan, threads, write
+from rumpbundle.arguments import file_name, flag, refused, sequence
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK
 from rumpbundle.disk.flat import disk_errors, write_all
-from rumpbundle.disk.inputfile import file_name
 from rumpbundle.errors import InputError, Interrupted, RumpbundleError, UsageError
 from rumpbundle.events import Event, Note, Report, Warned, silent
 from rumpbundle.formats import Format
 from rumpbundle.host.parallel import run_all
 from rumpbundle.host.staging import staged_file
 from rumpbundle.manifest import stem
-from rumpbundle.recipe import Recipe, RecipeFields, sequence
+from rumpbundle.recipe import Recipe, RecipeFields
 
 SUMS = "SHA256SUMS"
 """The name of the file of checksums."""
@@ -136,8 +136,10 @@ def build(
     wanted = Recipe.of(app, **recipe)
     for each in (asked := sequence("names", names)):
         if not isinstance(each, str):
-            raise UsageError(f"expected the name of a format, got {each!r}", where="names")
+            raise refused("names", "the name of a format", each)
     found = targets(wanted.app, asked, Path(file_name("directory", directory)))
+    flag("force", force)
+    threads(jobs)
     planned = plan(wanted, formats=[target.format for target in found], report=report)
     return write_targets(planned, found, force=force, jobs=jobs, report=report)
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from rumpbundle import api, formats, knowledge
+from rumpbundle.arguments import choice, flag, instance, refused, reporter, sequence, size, text, words
 from rumpbundle.bootloader.smbios import Key
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.flat import write_flat
@@ -38,7 +38,7 @@ from rumpbundle.images.records import kitfiles
 from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.launcher import backend, registry, requests
 from rumpbundle.launcher.backend import Drive, Ending, Forward, LaunchPlan, LaunchRequest, Reason
-from rumpbundle.recipe import Recipe, RecipeFields, choice, sequence, size
+from rumpbundle.recipe import Recipe, RecipeFields
 
 if TYPE_CHECKING:
     from rumpbundle.launcher.session import Guest, Sink
@@ -78,15 +78,16 @@ class Options:
         if memory is not None and memory < MIB:
             raise UsageError(f"expected at least 1M, got {memory} bytes", where="--memory")
         firmware = None if self.firmware is None else Firmware(choice("--firmware", self.firmware, tuple(Firmware)))
-        if self.identity:
+        if text("--as", self.identity):
             Key.parse(self.identity, "--as")
         ports = (Forward.of(each) for each in sequence("--publish", self.publish))
-        gdb = None if self.gdb is None else backend.port(str(self.gdb), "--gdb")
+        gdb = None if self.gdb is None else backend.port(self.gdb, "--gdb")
         given: Any = self.args
-        args = () if isinstance(given, str) else sequence("args", given)
-        if isinstance(given, str) or not all(isinstance(each, str) for each in args):
-            raise UsageError(f"expected a list of words, got {given!r}", where="args")
-        values = {"memory": memory, "firmware": firmware, "publish": tuple(ports), "gdb": gdb, "args": tuple(args)}
+        args = () if isinstance(given, str) else words("args", given)
+        if isinstance(given, str) or "\0" in "".join(args):
+            raise refused("args", "a list of words", given)
+        flag("--persist", self.persist)
+        values = {"memory": memory, "firmware": firmware, "publish": tuple(ports), "gdb": gdb, "args": args}
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -129,7 +130,7 @@ def _options(options: Options | None, given: Mapping[str, Any]) -> Options:
         return Options(**given)
     if given:
         raise UsageError(f"give {next(iter(given))!r} in options, or leave options out")
-    return options
+    return instance("options", options, Options)
 
 
 def launch(
@@ -152,6 +153,7 @@ def launch(
     """
     known = {field.name for field in fields(Options)}
     options = _options(options, {name: value for name, value in more.items() if name in known})
+    sinks = _sinks(sinks)
     others: Any = {name: value for name, value in more.items() if name not in known}
     planned = api.plan(Recipe.of(app, **others), formats=[format_for(options)], bus=_bus(options), report=report)
     return launch_planned(planned, options, sinks=sinks, report=report)
@@ -212,10 +214,15 @@ def run(
     Raises:
         RumpbundleError: see :mod:`rumpbundle.errors`; then nothing runs.
     """
-    options = _options(options, more)
+    options, sinks = _options(options, more), _sinks(sinks)
+    reporter(report)
+    trees = sequence("disks", disks)
+    for each in trees:
+        if not isinstance(each, Data | Writable):
+            raise refused("disks", "values of rumpbundle.guests.Data or Writable", each)
     with contextlib.ExitStack() as stack:
         request = _finished(image, options, stack, report, copied=options.backend in registry.KITS)
-        return _started(_with(disks, request, options, stack), options, sinks, report, stack)
+        return _started(_with(trees, request, options, stack), options, sinks, report, stack)
 
 
 def run_plan(
@@ -276,13 +283,12 @@ def follow(guest: Guest, *, expect: str | None = None, timeout: float | None = N
     return ending
 
 
-def check_pattern(pattern: str) -> str:
-    """Return *pattern* if it is a regular expression, else raise :class:`UsageError`."""
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise UsageError(f"is no regular expression: {error}", where="--expect") from None
-    return pattern
+def _sinks(sinks: Any) -> tuple[Sink, ...]:
+    """Return *sinks*, which are to be called with what the guest says."""
+    for each in (found := tuple(sequence("sinks", sinks))):
+        if not callable(each):
+            raise refused("sinks", "functions that take bytes", each)
+    return found
 
 
 def format_for(options: Options) -> Format:

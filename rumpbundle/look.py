@@ -6,9 +6,9 @@ import os
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
-from rumpbundle.disk.inputfile import file_name
+from rumpbundle.arguments import choice, file_name, reporter, text, words
 from rumpbundle.events import Report, silent
-from rumpbundle.kernels.unikernel import Protocol, Unikernel
+from rumpbundle.kernels.unikernel import Firmware, Protocol, Unikernel
 from rumpbundle.report import inspect
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ def check(
         UsageError: there is no such target, firmware, protocol or driver.
     """
     from rumpbundle.knowledge.check import check as judge
-    from rumpbundle.recipe import choice
 
     kernel = app if isinstance(app, Unikernel) else Unikernel.read(file_name("app", app), disk=False)
     wanted = None if protocol is None else Protocol(choice("protocol", protocol, tuple(Protocol)))
-    return judge(kernel, target, firmware=firmware, protocol=wanted, drivers=drivers)
+    chosen = [choice("firmware", each, tuple(Firmware)) for each in words("firmware", firmware)]
+    return judge(kernel, text("target", target), firmware=chosen, protocol=wanted, drivers=words("drivers", drivers))
 
 
 def ls(image: PathLike, path: str = "", *, report: Report = silent) -> list[tuple[str, Entry]]:
@@ -50,8 +50,8 @@ def ls(image: PathLike, path: str = "", *, report: Report = silent) -> list[tupl
     from rumpbundle.images.detect import open_disk
     from rumpbundle.images.volumes import listed
 
-    with open_disk(image, report) as disk:
-        return [(volume.name, entry) for volume, entry in listed(disk, path, report)]
+    with open_disk(image, reporter(report)) as disk:
+        return [(volume.name, entry) for volume, entry in listed(disk, text("path", path), report)]
 
 
 def cat(image: PathLike, path: str, *, report: Report = silent) -> Iterator[bytes]:
@@ -63,8 +63,8 @@ def cat(image: PathLike, path: str, *, report: Report = silent) -> Iterator[byte
     from rumpbundle.images.detect import open_disk
     from rumpbundle.images.volumes import cat as read
 
-    with open_disk(image, report) as disk:
-        yield from read(disk, path, report)
+    with open_disk(image, reporter(report)) as disk:
+        yield from read(disk, text("path", path), report)
 
 
 __all__ = ["cat", "check", "inspect", "ls"]

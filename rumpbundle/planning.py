@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 
+from rumpbundle import formats as registry
 from rumpbundle import guests, hybrid
+from rumpbundle.arguments import instance, reporter, sequence, text
 from rumpbundle.bootloader.bootimages import BootImages, boot_images
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import Content
@@ -20,6 +21,7 @@ from rumpbundle.host import environment
 from rumpbundle.kernels.unikernel import Firmware, Protocol, Unikernel
 from rumpbundle.manifest import SLOT, Asked, Bundle, Choice, Module, stem
 from rumpbundle.recipe import ModuleFile, Recipe
+from rumpbundle.shell import quoted
 
 MAX_NAME = 100
 """Longest machine name in characters; it becomes part of file names and volume labels."""
@@ -48,14 +50,14 @@ def read_kernel(recipe: Recipe, formats: Sequence[Format] = ()) -> Unikernel:
         if not formats:
             raise
         names = ",".join(format.name for format in formats)
-        hint = f"rumpbundle convert {shlex.quote(os.fspath(recipe.app))} -f {names}"
+        hint = f"rumpbundle convert {quoted(os.fspath(recipe.app))} -f {names}"
         raise FinishedImageError(error.problem, where=error.where, hint=hint) from None
 
 
 def plan(
     recipe: Recipe,
     *,
-    formats: Sequence[Format] = (),
+    formats: Sequence[Format | str] = (),
     bus: str = "",
     kernel: Unikernel | None = None,
     images: BootImages | None = None,
@@ -73,13 +75,17 @@ def plan(
     Raises:
         RumpbundleError: see :mod:`rumpbundle.errors`.
     """
-    report(Started("planning", 0))
-    kernel = kernel or read_kernel(recipe, formats)
+    reporter(report)(Started("planning", 0))
+    recipe, wanted = (
+        instance("recipe", recipe, Recipe),
+        [registry.find(each) for each in sequence("formats", formats)],
+    )
+    kernel = kernel or read_kernel(recipe, wanted)
     _tell_repairs(kernel, report)
     name = machine_name(recipe, kernel)
     firmware, boot = _boot(recipe, kernel, report) if kernel.protocols else ((), {})
     esp = _esp(recipe, boot)
-    request = _request(recipe, kernel, boot, bus or bus_for(kernel, formats))
+    request = _request(recipe, kernel, boot, text("bus", bus) or bus_for(kernel, wanted))
     delivery, choices = _delivered(recipe, request, report)
     images = (images or boot_images(report)) if firmware else None
     bundle = Bundle(

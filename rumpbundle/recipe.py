@@ -9,21 +9,22 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, get_args
 from typing import Literal as OneOf
 
 from rumpbundle import guests
+from rumpbundle.arguments import choice, count, file_name, flag, refused, sequence, size, text
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk import tree
-from rumpbundle.disk.inputfile import InputFile, file_name
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.tree import Directory
 from rumpbundle.errors import InputError, UsageError, nearest
 from rumpbundle.guests import ConfigFor, ordered
 from rumpbundle.host import environment, overlap
 from rumpbundle.manifest import Console
-from rumpbundle.units import LARGEST, NoSize, parsed_size
+from rumpbundle.units import parsed_size
 
 if TYPE_CHECKING:
     from rumpbundle.config import Config
@@ -43,6 +44,11 @@ class ModuleFile:
 
     path: PathLike
     text: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise :class:`UsageError` if it is no file's name, or no text."""
+        file_name("modules", self.path)
+        text("modules", self.text)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -117,15 +123,16 @@ class Recipe:
         """
         named: Any = self.config
         if isinstance(named, str | os.PathLike):
-            path = os.fspath(named)
+            path = file_name("config", named)
             self._set(config=read_config(path), config_name=path, inputs=(*sequence("inputs", self.inputs), path))
         configs, files = _configs(self.configs)
         self._set(
             app=_path("app", self.app),
             cmdline=_text("cmdline", self.cmdline),
-            argv0=_flag("argv0", self.argv0),
+            argv0=flag("argv0", self.argv0),
             modules=tuple(_module(each) for each in sequence("modules", self.modules)),
             config=_config(self.config),
+            config_name=_text("config_name", self.config_name),
             configs=configs,
             data=tuple(_data(each) for each in sequence("data", self.data)),
             volumes=tuple(_volume(each) for each in sequence("volumes", self.volumes)),
@@ -136,7 +143,7 @@ class Recipe:
             name=_text("name", self.name),
             size=size("size", self.size),
             config_room=_room(self.config_room),
-            strict=_flag("strict", self.strict),
+            strict=flag("strict", self.strict),
             epoch=_epoch(self.epoch),
             inputs=tuple(_path("inputs", each) for each in (*sequence("inputs", self.inputs), *files)),
         )
@@ -171,48 +178,12 @@ class Recipe:
         return app
 
 
-def sequence(where: str, value: Any) -> Sequence[Any]:
-    """Return *value* as a sequence; a single text is one entry."""
-    if isinstance(value, str | os.PathLike):
-        return (value,)
-    if isinstance(value, Iterable) and not isinstance(value, bytes | dict):
-        return tuple(value)
-    raise UsageError(f"expected a list, got {value!r}", where=where)
-
-
-def choice(where: str, value: Any, known: Sequence[str]) -> Any:
-    """Return *value* if it is one of *known*."""
-    if not isinstance(value, str) or value not in known:
-        hint = nearest(value, known) if isinstance(value, str) else None
-        raise UsageError(f"expected one of {', '.join(known)}, got {value!r}", where=where, hint=hint)
-    return value
-
-
-def size(where: str, value: Any) -> int:
-    """Return *value*, a number of bytes or a text such as ``512M``, in bytes."""
-    if isinstance(value, str):
-        try:
-            return parsed_size(value)
-        except NoSize as error:
-            raise UsageError(str(error), where=where, hint=error.hint) from None
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST:
-        raise UsageError(f"expected a number of bytes or a size such as '512M', got {value!r}", where=where)
-    return value
-
-
 def _room(value: Any) -> int:
     """Return *value* as the bytes kept for later configurations; they are filled in memory."""
     room = size("config_room", value)
     if room > MAX_ROOM:
         raise UsageError("expected 16M at most: no configuration takes more", where="--config-room")
     return room
-
-
-def count(where: str, value: Any, least: int, most: int) -> int:
-    """Return *value* if it is a whole number from *least* to *most*."""
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise UsageError(f"expected a whole number from {least} to {most}, got {value!r}", where=where)
-    return value
 
 
 def parsed_mount(text: str, *, sized: bool) -> tuple[str, str, int | None]:
@@ -244,15 +215,7 @@ def _path(where: str, value: Any) -> Any:
 
 
 def _text(where: str, value: Any) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise UsageError(f"expected a text, got {value!r}", where=where)
-    return value
-
-
-def _flag(where: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise UsageError(f"expected True or False, got {value!r}", where=where)
-    return value
+    return None if value is None else text(where, value)
 
 
 def _epoch(value: Any) -> int | None:
@@ -263,7 +226,7 @@ def _epoch(value: Any) -> int | None:
 def _module(value: Any) -> ModuleFile:
     if isinstance(value, ModuleFile):
         return value
-    return ModuleFile.parse(value) if isinstance(value, str) else ModuleFile(_path("modules", value))
+    return ModuleFile.parse(file_name("modules", value)) if isinstance(value, str) else ModuleFile(value)
 
 
 def _config(value: Any) -> Any:
@@ -271,7 +234,7 @@ def _config(value: Any) -> Any:
         from rumpbundle.config import Config
 
         if not isinstance(value, Config):
-            raise UsageError(f"expected a Config or the name of its file, got {value!r}", where="config")
+            raise refused("config", "a Config or the name of its file", value)
     return value
 
 
@@ -283,12 +246,13 @@ def _configs(value: Any) -> tuple[tuple[ConfigFor, ...], tuple[str, ...]]:
     for key, each in pairs:
         if isinstance(each, ConfigFor):
             found.append(each)
-        elif isinstance(key, str) and not isinstance(each, str | os.PathLike):
-            found.append(ConfigFor(key, _config(each)))
+        elif key is not None and not isinstance(each, str | os.PathLike):
+            found.append(ConfigFor(text("configs", key), _config(each)))
         elif key is None and not isinstance(each, str):
-            raise UsageError(f"expected 'KEY=CFG', a directory or a ConfigFor, got {each!r}", where="configs")
+            raise refused("configs", "'KEY=CFG', a directory or a ConfigFor", each)
         else:
-            named = _named(each) if key is None else ((key, os.fspath(each)),)
+            path = file_name("configs", each)
+            named = _named(path) if key is None else ((text("configs", key), path),)
             found += [ConfigFor(key, read_config(path), path) for key, path in named]
             files += [path for _, path in named]
     return ordered(found), tuple(files)
@@ -344,9 +308,9 @@ def _volume(value: Any) -> guests.Writable:
 
 def _mounted(where: str, value: Any, *, sized: bool) -> tuple[str, str, int | None]:
     if not isinstance(value, str):
-        raise UsageError(f"expected 'DIR:MOUNT' or its value, got {value!r}", where=where)
+        raise refused(where, "'DIR:MOUNT' or its value", value)
     try:
-        return parsed_mount(value, sized=sized)
+        return parsed_mount(file_name(where, value), sized=sized)
     except ValueError as error:
         raise UsageError(str(error), where=where) from None
 

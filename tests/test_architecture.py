@@ -15,6 +15,7 @@ PACKAGE = Path(rumpbundle.__file__).parent
 LAYERS = (
     {"dataclass"},
     {"errors", "events", "shell", "units"},
+    {"arguments"},
     {"disk", "host", "config"},
     {"filesystems", "kernels", "images", "component"},
     {"knowledge", "manifest"},

@@ -87,7 +87,7 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
         changes = _in_place(planned, found, disk, path, format, subformat, own) if in_place else None
         if changes is not None:
             rollback.apply(path, changes, sync=sync)
-            commands = ()
+            commands: tuple[str, ...] = ()
         else:
             if in_place:
                 lock.close()  # qemu-img locks it, too

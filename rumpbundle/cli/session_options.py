@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rumpbundle import dev_launch
+from rumpbundle.arguments import pattern
 from rumpbundle.cli.command import Command, completed, group, options
 from rumpbundle.cli.guest import without_kernel_option
 from rumpbundle.cli.progress import Terminal
@@ -101,7 +102,7 @@ class Session:
         )
         registry.find(self.options.backend)
         expect = arguments.pop("expect")
-        self._expect = None if expect is None else dev_launch.check_pattern(expect)
+        self._expect = None if expect is None else pattern("--expect", expect)
         self._timeout = arguments.pop("timeout")
         log = arguments.pop("log")
         self.log: tuple[Path, ...] = () if log is None else (Path(log),)

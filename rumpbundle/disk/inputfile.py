@@ -6,9 +6,8 @@ import errno
 import os
 import stat
 import struct
-from typing import Any
 
-from rumpbundle.errors import HostError, InputError, UsageError
+from rumpbundle.errors import HostError, InputError
 
 Fingerprint = bytes
 """Packed, for there may be 200,000.
@@ -66,18 +65,6 @@ _KINDS = {
 
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)
-
-
-def file_name(where: str, value: Any) -> str:
-    """Return *value* as the name of a file.
-
-    Raises:
-        UsageError: it is none; *where* is what it is for.
-    """
-    name = os.fspath(value) if isinstance(value, str | os.PathLike) else None
-    if not isinstance(name, str):
-        raise UsageError(f"expected the name of a file, got {value!r}", where=where)
-    return name
 
 
 class InputFile:

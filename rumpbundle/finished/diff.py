@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from rumpbundle.arguments import reporter
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK, Zeros
 from rumpbundle.disk.layout import SECTOR
@@ -60,6 +61,7 @@ def diff(
         InputError: one cannot be read, or is no image.
         ImageError: one is damaged.
     """
+    reporter(report)
     with open_disk(one, report, whole=True) as first, open_disk(other, report, whole=True) as second:
         ranges = list(_ranges(first, second))
         if not ranges and first.size == second.size:

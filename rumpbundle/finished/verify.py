@@ -12,11 +12,11 @@ from dataclasses import replace
 from typing import Any
 from typing import Literal as OneOf
 
+from rumpbundle.arguments import file_name, flag, instance, reporter
 from rumpbundle.bootloader.bootimages import BootImages
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK
 from rumpbundle.disk.digest import hexdigest
-from rumpbundle.disk.inputfile import file_name
 from rumpbundle.errors import ImageError, InputError, RumpbundleError, UsageError
 from rumpbundle.events import Finished, Report, Started, silent
 from rumpbundle.finished import containers, kits, listing, planned, readback, xenkit
@@ -79,7 +79,8 @@ def verify(
         InputError: it cannot be read.
         UsageError: *rebuild* is given for an image that rumpbundle did not make.
     """
-    path = file_name("image", path)
+    path, report, opinions = file_name("image", path), reporter(report), flag("opinions", opinions)
+    rebuild = None if rebuild is None else instance("rebuild", rebuild, Recipe)
     found = _Findings()
     if kits.is_sums(path):
         found.container, found.compared = "checksums", True

@@ -11,6 +11,7 @@ import pkgutil
 from collections.abc import Iterator, Mapping
 from functools import cache
 
+from rumpbundle.arguments import refused
 from rumpbundle.errors import UsageError, nearest
 from rumpbundle.formats._contract import Beside, Folder, Format, Job, OneFile, ReadBack, Standing, Subformat, option
 from rumpbundle.formats._readback import Reading, as_options, option_names
@@ -26,14 +27,16 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
 
 
-def find(name: str) -> Format:
-    """Return the format called *name*.
+def find(name: str | Format) -> Format:
+    """Return the format called *name*; a format is taken as it is.
 
     Raises:
         UsageError: there is none; the hint names the nearest.
     """
+    if isinstance(name, Format):
+        return name
     if not isinstance(name, str):
-        raise UsageError(f"expected the name of a format, got {name!r}")
+        raise refused("format", "the name of a format", name)
     name = ALIASES.get(name, name)
     if name not in names():
         hint = nearest(name, names(), f"known formats: {', '.join(names())}")

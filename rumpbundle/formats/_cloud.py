@@ -9,14 +9,14 @@ from typing import Any
 from rumpbundle import knowledge
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import UsageError, nearest
-from rumpbundle.formats._contract import option
+from rumpbundle.formats._contract import FormatOptions, option
 from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.knowledge import drivers as known_drivers
 from rumpbundle.manifest import Bundle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CloudOptions:
+class CloudOptions(FormatOptions):
     """The options of every cloud's kit."""
 
     tag: tuple[str, ...] = option(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rumpbundle.arguments import choice, count, flag, size, text, words
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.layout import GIB, MIB
 from rumpbundle.errors import InputError, UsageError
@@ -114,6 +115,34 @@ class ReadBack:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FormatOptions:
+    """What the options of every format are made from: frozen fields, each declared by :func:`option`."""
+
+    def __post_init__(self) -> None:
+        """Take what was given for what it means: sizes as ``64M``, sequences of any kind.
+
+        Raises:
+            UsageError: a field has a value that says nothing; ``where`` names its option.
+        """
+        for field in dataclasses.fields(self):
+            given, where = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
+            object.__setattr__(self, field.name, _taken(where, given, field.default, field.metadata))
+
+
+def _taken(where: str, given: Any, default: Any, how: Mapping[str, Any]) -> Any:
+    """Return what was *given* for an option of the kind that its *default* has, and what else is known of it."""
+    if how["choices"]:
+        return choice(where, given, how["choices"])
+    if how["multiple"]:
+        return words(where, given)
+    if how["size"]:
+        return size(where, given)
+    if isinstance(default, bool):
+        return flag(where, given)
+    return count(where, given, 0, 1 << 31) if isinstance(default, int) else text(where, given)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
     """One output format: what it is, what it writes, and what it can hold."""
 
@@ -138,8 +167,8 @@ class Format:
     which all would be read; what it returns is not looked at."""
     commands: Callable[[Job], tuple[str, ...]] | None = None
     """The lines for a POSIX shell that use what was written (``--print-commands``); we never run them."""
-    options: type | None = None
-    """A frozen dataclass whose fields (see :func:`option`) are the format's own command line options."""
+    options: type[FormatOptions] | None = None
+    """Their fields are the format's own command line options."""
     read_back: ReadBack | None = None
     """How they are read back; a format with options has to say."""
 
@@ -160,7 +189,7 @@ class Format:
             UsageError: it has none of that name.
         """
         for each in self.subformats:
-            if not name or each.name == name:
+            if not text("--subformat", name) or each.name == name:
                 return each
         known = f"{self.name} has {', '.join(self.variants) or 'none'}"
         raise UsageError(f"no such subformat: {name} ({known})", where="--subformat")

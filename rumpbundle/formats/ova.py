@@ -17,7 +17,7 @@ from rumpbundle.disk.flat import disk_errors, write_all
 from rumpbundle.disk.layout import MIB, SECTOR, round_up
 from rumpbundle.errors import UsageError
 from rumpbundle.formats import _ovf as ovf
-from rumpbundle.formats._contract import Format, Job, OneFile, ReadBack, Subformat, option
+from rumpbundle.formats._contract import Format, FormatOptions, Job, OneFile, ReadBack, Subformat, option
 from rumpbundle.formats.vmdk import LARGEST, check_stream, write_stream
 from rumpbundle.host.staging import StagedFile
 from rumpbundle.kernels.unikernel import Family, Firmware
@@ -28,7 +28,7 @@ AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OvaOptions:
+class OvaOptions(FormatOptions):
     """What the machine has; by default what suits the guest."""
 
     cpus: int = option(1, "The number of CPUs.", metavar="N")

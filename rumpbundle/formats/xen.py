@@ -19,7 +19,7 @@ from rumpbundle.disk.flat import disk_errors, write_all, write_content, write_fl
 from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import UsageError
 from rumpbundle.formats._cloud import shell_path
-from rumpbundle.formats._contract import Folder, Format, Job, ReadBack, option
+from rumpbundle.formats._contract import Folder, Format, FormatOptions, Job, ReadBack, option
 from rumpbundle.formats._naming import TextRule, image_name
 from rumpbundle.images.records import kitfiles
 from rumpbundle.manifest import Bundle
@@ -36,7 +36,7 @@ _NAME = TextRule(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class XenOptions:
+class XenOptions(FormatOptions):
     type: str = option("auto", "How Xen runs it: auto, pv, pvh or hvm.", metavar="TYPE")
     memory: int = option(0, "The domain's memory: 64M.  [default: what the guest needs]", metavar="SIZE", size=True)
     host_directory: str = option(

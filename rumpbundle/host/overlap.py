@@ -33,7 +33,7 @@ def check_apart(outputs: Iterable[Path], inputs: Iterable[Inode | None]) -> None
     for output in outputs:
         written |= dict.fromkeys(_replaced(output), output)
         parent = Path(os.path.realpath(output.parent))
-        found = (inode(each) for each in (parent, *parent.parents) if each.is_dir())
+        found = (inode(each) for each in (parent, *parent.parents) if os.path.isdir(each))
         around |= {each: output for each in found if each is not None}
     for each in inputs:
         if each is None:

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal as OneOf
 
+from rumpbundle.arguments import file_name
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk import signatures
-from rumpbundle.disk.inputfile import InputFile, close, file_name
+from rumpbundle.disk.inputfile import InputFile, close
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.disk.signatures import Kind
 from rumpbundle.errors import ImageError

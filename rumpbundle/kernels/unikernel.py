@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from rumpbundle.arguments import file_name, flag
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.inputfile import InputFile
@@ -84,12 +85,12 @@ class Unikernel:
             InputError: the file cannot be read.
             KernelError: it is no kernel, or (with *disk*) none that boots from a disk; the hint says what to do.
         """
-        file = InputFile(path)
+        file = InputFile(file_name("path", path))
         try:
             kernel = examine(os.path.basename(file.path), View.of_file(file), Content.of_file(file))
         except KernelError as error:
             raise type(error)(error.problem, where=file.path, hint=error.hint) from None
-        if disk and not kernel.protocols:
+        if flag("disk", disk) and not kernel.protocols:
             raise KernelError(kernel.refusal, where=file.path, hint=kernel.advice or None)
         return kernel
 

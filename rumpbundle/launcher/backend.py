@@ -11,9 +11,9 @@ from dataclasses import field
 from enum import StrEnum
 from typing import Protocol
 
+from rumpbundle.arguments import refused
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.layout import SECTOR
-from rumpbundle.errors import UsageError
 from rumpbundle.events import Report
 from rumpbundle.kernels.unikernel import Device, Family, Firmware
 
@@ -37,7 +37,7 @@ class Forward:
             return value
         if isinstance(value, str):
             return cls.parse(value)
-        raise UsageError(f"expected HOST:GUEST[/udp], got {value!r}", where="--publish", hint="such as '8080:80'")
+        raise refused("--publish", "HOST:GUEST[/udp]", value, "such as '8080:80'")
 
     @classmethod
     def parse(cls, text: str) -> Forward:
@@ -49,15 +49,17 @@ class Forward:
         ports, slash, protocol = text.partition("/")
         host, colon, guest = ports.partition(":")
         if not colon or (slash and protocol not in ("tcp", "udp")):
-            raise UsageError(f"expected HOST:GUEST[/udp], got {text!r}", where="--publish", hint="such as 8080:80")
+            raise refused("--publish", "HOST:GUEST[/udp]", text, "such as '8080:80'")
         return cls(port(host, "--publish"), port(guest, "--publish"), protocol or "tcp")
 
 
-def port(text: str, where: str) -> int:
-    """Return the port number *text* says, or raise :class:`UsageError`."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535):
-        raise UsageError(f"expected a port from 1 to 65535, got {text!r}", where=where)
-    return int(text)
+def port(value: str | int, where: str) -> int:
+    """Return the port number that *value* is or says, or raise :class:`UsageError`."""
+    said = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 5
+    number = int(value) if said else value
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= 65535:
+        raise refused(where, "a port from 1 to 65535", value)
+    return number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 
+from rumpbundle import arguments
 from rumpbundle.errors import UsageError, nearest
 from rumpbundle.launcher.backend import Backend
 
@@ -19,7 +20,7 @@ def find(name: str) -> Backend:
     Raises:
         UsageError: there is none; the hint names the nearest.
     """
-    if name not in NAMES:
+    if arguments.text("--boot", name) not in NAMES:
         hint = nearest(name, NAMES, f"known: {', '.join(NAMES)}")
         raise UsageError(f"no such backend: {name}", where="--boot", hint=hint)
     backend: Backend = importlib.import_module(f"rumpbundle.launcher.{name}").BACKEND

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
+from rumpbundle import arguments
 from rumpbundle.errors import GuestError, RumpbundleError
 from rumpbundle.host import environment
 from rumpbundle.kernels.unikernel import Family
@@ -79,7 +80,7 @@ class Guest:
 
     def send(self, text: str | bytes) -> None:
         """Type *text* on its console, waiting while the guest does not read; what follows its end is lost."""
-        data = text.encode() if isinstance(text, str) else text
+        data = text if isinstance(text, bytes) else arguments.text("text", text).encode("utf-8", "surrogateescape")
         while data and not self._gone.is_set():
             with self._sending:
                 if self._stopped:
@@ -97,7 +98,9 @@ class Guest:
         Raises:
             GuestError: it did not say it in time, or ended first; ``console`` holds its last lines.
             ToolError: the backend failed.
+            UsageError: *pattern* is no regular expression.
         """
+        pattern, timeout = arguments.pattern("pattern", pattern), arguments.seconds("timeout", timeout)
         match = self.console.expect(pattern, timeout)
         if match is not None:
             return match
@@ -113,7 +116,7 @@ class Guest:
         Raises:
             ToolError: the backend failed.
         """
-        if not self._gone.wait(timeout):
+        if not self._gone.wait(arguments.seconds("timeout", timeout)):
             return self._end(Reason.TIMED_OUT)
         self._raise_failure()
         assert self._ending is not None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from rumpbundle.disk.inputfile import file_name
+from rumpbundle.arguments import file_name, flag, reporter
 from rumpbundle.errors import KernelError
 from rumpbundle.events import Report, silent
 from rumpbundle.images.detect import NoImageError
@@ -28,6 +28,7 @@ def inspect(
         InputError: it is neither, or cannot be read.
         ImageError: it is a damaged image.
     """
+    report, stored = reporter(report), flag("stored", stored)
     if os.path.isdir(file_name("path", path)):
         return look_into(path, report, stored=stored)
     try:
