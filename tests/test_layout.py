@@ -153,11 +153,13 @@ def big(tmp_path, monkeypatch):
     return Content.of_file(InputFile(payload)), reads
 
 
-def test_an_interrupted_write_does_not_wait_for_hashing(big, monkeypatch):
-    """A big file's hashing stops when the copy does: on a Ctrl-C nobody waits for it."""
+@pytest.mark.parametrize("call", ["copy_file_range", "pwrite"])
+def test_an_interrupted_write_does_not_wait_for_hashing(big, monkeypatch, call):
+    """A big file's hashing stops when the copy does, and so does the reading: on a Ctrl-C nobody waits for them."""
     content, reads = big
-    copy = os.copy_file_range
+    copy = getattr(os, call)
     copied = []
+    before = threading.active_count()
 
     def interrupted(*words):
         copied.append(words)
@@ -165,12 +167,14 @@ def test_an_interrupted_write_does_not_wait_for_hashing(big, monkeypatch):
             return copy(*words)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "copy_file_range", interrupted)
-    monkeypatch.setattr("rumpbundle.disk.flat._data_from", lambda fd, position: (position, 5000 * MIB))
+    monkeypatch.setattr(os, call, interrupted)
+    monkeypatch.setattr("rumpbundle.disk.copying._share_page", lambda *_: call == "copy_file_range")
+    monkeypatch.setattr("rumpbundle.disk.copying._data_from", lambda fd, position: (position, 5000 * MIB))
     disk = replace(disk_of(5000 * MIB, *content_extents(content, 0, "big")), named=(Named(0, content),))
     with tempfile.TemporaryFile() as file, pytest.raises(KeyboardInterrupt):
         write_flat(disk, file.fileno())
     assert len(reads) < 4096, "hashing went on to the end"
+    assert threading.active_count() == before
 
 
 def test_an_interruption_does_not_wait_for_the_last_of_the_hashing(big):

@@ -1,13 +1,15 @@
 """Hash what a bundle's manifest names while it is written, so that nothing is read a second time from the inputs.
 
-A thread follows the copy and hashes the bytes as they stand in the output: what the manifest says is true of the
-image even if an input changes meanwhile. Where there are no threads the same work is done after the copy.
+A thread follows the copy and hashes the bytes that are written, or as they stand in the output: what the manifest
+says is true of the image even if an input changes meanwhile. Where there are no threads the same work is done after
+the copy.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -17,6 +19,8 @@ from rumpbundle.errors import HostError, Interrupted
 
 _TICK = 0.1
 """Seconds to wait at once: a signal that comes just before a wait without end would not end that."""
+_WAITING = 8
+"""Parts at most that were handed over and wait to be hashed: a few MiB."""
 _ONE_AT_A_TIME = threading.Lock()
 """Several formats of one bundle hash the same contents: whoever comes second finds them hashed."""
 
@@ -62,42 +66,67 @@ def _beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
 
 
 @contextmanager
-def trailing(named: Sequence[Named], fd: int, locate: Locate) -> Iterator[Callable[[int], None]]:
+def trailing(named: Sequence[Named], fd: int, locate: Locate) -> Iterator[Trail]:
     """Hash the contents of *named* while the block copies them into the file *fd*, in the order of the disk.
 
-    The block gets a function to call with the position up to which the file is complete. *locate* says where the
-    disk's bytes stand in the file.
+    The block tells the trail what is coming and what has arrived. *locate* says where the disk's bytes stand in the
+    file.
     """
-    pending = [each for each in named if not each.content.hashed]
-    if not pending:
-        yield lambda position: None
+    trail = Trail([each for each in named if not each.content.hashed], fd, locate)
+    if not trail.hashes:
+        yield trail
         return
     # Read twice, the output would be taken for what is used often, and push the inputs out of memory.
     with suppress(AttributeError, OSError):
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_NOREUSE)
-    trail = _Trail(pending, fd, locate)
     with _beside(trail.work):
-        yield trail.arrived
+        yield trail
         trail.arrived(1 << 63)
 
 
-class _Trail:
+class Trail:
+    """Hashes contents in the order of the disk: what is handed over from memory, the rest as it stands in *fd*."""
+
     def __init__(self, named: Sequence[Named], fd: int, locate: Locate) -> None:
         self._named = named
         self._fd = fd
         self._locate = locate
         self._arrived = 0
+        self._coming: deque[tuple[int, bytes]] = deque()
+        self._working = False
         self._news = threading.Condition()
 
+    @property
+    def hashes(self) -> bool:
+        """Whether there is something to hash."""
+        return bool(self._named)
+
+    def coming(self, position: int, data: bytes) -> None:
+        """Tell that the file is complete up to *position*, and that *data* will be written there next.
+
+        It is hashed while it is written; or, if many wait already, read back later.
+        """
+        with self._news:
+            self._arrived = position
+            if self._working and len(self._coming) < _WAITING:
+                self._coming.append((position, data))
+                self._news.notify()
+
     def arrived(self, position: int) -> None:
+        """Tell that the file is complete up to *position*."""
         with self._news:
             self._arrived = position
             self._news.notify()
 
     def work(self, stop: threading.Event) -> None:
-        for each in self._named:
-            if not each.content.hashed:
-                self._hash(each.content, each.offset, stop)
+        self._working = True
+        try:
+            for each in self._named:
+                if not each.content.hashed:
+                    self._hash(each.content, each.offset, stop)
+        finally:
+            self._working = False
+            self._coming.clear()
 
     def _hash(self, content: Content, offset: int, stop: threading.Event) -> None:
         hasher = content.hasher()
@@ -109,11 +138,7 @@ class _Trail:
                 if position is None:
                     hasher.add_zeros(count)
                 else:
-                    count = min(count, CHUNK)
-                    self._wait_for(position + count, stop)
-                    data = os.pread(self._fd, count, position)
-                    if not data:
-                        raise HostError("somebody else changed the output while it was written")
+                    data = self._next(position, min(count, CHUNK), stop)
                     hasher.add(data)
                     count = len(data)
                 offset += count
@@ -121,12 +146,26 @@ class _Trail:
                     raise Interrupted
         content.remember(hasher.hexdigest())
 
-    def _wait_for(self, position: int, stop: threading.Event) -> None:
+    def _next(self, position: int, most: int, stop: threading.Event) -> bytes:
+        """Return what stands at *position*, *most* bytes or less, as soon as it is known."""
         with self._news:
-            while self._arrived < position:
+            while True:
+                while self._coming and self._coming[0][0] + len(self._coming[0][1]) <= position:
+                    self._coming.popleft()
+                if self._coming:
+                    start, data = self._coming[0]
+                    if start <= position:
+                        return data[position - start : position - start + most]
+                    most = min(most, start - position)
+                if self._arrived >= position + most:
+                    break
                 if stop.is_set():
                     raise Interrupted
                 self._news.wait(_TICK)
+        data = os.pread(self._fd, most, position)
+        if not data:
+            raise HostError("somebody else changed the output while it was written")
+        return data
 
 
-__all__ = ["trailing"]
+__all__ = ["Trail", "trailing"]

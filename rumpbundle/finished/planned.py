@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Self
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.ahead import ahead_map
 from rumpbundle.disk.content import CHUNK, Content, Zeros
 from rumpbundle.disk.digest import BlockHash, WholeHash
 from rumpbundle.disk.inputfile import InputFile, close
 from rumpbundle.disk.layout import SECTOR, DiskLayout, Extent
 from rumpbundle.errors import ImageError
 from rumpbundle.events import Advanced, Report, silent
-from rumpbundle.host.parallel import AHEAD, ahead_map
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.medium import Run
 from rumpbundle.images.partitions import tables
@@ -216,7 +216,11 @@ class _Reader:
             return view
 
         # Who hashes a part has the next ones read meanwhile.
-        yield from (ahead_map if count > _BUFFERS else map)(fill, range(count))
+        if count > _BUFFERS:
+            with closing(ahead_map(fill, range(count), _BUFFERS - 1)) as parts:  # one of them is in use
+                yield from parts
+        else:
+            yield from map(fill, range(count))
 
     def _fd(self, file: InputFile) -> int:
         fd = self._open.get(id(file))
@@ -240,6 +244,5 @@ def _read_into(view: memoryview, fd: int, offset: int) -> int:
 
 _PART = 2 << 20
 """Bytes read at once from a file: enough for two threads to hash, few enough that all parts stay in the cache."""
-_BUFFERS = AHEAD + 1
-"""One is in use, the others wait or are filled."""
+_BUFFERS = 3
 _MOST_OPEN = 64

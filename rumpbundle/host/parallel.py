@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AHEAD = 2
 _TICK = 0.1
 """Seconds to wait at once: a signal that comes in the moment before a wait without end would not end that."""
 
@@ -39,15 +38,9 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], jobs:
     At most ``2 * jobs`` results wait at any time. It pays where *function* releases the interpreter's lock, as
     compression and hashing do.
     """
-    yield from _computed(function, items, jobs, 2 * jobs) if jobs > 1 and has_threads() else map(function, items)
-
-
-def ahead_map(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Do the same with one thread, as reading wants it, of whose results at most :data:`AHEAD` wait."""
-    yield from _computed(function, items, 1, AHEAD) if has_threads() else map(function, items)
-
-
-def _computed(function: Callable[[Item], Result], items: Iterable[Item], jobs: int, most: int) -> Iterator[Result]:
+    if jobs < 2 or not has_threads():
+        yield from map(function, items)
+        return
     from concurrent.futures import ThreadPoolExecutor
 
     with threads_needed(), ThreadPoolExecutor(jobs) as pool:
@@ -55,7 +48,7 @@ def _computed(function: Callable[[Item], Result], items: Iterable[Item], jobs: i
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
-                if len(waiting) >= most:
+                if len(waiting) >= 2 * jobs:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

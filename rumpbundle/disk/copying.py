@@ -1,0 +1,259 @@
+"""Put bytes into a file: slices of other files, and small pieces gathered into few writes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from typing import Self
+
+from rumpbundle.disk.ahead import ahead_map
+from rumpbundle.disk.content import CHUNK, FileSlice
+from rumpbundle.disk.hashing import Trail
+from rumpbundle.disk.inputfile import InputFile, close
+from rumpbundle.disk.layout import round_up
+from rumpbundle.events import Advanced, Report
+
+_COPY_STEP = 8 << 20
+"""Bytes the kernel copies at once: few enough that the hashing, which follows, ends soon after."""
+_READ_STEP = 512 << 10
+"""Bytes read at once: few enough that they are in the cache when they are hashed and written."""
+_AHEAD = 4
+"""Parts read before the last one is written."""
+_AHEAD_FROM = 32 << 20
+"""Bytes from which on a thread that reads ahead is worth its address space, of which the C library takes 64 MiB."""
+_ENDLESS = 1 << 63
+_PAGE = 4096
+"""What file systems with reflinks share blocks by: of both files the same part of one."""
+_FICLONERANGE = 0x4020940D
+"""``_IOW(0x94, 13, struct file_clone_range)`` of linux/fs.h; where it is another (MIPS), nothing is shared."""
+_CLONE_RANGE = struct.Struct("=qQQQ")
+
+
+def write_all(fd: int, data: bytes | bytearray, offset: int) -> None:
+    """Write all of *data* at *offset* of *fd*."""
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(fd, view, offset)
+        view = view[count:]
+        offset += count
+
+
+class Batch:
+    """Gathers neighbouring small pieces, zero gaps below a sector group included, into one write.
+
+    A full one is written by a thread while the next is filled: of 200,000 small files each takes our time and the
+    system's by turns.
+    """
+
+    def __init__(self, fd: int, written: Callable[[int], None]) -> None:
+        """Write to *fd*, and tell *written* how many bytes that were pieces."""
+        self._fd = fd
+        self._written = written
+        self._start = 0
+        self._pieces = 0
+        self._buffer = bytearray()
+        self._thread: threading.Thread | None = None
+        self._failed: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread is not None:
+            with contextlib.suppress(RuntimeError):  # a signal came before it was started
+                self._thread.join()  # it must not write what has been closed
+
+    def add(self, offset: int, data: bytes) -> None:
+        gap = offset - self._start - len(self._buffer)
+        if self._buffer:
+            if gap < 0 or gap > 4096:
+                self.flush()
+            elif len(self._buffer) + gap + len(data) > CHUNK:
+                self._pass_on()
+        if not self._buffer:
+            self._start, gap = offset, 0
+        self._buffer += bytes(gap)
+        self._buffer += data
+        self._pieces += len(data)
+
+    def flush(self) -> None:
+        """Write all that was added; then it stands in the file."""
+        self._wait()
+        if self._buffer:
+            write_all(self._fd, self._buffer, self._start)
+            self._forget()
+
+    def _pass_on(self) -> None:
+        """Have what was added written."""
+        self._wait()
+        self._thread = threading.Thread(target=self._write, args=(self._buffer, self._start), daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # there are none here, or no more of them
+            self._thread = None
+            write_all(self._fd, self._buffer, self._start)
+        self._forget()
+
+    def _write(self, data: bytearray, offset: int) -> None:
+        try:
+            write_all(self._fd, data, offset)
+        except BaseException as error:  # told by whoever waits
+            self._failed = error
+
+    def _wait(self) -> None:
+        """Wait until what was passed on stands in the file."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+            if self._failed is not None:
+                raise self._failed
+
+    def _forget(self) -> None:
+        self._written(self._pieces)
+        self._pieces = 0
+        self._buffer = bytearray()
+
+
+class Copier:
+    """Copies slices of files into *fd*. One file is open at a time.
+
+    The kernel does it where it can share the blocks, or where nobody wants the bytes. Where they are hashed it would
+    only have them read a second time: so a thread reads ahead, this one writes, and the *trail* hashes what was read.
+    """
+
+    def __init__(self, fd: int, report: Report, label: str, trail: Trail) -> None:
+        self._fd = fd
+        self._report = report
+        self._label = label
+        self._trail = trail
+        self._file: InputFile | None = None
+        self._src = -1
+        self._data = (0, 0)
+        """Of the open file: a range without holes. To find its end may cost more than to copy a part of it."""
+        self._shared: bool | None = None
+        """Whether the output can share blocks with the open file, once that was tried."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._close(check=kind is None)
+
+    def _close(self, *, check: bool) -> None:
+        file, src, self._file, self._src, self._data = self._file, self._src, None, -1, (0, 0)
+        self._shared = None
+        if file is None:
+            return
+        try:
+            if check:
+                file.check(src)
+        finally:
+            close(src)
+
+    def copy(self, source: FileSlice, offset: int) -> None:
+        """Copy *source* to *offset* of the output."""
+        if source.file is not self._file:
+            self._close(check=True)
+            self._src, self._file = source.file.open(), source.file
+        shift = offset - source.start
+        position, end = source.start, source.start + source.length
+        while position < end:
+            start, stop = self._next_data(position, end)
+            self._report(Advanced(self._label, start - position))
+            # The kernel moves whole pages, and what stands elsewhere in a page slowly.
+            if not shift % _PAGE and not (self._trail.hashes and not self._shares(start, stop, shift)):
+                start = self._by_kernel(start, stop, shift)
+            # The rest through our memory, which tells whose fault it is: the input's (shorter, EIO) or the output's.
+            self._through_memory(source.file, start, stop, shift)
+            position = stop
+
+    def _next_data(self, position: int, end: int) -> tuple[int, int]:
+        """Return the next range of data in *position*..*end* (``end, end`` if only a hole is left)."""
+        if not self._data[0] <= position < self._data[1]:
+            self._data = _data_from(self._src, position)
+        start, stop = self._data
+        return min(max(start, position), end), min(stop, end)
+
+    def _shares(self, start: int, stop: int, shift: int) -> bool:
+        """Try with one page of *start*..*stop* whether the output can share blocks with the open file."""
+        if self._shared is None:
+            page = round_up(start, _PAGE)
+            if page + _PAGE > stop:
+                return False
+            self._shared = _share_page(self._src, self._fd, page, page + shift)
+        return self._shared
+
+    def _by_kernel(self, position: int, stop: int, shift: int) -> int:
+        """Copy what the kernel copies of *position*..*stop*, and return where that ended."""
+        while position < stop:
+            # Up to a boundary first: a step that begins on none shares nothing.
+            step = min(stop - position, _COPY_STEP - position % _PAGE)
+            count = _copy_range(self._src, self._fd, step, position, position + shift)
+            if not count:
+                break
+            position += count
+            self._written(position + shift, count)
+        return position
+
+    def _through_memory(self, file: InputFile, position: int, stop: int, shift: int) -> None:
+        fd, steps = self._src, range(position, stop, _READ_STEP)
+
+        def read(at: int) -> bytes:
+            return file.read_from(fd, at, min(_READ_STEP, stop - at))
+
+        if stop - position >= _AHEAD_FROM:
+            with contextlib.closing(ahead_map(read, steps, _AHEAD)) as parts:
+                self._write(parts, position + shift)
+        else:
+            self._write(map(read, steps), position + shift)
+
+    def _write(self, parts: Iterable[bytes], place: int) -> None:
+        for data in parts:
+            self._trail.coming(place, data)
+            write_all(self._fd, data, place)
+            place += len(data)
+            self._written(place, len(data))
+
+    def _written(self, place: int, count: int) -> None:
+        self._trail.arrived(place)
+        self._report(Advanced(self._label, count))
+
+
+def _data_from(fd: int, position: int) -> tuple[int, int]:
+    """Return the first range of data that begins, or goes on, at *position*; of what has no holes it is endless."""
+    if not hasattr(os, "SEEK_DATA"):
+        return position, _ENDLESS
+    try:
+        start = os.lseek(fd, position, os.SEEK_DATA)
+        return start, os.lseek(fd, start, os.SEEK_HOLE)
+    except OSError as error:
+        return (_ENDLESS, _ENDLESS) if error.errno == errno.ENXIO else (position, _ENDLESS)
+
+
+def _copy_range(src: int, dst: int, count: int, src_offset: int, dst_offset: int) -> int:
+    """Let the kernel copy, and return how many bytes it has; 0 if it cannot, whyever."""
+    try:
+        return os.copy_file_range(src, dst, count, src_offset, dst_offset)
+    except (OSError, AttributeError):
+        return 0
+
+
+def _share_page(src: int, dst: int, src_offset: int, dst_offset: int) -> bool:
+    """Let *dst* share a page of *src*, and return whether it does."""
+    if sys.platform != "linux":
+        return False
+    try:
+        import fcntl
+
+        fcntl.ioctl(dst, _FICLONERANGE, _CLONE_RANGE.pack(src, src_offset, _PAGE, dst_offset))
+    except (OSError, ImportError):
+        return False
+    return True
+
+
+__all__ = ["Batch", "Copier", "write_all"]
