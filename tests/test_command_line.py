@@ -119,6 +119,46 @@ def test_a_bare_number_is_asked_about(place, words, capsys):
     assert hint == "hint: did you mean 128M?"
 
 
+@pytest.mark.parametrize(
+    ("words", "problem", "hint"),
+    [
+        (["vmware", "app.bin"], "no such command 'vmware'", "did you mean vmdk or ova?"),
+        (["VirtualBox", "app.bin"], "no such command 'VirtualBox'", "did you mean vdi or ova?"),
+        (["--boot"], "option '--boot' requires an argument", "rumpbundle boot --help"),
+        (["iso", "app.bin", "-o"], "option '-o' requires an argument", "rumpbundle iso --help"),
+        (["iso", "app.bin", "-cmdline", "x"], "got unexpected extra argument (x)", "did you mean --cmdline?"),
+        (["boot", "app.bin", "-memory=1G"], "no such option '-m'", "did you mean --memory?"),
+        (["build", "app.bin", "-f", "iso,"], "-f: expected formats with commas between them, got 'iso,'",
+         "as in -f iso,ova"),
+        (["convert", "app.iso", "-f", ""], "-f: expected formats with commas between them, got ''",
+         "as in -f iso,ova"),
+        (["build", "app.bin", "-f", "iso", "vmdk"], "expected one kernel, got 2 paths",
+         "give all formats in one word, as in -f iso,ova"),
+        (["build", "app.bin", "-f", "iso", "-o", "app.bin"], "app.bin: cannot be made a directory: File exists",
+         "-o is the directory for all that is written"),
+        (["check", "app.bin", "aws"], "expected one kernel, got 2 paths", "a platform is given as --target NAME"),
+        (["convert", "app.bin", "-f", "vmdk"], "app.bin: is an ELF program or kernel, no disk image",
+         "rumpbundle vmdk app.bin"),
+        (["completion"], "missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish",
+         "rumpbundle completion --help"),
+    ],
+)  # fmt: skip
+def test_a_near_miss_is_told_what_to_type(place, capsys, words, problem, hint):
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"error: {problem}\nhint: {hint}\n"
+
+
+def test_an_image_given_as_a_kernel_is_not_to_be_overwritten(place, capsys):
+    assert main(["iso", "app.bin"]) == 0
+    assert main(["iso", "app.iso"]) == 2
+    assert "app.iso: is an input" in capsys.readouterr().err
+
+
+def test_formats_may_have_spaces_between(place, capsys):
+    assert main(["build", "app.bin", "-f", "iso, vmdk:stream"]) == 0
+    assert capsys.readouterr().out == "app.iso\napp.stream.vmdk\n"
+
+
 def test_xen_takes_a_size(place):
     assert main(["xen", "app.bin", "--memory", "96M", "-q"]) == 0
     assert "memory = 96\n" in Path("app.xen/xl.cfg").read_text()

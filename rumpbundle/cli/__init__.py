@@ -31,6 +31,21 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
 
 _COMMANDS = tuple(name for names in SECTIONS.values() for name in names)
 
+_MADE_FOR: Mapping[str, str] = {
+    "hyper-v": "vhdx",
+    "hyperv": "vhdx",
+    "img": "raw",
+    "kvm": "qcow2",
+    "libvirt": "qcow2",
+    "openstack": "qcow2",
+    "proxmox": "qcow2",
+    "qemu": "qcow2",
+    "usb": "iso",
+    "virtualbox": "vdi or ova",
+    "vmware": "vmdk or ova",
+}
+"""The formats for what people also give as the command, and what several of them would suit."""
+
 _READER_GONE = 141
 """What a shell says of a program that SIGPIPE ended: nobody reads our output any more."""
 
@@ -131,7 +146,7 @@ def _status(arguments: list[str]) -> int:
         return 2
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
-        hint = f"{context.command_path} --help" if context is not None else None
+        hint = _with_two_dashes(context, arguments) or f"{_path(context, arguments)} --help"
         return _fail(_lower_first(error.format_message()), hint, 2)
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", None, Interrupted.exit_code)
@@ -165,7 +180,24 @@ def _advice(name: str, known: list[str]) -> str | None:
     """Return what to do instead of giving *name* as the command."""
     if os.path.isfile(name):
         return f"what to make of it comes first, as in: rumpbundle iso {quoted(name)}"
+    if meant := _MADE_FOR.get(name.lower()):
+        return f"did you mean {meant}?"
     return nearest(name, known, "rumpbundle --help")
+
+
+def _with_two_dashes(context: click.Context | None, arguments: list[str]) -> str | None:
+    """Return the hint for one of *arguments* that is an option but for a dash: ``-cmdline`` is ``-c mdline``."""
+    known = {word for each in context.command.params for word in each.opts} if context is not None else set()
+    words = (word.partition("=")[0] for word in arguments)
+    return next((f"did you mean -{word}?" for word in words if word not in known and f"-{word}" in known), None)
+
+
+def _path(context: click.Context | None, arguments: list[str]) -> str:
+    """Return the command that *arguments* are for: click gives no *context* where an option lacks its word."""
+    if context is not None:
+        return context.command_path
+    name = next(iter(_with_boot_command(arguments)), "")
+    return f"rumpbundle {name}" if name in _COMMANDS or name in registry.names() else "rumpbundle"
 
 
 def _fail(message: str, hint: str | None, status: int) -> int:
@@ -176,4 +208,5 @@ def _fail(message: str, hint: str | None, status: int) -> int:
 
 
 def _lower_first(text: str) -> str:
+    text = text.replace("\n\t", " ")  # click's lists of choices
     return text[:1].lower() + text[1:].rstrip(".")

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from rumpbundle import formats as registry
 from rumpbundle.api import Plan, check_no_inputs, job_for, plan
 from rumpbundle.batch import SUMS, Outcome, Target, targets, write_checksums, write_targets
 from rumpbundle.cli import project
@@ -19,7 +20,7 @@ from rumpbundle.cli.provenance import Provenance, provenance_options
 from rumpbundle.cli.recipe_options import output_options, recipe_from, recipe_options, report_options
 from rumpbundle.cli.results import artifacts_json, beside_json, plan_json, plan_text
 from rumpbundle.cli.streams import say, say_json, say_path, tell
-from rumpbundle.cli.values import format_names
+from rumpbundle.cli.values import format_names, formats_named
 from rumpbundle.errors import InputError, RumpbundleError, UsageError
 from rumpbundle.host.staging import check_free
 
@@ -59,10 +60,11 @@ def command(
     Each output appears whole or not at all. One that fails does not take the others down: it is reported, and its
     exit status is the command's.
     """
-    formats = [name for group in names for name in group.split(",")]
+    formats = formats_named(names)
     if project.is_named(apps):
         return project.build(ctx, apps, formats, directory, checksums=checksums, arguments=arguments)
-    return _build_app(project.only(apps), formats, directory or Path("."), checksums, arguments)
+    app = project.only(apps, registry.names(), "give all formats in one word, as in -f iso,ova")
+    return _build_app(app, formats, directory or Path("."), checksums, arguments)
 
 
 def _build_app(app: str, formats: list[str], directory: Path, checksums: bool, arguments: dict[str, Any]) -> int:
@@ -139,7 +141,8 @@ def make_directory(directory: Path) -> bool:
         return True
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "is no usable name"
-        raise InputError(f"cannot be made a directory: {reason}", where=directory) from None
+        hint = "-o is the directory for all that is written" if directory.exists() else None
+        raise InputError(f"cannot be made a directory: {reason}", where=directory, hint=hint) from None
 
 
 def show_outcomes(

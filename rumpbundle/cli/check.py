@@ -82,7 +82,9 @@ def command(
     Without APP, or with bare NAMEs, the kernels that rumpbundle.toml describes are judged.
     """
     if not project.is_named(apps):
-        _check(project.only(apps), target, firmware, protocol, drivers, as_json=as_json)
+        platforms = {*knowledge.ALIASES, *(each.name for each in knowledge.platforms())}
+        app = project.only(apps, platforms, "a platform is given as --target NAME")
+        _check(app, target, firmware, protocol, drivers, as_json=as_json)
         return
     found = project.kernels(ctx, apps, firmware, protocol)
     if as_json and len(found) > 1:

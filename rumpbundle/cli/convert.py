@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,14 @@ from rumpbundle.cli.command import Command, completed, options
 from rumpbundle.cli.of_formats import check_options, format_options, given_of
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import output_options, report_options
-from rumpbundle.cli.values import Input, Output, Size, format_names
+from rumpbundle.cli.values import Input, Output, Size, format_names, formats_named
 from rumpbundle.errors import UsageError
 from rumpbundle.finished.convert import plan_of
 from rumpbundle.finished.readback import carried
 from rumpbundle.host.staging import check_free
-from rumpbundle.images.detect import open_disk
+from rumpbundle.images.detect import NoImageError, open_disk
+from rumpbundle.images.disk import Disk
+from rumpbundle.shell import quoted
 
 
 @click.command(
@@ -55,8 +59,8 @@ def command(image: str, names: tuple[str, ...], output: Path | None, **arguments
     sync = not arguments.pop("no_sync")
     terminal = Terminal.of(arguments)
     asked = {name: arguments.pop(name) for name in ("name", "size", "firmware", "strict")}
-    wanted = _targets(image, [name for group in names for name in group.split(",")], output, arguments)
-    with terminal, open_disk(image, terminal, watch="reads", whole=True) as disk:
+    wanted = _targets(image, formats_named(names), output, arguments)
+    with terminal, _disk_in(image, wanted, terminal) as disk:
         planned = plan_of(disk, image, formats=[target.format for target in wanted], report=terminal, **asked)
         recipe = dataclasses.replace(planned.recipe, inputs=tuple(file.path for file in disk.others))
         planned = dataclasses.replace(planned, recipe=recipe)
@@ -79,6 +83,19 @@ def command(image: str, names: tuple[str, ...], output: Path | None, **arguments
         raise outcomes[0].error
     show_outcomes(outcomes, digest, None, as_json=as_json, print_commands=bool(arguments.get("print_commands")))
     return max((outcome.error.exit_code for outcome in outcomes if outcome.error is not None), default=0)
+
+
+@contextlib.contextmanager
+def _disk_in(image: str, wanted: Sequence[Target], terminal: Terminal) -> Iterator[Disk]:
+    """Give the disk in *image*; of a kernel, say what makes of it what is *wanted*."""
+    with contextlib.ExitStack() as stack:
+        try:
+            disk = stack.enter_context(open_disk(image, terminal, watch="reads", whole=True))
+        except NoImageError as error:
+            if "kernel" in error.problem:
+                error.hint = error.hint or f"rumpbundle {wanted[0].format.name} {quoted(image)}"
+            raise
+        yield disk
 
 
 def _targets(image: str, names: list[str], output: Path | None, arguments: dict[str, Any]) -> tuple[Target, ...]:

@@ -34,9 +34,9 @@ def format_command(format: Format) -> click.Command:
         terminal = Terminal.of(arguments)
         own = format.options(**arguments) if format.options is not None else None
         path = default_output(app, format) if output is None else output
+        check_no_inputs(recipe, format.files(path))
         for file in format.files(path):
             check_free(file, force=force, tidy=not dry_run)
-        check_no_inputs(recipe, format.files(path))
         provenance.check(recipe, format.files(path), free=True, tidy=not dry_run)
         with terminal:
             planned = plan(recipe, formats=[format], report=terminal)

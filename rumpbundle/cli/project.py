@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,10 +54,10 @@ def _there_is_one() -> bool:
     return True
 
 
-def only(words: Sequence[str]) -> str:
-    """Return the one kernel that *words* names."""
+def only(words: Sequence[str], others: Collection[str], hint: str) -> str:
+    """Return the one kernel that *words* names; the *hint* is for who puts one of *others* behind it."""
     if len(words) > 1:
-        raise UsageError(f"expected one kernel, got {len(words)} paths")
+        raise UsageError(f"expected one kernel, got {len(words)} paths", hint=hint if words[-1] in others else None)
     return words[0]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +131,21 @@ def format_names() -> list[str]:
     for format in formats.formats():
         found += [format.name, *(f"{format.name}:{each}" for each in format.variants)]
     return found
+
+
+def formats_named(groups: Iterable[str]) -> list[str]:
+    """Return the formats that *groups* name, each a list with commas, as they were given.
+
+    Raises:
+        UsageError: there is nothing between two commas, or after the last.
+    """
+    found = [(group, name.strip()) for group in groups for name in group.split(",")]
+    for group, name in found:
+        if not name:
+            raise UsageError(
+                f"expected formats with commas between them, got {group!r}", where="-f", hint="as in -f iso,ova"
+            )
+    return [name for _, name in found]
 
 
 class Input(click.Path):
