@@ -54,7 +54,7 @@ def many_files(directory: Path) -> Iterator[Row]:
         yield ratio(f"files-{name}", fresh(volume("iso9660", top, ours), ours, peer), theirs, rounds)
     run_ours = fresh(volume("ext2", top, ours), ours, peer)
     run_ours()
-    yield ratio("ext2-200k", run_ours, fresh(mke2fs(top, peer, ours.stat().st_size), ours, peer), rounds=3)
+    yield ratio("ext2-200k", run_ours, fresh(mke2fs(top, peer, ours.stat().st_size), ours, peer), rounds=7)
     remove(peer)
     memory = cost(xorriso(top, peer))[1]
     for name, type in (("memory-files", "iso9660"), ("memory-files-ext2", "ext2")):
