@@ -18,6 +18,7 @@ from support import kernels
 import rumpbundle
 from rumpbundle import cli, formats, knowledge
 from rumpbundle.cli import main
+from rumpbundle.errors import one_line
 from rumpbundle.host import programs
 from rumpbundle.units import NoSize, parsed_size
 
@@ -307,7 +308,9 @@ def test_elsewhere_than_on_a_terminal_it_is_a_line(place, words, lines, capsys):
 def test_a_terminal_sees_a_bar_that_tells_the_truth(place):
     large(place)
     ours, theirs = pty.openpty()
-    words = ["build", "app.bin", "-f", "raw,vmdk:stream", "--module", "large"]
+    hostile = "h\x9b31m\N{RIGHT-TO-LEFT OVERRIDE}\x1b]0;t\x07"
+    shutil.copy("app.bin", f"{hostile}.bin")
+    words = ["build", f"{hostile}.bin", "-f", "raw,vmdk:stream", "--module", "large", "-o", "out"]
     with subprocess.Popen(
         [*RUMPBUNDLE, *words],
         stdout=subprocess.DEVNULL,
@@ -324,7 +327,8 @@ def test_a_terminal_sees_a_bar_that_tells_the_truth(place):
     os.close(ours)
     assert process.returncode == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.decode())
-    assert "app.stream.vmdk" in text
+    assert f"{one_line(hostile)}.stream.vmdk" in text
+    assert not any(character in text for character in "\x9b\x1b\x07\N{RIGHT-TO-LEFT OVERRIDE}")
     assert not re.search(r"[EZ]i?B", text)
     for number, total in re.findall(r"([\d.]+)/([\d.]+) MiB", text):
         assert float(number) <= float(total)

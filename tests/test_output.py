@@ -59,7 +59,7 @@ def test_an_existing_file_stays_without_force_and_is_replaced_with_it(tmp_path, 
     path.write_bytes(b"old")
     with pytest.raises(UsageError, match="already exists") as caught, staged_file(path):
         pass
-    assert caught.value.hint == "give --force to overwrite it, or -o another name"
+    assert caught.value.hint == "give --force to overwrite it, or another name"
     with pytest.raises(ZeroDivisionError), staged_file(path, force=True):
         raise ZeroDivisionError
     assert path.read_bytes() == b"old"

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from rumpbundle.cli.streams import tell
+from rumpbundle.errors import one_line
 from rumpbundle.events import Advanced, Event, Finished, Note, Ran, Started, Warned
 from rumpbundle.shell import joined
 from rumpbundle.units import shown_size
@@ -89,8 +90,6 @@ class Terminal:
         else:
             from rich.text import Text
 
-            from rumpbundle.errors import one_line
-
             self._bars.console.print(Text(one_line(text)), soft_wrap=True)
 
     def _start(self, label: str, total: int) -> None:
@@ -126,7 +125,7 @@ class Terminal:
                 expand=True,
             )
             self._bars.start()
-        self._tasks[label] = self._bars.add_task(label, total=total)
+        self._tasks[label] = self._bars.add_task(one_line(label), total=total)
 
     def _tell_json(self, event: Event) -> None:
         """Tell *event* as one JSON object a line; of long work a line for each percent."""

@@ -40,13 +40,13 @@ def check_apart(outputs: Iterable[Path], inputs: Iterable[Inode | None]) -> None
             continue
         if each in written:
             raise UsageError(
-                "is an input and cannot be the output too", where=written[each], hint="give another name with -o"
+                "is an input and cannot be the output too", where=written[each], hint="give another name"
             )
         if each in around:
             raise UsageError(
                 "would lie in a directory that goes into the output itself",
                 where=around[each],
-                hint="give a name outside of that directory with -o",
+                hint="give a name outside of that directory",
             )
 
 

@@ -54,10 +54,10 @@ def check_free(path: Path, *, force: bool, tidy: bool = True) -> None:
                 "is an open file of a process, and no place for one", where=path, hint="give a file name"
             )
         if os.path.lexists(path) and not force:
-            raise UsageError("already exists", where=path, hint="give --force to overwrite it, or -o another name")
+            raise UsageError("already exists", where=path, hint="give --force to overwrite it, or another name")
         parent = path.parent
         if not parent.exists():
-            raise InputError("no such directory", where=parent, hint="make it first, or give another name with -o")
+            raise InputError("no such directory", where=parent, hint="make it first, or give another name")
         if not parent.is_dir():
             raise InputError("is not a directory", where=parent)
         if not os.access(parent, os.W_OK | os.X_OK):
@@ -248,7 +248,7 @@ def _check_ours(path: Path, holds: tuple[str, ...]) -> None:
             raise UsageError(
                 f"holds {entry.name!r}, which is not rumpbundle's, so it is not replaced",
                 where=path,
-                hint="remove that directory yourself, or give another name with -o",
+                hint="remove that directory yourself, or give another name",
             )
 
 
