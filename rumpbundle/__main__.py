@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 
 # A process this short makes no garbage worth looking for: looking costs a tenth of a small bundle's time, and doubles
 # that of 50,000 files. Before the imports, which make most of the objects.
 gc.disable()
+
+# Until the command line is there to take a Ctrl-C, it ends us without a word; Python would show where it was.
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from rumpbundle import cli  # noqa: E402
 from rumpbundle.host import environment, signals  # noqa: E402

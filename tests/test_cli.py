@@ -243,6 +243,22 @@ def test_the_shell_completes_commands_options_and_values():
     assert complete("rumpbundle", "iso", "--firmware", "") == ["both", "bios", "uefi"]
 
 
+def test_a_ctrl_c_while_it_starts_says_nothing():
+    """Python would say where it was: there is nobody yet who takes it."""
+    code = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "rumpbundle.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+import rumpbundle.__main__
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(rumpbundle.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_after_the_work_changes_nothing(number):
     leaving = f"atexit.register(os.kill, os.getpid(), {int(number)})"

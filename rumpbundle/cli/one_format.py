@@ -69,7 +69,7 @@ def format_command(format: Format) -> click.Command:
         format.name,
         cls=GuestCommand,
         short_help=format.summary,
-        help=f"Bundle APP as {format.name}: {format.summary}.",
+        help=f"Bundle APP as {format.name}.\n\n{format.summary[:1].upper()}{format.summary[1:]}.",
         example=f"rumpbundle {format.name} app.bin -o out{format.tail} --cmdline '-v' --size 64M",
     )(run)
 
