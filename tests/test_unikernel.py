@@ -347,6 +347,14 @@ REFUSED = {
         "is a shared library",
         PROGRAM,
     ),
+    "module-of-syslinux": (  # mboot.c32, which holds Multiboot's magic number
+        synthetic.elf(
+            [Segment(multiboot1(checksum=1)), Segment(struct.pack("<QQQQ", 1, 0, 0, 0), type=synthetic.DYNAMIC)],
+            type=synthetic.DYN,
+        ),
+        "is a shared library",
+        PROGRAM,
+    ),
     "object": (
         synthetic.elf(sections=[Section(".text", b"x")], type=synthetic.REL),
         "is a relocatable object file",

@@ -13,7 +13,7 @@ MAGIC = b"\x7fELF"
 
 ET_REL, ET_EXEC, ET_DYN, ET_CORE = 1, 2, 3, 4
 PT_NULL, PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE = 0, 1, 2, 3, 4
-DT_SONAME = 14
+DT_NEEDED, DT_SONAME = 1, 14
 SHT_RELA, SHT_NOTE, SHT_NOBITS, SHT_REL = 4, 7, 8, 9
 
 MACHINES = {
@@ -81,8 +81,8 @@ class Elf:
     """How many section headers the file says it has (``e_shnum``)."""
     sections_whole: bool
     """Whether the file holds all the section headers it announces."""
-    has_soname: bool
-    """Whether it says what name other programs link it by: it is a shared library."""
+    is_library: bool
+    """Whether programs load it: it says what name they link it by, or needs libraries and no dynamic linker."""
     flaw: str
     """What is broken about it, empty if nothing."""
 
@@ -163,7 +163,7 @@ def read(view: View) -> Elf | None:
         sections=_sections(view, order, bits, shoff, shentsize, shnum, shstrndx),
         sections_announced=shnum,
         sections_whole=shoff + shnum * shentsize <= view.size if shnum else True,
-        has_soname=_has_soname(view, order, bits, segments),
+        is_library=_is_library(view, order, bits, segments),
         flaw=flaw,
     )
 
@@ -179,7 +179,7 @@ def _broken(flaw: str, bits: int = 0) -> Elf:
         sections=(),
         sections_announced=0,
         sections_whole=True,
-        has_soname=False,
+        is_library=False,
         flaw=flaw,
     )
 
@@ -244,11 +244,12 @@ def interpreter(view: View, elf: Elf) -> str:
     return view.read(named.offset, min(named.filesz, 256)).split(b"\0", 1)[0].decode("latin-1") if named else ""
 
 
-def _has_soname(view: View, order: str, bits: int, segments: tuple[Segment, ...]) -> bool:
+def _is_library(view: View, order: str, bits: int, segments: tuple[Segment, ...]) -> bool:
     layout = order + ("II" if bits == 32 else "QQ")
     table = next((s for s in segments if s.type == PT_DYNAMIC), None)
     if table is None:
         return False
     data = view.read(table.offset, min(table.filesz, MAX_DYNAMIC))
     whole = len(data) - len(data) % struct.calcsize(layout)
-    return any(tag == DT_SONAME for tag, _ in struct.iter_unpack(layout, data[:whole]))
+    tags = {tag for tag, _ in struct.iter_unpack(layout, data[:whole])}
+    return DT_SONAME in tags or (DT_NEEDED in tags and all(s.type != PT_INTERP for s in segments))

@@ -145,7 +145,7 @@ def _of_elf(found: Elf) -> tuple[str, str]:
             elf.ET_CORE: ("is a core dump", ""),
         }.get(found.type, ("is an ELF file, but no executable one", ""))
     where = "" if found.machine in ("i386", "x86-64") else f" for {found.machine}"
-    if found.has_soname:
+    if found.is_library:
         return f"is a shared library{where}", foreign.PROGRAM
     if _interpreter(found):
         return f"is an ordinary dynamically linked program{where}", foreign.PROGRAM
@@ -159,7 +159,7 @@ def _of_elf(found: Elf) -> tuple[str, str]:
 
 def _is_ordinary(found: Elf) -> bool:
     """Whether it is an object file, a shared library or a program for a dynamic linker."""
-    return found.type not in (elf.ET_EXEC, elf.ET_DYN) or found.has_soname or _interpreter(found)
+    return found.type not in (elf.ET_EXEC, elf.ET_DYN) or found.is_library or _interpreter(found)
 
 
 def _interpreter(found: Elf) -> bool:

@@ -83,7 +83,14 @@ def test_damaged_section_headers_are_as_good_as_none():
     assert not read(data[:-1]).flaw
 
 
-def test_a_shared_library_is_told_by_its_soname():
-    dynamic = Segment((14).to_bytes(8, "little") + bytes(8) + bytes(16), type=synthetic.DYNAMIC)
-    assert read(synthetic.elf([Segment(b"x"), dynamic], type=synthetic.DYN)).has_soname
-    assert not read(synthetic.elf([Segment(b"x")], type=synthetic.DYN)).has_soname
+@pytest.mark.parametrize(
+    ("tag", "interpreter", "is_library"), [(14, False, True), (14, True, True), (1, False, True), (1, True, False)]
+)
+def test_a_shared_library_has_a_soname_or_needs_others_and_no_interpreter(tag, interpreter, is_library):
+    dynamic = Segment(tag.to_bytes(8, "little") + bytes(8) + bytes(16), type=synthetic.DYNAMIC)
+    program = [Segment(b"/lib/ld.so\0", type=synthetic.INTERP)] if interpreter else []
+    assert read(synthetic.elf([Segment(b"x"), dynamic, *program], type=synthetic.DYN)).is_library == is_library
+
+
+def test_without_a_dynamic_section_it_is_no_shared_library():
+    assert not read(synthetic.elf([Segment(b"x")], type=synthetic.DYN)).is_library

@@ -42,7 +42,9 @@ def check_elf(data: bytes) -> None:
         for section in theirs.iter_sections()
     ]
     dynamic = [segment for segment in segments if isinstance(segment, DynamicSegment)]
-    assert ours.has_soname == any(tag.entry.d_tag == "DT_SONAME" for each in dynamic for tag in each.iter_tags())
+    tags = {tag.entry.d_tag for each in dynamic for tag in each.iter_tags()}
+    program = any(segment["p_type"] == "PT_INTERP" for segment in segments)
+    assert ours.is_library == ("DT_SONAME" in tags or ("DT_NEEDED" in tags and not program))
     notes = [note for segment in segments if segment["p_type"] == "PT_NOTE" for note in segment.iter_notes()]
     assert bool(list(ours.notes(View.of_bytes(data)))) == bool(notes)
 
