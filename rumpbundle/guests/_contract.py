@@ -221,6 +221,24 @@ def arguments_of(config: Config) -> str:
     return ""
 
 
+_WORD = re.compile(r'(?:"[^"]*"|\S)+')
+
+
+def around_arguments(text: str, config: Config) -> tuple[str, str]:
+    """Return what stands before the word ``--`` in the command line *text*, and behind it, *config*'s arguments too.
+
+    Raises:
+        ConfigError: as :func:`arguments_of`.
+        UsageError: both have arguments.
+    """
+    end = next((word for word in _WORD.finditer(text) if word[0] == "--"), None)
+    before, after = (text, "") if end is None else (text[: end.start()], text[end.end() :].strip())
+    arguments = arguments_of(config)
+    if after and arguments:
+        raise UsageError("has arguments after --, and the configuration has arguments too", where="--cmdline")
+    return before.strip(), after or arguments
+
+
 _FIRST_WORD = re.compile(r"""\s*(?:"[^"]*"|'[^']*'|[^\s"'])+(?:\s+|$)""")
 """The program's name as a shell reads it: blanks inside quotes are part of it."""
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rumpbundle.errors import ConfigError, UsageError
-from rumpbundle.guests._contract import Delivery, Request, arguments_of, command_line, refuse
+from rumpbundle.guests._contract import Delivery, Request, around_arguments, command_line, refuse
 from rumpbundle.manifest import Mounted, Volume
 
 if TYPE_CHECKING:
@@ -61,12 +61,8 @@ def deliver(request: Request) -> Delivery:
 
 
 def _with_config(text: str, config: Config) -> str:
-    before, separator, after = f" {text} ".partition(" -- ")
-    parameters, arguments = " ".join(_parameters(config)), arguments_of(config)
-    if separator and arguments:
-        raise UsageError("has arguments after --, and the configuration has arguments too", where="--cmdline")
-    before, after = before.strip(), after.strip() or arguments
-    return " ".join(filter(None, (before, parameters, *(("--", after) if after else ()))))
+    before, after = around_arguments(text, config)
+    return " ".join(filter(None, (before, *_parameters(config), *(("--", after) if after else ()))))
 
 
 def _parameters(config: Config) -> Iterator[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rumpbundle.errors import ConfigError, UsageError
-from rumpbundle.guests._contract import Delivery, Request, arguments_of, command_line, refuse
+from rumpbundle.guests._contract import Delivery, Request, around_arguments, command_line, refuse
 
 if TYPE_CHECKING:
     from rumpbundle.config import Config, Network
@@ -38,11 +38,8 @@ def deliver(request: Request) -> Delivery:
     text = request.cmdline or ""
     if request.config is not None:
         refuse(request.config, _CANNOT)
-        parameters, arguments = " ".join(_parameters(request.config)), arguments_of(request.config)
-        before, separator, after = f" {text} ".partition(" -- ")
-        if separator and after.strip() and arguments:
-            raise UsageError("has arguments after --, and the configuration has arguments too", where="--cmdline")
-        before, after = before.strip(), after.strip() or arguments
+        parameters = " ".join(_parameters(request.config))
+        before, after = around_arguments(text, request.config)
         text = " ".join(filter(None, (before, parameters, *(("--", after) if after or parameters else ()))))
     return Delivery(cmdline=command_line(request, text), modules=request.modules)
 
