@@ -51,7 +51,7 @@ def _has_bytes(value: str) -> bool:
 def file_name(where: str, value: Any) -> str:
     """Return *value* as the name of a file."""
     name = os.fspath(value) if isinstance(value, str | os.PathLike) else None
-    if not isinstance(name, str) or "\0" in name or not _has_bytes(name):
+    if not isinstance(name, str) or not name or "\0" in name or not _has_bytes(name):
         raise refused(where, "the name of a file", value)
     return name
 

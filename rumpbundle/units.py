@@ -37,8 +37,10 @@ def parsed_size(text: str) -> int:
     fraction = (match[2] or ".0")[1:] if match else ""
     scaled = int(match[1] + fraction) * _FACTORS[match[3].upper()] if match else -1
     size, rest = divmod(scaled, int("1" + "0" * len(fraction)))
-    if not match or rest or size > LARGEST:
+    if not match or rest:
         raise NoSize(f"expected a size such as 512M, 2G or 1.5G, got {text!r}")
+    if size > LARGEST:
+        raise NoSize(f"expected at most {LARGEST >> 40}T, got {text!r}")
     if not match[3] and 0 < size < 1 << 20:
         raise NoSize(f"{size} is a number of bytes, and too small", f"did you mean {size}M?")
     return size

@@ -102,7 +102,7 @@ def test_sizes(text, size):
     assert parsed_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "M", "-1", "1e3M", "1.0001K", "8193T", "٣M", "1 0M", "0x10M", "9" * 99])
+@pytest.mark.parametrize("text", ["", "M", "-1", "1e3M", "1.0001K", "٣M", "1 0M", "0x10M", "9" * 99])
 def test_what_is_no_size(text):
     with pytest.raises(NoSize, match="expected a size such as 512M"):
         parsed_size(text)
@@ -140,13 +140,17 @@ def test_a_bare_number_is_asked_about(place, words, capsys):
         (["check", "app.bin", "aws"], "expected one kernel, got 2 paths", "a platform is given as --target NAME"),
         (["convert", "app.bin", "-f", "vmdk"], "app.bin: is an ELF program or kernel, no disk image",
          "rumpbundle vmdk app.bin"),
+        (["build", "web"], "web: no such file, and no rumpbundle.toml here or in a directory above", None),
+        (["iso", "app.bin", "-o", "."], "--output: expected the name of a file, got a directory's", "as in ./NAME"),
+        (["iso", "app.bin", "--size", "9000T"], "--size: expected at most 8192T, got '9000T'", None),
+        (["ls", ""], "image: expected the name of a file, got ''", None),
         (["completion"], "missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish",
          "rumpbundle completion --help"),
     ],
 )  # fmt: skip
 def test_a_near_miss_is_told_what_to_type(place, capsys, words, problem, hint):
     assert main(words) == 2
-    assert capsys.readouterr().err == f"error: {problem}\nhint: {hint}\n"
+    assert capsys.readouterr().err == f"error: {problem}\n" + (f"hint: {hint}\n" if hint else "")
 
 
 def test_an_image_given_as_a_kernel_is_not_to_be_overwritten(place, capsys):

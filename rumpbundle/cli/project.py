@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from rumpbundle.cli.provenance import password
 from rumpbundle.cli.results import artifacts_json, beside_json, plan_json, plan_text
 from rumpbundle.cli.streams import say, say_json, say_path, tell
 from rumpbundle.disk import tree
-from rumpbundle.errors import GuestError, RumpbundleError, UsageError
+from rumpbundle.errors import GuestError, InputError, RumpbundleError, UsageError
 from rumpbundle.events import Note
 
 if TYPE_CHECKING:
@@ -35,9 +36,12 @@ def is_named(words: Sequence[str]) -> bool:
 
     Raises:
         UsageError: some do and some do not.
+        InputError: the first is neither, for there is no such file and no project file.
     """
     bare = [word for word in words if not set(word) & {"/", "."}]
     if bare and not _there_is_one():
+        if not os.path.lexists(words[0]) and words[0] in bare:
+            raise InputError("no such file, and no rumpbundle.toml here or in a directory above", where=words[0])
         return False  # then there is nothing else they could be
     if bare and len(bare) < len(words):
         raise UsageError(f"{bare[0]!r} names an image of the project file, the other words are paths: give one kind")

@@ -15,6 +15,7 @@ from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import UsageError
 from rumpbundle.host.leftovers import put_right
 from rumpbundle.recipe import ModuleFile, parsed_mount
+from rumpbundle.shell import quoted
 from rumpbundle.units import NoSize, parsed_size
 
 
@@ -61,8 +62,9 @@ class Output(click.Path):
             self.fail("is not written front to back: name a file, not standard output", param, ctx)
         if not value:
             self.fail("expected a name, got nothing", param, ctx)
-        if self._file and str(value).endswith(os.sep):
-            self.fail("expected the name of a file, got a directory's", param, ctx)
+        if self._file and (str(value).endswith(os.sep) or os.path.isdir(value)):
+            hint = f"as in {quoted(os.path.join(value, 'NAME'))}"
+            raise UsageError("expected the name of a file, got a directory's", where="--output", hint=hint)
         return super().convert(value, param, ctx)
 
 
