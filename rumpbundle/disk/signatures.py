@@ -34,6 +34,7 @@ class Kind:
 _QEMU = "qemu-img convert -O qcow2 makes an image of it that is read"
 _ISO = "make an ISO of it with the program it comes from, or one that reads it"
 _RESTORE = "restore it to a disk, and take an image of that"
+_RBD = (b"diff v1\n", b"diff v2\n", b"image v2\n")
 _UNPACK = "unpack it and name what is inside"
 
 BITLOCKER_TO_GO = bytes.fromhex("3bd66749292ed84a8399f6a339e3d001")
@@ -90,6 +91,14 @@ KINDS: tuple[Kind, ...] = (
     Kind("a QEMU snapshot or saved machine", "unread", b"QEVM"),
     Kind("a partimage image", "unread", b"PaRtImAgE-VoLuMe", 0, "partimage restores the file system in it"),
     Kind("an ntfsclone image", "unread", b"\0ntfsclone-image", 0, "ntfsclone --restore-image writes what is in it"),
+    Kind("an e2image file", "unread", b"\x10\xb7\x2b\x7f", 0, "e2image -I writes the structures that are in it"),
+    Kind("an XFS metadata dump", "unread", b"XFSM", 0, "xfs_mdrestore writes the structures that are in it"),
+    Kind("an XFS metadata dump", "unread", b"XMD2", 0, "xfs_mdrestore writes the structures that are in it"),
+    Kind("a btrfs metadata dump", "unread", b"\x8bf\x95r\xe2%\\\xbd", 0, "btrfs-image -r writes what is in it"),
+    Kind("a btrfs send stream", "unread", b"btrfs-stream\0", 0, "btrfs receive writes the files in it"),
+    Kind("a ZFS send stream", "unread", b"\xac\xcb\xba\xf5\2\0\0\0", 8, "zfs receive writes what is in it"),
+    Kind("an xfsdump", "unread", b"xFSdump0", 0, "xfsrestore writes the files in it"),
+    *(Kind("a Ceph RBD export", "unread", b"rbd " + kind, 0, "rbd import takes it") for kind in _RBD),
     Kind("an fsarchiver archive", "unread", b"FsArCh_00", 0, "fsarchiver restfs writes the file system in it"),
     Kind("a Ghost image", "unread", b"\xfe\xef\x01", 0, _RESTORE),
     Kind("an Acronis backup", "unread", b"\xce\x24\xb9\xa2", 0, _RESTORE),
@@ -123,6 +132,10 @@ KINDS: tuple[Kind, ...] = (
     Kind("lzop-compressed", "unread", b"\x89LZO", 0, "unpack it with lzop -d"),
     Kind("lzip-compressed", "unread", b"LZIP", 0, "unpack it with lzip -d"),
     Kind("compressed with compress", "unread", b"\x1f\x9d", 0, "unpack it with uncompress"),
+    Kind("rzip-compressed", "unread", b"RZIP", 0, "unpack it with rzip -d"),
+    Kind("lrzip-compressed", "unread", b"LRZI", 0, "unpack it with lrzip -d"),
+    Kind("a zpaq archive", "unread", b"7kSt\xa0\x31\x83\xd3", 0, _UNPACK),
+    Kind("a xar archive", "unread", b"xar!", 0, _UNPACK),
     Kind("lzma-compressed", "unread", b"\x5d\0\0", 0, "unpack it with unlzma"),
     Kind("a zip archive", "unread", b"PK\x03\x04", 0, _UNPACK),
     Kind("a zip archive", "unread", b"PK\x05\x06", 0, _UNPACK),

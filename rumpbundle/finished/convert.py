@@ -22,7 +22,7 @@ from rumpbundle.formats import Format, OneFile
 from rumpbundle.host import environment
 from rumpbundle.images.disk import Disk, RawDisk
 from rumpbundle.images.partitions import tables
-from rumpbundle.images.volumes import mounted
+from rumpbundle.images.volumes import cut_off, mounted
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
 from rumpbundle.manifest import Bundle, stem
 from rumpbundle.planning import Plan, bus_for, machine_name
@@ -56,6 +56,8 @@ def plan_of(
             report(Note(f"{os.path.basename(path)}: {error.problem}; its disk is kept as it is"))
         _check_sectors(disk, formats, report)
         _warn_of_no_disk(disk, path, report)
+        for what in cut_off(disk):
+            report(Warned(f"{os.path.basename(path)} is not all there: {what}"))
         return _foreign(disk, path, formats, name, size, firmware)
     recipe = Recipe(app=path, name=name, size=found.bundle.asked.size if size is None else size, strict=strict)
     if firmware != "both" and [firmware] != list(found.bundle.firmware):
@@ -108,9 +110,8 @@ def _warn_of_no_disk(disk: Disk, path: str | os.PathLike[str], report: Report) -
     """Say it where a plain file bears no mark of a disk: it may be an image of a kind that nobody here knows."""
     if not isinstance(disk, RawDisk) or not any(disk.read(0, min(disk.size, 1 << 20))):
         return  # an empty disk is one
-    found = tables(disk, thorough=False)
+    found, name = tables(disk, thorough=False), os.path.basename(path)
     if not found and next(mounted(disk, found), None) is None:
-        name = os.path.basename(path)
         report(Warned(f"{name} has no partition table and no file system that is known; it is taken for a raw disk"))
 
 

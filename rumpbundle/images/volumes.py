@@ -23,6 +23,7 @@ from rumpbundle.images.problem import Problem
 
 MOST = 64
 """File systems looked at on one disk."""
+_CUT = "what stands behind the end cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +137,23 @@ def problems(disk: Medium) -> Iterator[Problem]:
             yield Problem(
                 where=where, offset=None, what=remark, consequence="that was not looked at", severity="remark"
             )
+        if volume.files.cut:
+            yield Problem(where=where, offset=volume.offset, what=volume.files.cut, consequence=_CUT)
         for problem in volume.files.problems():
             inside = problem.where if problem.where.startswith("/") and len(problem.where) > 1 else ""
             offset = None if problem.offset is None else volume.offset + problem.offset
             yield replace(problem, where=f"{where}: {inside}" if inside else where, offset=offset)
+
+
+def cut_off(disk: Medium) -> Iterator[str]:
+    """Yield what reaches behind the end of *disk*, as of an image that is not all there."""
+    found = tables(disk, thorough=False)
+    for slot in found[-1].slots if found else ():
+        if slot.end > disk.size and slot.type != "ee":
+            yield f"partition {slot.number} ends behind the disk"
+    for volume in mounted(disk, found):
+        if volume.files.cut:
+            yield f"{volume.files.kind}, {volume.place.where}: {volume.files.cut}"
 
 
 def volumes(disk: Medium) -> tuple[MountedVolume, ...]:
@@ -198,6 +212,8 @@ def _tell(found: tuple[MountedVolume, ...], report: Report) -> None:
         where = volume.name if volume.place.where == "whole disk" else f"{volume.name}, {volume.place.where}"
         if isinstance(volume.files, Unread):
             report(Note(f"{volume.place.where} {volume.files.problem}"))
+        if volume.files.cut:
+            report(Note(f"{where}: {volume.files.cut}; {_CUT}"))
         for remark in volume.files.remarks:
             report(Note(f"{where}: {remark}"))
 

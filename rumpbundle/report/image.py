@@ -220,7 +220,7 @@ def _described(volume: FileSystem, place: Place, budget: Budget) -> VolumeReport
     entries: list[Entry] = []
     boot: tuple[BootEntry, ...] = ()
     structures: tuple[Span, ...] = ()
-    flaws = list(volume.remarks)
+    flaws = [*([volume.cut] if volume.cut else []), *volume.remarks]
     try:
         structures = volume.structures
         if isinstance(volume, Iso9660):

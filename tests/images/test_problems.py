@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 
 import pytest
@@ -9,6 +10,7 @@ from support import ext2 as ext2_reader
 from support.media import Bytes
 from support.tools import output_of
 
+from rumpbundle.cli import main
 from rumpbundle.disk import tree
 from rumpbundle.filesystems.ext2 import Ext2Volume
 from rumpbundle.images.detect import file_system
@@ -195,3 +197,34 @@ def test_iso_boot_catalog(top, tmp_path):
     data[catalog + 28] ^= 1
     (told,) = found(data)
     assert told == f"iso9660, whole disk: El Torito: the boot catalog at {catalog} is damaged"
+
+
+@pytest.mark.parametrize("kind", ["ext4", "fat", "iso"])
+def test_what_is_cut_off_is_said_by_every_command(top, tmp_path, capsys, kind):
+    image, out = tmp_path / "image", tmp_path / "out"
+    if kind == "iso":
+        output_of("genisoimage", "-quiet", "-R", "-o", str(image), str(top))
+    else:
+        with image.open("wb") as file:
+            file.truncate(32 << 20)
+        make = ("mke2fs", "-q", "-t", "ext4", "-d", str(top)) if kind == "ext4" else ("mkfs.fat",)
+        output_of(*make, str(image))
+    size = image.stat().st_size
+    os.truncate(image, size - (64 << 10))
+    said = f"it claims {size} bytes of {size - (64 << 10)}"
+    capsys.readouterr()
+    for argv, status in (
+        (["ls", str(image)], 0), (["inspect", str(image)], 0), (["verify", str(image)], 5),
+        (["convert", str(image), "-f", "raw", "-o", str(out)], 0),
+    ):  # fmt: skip
+        assert main(argv) == status
+        assert "".join(capsys.readouterr()).count(said) == 1, argv
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(MIB) + image.read_bytes() + bytes(64 << 10))
+    output_of("sfdisk", "-q", str(disk), input=f"label: dos\nstart=2048, size={size // 512}, type=83\n")
+    os.truncate(disk, MIB + size - (64 << 10))
+    capsys.readouterr()
+    assert main(["convert", str(disk), "-f", "raw", "-o", str(out), "--force"]) == 0
+    said = capsys.readouterr().err
+    assert "warning: disk is not all there: partition 1 ends behind the disk" in said
+    assert ", partition 1: it claims " in said

@@ -35,10 +35,6 @@ def _problem(offset: int | None, what: str, consequence: str, severity: Severity
 
 def _boot(volume: Fat) -> Iterator[Problem]:
     boot, medium = volume.boot, volume.medium
-    if boot.size > medium.size:
-        yield _problem(
-            0, f"it claims {boot.size} bytes of {medium.size}", "what stands behind the end cannot be read"
-        )
     needed = -(-(boot.claimed + 2) * boot.bits // 8)
     if needed > boot.table_size:
         yield _problem(0, f"{boot.claimed} clusters do not fit its tables", "files in the last ones cannot be found")

@@ -38,10 +38,6 @@ def problems(volume: Iso9660) -> Iterator[Problem]:
     yield from _both_orders(primary, at, _BOTH32, _BOTH16)
     if primary[6] != 1:
         yield _problem(at + 6, f"a volume descriptor of version {primary[6]}", "readers may refuse it")
-    claimed = int.from_bytes(primary[80:84], "little") * volume.block
-    if claimed > volume.medium.size:
-        what = f"it claims {claimed} bytes of {volume.medium.size}"
-        yield _problem(at + 80, what, "files behind the end cannot be read")
     if volume.boot_record:
         yield from _boot(volume)
     told: list[Problem] = []
