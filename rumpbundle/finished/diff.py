@@ -19,14 +19,14 @@ from rumpbundle.images.budget import Budget
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.filesystem import Entry, Span
-from rumpbundle.images.filesystems.unread import Unread
 from rumpbundle.images.partitions import tables
-from rumpbundle.images.volumes import MountedVolume, mounted
+from rumpbundle.images.volumes import MountedVolume, mounted, places
 from rumpbundle.manifest import PATH
 
 _MOST = 40
 """Differences of a kind that are told; then how many more there are."""
 _MOST_RANGES = 1 << 16
+_FREE = "free space"
 _WORDS = {
     "rumpbundle": "version of rumpbundle", "cmdline": "command line", "asked": "what was asked for",
     "grub": "boot loader", "config": "configuration", "epoch": "date of everything dated", "kernel": "kernel",
@@ -119,13 +119,14 @@ def _to_compare(one: Disk, other: Disk, size: int) -> Iterator[tuple[int, int]]:
 
 def _bytes(disk: Disk, ranges: list[tuple[int, int]]) -> Iterator[Difference]:
     labels = _labels(disk)
+    areas = _areas(disk)
     starts = [start for start, _, _ in labels]
     merged: dict[tuple[str, int], list[int]] = {}
     for low, high in ranges:
         index = bisect_right(starts, low) - 1
         within = index >= 0 and low < labels[index][1]
-        label = labels[index][2] if within else "free space"
-        entry = merged.setdefault((label, index if within else -1 - low), [low, high, 0])
+        label = labels[index][2] if within else _area(areas, low)
+        entry = merged.setdefault((label, index if within else -1 - low if label == _FREE else -1), [low, high, 0])
         entry[1] = high
         entry[2] += high - low
     for (label, _), (low, high, count) in list(merged.items())[:_MOST]:
@@ -134,6 +135,20 @@ def _bytes(disk: Disk, ranges: list[tuple[int, int]]) -> Iterator[Difference]:
     if len(merged) > _MOST:
         what = f"there are {len(merged) - _MOST} more places"
         yield Difference(kind="bytes", where="the disk", offset=None, what=what)
+
+
+def _areas(disk: Disk) -> list[tuple[int, int, str]]:
+    """Return size, start and name of the partitions and file systems of *disk*, the smallest first."""
+    found = tables(disk)
+    named = {place.offset: (place.size, place.offset, place.where) for place in places(disk, found) if place.offset}
+    for volume in mounted(disk, found):
+        named[volume.offset] = (volume.files.size, volume.offset, f"{volume.name}, {volume.place.where}")
+    return sorted(named.values())
+
+
+def _area(areas: list[tuple[int, int, str]], at: int) -> str:
+    """Return the name of the smallest of *areas* around byte *at*: in it may stand what its reader does not place."""
+    return next((name for size, start, name in areas if start <= at < start + size), _FREE)
 
 
 def _labels(disk: Disk) -> list[tuple[int, int, str]]:
@@ -147,7 +162,7 @@ def _labels(disk: Disk) -> list[tuple[int, int, str]]:
     for table in reversed(tables(disk)):
         found |= {(start, end): label for start, end, label in table.regions if table.kind == "gpt" or not found}
     budget = Budget()
-    for volume in _mounted(disk):
+    for volume in mounted(disk, tables(disk)):
 
         def keep(spans: Iterable[Span], label: str, first: int = volume.offset) -> None:
             for span in spans:
@@ -160,10 +175,6 @@ def _labels(disk: Disk) -> list[tuple[int, int, str]]:
                     keep(entry.spans, entry.path)
             keep((*volume.files.structures, *volume.files.directories), f"{volume.name} structures")
     return sorted((*place, label) for place, label in found.items())
-
-
-def _mounted(disk: Disk) -> list[MountedVolume]:
-    return [volume for volume in mounted(disk, tables(disk)) if not isinstance(volume.files, Unread)]
 
 
 # -- manifests ---------------------------------------------------------------------------------------------
@@ -247,7 +258,9 @@ def _values(where: str, one: Any, other: Any) -> Iterator[tuple[str, str]]:
 
 def _files(one: Disk, other: Disk, ranges: list[tuple[int, int]]) -> Iterator[Difference]:
     """Compare the files of file systems of one kind in one place."""
-    pairs = [{(volume.place.where, volume.name): volume for volume in _mounted(disk)} for disk in (one, other)]
+    pairs = [
+        {(volume.place.where, volume.name): volume for volume in mounted(disk, tables(disk))} for disk in (one, other)
+    ]
     for place, first in pairs[0].items():
         second = pairs[1].get(place)
         where = f"{first.name}, {first.place.where}"

@@ -82,3 +82,18 @@ def test_a_foreign_disk_differs_in_a_file(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "fat, whole disk: /file: another content\n" in out or "/FILE: another content\n" in out
     assert main(["diff", str(tmp_path / "a"), str(tmp_path / "file")]) == 2
+
+
+def test_what_differs_in_a_file_system_that_is_not_read_is_not_called_free(tmp_path, capsys):
+    for name, magic, data in (("a", b"XFSB", b"x"), ("b", b"XFSB", b"y"), ("c", b"bluestore block device", b"x")):
+        disk = bytearray(2 << 20)
+        disk[: len(magic)] = magic
+        disk[1 << 20 : (1 << 20) + 1] = data
+        (tmp_path / name).write_bytes(disk)
+    assert main(["diff", str(tmp_path / "a"), str(tmp_path / "b")]) == 1
+    out = capsys.readouterr().out
+    assert out == "xfs, whole disk at byte 1048576: 512 bytes differ, in whole sectors, up to byte 1049088\n"
+    assert main(["diff", str(tmp_path / "a"), str(tmp_path / "c")]) == 1
+    out = capsys.readouterr().out
+    assert "xfs, whole disk at byte 0: this file system is only in the first\n" in out
+    assert "bluestore, whole disk at byte 0: this file system is only in the second\n" in out

@@ -249,3 +249,30 @@ def test_a_vhdx_of_4096_byte_sectors(gpt, table, capfd):
     told = "the GPT counts in sectors of 512 bytes, and the container says 4096; a machine that sees sectors of 4096"
     assert (told in capfd.readouterr().out) == (table == 512)
     assert main(["convert", str(image), "-f", "vdi", "-q", "-o", str(gpt) + ".vdi"]) == (0 if table == 512 else 2)
+
+
+@pytest.mark.parametrize("sector", [512, 4096])
+def test_an_mbr_counts_in_the_sectors_in_which_its_partitions_hold_something(tmp_path, capsys, sector):
+    """It does not say how large they are; where nothing known begins, 512 bytes are meant."""
+    script = ("label: dos", "start=2048,size=16384,type=83", "start=18432,size=40960,type=5", "start=20480,size=8192")
+    image = partitioned(tmp_path / "disk", 32 * MIB, *script)
+    output_of("mke2fs", "-q", "-E", f"offset={20480 * 512}", str(image), "4M")
+    data = bytearray(image.read_bytes())
+    for table in (0, 18432 * 512):
+        for at in range(table + 446, table + 510, 16):
+            first, count = struct.unpack_from("<II", data, at + 8)
+            struct.pack_into("<II", data, at + 8, first * 512 // sector, count * 512 // sector)
+    image.write_bytes(data)
+    with open_disk(image) as disk:
+        (mbr,) = tables(disk)
+    assert (mbr.sector, [slot.offset for slot in mbr.slots]) == (sector, [MIB, 9 * MIB, 10 * MIB])
+    assert main(["ls", str(image)]) == 0
+    assert ":/lost+found\n" in capsys.readouterr().out
+    assert main(["verify", str(image)]) == 0
+    said = "the MBR counts in sectors of 4096 bytes; a machine that sees sectors of 512 bytes finds no partitions"
+    assert (f"remark: MBR at byte 0: {said}" in capsys.readouterr().out) == (sector == 4096)
+    assert main(["convert", str(image), "-f", "vdi", "-o", str(tmp_path / "out")]) == (0 if sector == 512 else 2)
+    assert ("no machine would find its partitions" in capsys.readouterr().err) == (sector == 4096)
+    data[10 * MIB + 1080 : 10 * MIB + 1082] = bytes(2)
+    (mbr,) = found(data)
+    assert mbr.sector == 512

@@ -27,6 +27,7 @@ class Mark:
 
 
 _ORDERS: tuple[OneOf["little", "big"], ...] = ("little", "big")
+_SYNC = b"\0" + 10 * b"\xff" + b"\0"
 MARKS = (
     Mark("xfs", "an XFS file system", 0, b"XFSB"),
     Mark("btrfs", "a btrfs file system", 65600, b"_BHRfS_M"),
@@ -92,7 +93,10 @@ MARKS = (
     Mark("hfs", "a classic HFS file system", 1024, b"BD", (1038, b"\0\3")),
     Mark("mfs", "an MFS file system", 1024, b"\xd2\xd7", (1038, b"\0\4")),
     Mark("apfs", "an APFS container", 32, b"NXSB"),
-    Mark("cdrom", "a CD dumped in sectors of 2352 bytes", 0, b"\0" + 10 * b"\xff" + b"\0"),
+    Mark("cdrom", "a CD dumped in sectors of 2448 bytes", 0, _SYNC, (2448, _SYNC)),
+    Mark("cdrom", "a CD dumped in sectors of 2352 bytes", 0, _SYNC),
+    Mark("cdrom", "a CD dumped in sectors of 2336 bytes", 16 * 2336 + 9, b"CD001"),
+    Mark("super", "an Android super partition", 4096, b"gDla\x34\0\0\0"),
     Mark("bsd", "a BSD disklabel", 512, b"\x57\x45\x56\x82"),
     Mark("bsd", "a BSD disklabel", 64, b"\x57\x45\x56\x82"),
     Mark("apm", "an Apple partition map", 512, b"PM\0\0"),

@@ -13,7 +13,7 @@ from rumpbundle.images.partitions.table import Slot, Table, TableRegion, misplac
 from rumpbundle.images.problem import Problem, Severity
 
 _SIGNATURE = b"EFI PART"
-_SECTORS = (512, 1024, 2048, 4096)
+SECTORS = (512, 1024, 2048, 4096)
 """Bytes of the blocks disks count in: those of Linux' block layer."""
 _MAX_ENTRY = 4096
 _MAX_TABLE = 2 << 20
@@ -94,7 +94,7 @@ def _regions(size: int, last: int, primary: _Copy | None, backup: _Copy | None) 
 
 def _sector_size(disk: Medium, likely: int, *, both_ends: bool) -> int | None:
     """Return the size of the sectors in which a header is found; *likely* is looked for first."""
-    sizes = sorted(_SECTORS, key=lambda size: size != likely)
+    sizes = sorted(SECTORS, key=lambda size: size != likely)
     for at_end in (False, True) if both_ends else (False,):
         for size in sizes:
             at = disk.size // size * size - size if at_end else size
