@@ -159,7 +159,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("a WebAssembly module", "file", b"\0asm"),
     Kind("a Linux kernel for aarch64", "file", b"ARM\x64", 0x38),
     Kind("a Linux kernel for riscv", "file", b"RSC\x05", 0x38),
-    Kind("UEFI firmware", "file", b"_FVH", 40),
+    Kind("UEFI firmware, as OVMF", "file", b"_FVH", 0x28),
     Kind("a U-Boot image", "file", b"\x27\x05\x19\x56"),
     Kind("a device tree or FIT image", "file", b"\xd0\x0d\xfe\xed"),
     Kind("an Android boot image", "file", b"ANDROID!"),

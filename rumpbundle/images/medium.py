@@ -252,7 +252,8 @@ def place_of(medium: Medium) -> tuple[int, int] | None:
 def check_bounds(medium: Medium, offset: int, length: int) -> None:
     """Raise :class:`ImageError` unless *medium* has *length* bytes at *offset*."""
     if offset < 0 or length < 0 or offset + length > medium.size:
-        raise ImageError(f"ends at byte {medium.size}, but something at {offset} of {length} bytes is asked for")
+        wanted = f"{length} bytes at {offset} are wanted"
+        raise ImageError(f"ends at byte {medium.size}, and {wanted}: it is cut off, or damaged")
 
 
 class Tables:

@@ -39,7 +39,6 @@ _RAW = "a raw disk image"
 _ONLY_HERE = (
     Kind("a DOS or Windows program", "file", b"MZ"),
     Kind("a Linux kernel for 32-bit ARM", "file", b"\x18\x28\x6f\x01", 0x24),
-    Kind("UEFI firmware, as OVMF", "file", b"_FVH", 0x28),
 )
 """Where a kernel is expected these mean something; at the start of a disk they might be chance."""
 
