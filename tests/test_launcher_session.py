@@ -122,6 +122,13 @@ def test_lines_are_read_as_a_stream():
         (Family.SOLO5, "Solo5: trap: type=#PF\nSolo5: ABORT: x.c:1: no\nSolo5: Halted\n", None, Reason.CRASHED),
         (Family.SOLO5, "Solo5: solo5_abort() called\n", None, Reason.CRASHED),
         (Family.UNIKRAFT, "[    0.1] Info: main returned 3, halting system\n", 3, None),
+        (Family.UNIKRAFT, "[    0.1] Info: [libukboot] <boot.c @  523> main returned -12\n", -12, None),
+        (
+            Family.UNIKRAFT,
+            "[    0.1] ERR:  [libukboot] <boot.c @  487> Init function at 0x13a8e0 returned error -19\n",
+            None,
+            Reason.CRASHED,
+        ),
         (Family.UNIKRAFT, "[    0.1] CRIT: Unhandled page fault at 0x0\n", None, Reason.CRASHED),
         (Family.UNIKRAFT, "[    0.1] Unikraft crash - Telesto (0.16.2)\n", None, Reason.CRASHED),
         (Family.UNIKRAFT, "Unikraft Crash - Telesto (0.17)\n", None, Reason.CRASHED),

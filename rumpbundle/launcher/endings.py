@@ -41,8 +41,12 @@ _SAID: Mapping[Family, Mapping[str, tuple[str, ...]]] = {
     },
     # lib/ukboot/boot.c, lib/ukdebug/crash.c and what stood in their place before
     Family.UNIKRAFT: {
-        "status": (r"main returned -?\d+, halting system",),
-        "crash": (r"Unhandled (?:page fault|[Tt]rap|[Ee]xception).*\n", r"Unikraft [Cc]rash - .*\n"),
+        "status": (r"main returned -?\d+(?:, halting system|\n)",),
+        "crash": (
+            r"Unhandled (?:page fault|[Tt]rap|[Ee]xception).*\n",
+            r"Unikraft [Cc]rash - .*\n",
+            r"Init function at \S+ returned error .*\n",  # and no program is started
+        ),
         "panic": (r"Assertion failure: .*\n", r"CRIT: .*\n"),
     },
     # kernel/panic.c, kernel/reboot.c
