@@ -24,6 +24,7 @@ def flat(header_at: int, header: bytes, size: int = 0x4000) -> bytes:
 
 EMPTY_INSIDE = Segment(paddr=0x100010)
 ADDRESSES = (0x100010, 0x100000, 0x102000, 0x105000, 0x100040)
+BEHIND = (0x100040, 0x102000, 0x105000)
 LAST = 8192 - 12
 ADDRESS_TAG = tag(2, struct.pack("<IIII", 0x100010, 0x100000, 0x102000, 0))
 ENTRY_TAG = tag(3, struct.pack("<I", 0x100040))
@@ -39,6 +40,7 @@ CASES: dict[str, tuple[str, bytes]] = {
     "elf64": ("multiboot", kernel(multiboot1(), bits=64)),
     "every-flag": ("multiboot", kernel(multiboot1(7, 0, 0, 0, 0, 0, 1, 80, 25, 0))),
     "kludge": ("multiboot", flat(0x10, multiboot1(0x10003, *ADDRESSES))),
+    "kludge-behind-the-header": ("multiboot", flat(0x10, multiboot1(0x10003, 0x100010, *BEHIND, 0x100040))),
     "kludge-over-elf": ("multiboot", kernel(multiboot1(0x10003, 0x100060, 0x100000, 0, 0, 0x100060), machine=40)),
     "last-place": ("multiboot", kernel(bytes(LAST - 0x60) + multiboot1())),
     "too-late": ("multiboot", kernel(bytes(LAST + 4 - 0x60) + multiboot1())),
@@ -80,6 +82,10 @@ CASES: dict[str, tuple[str, bytes]] = {
     "mb2-unknown-information": ("multiboot2", kernel(multiboot2(tag(1, struct.pack("<I", 99))))),
     "mb2-unknown-optional-information": ("multiboot2", kernel(multiboot2(tag(1, struct.pack("<I", 99), flags=1)))),
     "mb2-addresses": ("multiboot2", flat(0x10, multiboot2(ADDRESS_TAG, ENTRY_TAG))),
+    "mb2-addresses-behind-the-header": (
+        "multiboot2",
+        flat(0x10, multiboot2(tag(2, struct.pack("<IIII", 0x100010, *BEHIND)), ENTRY_TAG)),
+    ),
     "mb2-addresses-without-entry": ("multiboot2", flat(0x10, multiboot2(ADDRESS_TAG))),
     "mb2-relocations": (
         "multiboot2",

@@ -171,8 +171,8 @@ def by_addresses(
     view: View, at: int, header_addr: int, load_addr: int, load_end: int, bss_end: int
 ) -> tuple[range | None, Padding | None, Flaw | None]:
     """Return what the address fields ("a.out kludge") load, what the file lacks of it, and what is wrong there."""
-    start = at - (header_addr - load_addr)
-    if start < 0 or header_addr < load_addr:
+    start = at + load_addr - header_addr  # behind the header, if the header itself is not to be loaded
+    if start < 0:
         return None, None, Flaw("its Multiboot header's addresses begin before the file does")
     length = load_end - load_addr if load_end else view.size - start
     if length <= 0 or (bss_end and bss_end < load_addr + length):

@@ -57,6 +57,12 @@ def test_multiboot1_by_addresses_without_an_end_loads_the_whole_file():
     assert (header.flaw, header.load) == ("", range(0x100000, 0x101234))
 
 
+def test_what_is_loaded_may_begin_behind_the_header():
+    header = read1(flat(0x10, multiboot1(0x10003, 0x100010, 0x100040, 0x102000, 0, 0x100040)))
+    assert header is not None
+    assert (header.flaw, header.load) == ("", range(0x100040, 0x102000))
+
+
 @pytest.mark.parametrize(
     ("data", "flaw"),
     [
