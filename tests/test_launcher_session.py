@@ -117,6 +117,8 @@ def test_lines_are_read_as_a_stream():
         ),
         (Family.RUMPRUN, "I halted\nno panic: here\n", None, None),
         (Family.HERMIT, "[0][INFO] Shutting down with code 101\n", 101, None),
+        (Family.HERMIT, "no line of its own: exit status 12\n", 12, None),
+        (Family.HERMIT, "exit status 0\n", 0, None),
         (Family.SOLO5, "Solo5: solo5_exit(0) called\n", 0, None),
         (Family.SOLO5, "Solo5: solo5_exit(2) called\nSolo5: Halted\n", 2, Reason.HALTED),
         (Family.SOLO5, "Solo5: trap: type=#PF\nSolo5: ABORT: x.c:1: no\nSolo5: Halted\n", None, Reason.CRASHED),

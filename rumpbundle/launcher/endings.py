@@ -59,9 +59,10 @@ _SAID: Mapping[Family, Mapping[str, tuple[str, ...]]] = {
         "panic": (r"Panic on CPU \d+:\n", r"Kernel panic - not syncing: .*\n"),
         "crash": (r"Hardware Dom0 crashed: .*\n", r"Domain 0 crashed: .*\n"),
     },
-    # docs/facts/guests.md#hermitos; the panics: src/lib.rs of the kernel
+    # docs/facts/guests.md#hermitos; src/syscalls/mod.rs of the kernel, the panics: src/lib.rs
     Family.HERMIT: {
-        "status": (r"hutting down with code -?\d+\D",),  # the digits may come one by one
+        # The digits may come one by one.
+        "status": (r"exit status -?\d+\n", r"hutting down with code -?\d+\D"),
         "panic": (r"\[PANIC\] .*\n",),
     },
     # A foreign image may hold a Linux.
