@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 from rumpbundle import formats
 from rumpbundle.batch import Target, targets
@@ -21,7 +21,6 @@ from rumpbundle.project.model import Image
 from rumpbundle.project.reading import Project
 from rumpbundle.project.stock import Stock
 from rumpbundle.recipe import Recipe, configs_in
-from rumpbundle.units import NoSize, parsed_size
 
 T = TypeVar("T")
 E = TypeVar("E", bound=RumpbundleError)
@@ -116,6 +115,7 @@ class Entry:
         image = self.image
         given = given or Given()
         fields: dict[str, Any] = {name: getattr(image, name) for name in _ALIKE}
+        fields |= {name: str(fields[name]) for name in ("size", "config_room")}  # people mean 128M by 128
         trees: dict[str, Callable[[], Any]] = {
             "modules": lambda: [self.at(each) for each in image.modules],
             "data": lambda: [stock.data(self.at(each)) for each in image.data],
@@ -189,7 +189,7 @@ class Entry:
             self._at(f"options.{format}", lambda format=format: formats.find(format))  # type: ignore[misc]
         wanted = names or image.formats
         if not wanted:
-            raise self.error("says not which formats to write", "formats", 'add formats = ["iso"]')
+            raise self.error("does not say which formats to write", "formats", 'add formats = ["iso"]')
         place = directory if directory is not None else Path(self.at(image.output))
 
         def found_of() -> tuple[Target, ...]:
@@ -220,28 +220,13 @@ class Entry:
                 raise self.error(
                     "unknown key", at, nearest(key, words, f"{format.name} has {', '.join(words) or 'none'}")
                 )
-            values[field.name] = self._option(at, value, get_type_hints(format.options)[field.name], field.metadata)
-        return format.options(**values) if format.options is not None else None
-
-    def _option(self, at: str, value: Any, kind: Any, metadata: Mapping[str, Any]) -> Any:
-        """Return the *value* at the key *at* as an option of *kind* has it."""
-        if metadata.get("size") and isinstance(value, str):
+            # A number stands for what people type, who mean 128M by 128.
+            values[field.name] = str(value) if field.metadata["size"] and type(value) is int else value
             try:
-                return parsed_size(value)
-            except NoSize as error:
-                raise self.error(str(error), at, error.hint) from None
-        if metadata.get("choices") and value not in metadata["choices"]:
-            raise self.error(f"expected one of {', '.join(metadata['choices'])}, got {value!r}", at)
-        if metadata.get("multiple"):
-            if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-                raise self.error(f"expected a list of strings, got {value!r}", at)
-            return tuple(value)
-        import msgspec
-
-        try:
-            return msgspec.convert(value, kind, strict=True)
-        except msgspec.ValidationError as error:
-            raise self.error(str(error).replace("`", ""), at) from None
+                format.options(**{field.name: values[field.name]})
+            except UsageError as error:
+                raise self.error(error.problem, at, error.hint) from None
+        return format.options(**values) if format.options is not None else None
 
 
 def entries(project: Project, names: Sequence[str] = ()) -> Iterator[Entry]:

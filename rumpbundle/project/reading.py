@@ -124,6 +124,7 @@ def parse(data: bytes, path: str) -> Project:
         raise InputError("is nested too deep", where=path) from None
     root.pop("$schema", None)
     bare = Project(path=path, text=text, images={})
+    _check_texts(bare, root, ())
     _check_outline(bare, root)
     defaults = root.get("defaults", {})
     images = {name: _merged(defaults, own) for name, own in root["image"].items()}
@@ -132,6 +133,15 @@ def parse(data: bytes, path: str) -> Project:
         if not values.get("rows"):
             project.typed(name, values)
     return project
+
+
+def _check_texts(project: Project, value: Any, at: places.Path) -> None:
+    """Raise if a text in *value*, which stands at *at*, holds a NUL: no word on a command line can."""
+    if isinstance(value, str) and "\0" in value:
+        raise project.error("holds a NUL, which nothing here can", at)
+    if isinstance(value, dict | list):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            _check_texts(project, each, (*at, key))
 
 
 def _check_outline(project: Project, root: dict[str, Any]) -> None:

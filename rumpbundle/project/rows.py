@@ -55,6 +55,8 @@ def read(path: str) -> Iterator[Row]:
         if not row.key or row.key in (".", "..") or not row.key.isprintable() or "/" in row.key or "\0" in row.key:
             problem = f"{row.key!r} cannot stand in a file's name: expected printable characters without '/'"
             raise error_in(path, row, problem)
+        if name := next((name for name, value in values.items() if "\0" in value), None):
+            raise error_in(path, row, f"{name}: holds a NUL, which nothing here can")
         if row.key in seen:
             raise error_in(path, row, f"{row.key!r} is the key of line {seen[row.key]} too")
         seen[row.key] = line

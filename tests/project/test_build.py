@@ -207,11 +207,36 @@ def test_a_rehearsal_writes_nothing(project, capsys):
     assert not (project / "out").exists()
 
 
+@pytest.mark.parametrize("key", ["app", "cmdline", "configs", "esp", "name", "output", "rows", "sbom", "sign"])
+def test_a_nul_is_refused_wherever_it_stands(project, capsys, key):
+    app = "" if key == "app" else "app='build/web.bin'\n"
+    (project / "rumpbundle.toml").write_text(f'[image.a]\n{app}{key}="a\\u0000b"\n')
+    for command in ("build", "boot", "check", "verify", "fleet"):
+        status, _, err = run(capsys, command, *(["a"] if command == "boot" else []))
+        assert (status, err.startswith(f"error: rumpbundle.toml: image.a.{key}: holds a NUL")) == (2, True), err
+
+
+def test_a_nul_in_a_row_is_refused(project, capsys):
+    (project / "r.jsonl").write_text('{"id": "a", "c": "x\\u0000"}\n')
+    (project / "rumpbundle.toml").write_text("[image.a]\napp='build/web.bin'\nformats=['raw']\nrows='r.jsonl'\n")
+    status, _, err = run(capsys, "build")
+    assert (status, err) == (2, "error: r.jsonl: row 1 (line 1): c: holds a NUL, which nothing here can\n")
+
+
+@pytest.mark.parametrize("key", ["size", "config-room"])
+def test_a_bare_number_is_asked_about(project, capsys, key):
+    (project / "rumpbundle.toml").write_text(f"[image.a]\napp='build/web.bin'\nformats=['raw']\n{key}=10\n")
+    status, _, err = run(capsys, "build")
+    assert (status, err.splitlines()[-1]) == (2, "hint: did you mean 10M?")
+
+
 def test_options_of_formats_are_checked_with_their_place(project, capsys):
     text = "[image.a]\napp='build/web.bin'\nformats=['ova']\n[image.a.options.ova]\n"
     for line, message in {
         "cpu = 1": "image.a.options.ova.cpu: unknown key (line 5, column 1)",
-        "cpus = 'x'": "image.a.options.ova.cpus: Expected int, got str (line 5, column 1)",
+        "cpus = 'x'": "image.a.options.ova.cpus: expected a whole number from 0 to 2147483648, got 'x' (line 5",
+        "memory = 128": "image.a.options.ova.memory: 128 is a number of bytes, and too small (line 5, column 1)\n"
+        "hint: did you mean 128M?",
         "memory = '1Q'": "image.a.options.ova.memory:",
     }.items():
         (project / "rumpbundle.toml").write_text(text + line)
