@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ImageError, InputError
@@ -147,13 +148,18 @@ def problems(disk: Medium) -> Iterator[Problem]:
 
 def cut_off(disk: Medium) -> Iterator[str]:
     """Yield what reaches behind the end of *disk*, as of an image that is not all there."""
-    found = tables(disk, thorough=False)
-    for slot in found[-1].slots if found else ():
-        if slot.end > disk.size and slot.type != "ee":
-            yield f"partition {slot.number} ends behind the disk"
-    for volume in mounted(disk, found):
+    yield from _behind(disk)
+    for volume in mounted(disk, tables(disk, thorough=False)):
         if volume.files.cut:
             yield f"{volume.files.kind}, {volume.place.where}: {volume.files.cut}"
+
+
+def _behind(disk: Medium) -> Iterator[str]:
+    """Yield what to say of each partition of which *disk* does not hold all."""
+    for table in tables(disk, thorough=False)[-1:]:
+        for slot in table.slots:
+            if slot.end > disk.size and slot.type != "ee":
+                yield f"partition {slot.number} {'begins' if slot.offset >= disk.size else 'ends'} behind the disk"
 
 
 def volumes(disk: Medium) -> tuple[MountedVolume, ...]:
@@ -169,7 +175,7 @@ def volumes(disk: Medium) -> tuple[MountedVolume, ...]:
         assert isinstance(volume.files, Unread)
         where = "" if volume.place.where == "whole disk" else f"{volume.place.where} "
         raise ImageError(f"{where}{volume.files.problem}")
-    raise ImageError("holds no file system we can read")
+    raise ImageError("; ".join(["holds no file system we can read", *islice(_behind(disk), 1)]))
 
 
 def select(found: tuple[MountedVolume, ...], path: str) -> Iterator[tuple[MountedVolume, Entry]]:
@@ -203,6 +209,8 @@ def listed(disk: Medium, path: str, report: Report = silent) -> Iterator[tuple[M
     """
     found = volumes(disk)
     yield from select(found, path)
+    for what in _behind(disk):
+        report(Note(what))
     _tell(found, report)
 
 

@@ -224,7 +224,12 @@ def test_what_is_cut_off_is_said_by_every_command(top, tmp_path, capsys, kind):
     output_of("sfdisk", "-q", str(disk), input=f"label: dos\nstart=2048, size={size // 512}, type=83\n")
     os.truncate(disk, MIB + size - (64 << 10))
     capsys.readouterr()
+    assert main(["ls", str(disk)]) == 0
+    assert "note: partition 1 ends behind the disk\n" in capsys.readouterr().err
     assert main(["convert", str(disk), "-f", "raw", "-o", str(out), "--force"]) == 0
     said = capsys.readouterr().err
     assert "warning: disk is not all there: partition 1 ends behind the disk" in said
     assert ", partition 1: it claims " in said
+    os.truncate(disk, MIB)
+    assert main(["ls", str(disk)]) == 2
+    assert "holds no file system we can read; partition 1 begins behind the disk\n" in capsys.readouterr().err
