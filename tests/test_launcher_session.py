@@ -211,6 +211,10 @@ LAST_WORDS = [
     (Family.PLAIN, "EXCEPTION: PAGE FAULT\nrip=0x0\n", "EXCEPTION"),
     (Family.PLAIN, "Unhandled exception 14 at 0x0\n", "Unhandled exception"),
     (Family.SOLO5, 'Fatal error: exception Failure("x")\n', "Fatal error"),
+    (Family.UNIKRAFT, "Fatal error: exception Stdlib.Exit\n", "Fatal error"),
+    (Family.UNIKRAFT, "thread 'main' panicked at src/main.rs:2:5:\nno\n", "panicked at"),
+    (Family.UNIKRAFT, "panic: runtime error: index out of range\n\ngoroutine 1 [running]:\n", "panic: runtime"),
+    (Family.UNIKRAFT, "Assertion failed: x (main.c: main: 7)\n", "Assertion failed: x"),
     (Family.LINUX, "\n\nXZ-compressed data is corrupt\n\n -- System halted", "-- System halted"),
 ]
 

@@ -72,30 +72,34 @@ _SAID: Mapping[Family, Mapping[str, tuple[str, ...]]] = {
 _BEFORE = r"(?:\[[^\]]*\]|[^\w\[])*"
 """What may stand before a word: times and levels in brackets, rows of signs."""
 
+# NetBSD, OpenBSD, FreeBSD and many a small kernel; OSv (runtime.cc), IncludeOS (src/kernel/panic.cpp), Nanos
+# (src/unix/signal.c), kernels in Rust; xv6 (console.c), Zephyr (kernel/fatal.c, lib/os/assert.c), seL4
+# (assert.c), HelenOS and Zircon (words around the panic), and many a tutorial's kernel
+_ANYBODYS = (
+    _BEFORE + r"(?:(?:\w+ )?kernel )?panic\b(?!=| (?:test|mode|handler)).*",
+    r"\[\W*(?:kernel )?panic\W*\].*",
+    r"(?:lapicid|cpu with apicid) \d+: panic: .*",
+    _BEFORE + r"(?:err> )?(?:os: |E: )?(?:>>> )?ZEPHYR FATAL ERROR \d+: .*",
+    _BEFORE + r"ASSERTION (?:FAIL|FAILED)\b.*",
+    r"seL4 (?:failed assertion|called fail) .*",
+    _BEFORE + r"fatal (?:exception|error|fault)(?:: | \d| at ).*",
+    _BEFORE + r"(?:unhandled|uncaught) (?:\w+ )?(?:exception|interrupt|fault|trap)\b.*",
+    _BEFORE + r"(?:cpu )?exception: [\w -]*\b(?:fault|error|opcode|zero|overflow|check|trap|exception)\b.*",
+    _BEFORE + r"(?:[\w-]+ ){1,4}exception\W+system halted\W*",
+    r"fatal trap \d+: .*",
+    r"fatal .* in supervisor mode.*",
+    r"kernel: .* trap, code=.*",
+    r"Assertion failed: .*",
+    r"Aborted",
+    r".*\*{4} PANIC \*{4}.*",
+    r"(?:\*{3} )?signal \d+ received by tid \d+.*",
+    r".*\bpanicked at .*",
+)
+
 _LAST_WORDS: Mapping[Family, tuple[str, ...]] = {
-    # NetBSD, OpenBSD, FreeBSD and many a small kernel; OSv (runtime.cc), IncludeOS (src/kernel/panic.cpp), Nanos
-    # (src/unix/signal.c), kernels in Rust; xv6 (console.c), Zephyr (kernel/fatal.c, lib/os/assert.c), seL4
-    # (assert.c), HelenOS and Zircon (words around the panic), and many a tutorial's kernel
-    Family.PLAIN: (
-        _BEFORE + r"(?:(?:\w+ )?kernel )?panic\b(?!=| (?:test|mode|handler)).*",
-        r"\[\W*(?:kernel )?panic\W*\].*",
-        r"(?:lapicid|cpu with apicid) \d+: panic: .*",
-        _BEFORE + r"(?:err> )?(?:os: |E: )?(?:>>> )?ZEPHYR FATAL ERROR \d+: .*",
-        _BEFORE + r"ASSERTION (?:FAIL|FAILED)\b.*",
-        r"seL4 (?:failed assertion|called fail) .*",
-        _BEFORE + r"fatal (?:exception|error|fault)(?:: | \d| at ).*",
-        _BEFORE + r"(?:unhandled|uncaught) (?:\w+ )?(?:exception|interrupt|fault|trap)\b.*",
-        _BEFORE + r"(?:cpu )?exception: [\w -]*\b(?:fault|error|opcode|zero|overflow|check|trap|exception)\b.*",
-        _BEFORE + r"(?:[\w-]+ ){1,4}exception\W+system halted\W*",
-        r"fatal trap \d+: .*",
-        r"fatal .* in supervisor mode.*",
-        r"kernel: .* trap, code=.*",
-        r"Assertion failed: .*",
-        r"Aborted",
-        r".*\*{4} PANIC \*{4}.*",
-        r"(?:\*{3} )?signal \d+ received by tid \d+.*",
-        r".*\bpanicked at .*",
-    ),
+    Family.PLAIN: _ANYBODYS,
+    # which tells its status only where it was built to say much, and whose programs are of any language
+    Family.UNIKRAFT: _ANYBODYS,
     # an exception that no OCaml program handles, which tells no status where Solo5 is told to be quiet
     Family.SOLO5: (r"Fatal error: .*",),
     # arch/x86/boot/compressed/misc.c, error()
