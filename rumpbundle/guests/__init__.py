@@ -13,7 +13,7 @@ from rumpbundle.errors import UsageError
 from rumpbundle.guests._contract import ESP_HINT, Data, Delivery, Request, Writable, kept
 from rumpbundle.guests._several import ConfigFor, ordered, several
 from rumpbundle.kernels.grubelf import HIGHEST
-from rumpbundle.kernels.unikernel import Protocol
+from rumpbundle.kernels.unikernel import Family, Protocol, Unikernel
 from rumpbundle.manifest import Choice
 from rumpbundle.units import shown_size
 
@@ -30,11 +30,10 @@ def deliver(request: Request) -> Delivery:
     delivery = family.deliver(request)
     assert isinstance(delivery, Delivery)
     if delivery.modules and Protocol.EFI in request.boot.values():
-        others = [protocol for protocol in request.kernel.protocols if protocol is not Protocol.EFI]
         raise UsageError(
             "an EFI application gets no boot modules",
             where=f"--module {delivery.modules[0].name}" if request.modules else "--data",
-            hint=f"start it by another protocol (--protocol {others[0]})" if others else ESP_HINT,
+            hint=_instead(request.kernel),
         )
     size = sum(module.content.size for module in delivery.modules)
     if request.boot and size > HIGHEST:
@@ -45,6 +44,18 @@ def deliver(request: Request) -> Delivery:
             hint="put it on a disk: --volume, or one of its own (rumpbundle volume)",
         )
     return delivery
+
+
+def _instead(application: Unikernel) -> str:
+    """Return what to do where *application* was to get a boot module."""
+    others = [protocol for protocol in application.protocols if protocol is not Protocol.EFI]
+    if others:
+        return f"start it by another protocol (--protocol {others[0]})"
+    if application.family is Family.LINUX:
+        return (
+            "bundle the kernel (vmlinuz) it was made from, or make it anew with that in its initrd (ukify --initrd)"
+        )
+    return ESP_HINT
 
 
 def deliver_several(request: Request, configs: Sequence[ConfigFor]) -> tuple[Delivery, tuple[Choice, ...]]:

@@ -187,10 +187,20 @@ def test_linux_gets_volumes_as_partitions_with_labels(tmp_path):
     assert any("mount LABEL=data_2 /srv/data" in note for note in delivery.notes)
 
 
-def test_an_efi_application_gets_no_modules():
-    wanted = request(Family.LINUX, data=(Data(TREE, "/d"),), boot={Firmware.UEFI: Protocol.EFI})
-    with pytest.raises(UsageError, match="gets no boot modules"):
-        deliver(wanted)
+@pytest.mark.parametrize(
+    ("family", "protocols", "hint"),
+    [
+        (Family.LINUX, (Protocol.LINUX, Protocol.EFI), "--protocol linux"),
+        (Family.LINUX, (Protocol.EFI,), "ukify --initrd"),
+        (Family.PLAIN, (Protocol.EFI,), "--esp DIR"),
+    ],
+)
+def test_an_efi_application_gets_no_modules(family, protocols, hint):
+    wanted = request(family, modules=(Module(name="m", content=Content.of_bytes(b"m")),))
+    kernel = dataclasses.replace(wanted.kernel, protocols=protocols)
+    with pytest.raises(UsageError, match="gets no boot modules") as refused:
+        deliver(dataclasses.replace(wanted, kernel=kernel, boot={Firmware.UEFI: Protocol.EFI}))
+    assert hint in (refused.value.hint or "")
 
 
 @given(st.lists(st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF), max_size=12), max_size=5))
