@@ -18,10 +18,12 @@ from rumpbundle.errors import ConfigError, FinishedImageError, KernelError, Usag
 from rumpbundle.events import Finished, Note, Report, Started, Warned, silent
 from rumpbundle.formats import Format
 from rumpbundle.host import environment
+from rumpbundle.kernels.grubelf import HIGHEST
 from rumpbundle.kernels.unikernel import Firmware, Protocol, Unikernel
 from rumpbundle.manifest import SLOT, Asked, Bundle, Choice, Module, stem
 from rumpbundle.recipe import ModuleFile, Recipe
 from rumpbundle.shell import quoted
+from rumpbundle.units import shown_size
 
 MAX_NAME = 100
 """Longest machine name in characters; it becomes part of file names and volume labels."""
@@ -154,6 +156,11 @@ def _delivered(recipe: Recipe, request: guests.Request, report: Report) -> tuple
         raise
     for note in delivery.notes:
         report(Note(note))
+    size = sum(module.content.size for module in delivery.modules)
+    if request.boot and size > HIGHEST:
+        # No refusal: it may be meant for a loader that is not on the disk, or for nobody to boot.
+        memory = f"{HIGHEST >> 30} GiB of memory"
+        report(Warned(f"boot modules of {shown_size(size)}: GRUB loads them below 4 GiB, where a PC has {memory}"))
     return delivery, choices
 
 

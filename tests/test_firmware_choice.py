@@ -51,3 +51,13 @@ def test_a_repair_is_said(choose):
     _, heard = choose(synthetic.elf(segments, bits=32))
     repair = "switched off the empty program header at 0x54, at which GRUB stops (overlap detected)"
     assert Note(f"mach: repaired in the bundled copy: {repair}") in heard
+
+
+@pytest.mark.parametrize(("size", "warned"), [(3 << 30, False), ((3 << 30) + 1, True)])
+def test_a_warning_tells_of_modules_that_no_machine_has_memory_for(choose, tmp_path, size, warned):
+    with (tmp_path / "module").open("wb") as file:
+        file.truncate(size)
+    _, heard = choose(MACH, modules=[tmp_path / "module"])
+    said = [event.text for event in heard if isinstance(event, Warned)]
+    text = "boot modules of 3.0 GiB: GRUB loads them below 4 GiB, where a PC has 3 GiB of memory"
+    assert said == ([text] if warned else [])

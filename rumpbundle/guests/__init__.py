@@ -12,10 +12,8 @@ from collections.abc import Sequence
 from rumpbundle.errors import UsageError
 from rumpbundle.guests._contract import ESP_HINT, Data, Delivery, Request, Writable, kept
 from rumpbundle.guests._several import ConfigFor, ordered, several
-from rumpbundle.kernels.grubelf import HIGHEST
 from rumpbundle.kernels.unikernel import Family, Protocol, Unikernel
 from rumpbundle.manifest import Choice
-from rumpbundle.units import shown_size
 
 
 def deliver(request: Request) -> Delivery:
@@ -23,7 +21,7 @@ def deliver(request: Request) -> Delivery:
 
     Raises:
         ConfigError: the guest cannot be given this configuration; the message says why.
-        UsageError: it cannot be given these modules, data or volumes, or no machine has memory for them.
+        UsageError: it cannot be given these modules, data or volumes.
         InputError: a tree that the file system for it cannot express.
     """
     family = importlib.import_module(f"rumpbundle.guests.{request.kernel.family}")
@@ -34,14 +32,6 @@ def deliver(request: Request) -> Delivery:
             "an EFI application gets no boot modules",
             where=f"--module {delivery.modules[0].name}" if request.modules else "--data",
             hint=_instead(request.kernel),
-        )
-    size = sum(module.content.size for module in delivery.modules)
-    if request.boot and size > HIGHEST:
-        raise UsageError(
-            f"boot modules of {shown_size(size)}: GRUB loads them below 4 GiB, where a PC has at most "
-            f"{HIGHEST >> 30} GiB of memory",
-            where="--module" if request.modules else "--data",
-            hint="put it on a disk: --volume, or one of its own (rumpbundle volume)",
         )
     return delivery
 

@@ -13,7 +13,7 @@ from support import ext2 as ext2_reader
 from support.tools import require
 
 from rumpbundle.config import Block, Config, Network, Program
-from rumpbundle.disk.content import Content, Zeros
+from rumpbundle.disk.content import Content
 from rumpbundle.disk.tree import Directory, File
 from rumpbundle.errors import ConfigError, KernelError, RumpbundleError, UsageError
 from rumpbundle.guests import Data, Request, Writable, deliver
@@ -115,16 +115,6 @@ def test_what_a_command_line_cannot_say_is_refused(family, config, message):
 def test_arguments_in_two_places_are_refused(family):
     with pytest.raises(UsageError, match="has arguments after --"):
         deliver(request(family, runs("x"), cmdline="a -- b"))
-
-
-@pytest.mark.parametrize("family", [Family.PLAIN, Family.LINUX])
-def test_modules_for_which_no_machine_has_memory_are_refused(family):
-    def module(size):
-        return Module(name="m", content=Content((Zeros(size),)))
-
-    assert deliver(request(family, modules=(module(3 << 30),))).modules
-    with pytest.raises(UsageError, match=r"boot modules of 3.0 GiB: GRUB loads them below 4 GiB"):
-        deliver(request(family, modules=(module(1), module(3 << 30))))
 
 
 def test_linux_cuts_its_command_line():
