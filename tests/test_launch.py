@@ -441,10 +441,12 @@ def test_keys():
 class OnTerminal:
     """rumpbundle on a terminal of its own."""
 
-    def __init__(self, *words: str | Path, cwd: Path) -> None:
+    def __init__(self, *words: str | Path, cwd: Path, stderr: Path | None = None) -> None:
         self.pid, self.fd = pty.fork()
         if not self.pid:
             os.chdir(cwd)
+            if stderr is not None:
+                os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT), 2)
             os.execv(sys.executable, [*COMMAND, *map(str, words)])
         self.said = b""
         self.before = termios.tcgetattr(self.fd)
@@ -498,6 +500,68 @@ def test_a_hypervisor_that_dies_leaves_the_terminal_as_it_was(tmp_path: Path):
     assert os.waitstatus_to_exitcode(terminal.end()) == 4
     assert termios.tcgetattr(terminal.fd) == terminal.before
     assert not qemus(image)
+
+
+@pytest.mark.boot
+def test_a_terminal_that_goes_away_is_an_interruption(tmp_path: Path):
+    image = disk(tmp_path, "type: ", "echo")
+    terminal = OnTerminal("run", image, "--accel", "tcg", cwd=tmp_path, stderr=tmp_path / "said")
+    terminal.until(b"type: ")
+    os.close(terminal.fd)
+    _, status = os.waitpid(terminal.pid, 0)
+    assert (tmp_path / "said").read_text() == "error: interrupted\n"
+    assert os.waitstatus_to_exitcode(status) == 130
+    assert not qemus(image)
+
+
+@pytest.mark.boot
+@pytest.mark.parametrize(
+    ("shell", "words", "said"),
+    [
+        ('"$@" >&-', (), "standard output: is closed"),
+        ('"$@" >/dev/full', (), "standard output: cannot be written: No space left on device"),
+        ('"$@"', ("--log", "/dev/full"), "/dev/full: cannot be written: No space left on device"),
+    ],
+)
+def test_what_does_not_take_the_console_is_named(tmp_path: Path, shell: str, words: tuple[str, ...], said: str):
+    image = disk(tmp_path, "hello", "hang")
+    argv = ["sh", "-c", shell, "sh", *COMMAND, "run", str(image), "--accel", "tcg", *words]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (3, f"error: {said}")
+    assert not qemus(image)
+
+
+@pytest.mark.boot
+def test_a_console_and_keys_that_others_made_nonblocking(tmp_path: Path):
+    """They share the setting with us: a pipe that is full, or empty, is waited for."""
+    (ours, theirs), (keys, typing) = os.pipe(), os.pipe()
+    for fd in (theirs, keys):
+        os.set_blocking(fd, False)
+    app = shutil.copyfile(kernels.build("multiboot"), tmp_path / "app.bin")
+    argv = [*COMMAND, "--boot", "qemu", app, "--accel", "tcg", "--cmdline", "flood=200000 echo"]
+    with subprocess.Popen(argv, stdin=keys, stdout=theirs, stderr=subprocess.PIPE, text=True) as process:
+        os.close(theirs)
+        os.close(keys)
+        time.sleep(3)  # until the pipe is full
+        heard = b""
+        while data := os.read(ours, 65536):
+            heard += data
+            if b"echoing" in heard:
+                os.write(typing, b"q")
+        assert process.wait(30) == 0, process.stderr.read()
+    assert len(heard) > 200_000
+    os.close(ours)
+    os.close(typing)
+
+
+@pytest.mark.boot
+def test_an_image_that_another_guest_writes_to_is_named(tmp_path: Path):
+    image = disk(tmp_path, "hello", "hang")
+    with rumpbundle.run(image, accel="tcg", persist=True) as guest:
+        guest.expect("hello", 60)
+        done = rumpbundle_("run", image, "--accel", "tcg", "--persist", cwd=tmp_path)
+    assert done.returncode == 4
+    assert f"Is another process using the image [{image}]?" in done.stderr.splitlines()[-1]
 
 
 def words_of(process: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -16,10 +17,10 @@ from rumpbundle.arguments import pattern
 from rumpbundle.cli.command import Command, completed, group, options
 from rumpbundle.cli.guest import without_kernel_option
 from rumpbundle.cli.progress import Terminal
-from rumpbundle.cli.streams import say, tell
+from rumpbundle.cli.streams import say, tell, unwritable
 from rumpbundle.cli.values import Seconds, Size, end_of_options
 from rumpbundle.dev_launch import Options
-from rumpbundle.errors import GuestError, HostError
+from rumpbundle.errors import GuestError
 from rumpbundle.events import Note
 from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.launcher import registry
@@ -152,9 +153,7 @@ class _Output:
 
     def __call__(self, data: bytes) -> None:
         self._is_half = not data.endswith(b"\n")
-        view = memoryview(data)
-        while view:
-            view = view[os.write(1, view) :]
+        _write(1, data, "standard output")
 
     def end_line(self) -> None:
         """Begin a new line, if the guest left one unfinished and what we say goes to the same place."""
@@ -168,14 +167,27 @@ def _log_file(path: Path, stack: contextlib.ExitStack) -> Sink:
     try:
         log = stack.enter_context(path.open("wb", buffering=0))
     except OSError as error:
-        raise HostError(f"cannot be written: {error.strerror}", where=path) from None
-    return lambda data: _write(log.fileno(), data)
+        raise unwritable(error, path) from None
+    return lambda data: _write(log.fileno(), data, path)
 
 
-def _write(fd: int, data: bytes) -> None:
+def _write(fd: int, data: bytes, name: str | Path) -> None:
+    """Write *data* to *fd*, which people call *name*.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+        HostError: it does not take it.
+    """
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:  # as whoever shares it with us may have set it
+            select.select([], [fd], [])
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise unwritable(error, name) from None
 
 
 def show(plan: LaunchPlan) -> None:

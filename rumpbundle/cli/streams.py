@@ -108,6 +108,10 @@ def writing() -> Iterator[Any]:
     except BrokenPipeError:
         raise ReaderGone from None
     except OSError as error:
-        closed = error.errno == errno.EBADF
-        reason = "is closed" if closed else f"cannot be written: {os.strerror(error.errno or 0)}"
-        raise HostError(reason, where="standard output") from None
+        raise unwritable(error, "standard output") from None
+
+
+def unwritable(error: OSError, where: str | os.PathLike[str]) -> HostError:
+    """Return what to say of *where*, which could not be written for *error*."""
+    closed = error.errno == errno.EBADF
+    return HostError("is closed" if closed else f"cannot be written: {os.strerror(error.errno or 0)}", where=where)

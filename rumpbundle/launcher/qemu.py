@@ -292,7 +292,7 @@ class RunningQemu:
         self._log = BiosLog()
         control = self._control.theirs.fileno()
         of_bios = plan.machine.uefi is None and not any("debugcon" in word for word in plan.machine.args)
-        disks = (plan.machine.disk, *plan.machine.further)
+        self._disks = disks = (plan.machine.disk, *plan.machine.further)
         report(Ran(command(plan.machine)))
         try:
             self._child = programs.spawn(
@@ -324,6 +324,8 @@ class RunningQemu:
 
     def poll(self, quiet: float) -> Ending | None:
         for line in self._child.complaints():
+            for disk in self._disks:
+                line = line.replace(f"[{disk.inherited}]", f"[{disk.path}]")
             self._report(Warned(line))
             self._complaint = line
         status = self._child.poll()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import termios
 import threading
 from collections.abc import Callable, Iterator
@@ -62,7 +63,8 @@ def raw(fd: int) -> Iterator[None]:
             termios.tcsetattr(fd, termios.TCSANOW, mode)
             yield
         finally:
-            termios.tcsetattr(fd, termios.TCSANOW, before)
+            with contextlib.suppress(termios.error):  # it has gone
+                termios.tcsetattr(fd, termios.TCSANOW, before)
 
 
 @contextlib.contextmanager
@@ -91,7 +93,10 @@ def typed(fd: int, send: Callable[[bytes], None], leave: Callable[[str], None]) 
 
 
 def _read(fd: int) -> bytes:
-    try:
-        return os.read(fd, 4096)
-    except OSError:
-        return b""
+    while True:
+        try:
+            return os.read(fd, 4096)
+        except BlockingIOError:  # as whoever shares it with us may have set it
+            select.select([fd], [], [])
+        except OSError:
+            return b""
