@@ -259,6 +259,19 @@ import rumpbundle.__main__
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
 
 
+def test_a_signal_in_the_middle_of_an_eval_has_our_status():
+    """As all imports of named tuples have one: Python would die of SIGINT at its end though we took it."""
+    code = """
+import os, signal, sys
+from rumpbundle import __main__, cli
+cli.cli.main = lambda *_, **__: eval("signal.raise_signal(signal.SIGTERM)")
+sys.exit(__main__.main())
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(rumpbundle.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"error: interrupted\n")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_after_the_work_changes_nothing(number):
     leaving = f"atexit.register(os.kill, os.getpid(), {int(number)})"

@@ -127,7 +127,7 @@ def disk_error(error: OSError) -> HostError:
     if full := no_room(error):
         return HostError(full)
     if error.errno == errno.EFBIG:
-        return HostError("the output's file system does not take a file of this size")
+        return HostError("the output's file system, or ulimit -f, does not take a file of this size")
     return HostError(f"cannot write the output: {os.strerror(error.errno or 0)}")
 
 

@@ -42,6 +42,9 @@ def ignore() -> None:
     """Take no notice of these signals any more: what is done is done."""
     for each in STOPPING:
         signal.signal(each, signal.SIG_IGN)
+    # One that came inside of an eval, which makes named tuples, Python remembers up to its end, and dies of it then
+    # whatever became of it meanwhile (run_eval_code_obj of CPython's pythonrun.c), unless there is another eval.
+    eval("None")
 
 
 @contextlib.contextmanager
