@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from rumpbundle import formats as registry
 from rumpbundle import guests, hybrid
-from rumpbundle.arguments import instance, reporter, sequence, text
+from rumpbundle.arguments import choice, instance, reporter, sequence, text
 from rumpbundle.bootloader.bootimages import BootImages, boot_images
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import Content
@@ -87,7 +87,7 @@ def plan(
     name = machine_name(recipe, kernel)
     firmware, boot = _boot(recipe, kernel, report) if kernel.protocols else ((), {})
     esp = _esp(recipe, boot)
-    request = _request(recipe, kernel, boot, text("bus", bus) or bus_for(kernel, wanted))
+    request = _request(recipe, kernel, boot, _bus(bus) or bus_for(kernel, wanted))
     delivery, choices = _delivered(recipe, request, report)
     images = (images or boot_images(report)) if firmware else None
     bundle = Bundle(
@@ -229,6 +229,16 @@ def _esp(recipe: Recipe, boot: Mapping[Firmware, Protocol]) -> Directory:
             hint="pass files with --module" if protocol else None,
         )
     return recipe.esp
+
+
+def _bus(name: str) -> str:
+    """Return *name*, that of a bus on which some platform has disks; empty if nobody says."""
+    if not text("bus", name):
+        return ""
+    from rumpbundle.knowledge import platforms
+
+    known = {offer.name for platform in platforms() for offer in platform.offers["disk"]}
+    return str(choice("bus", name, sorted(known)))
 
 
 def bus_for(kernel: Unikernel, formats: Sequence[Format]) -> str:

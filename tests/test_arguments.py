@@ -98,6 +98,14 @@ def test_a_plan_is_made_of_what_means_something(place, keyword):
             rumpbundle.plan(**{"recipe": rumpbundle.Recipe(app="app.bin"), keyword: value})
 
 
+def test_the_bus_of_a_plan_is_one_that_platforms_have(place):
+    recipe = rumpbundle.Recipe(app="app.bin")
+    with pytest.raises(UsageError, match=r"^bus: expected one of .*virtio-blk.*, got 'virtio'$") as caught:
+        rumpbundle.plan(recipe, bus="virtio")
+    assert caught.value.hint is not None
+    assert rumpbundle.plan(recipe, bus="virtio-blk").bundle.bus == ""
+
+
 def test_formats_and_outputs_may_be_named(place, tmp_path):
     plan = rumpbundle.plan(rumpbundle.Recipe(app="app.bin"), formats=["raw"])
     artifact, _ = rumpbundle.write(plan, "raw", str(tmp_path / "named.raw"))

@@ -153,6 +153,22 @@ def test_a_near_miss_is_told_what_to_type(place, capsys, words, problem, hint):
     assert capsys.readouterr().err == f"error: {problem}\n" + (f"hint: {hint}\n" if hint else "")
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["build", "app.bin", "-f", "iso", "vmdk"], "give all formats in one word, as in -f iso,ova"),
+        (["build", "iso", "app.bin"], "give all formats in one word, as in -f iso,ova"),
+        (["check", "app.bin", "aws"], "a platform is given as --target NAME"),
+    ],
+)
+@pytest.mark.parametrize("project", ["", "[image.web]\napp = 'app.bin'\nformats = ['iso']\n"])
+def test_a_near_miss_beside_a_project_file_is_told_the_same(place, capsys, words, hint, project):
+    if project:
+        Path("rumpbundle.toml").write_text(project)
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"error: expected one kernel, got 2 paths\nhint: {hint}\n"
+
+
 def test_an_image_given_as_a_kernel_is_not_to_be_overwritten(place, capsys):
     assert main(["iso", "app.bin"]) == 0
     assert main(["iso", "app.iso"]) == 2

@@ -61,9 +61,9 @@ def command(
     exit status is the command's.
     """
     formats = formats_named(names)
-    if project.is_named(apps):
+    if project.is_named(apps, [*registry.names(), *registry.ALIASES]):
         return project.build(ctx, apps, formats, directory, checksums=checksums, arguments=arguments)
-    app = project.only(apps, registry.names(), "give all formats in one word, as in -f iso,ova")
+    app = project.only(apps, [*registry.names(), *registry.ALIASES], "give all formats in one word, as in -f iso,ova")
     return _build_app(app, formats, directory or Path("."), checksums, arguments)
 
 

@@ -81,8 +81,8 @@ def command(
 
     Without APP, or with bare NAMEs, the kernels that rumpbundle.toml describes are judged.
     """
-    if not project.is_named(apps):
-        platforms = {*knowledge.ALIASES, *(each.name for each in knowledge.platforms())}
+    platforms = {*knowledge.ALIASES, *(each.name for each in knowledge.platforms())}
+    if not project.is_named(apps, platforms):
         app = project.only(apps, platforms, "a platform is given as --target NAME")
         _check(app, target, firmware, protocol, drivers, as_json=as_json)
         return

@@ -31,19 +31,24 @@ _GUEST = ("env", "hostname", "net", "arguments")
 _TAKEN = ("no_argv0", "esp", "data", "volumes", "config", "config_for", "configs", "sbom", "sign")
 
 
-def is_named(words: Sequence[str]) -> bool:
+def is_named(words: Sequence[str], others: Collection[str] = ()) -> bool:
     """Whether *words*, perhaps none, name what a project file describes; a path has a ``/`` or a ``.``.
+
+    Beside a path, one of *others* is what :func:`only` tells its place, whatever the file describes.
 
     Raises:
         UsageError: some do and some do not.
         InputError: the first is neither, for there is no such file and no project file.
     """
     bare = [word for word in words if not set(word) & {"/", "."}]
+    mixed = 0 < len(bare) < len(words)
+    if mixed and set(bare) <= set(others):
+        return False
     if bare and not _there_is_one():
         if not os.path.lexists(words[0]) and words[0] in bare:
             raise InputError("no such file, and no rumpbundle.toml here or in a directory above", where=words[0])
         return False  # then there is nothing else they could be
-    if bare and len(bare) < len(words):
+    if mixed:
         raise UsageError(f"{bare[0]!r} names an image of the project file, the other words are paths: give one kind")
     return len(bare) == len(words)
 
@@ -59,9 +64,10 @@ def _there_is_one() -> bool:
 
 
 def only(words: Sequence[str], others: Collection[str], hint: str) -> str:
-    """Return the one kernel that *words* names; the *hint* is for who puts one of *others* behind it."""
+    """Return the one kernel that *words* names; the *hint* is for who puts one of *others* beside it."""
     if len(words) > 1:
-        raise UsageError(f"expected one kernel, got {len(words)} paths", hint=hint if words[-1] in others else None)
+        near = hint if set(words) & set(others) else None
+        raise UsageError(f"expected one kernel, got {len(words)} paths", hint=near)
     return words[0]
 
 

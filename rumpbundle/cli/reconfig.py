@@ -77,8 +77,8 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
         given = given_of(arguments)
         check_options([format], given)
         if in_place:
-            # The image is what is read, and what is to be replaced.
-            planned = dataclasses.replace(planned, recipe=dataclasses.replace(planned.recipe, app=""))
+            # The image is what is read, and what is to be replaced: as an input it does not count.
+            planned = dataclasses.replace(planned, recipe=dataclasses.replace(planned.recipe, app=os.devnull))
         own = options_of(format, image, disk, found, planned, given, terminal)
         if dry_run:
             job = job_for(planned, format, shown, subformat=subformat, options=own, report=terminal)

@@ -52,6 +52,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("a VHD image", "disk", b"conectix"),
     Kind("a VHD image", "disk", b"conectix", -512),
     Kind("a VHD image", "disk", b"conectix", -511),
+    # Before what stands deeper: that may be a mark of the disk in it.
+    Kind("a tar archive", "archive", b"ustar", 257, _UNPACK),
     Kind("a raw disk image", "disk", b"EFI PART", 512),
     *(Kind(f"a raw disk image of {n}-byte sectors", "disk", b"EFI PART", n) for n in (1024, 2048, 4096)),
     Kind("an ISO image", "disk", b"CD001", 0x8001),
@@ -122,7 +124,6 @@ KINDS: tuple[Kind, ...] = (
     Kind("a machine saved by Xen", "unread", b"LinuxGuestRecord"),
     Kind("a CHD image", "unread", b"MComprHD", 0, "chdman extracthd makes a raw disk of it"),
     # What may hold an image.
-    Kind("a tar archive", "archive", b"ustar", 257, _UNPACK),
     Kind("gzip-compressed", "compressed", b"\x1f\x8b", 0, "unpack it with gunzip"),
     Kind("xz-compressed", "compressed", b"\xfd7zXZ\0", 0, "unpack it with unxz"),
     Kind("zstd-compressed", "compressed", b"\x28\xb5\x2f\xfd", 0, "unpack it with unzstd"),
@@ -192,7 +193,10 @@ def find(
     head = read(0, min(size, HEAD_BYTES))
     length = min(size, TAIL_BYTES) if tail else 0
     end = read(size - length, length) if length else b""
+    partitioned = has_partitions(head)
     for kind in kinds:
+        if partitioned and kind.role == "archive":
+            continue  # boot code may hold any word
         data, at = (head, kind.offset) if kind.offset >= 0 else (end, len(end) + kind.offset)
         if at >= 0 and data.startswith(kind.magic, at):
             return kind

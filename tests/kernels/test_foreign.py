@@ -41,6 +41,8 @@ def mbr(status: int = 0x80, kind: int = 0x83) -> bytes:
     [
         (b"", "is empty"),
         (tar(), "is a tar archive"),
+        (tar()[:512] + bytes(1536) + b"EFI PART" + bytes(504), "is a tar archive"),
+        (mbr()[:257] + b"ustar" + mbr()[262:], "is a raw disk image"),
         (zipped(), "is a zip archive"),
         (bytes(0x8001) + b"CD001", "is an ISO image"),
         (b"QFI\xfb" + bytes(100), "is a qcow2 image"),
