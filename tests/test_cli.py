@@ -259,16 +259,17 @@ import rumpbundle.__main__
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
 
 
-def test_a_signal_in_the_middle_of_an_eval_has_our_status():
-    """As all imports of named tuples have one: Python would die of SIGINT at its end though we took it."""
+def test_a_signal_in_the_middle_of_an_eval_has_our_status(tmp_path):
+    """As all imports of named tuples have one: ``python -m`` would die of SIGINT at its end though we took it."""
     code = """
-import os, signal, sys
+import signal, sys
 from rumpbundle import __main__, cli
 cli.cli.main = lambda *_, **__: eval("signal.raise_signal(signal.SIGTERM)")
 sys.exit(__main__.main())
 """
-    environment = os.environ | {"PYTHONPATH": str(Path(rumpbundle.__file__).parents[1])}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=60)
+    (tmp_path / "interrupted.py").write_text(code)
+    environment = os.environ | {"PYTHONPATH": f"{Path(rumpbundle.__file__).parents[1]}:{tmp_path}"}
+    done = subprocess.run([sys.executable, "-m", "interrupted"], env=environment, capture_output=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"error: interrupted\n")
 
 

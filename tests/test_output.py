@@ -129,6 +129,25 @@ def test_a_directory_of_somebody_elses_is_not_replaced(tmp_path, stranger):
     assert sorted(os.listdir(path)) == before
 
 
+@pytest.mark.parametrize("name", [".", "../here", ".."])
+def test_a_directory_is_replaced_by_its_own_name_only(tmp_path, monkeypatch, name):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    if name == "../here":
+        with staged_directory(Path(name), force=True) as new:
+            (new / "file").write_text("new")
+        assert (tmp_path / "here" / "file").read_text() == "new"
+        return
+    with (
+        pytest.raises(UsageError, match="is no name that could be replaced") as caught,
+        staged_directory(Path(name), force=True),
+    ):
+        pytest.fail("it was begun")
+    assert caught.value.hint == f"give the directory's own: {os.path.realpath(name)}"
+    assert os.listdir(here) == []
+
+
 def test_what_is_no_regular_file_is_not_replaced(tmp_path):
     # As a device is not; a FIFO and a socket can be made without harm.
     os.mkfifo(tmp_path / "pipe")

@@ -200,6 +200,12 @@ def staged_directory(
     directory with anything in it that matches none of *holds*: somebody's own, and a slip of the hand.
     """
     check_free(path, force=force)
+    if path.name in ("", ".."):
+        raise UsageError(
+            "is no name that could be replaced",
+            where=path,
+            hint=f"give the directory's own: {os.path.realpath(path)}",
+        )
     _check_ours(path, holds)
     place = _place(path)
     with _scratch_directory(path) as scratch:
