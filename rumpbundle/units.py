@@ -42,5 +42,6 @@ def parsed_size(text: str) -> int:
     if size > LARGEST:
         raise NoSize(f"expected at most {LARGEST >> 40}T, got {text!r}")
     if not match[3] and 0 < size < 1 << 20:
-        raise NoSize(f"{size} is a number of bytes, and too small", f"did you mean {size}M?")
+        bytes_meant = f" or {size >> 10}K" if size % (1 << 10) == 0 else ""
+        raise NoSize(f"{size} is a number of bytes, and too small", f"did you mean {size}M{bytes_meant}?")
     return size

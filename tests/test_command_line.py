@@ -120,6 +120,12 @@ def test_a_bare_number_is_asked_about(place, words, capsys):
     assert hint == "hint: did you mean 128M?"
 
 
+def test_a_bare_number_of_whole_kibibytes_may_mean_these():
+    with pytest.raises(NoSize) as caught:
+        parsed_size("4096")
+    assert caught.value.hint == "did you mean 4096M or 4K?"
+
+
 @pytest.mark.parametrize(
     ("words", "problem", "hint"),
     [
@@ -167,6 +173,17 @@ def test_a_near_miss_beside_a_project_file_is_told_the_same(place, capsys, words
         Path("rumpbundle.toml").write_text(project)
     assert main(words) == 2
     assert capsys.readouterr().err == f"error: expected one kernel, got 2 paths\nhint: {hint}\n"
+
+
+@pytest.mark.parametrize("words", [["convert", "app.iso", "-f", "raw"], ["reconfig", "app.iso", "--cmdline", "x"]])
+def test_a_directory_for_one_image_is_told_what_to_type(place, capsys, words):
+    assert main(["iso", "app.bin", "-q"]) == 0
+    capsys.readouterr()
+    Path("there").mkdir()
+    for more in ([], ["--force"]):
+        assert main([*words, "-o", "there", *more]) == 2
+        problem = "--output: expected the name of a file, got a directory's"
+        assert capsys.readouterr().err == f"error: {problem}\nhint: as in there/NAME\n"
 
 
 def test_an_image_given_as_a_kernel_is_not_to_be_overwritten(place, capsys):

@@ -17,10 +17,11 @@ from rumpbundle.cli.command import Command, completed, options
 from rumpbundle.cli.of_formats import check_options, format_options, given_of
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import output_options, report_options
-from rumpbundle.cli.values import Input, Output, Size, format_names, formats_named
+from rumpbundle.cli.values import Input, Output, Size, check_no_directory, format_names, formats_named
 from rumpbundle.errors import UsageError
 from rumpbundle.finished.convert import plan_of
 from rumpbundle.finished.readback import carried
+from rumpbundle.formats import Folder
 from rumpbundle.host.staging import check_free
 from rumpbundle.images.detect import NoImageError, open_disk
 from rumpbundle.images.disk import Disk
@@ -113,6 +114,8 @@ def _targets(image: str, names: list[str], output: Path | None, arguments: dict[
     found = targets(image, named, directory)
     given = given_of(arguments)
     if not several:
+        if output is not None and not isinstance(found[0].format.product, Folder):
+            check_no_directory(output)
         path = output or default_output(image, found[0].format)
         found = (dataclasses.replace(found[0], output=path if subformat is None or output else found[0].output),)
     check_options([target.format for target in found], given)

@@ -19,7 +19,7 @@ from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import output_options, report_options
 from rumpbundle.cli.results import plan_json, plan_text, result_json, show
 from rumpbundle.cli.streams import say, say_json
-from rumpbundle.cli.values import Input, Output
+from rumpbundle.cli.values import Input, Output, check_no_directory
 from rumpbundle.errors import UsageError
 from rumpbundle.events import Note
 from rumpbundle.finished import inplace
@@ -27,7 +27,7 @@ from rumpbundle.finished.origin import Origin
 from rumpbundle.finished.readback import options_of
 from rumpbundle.finished.reconfig import format_of, opened, plan_of, stays
 from rumpbundle.finished.request import config_of
-from rumpbundle.formats import Format
+from rumpbundle.formats import Folder, Format
 from rumpbundle.host import rollback
 from rumpbundle.host.staging import check_free
 from rumpbundle.images.disk import Disk
@@ -68,6 +68,8 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
             lock.enter_context(rollback.locked(inplace.disk_file(path)))
         disk, found = stack.enter_context(opened(image, terminal))
         format, subformat = format_of(disk, image)
+        if output is not None and not isinstance(format.product, Folder):
+            check_no_directory(output)
         check_free(path, force=force or in_place, tidy=not dry_run)
         planned = plan_from(found, image, cmdline, arguments)
         if found.bundle.asked.default and not planned.bundle.asked.default:

@@ -50,6 +50,13 @@ class Seconds(click.ParamType[float]):
         return seconds
 
 
+def check_no_directory(output: str | Path) -> None:
+    """Raise :class:`UsageError` if *output*, where a file is to be written, is a directory's name."""
+    if str(output).endswith(os.sep) or os.path.isdir(output):
+        hint = f"as in {quoted(os.path.join(output, 'NAME'))}"
+        raise UsageError("expected the name of a file, got a directory's", where="--output", hint=hint)
+
+
 class Output(click.Path):
     """The name of what to write, with *file* of a file alone; not ``-``, which people mean as standard output."""
 
@@ -62,9 +69,8 @@ class Output(click.Path):
             self.fail("is not written front to back: name a file, not standard output", param, ctx)
         if not value:
             self.fail("expected a name, got nothing", param, ctx)
-        if self._file and (str(value).endswith(os.sep) or os.path.isdir(value)):
-            hint = f"as in {quoted(os.path.join(value, 'NAME'))}"
-            raise UsageError("expected the name of a file, got a directory's", where="--output", hint=hint)
+        if self._file:
+            check_no_directory(value)
         return super().convert(value, param, ctx)
 
 
