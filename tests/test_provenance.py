@@ -76,6 +76,20 @@ def test_we_verify_minisigns(here, capsys):
         assert f"signed with the key {number}: by me\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("format", "disk"), [("gce", "app.gce.tar.gz"), ("azure", "app.azure.vhd")])
+def test_the_request_beside_a_disk_is_signed_too(here, capsys, format, disk):
+    assert run(format, "app.bin", "--sign", "k.key") == 0
+    assert run("verify", "--key", "k.pub", disk) == 0
+    assert capsys.readouterr().out.count("signed with the key") == 2
+    request = here / f"app.{format}.json"
+    request.write_text(request.read_text().replace("BUCKET", "theirs").replace("LOCATION", "theirs"))
+    assert run("verify", disk) == 0  # a placeholder that is filled in
+    assert run("verify", "--key", "k.pub", disk) == 5
+    assert f"{request.name}: is not what was signed" in capsys.readouterr().err
+    (here / f"{request.name}.minisig").unlink()
+    assert run("verify", "--key", "k.pub", disk) == 5
+
+
 def test_a_key_with_a_password(here, monkeypatch):
     made = minisign("-G", "-p", "p.pub", "-s", "p.key", said=PASSWORD * 2)
     assert made.returncode == 0, made.stderr

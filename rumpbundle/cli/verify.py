@@ -17,6 +17,7 @@ from rumpbundle.cli.recipe_options import recipe_from, recipe_options, report_op
 from rumpbundle.cli.streams import say, tell
 from rumpbundle.cli.values import Input
 from rumpbundle.errors import GuestError, InputError, UsageError, one_line
+from rumpbundle.finished.kits import requests
 from rumpbundle.finished.verify import Verification, verify
 from rumpbundle.provenance.minisign import PublicKey, signed_files
 from rumpbundle.recipe import Recipe
@@ -92,11 +93,12 @@ def _recipe(images: tuple[str, ...], rebuild: str | None, arguments: dict[str, A
 
 
 def _signatures(images: tuple[str, ...], key: PublicKey) -> dict[str, list[str]]:
-    """Return what to say of the signatures of each of *images*, all of which are *key*'s."""
+    """Return what to say of the signatures of each of *images* and its request, all of which are *key*'s."""
     return {
         image: [
             f"  signed with the key {key}: {one_line(key.check(file, signature))}"
-            for file, signature in signed_files(Path(image))
+            for path in (Path(image), *requests(Path(image)))
+            for file, signature in signed_files(path)
         ]
         for image in images
     }

@@ -103,10 +103,16 @@ def problems(path: str | os.PathLike[str], disk: Disk, digest: str) -> Iterator[
         if is_xen(top):
             yield from xen(top, digest)
         return
+    for request in requests(top):
+        yield from _request(request, disk, digest)
+
+
+def requests(path: Path) -> Iterator[Path]:
+    """Yield the request that stands beside the disk at *path*, if it is named as one of Google's or Azure's."""
     for suffix, beside in ((".gce.tar.gz", ".gce.json"), (".azure.vhd", ".azure.json")):
-        request = top.with_name(top.name.removesuffix(suffix) + beside)
-        if top.name.endswith(suffix) and request.is_file():
-            yield from _request(request, disk, digest)
+        request = path.with_name(path.name.removesuffix(suffix) + beside)
+        if path.name.endswith(suffix) and request.is_file():
+            yield request
 
 
 def _read(path: Path, most: int = _MOST) -> str:
