@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rumpbundle.disk.content import Literal
 from rumpbundle.disk.identity import Identity
 from rumpbundle.disk.layout import GIB, MIB, DiskLayout, Extent
+from rumpbundle.errors import Interrupted
 from rumpbundle.formats._ebs import BLOCK, plan_snapshot
 
 
@@ -64,3 +66,16 @@ def test_a_disk_of_little_but_zeros_is_hashed_on_request():
     layout = disk(GIB + 2 * MIB, [(MIB, b"x")])
     assert plan_snapshot(layout, jobs=1).disk_sha256 is None
     assert plan_snapshot(layout, jobs=1, whole=True).disk_sha256 is not None
+
+
+def test_the_zeros_of_a_large_disk_can_be_interrupted():
+    """In ``rumpbundle build`` the thread of this format hears of a Ctrl-C only when it reports something."""
+    said = []
+
+    def stop(event):
+        said.append(event)
+        if len(said) == 5:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        plan_snapshot(disk(65536 * GIB, [(0, b"boot")]), jobs=1, whole=True, report=stop)

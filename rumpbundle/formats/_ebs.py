@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK
@@ -60,7 +60,8 @@ def plan_snapshot(
     Raises:
         InputError: an input file changed.
     """
-    disk = _DiskHash(layout.size) if hashes_whole(layout, whole=whole) else None
+    # Each word is a chance to be stopped: zeros take their time, too.
+    disk = _DiskHash(layout.size, lambda: report(Advanced(label, 0))) if hashes_whole(layout, whole=whole) else None
 
     def blocks(reader: LayoutReader) -> Iterator[tuple[int, bytes]]:
         for index, data in reader.blocks(BLOCK):
@@ -110,10 +111,14 @@ def _hashed(block: tuple[int, bytes]) -> Block:
 
 
 class _DiskHash:
-    """The SHA-256 of a disk of *size* bytes that is told only what is not zero, in order."""
+    """The SHA-256 of a disk of *size* bytes that is told only what is not zero, in order.
 
-    def __init__(self, size: int) -> None:
+    *alive* is called before each piece of the zeros.
+    """
+
+    def __init__(self, size: int, alive: Callable[[], None]) -> None:
         self._size = size
+        self._alive = alive
         self._position = 0
         self._sha256 = hashlib.sha256()
         self._zeros = memoryview(bytes(CHUNK))
@@ -126,6 +131,7 @@ class _DiskHash:
 
     def _skip_to(self, offset: int) -> None:
         while self._position < offset:
+            self._alive()
             count = min(offset - self._position, CHUNK)
             self._sha256.update(self._zeros[:count])
             self._position += count
