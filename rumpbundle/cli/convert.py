@@ -21,7 +21,6 @@ from rumpbundle.cli.values import Input, Output, Size, check_no_directory, forma
 from rumpbundle.errors import UsageError
 from rumpbundle.finished.convert import plan_of
 from rumpbundle.finished.readback import carried
-from rumpbundle.formats import Folder
 from rumpbundle.host.staging import check_free
 from rumpbundle.images.detect import NoImageError, open_disk
 from rumpbundle.images.disk import Disk
@@ -114,8 +113,7 @@ def _targets(image: str, names: list[str], output: Path | None, arguments: dict[
     found = targets(image, named, directory)
     given = given_of(arguments)
     if not several:
-        if output is not None and not isinstance(found[0].format.product, Folder):
-            check_no_directory(output)
+        check_no_directory(output, found[0].format)
         path = output or default_output(image, found[0].format)
         found = (dataclasses.replace(found[0], output=path if subformat is None or output else found[0].output),)
     check_options([target.format for target in found], given)

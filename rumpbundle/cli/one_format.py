@@ -55,8 +55,7 @@ def format_command(format: Format) -> click.Command:
             show(result, found, beside, print_commands=print_commands)
 
     own = group(f"Of {format.name} alone", "", *_own_options(format))
-    run = recipe_options(output_options(provenance_options(report_options(run))))
-    run = options(own)(run)
+    run = options(own)(recipe_options(output_options(provenance_options(report_options(run)))))
     kind = "directory" if isinstance(format.product, Folder) else "file"
     run = click.option(
         "-o",

@@ -27,7 +27,7 @@ from rumpbundle.finished.origin import Origin
 from rumpbundle.finished.readback import options_of
 from rumpbundle.finished.reconfig import format_of, opened, plan_of, stays
 from rumpbundle.finished.request import config_of
-from rumpbundle.formats import Folder, Format
+from rumpbundle.formats import Format
 from rumpbundle.host import rollback
 from rumpbundle.host.staging import check_free
 from rumpbundle.images.disk import Disk
@@ -68,14 +68,10 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
             lock.enter_context(rollback.locked(inplace.disk_file(path)))
         disk, found = stack.enter_context(opened(image, terminal))
         format, subformat = format_of(disk, image)
-        if output is not None and not isinstance(format.product, Folder):
-            check_no_directory(output)
+        check_no_directory(output, format)
         check_free(path, force=force or in_place, tidy=not dry_run)
         planned = plan_from(found, image, cmdline, arguments)
-        if found.bundle.asked.default and not planned.bundle.asked.default:
-            terminal(
-                Note("there is no default any more: a machine without a configuration of its own halts; -c gives one")
-            )
+        _tell_default(found, planned, terminal)
         given = given_of(arguments)
         check_options([format], given)
         if in_place:
@@ -120,6 +116,14 @@ def plan_from(found: Origin, image: str, cmdline: str | None, arguments: dict[st
     inputs = (*(() if file is None else (origin_of(file),)), *files)
     name = None if file is None else named(file)
     return plan_of(found, image, config=config, cmdline=cmdline, config_name=name, configs=configs, inputs=inputs)
+
+
+def _tell_default(found: Origin, planned: Plan, terminal: Terminal) -> None:
+    """Note that the image has lost its default."""
+    if found.bundle.asked.default and not planned.bundle.asked.default:
+        terminal(
+            Note("there is no default any more: a machine without a configuration of its own halts; -c gives one")
+        )
 
 
 def _in_place(

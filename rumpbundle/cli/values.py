@@ -50,8 +50,10 @@ class Seconds(click.ParamType[float]):
         return seconds
 
 
-def check_no_directory(output: str | Path) -> None:
-    """Raise :class:`UsageError` if *output*, where a file is to be written, is a directory's name."""
+def check_no_directory(output: str | Path | None, format: formats.Format | None = None) -> None:
+    """Raise :class:`UsageError` if *output* is a directory's name, and what *format* has there is a file."""
+    if output is None or (format is not None and isinstance(format.product, formats.Folder)):
+        return
     if str(output).endswith(os.sep) or os.path.isdir(output):
         hint = f"as in {quoted(os.path.join(output, 'NAME'))}"
         raise UsageError("expected the name of a file, got a directory's", where="--output", hint=hint)
