@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import tempfile
 import threading
 import time
@@ -20,6 +21,7 @@ from support.disks import disk_of
 from rumpbundle.disk.ahead import ahead_map
 from rumpbundle.disk.content import Content, FileSlice, Literal
 from rumpbundle.disk.copying import Copier
+from rumpbundle.disk.digest import WholeHash
 from rumpbundle.disk.flat import SMALL, write_flat
 from rumpbundle.disk.hashing import trailing
 from rumpbundle.disk.inputfile import InputFile
@@ -37,7 +39,7 @@ def holed(path: Path, pieces: list[tuple[bool, int]]) -> Path:
     with path.open("wb") as file:
         for data, blocks in pieces:
             if data:
-                file.write(os.urandom(4096) * blocks)
+                file.write(random.randbytes(4096 * blocks))
             else:
                 file.seek(4096 * blocks, os.SEEK_CUR)
         file.truncate(max(file.tell(), SMALL + 6000))
@@ -84,14 +86,14 @@ def test_what_is_hashed_on_the_way_is_what_stands_there(tmp_path_factory, files,
 def test_an_input_is_read_once(tmp_path, monkeypatch, threads):
     file = InputFile(holed(tmp_path / "input", [(True, 9000)]))
     reads = []
-    pread = os.pread
+    pread, preadv = os.pread, os.preadv
 
-    def counted(fd: int, length: int, offset: int) -> bytes:
+    def count(fd: int, length: int, offset: int) -> None:
         if os.path.sameopenfile(fd, probe):
             reads.append((offset, length))
-        return pread(fd, length, offset)
 
-    monkeypatch.setattr(os, "pread", counted)
+    monkeypatch.setattr(os, "pread", lambda fd, *words: count(fd, *words) or pread(fd, *words))
+    monkeypatch.setattr(os, "preadv", lambda fd, views, at: count(fd, len(views[0]), at) or preadv(fd, views, at))
     if not threads:
         monkeypatch.setattr(threading.Thread, "start", none_to_be_had)
     probe = os.open(file.path, os.O_RDONLY)
@@ -131,17 +133,38 @@ def test_the_rest_is_read_back_when_nothing_else_is_wanted(tmp_path):
         assert content.digest() == blake3(file.read()).hexdigest()
 
 
+@pytest.mark.parametrize("views", [True, False])
+def test_a_buffer_is_not_filled_while_it_is_hashed(tmp_path, monkeypatch, views):
+    """A hasher far behind gives back what it has not begun, and reads that from the output."""
+    file = InputFile(holed(tmp_path / "input", [(True, 12000)]))
+    if not views:
+        monkeypatch.delattr(os, "preadv")
+    add = WholeHash.add
+
+    def slowly(self: WholeHash, data: bytes | memoryview) -> None:
+        before = bytes(data)
+        time.sleep(0.004)
+        assert data == before
+        add(self, data)
+
+    monkeypatch.setattr(WholeHash, "add", slowly)
+    content = Content.of_file(file)
+    written = write_hashed([content], tmp_path / "out")[: file.size]
+    assert written == Path(file.path).read_bytes()
+    assert content.digest() == blake3(written).hexdigest()
+
+
 def test_a_file_that_becomes_shorter_is_told_from_the_thread(tmp_path, monkeypatch):
     path = holed(tmp_path / "input", [(True, 9000)])
     content = Content.of_file(InputFile(path))
-    pread = os.pread
+    preadv = os.preadv
 
-    def cut(fd: int, length: int, offset: int) -> bytes:
+    def cut(fd: int, views: list[memoryview], offset: int) -> int:
         if offset == 8 * MIB:
             os.truncate(path, 9 * MIB)
-        return pread(fd, length, offset)
+        return preadv(fd, views, offset)
 
-    monkeypatch.setattr(os, "pread", cut)
+    monkeypatch.setattr(os, "preadv", cut)
     before = threading.active_count()
     with pytest.raises(InputError, match="it is shorter now"):
         write_hashed([content], tmp_path / "out")

@@ -8,6 +8,7 @@ import os
 import struct
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Self
 
@@ -24,6 +25,8 @@ _READ_STEP = 512 << 10
 """Bytes read at once: few enough that they are in the cache when they are hashed and written."""
 _AHEAD = 4
 """Parts read before the last one is written."""
+_BUFFERS = 12
+"""Of a part each: those read ahead, the one that is written, and those that wait to be hashed."""
 _AHEAD_FROM = 32 << 20
 """Bytes from which on a thread that reads ahead is worth its address space, of which the C library takes 64 MiB."""
 _ENDLESS = 1 << 63
@@ -34,7 +37,7 @@ _FICLONERANGE = 0x4020940D
 _CLONE_RANGE = struct.Struct("=qQQQ")
 
 
-def write_all(fd: int, data: bytes | bytearray, offset: int) -> None:
+def write_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
     """Write all of *data* at *offset* of *fd*."""
     view = memoryview(data)
     while view:
@@ -207,12 +210,32 @@ class Copier:
             return file.read_from(fd, at, min(_READ_STEP, stop - at))
 
         if stop - position >= _AHEAD_FROM:
-            with contextlib.closing(ahead_map(read, steps, _AHEAD)) as parts:
+            with contextlib.closing(ahead_map(self._filler(file, stop), steps, _AHEAD)) as parts:
                 self._write(parts, position + shift)
         else:
             self._write(map(read, steps), position + shift)
 
-    def _write(self, parts: Iterable[bytes], place: int) -> None:
+    def _filler(self, file: InputFile, stop: int) -> Callable[[int], memoryview]:
+        """Return what reads the part of *file* at a position, before *stop*, into the next of a few buffers.
+
+        New memory for each part would cost as much as to copy it: the system gives it page by page, as zeros.
+        """
+        fd = self._src
+        ring = deque(memoryview(bytearray(_READ_STEP)) for _ in range(_BUFFERS))
+        lent: deque[memoryview] = deque()
+
+        def fill(at: int) -> memoryview:
+            if len(lent) == _BUFFERS:
+                self._trail.give_back(lent.popleft())
+            ring.rotate(-1)
+            view = ring[-1][: min(_READ_STEP, stop - at)]
+            file.read_into(fd, at, view)
+            lent.append(view)
+            return view
+
+        return fill
+
+    def _write(self, parts: Iterable[bytes | memoryview], place: int) -> None:
         for data in parts:
             self._trail.coming(place, data)
             write_all(self._fd, data, place)

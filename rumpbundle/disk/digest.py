@@ -50,9 +50,8 @@ class BlockHash:
         self._index = 0
         self._pending = b""
 
-    def add(self, data: bytes) -> None:
-        if self._pending:
-            data = self._pending + data
+    def add(self, data: bytes | memoryview) -> None:
+        data = self._pending + data if self._pending else bytes(data)
         view = memoryview(data)
         whole = len(data) // BLOCK * BLOCK
         for at in range(0, whole, BLOCK):

@@ -92,7 +92,9 @@ class Trail:
         self._fd = fd
         self._locate = locate
         self._arrived = 0
-        self._coming: deque[tuple[int, bytes]] = deque()
+        self._coming: deque[tuple[int, bytes | memoryview]] = deque()
+        self._used: bytes | memoryview | None = None
+        """What was handed over and is being hashed."""
         self._working = False
         self._news = threading.Condition()
 
@@ -101,22 +103,31 @@ class Trail:
         """Whether there is something to hash."""
         return bool(self._named)
 
-    def coming(self, position: int, data: bytes) -> None:
+    def coming(self, position: int, data: bytes | memoryview) -> None:
         """Tell that the file is complete up to *position*, and that *data* will be written there next.
 
-        It is hashed while it is written; or, if many wait already, read back later.
+        It is hashed while it is written; or, if many wait already, read back later. A view's bytes have to stay as
+        they are until :meth:`give_back`.
         """
         with self._news:
             self._arrived = position
             if self._working and len(self._coming) < _WAITING:
                 self._coming.append((position, data))
-                self._news.notify()
+                self._news.notify_all()
+
+    def give_back(self, data: memoryview) -> None:
+        """Return when *data*, all of which has been written, is no longer looked at; what waited is read back."""
+        with self._news:
+            for each in [each for each in self._coming if each[1] is data]:
+                self._coming.remove(each)
+            while self._used is data:
+                self._news.wait(_TICK)
 
     def arrived(self, position: int) -> None:
         """Tell that the file is complete up to *position*."""
         with self._news:
             self._arrived = position
-            self._news.notify()
+            self._news.notify_all()
 
     def work(self, stop: threading.Event) -> None:
         self._working = True
@@ -125,8 +136,11 @@ class Trail:
                 if not each.content.hashed:
                     self._hash(each.content, each.offset, stop)
         finally:
-            self._working = False
-            self._coming.clear()
+            with self._news:
+                self._working = False
+                self._coming.clear()
+                self._used = None
+                self._news.notify_all()
 
     def _hash(self, content: Content, offset: int, stop: threading.Event) -> None:
         hasher = content.hasher()
@@ -146,15 +160,18 @@ class Trail:
                     raise Interrupted
         content.remember(hasher.hexdigest())
 
-    def _next(self, position: int, most: int, stop: threading.Event) -> bytes:
-        """Return what stands at *position*, *most* bytes or less, as soon as it is known."""
+    def _next(self, position: int, most: int, stop: threading.Event) -> bytes | memoryview:
+        """Return what stands at *position*, *most* bytes or less, as soon as it is known; it holds until the next."""
         with self._news:
+            self._used = None
+            self._news.notify_all()
             while True:
                 while self._coming and self._coming[0][0] + len(self._coming[0][1]) <= position:
                     self._coming.popleft()
                 if self._coming:
                     start, data = self._coming[0]
                     if start <= position:
+                        self._used = data
                         return data[position - start : position - start + most]
                     most = min(most, start - position)
                 if self._arrived >= position + most:

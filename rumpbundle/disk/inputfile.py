@@ -200,6 +200,19 @@ class InputFile:
             length -= len(part)
         return b"".join(parts)
 
+    def read_into(self, fd: int, offset: int, view: memoryview) -> None:
+        """Fill *view* with what :meth:`read_from` would return, and raise what it raises."""
+        done = 0
+        while done < len(view):
+            try:
+                count = os.preadv(fd, [view[done:]], offset + done)
+            except (OSError, AttributeError):  # there is none without POSIX
+                count = 0
+            if not count:
+                view[done:] = self.read_from(fd, offset + done, len(view) - done)  # or it says why not
+                return
+            done += count
+
 
 def _cannot_read(path: str, error: Exception) -> InputError | HostError:
     if not isinstance(error, OSError):
