@@ -169,7 +169,7 @@ class Copier:
             start, stop = self._next_data(position, end)
             self._report(Advanced(self._label, start - position))
             # The kernel moves whole pages, and what stands elsewhere in a page slowly.
-            if not shift % _PAGE and not (self._trail.hashes and not self._shares(start, stop, shift)):
+            if not shift % _PAGE and (not self._trail.hashes or self._shares(start, stop, shift)):
                 start = self._by_kernel(start, stop, shift)
             # The rest through our memory, which tells whose fault it is: the input's (shorter, EIO) or the output's.
             self._through_memory(source.file, start, stop, shift)

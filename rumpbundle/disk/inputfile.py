@@ -55,6 +55,22 @@ def close(fd: int) -> None:
         pass
 
 
+def fill(fd: int, offset: int, view: memoryview) -> int:
+    """Fill *view* from *offset* of *fd* as far as the file goes, and return how far; without POSIX by a copy."""
+    done = 0
+    while done < len(view):
+        if hasattr(os, "preadv"):
+            count = os.preadv(fd, [view[done:]], offset + done)
+        else:
+            data = os.pread(fd, len(view) - done, offset + done)
+            count = len(data)
+            view[done : done + count] = data
+        if not count:
+            break
+        done += count
+    return done
+
+
 _KINDS = {
     stat.S_IFDIR: "is a directory",
     stat.S_IFIFO: "is a FIFO",
@@ -202,16 +218,12 @@ class InputFile:
 
     def read_into(self, fd: int, offset: int, view: memoryview) -> None:
         """Fill *view* with what :meth:`read_from` would return, and raise what it raises."""
-        done = 0
-        while done < len(view):
-            try:
-                count = os.preadv(fd, [view[done:]], offset + done)
-            except (OSError, AttributeError):  # there is none without POSIX
-                count = 0
-            if not count:
-                view[done:] = self.read_from(fd, offset + done, len(view) - done)  # or it says why not
-                return
-            done += count
+        try:
+            done = fill(fd, offset, view)
+        except OSError:
+            done = 0
+        if done < len(view):
+            view[done:] = self.read_from(fd, offset + done, len(view) - done)  # which says why, or reads on
 
 
 def _cannot_read(path: str, error: Exception) -> InputError | HostError:

@@ -5,7 +5,6 @@ What the manifest names is hashed, what the layout writes itself is compared, an
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from typing import Self
@@ -14,7 +13,7 @@ from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.ahead import ahead_map
 from rumpbundle.disk.content import CHUNK, Content, Zeros
 from rumpbundle.disk.digest import BlockHash, WholeHash
-from rumpbundle.disk.inputfile import InputFile, close
+from rumpbundle.disk.inputfile import InputFile, close, fill
 from rumpbundle.disk.layout import SECTOR, DiskLayout, Extent
 from rumpbundle.errors import ImageError
 from rumpbundle.events import Advanced, Report, silent
@@ -204,23 +203,19 @@ class _Reader:
         while len(self._buffers) < min(count, _BUFFERS):
             self._buffers.append(memoryview(bytearray(_PART)))
 
-        def fill(index: int) -> memoryview:
+        def part(index: int) -> memoryview:
             at = index * _PART
             view = self._buffers[index % _BUFFERS][: min(_PART, source.length - at)]
-            done = 0
-            while done < len(view):
-                part = _read_into(view[done:], fd, source.start + at + done)
-                if not part:
-                    raise ImageError("became shorter while it was read")
-                done += part
+            if fill(fd, source.start + at, view) < len(view):
+                raise ImageError("became shorter while it was read")
             return view
 
         # Who hashes a part has the next ones read meanwhile.
         if count > _BUFFERS:
-            with closing(ahead_map(fill, range(count), _BUFFERS - 1)) as parts:  # one of them is in use
+            with closing(ahead_map(part, range(count), _BUFFERS - 1)) as parts:  # one of them is in use
                 yield from parts
         else:
-            yield from map(fill, range(count))
+            yield from map(part, range(count))
 
     def _fd(self, file: InputFile) -> int:
         fd = self._open.get(id(file))
@@ -231,15 +226,6 @@ class _Reader:
             fd = self._open[id(file)] = file.open()
             self._stack.callback(close, fd)
         return fd
-
-
-def _read_into(view: memoryview, fd: int, offset: int) -> int:
-    """Fill *view* from *offset* of *fd* as far as the file goes, and return how far; without POSIX by a copy."""
-    if hasattr(os, "preadv"):
-        return os.preadv(fd, [view], offset)
-    data = os.pread(fd, len(view), offset)
-    view[: len(data)] = data
-    return len(data)
 
 
 _PART = 2 << 20
