@@ -79,7 +79,8 @@ def test_boots_from_the_controllers_of_vmware_and_virtualbox(image, format, firm
     ("kernel", "protocol", "firmware", "says"),
     [
         ("multiboot2-services", "auto", "uefi", "this kernel cannot start under UEFI firmware; use BIOS"),
-        ("multiboot2-services", "multiboot2", "uefi", "X64 Exception Type"),
+        ("multiboot2-services-long", "auto", "uefi", "this kernel cannot start under UEFI firmware; use BIOS"),
+        ("multiboot2-services-long", "multiboot2", "uefi", "64-bit mode\n"),
         ("multiboot2-services-64", "multiboot2", "uefi", "64-bit mode\n"),
         ("multiboot2-services", "auto", "bios", "testkernel multiboot2\n"),
         ("multiboot2-services-both", "auto", "uefi", "testkernel multiboot\n"),

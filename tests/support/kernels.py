@@ -230,6 +230,7 @@ KERNELS: dict[str, Callable[[Path], None]] = {
     "multiboot2-late": _multiboot("HEADER2", "HEADER_AT=0x8000-0x1000-24"),
     "multiboot2-framebuffer": _multiboot("HEADER2", "FRAMEBUFFER"),
     "multiboot2-services": _multiboot("HEADER2", "SERVICES"),
+    "multiboot2-services-long": _multiboot("HEADER2", "SERVICES", "LONG"),
     "multiboot2-services-64": _with(_multiboot("HEADER2", "SERVICES", "LONG"), _to_elf64),
     "multiboot2-services-both": _multiboot("HEADER1", "HEADER2", "SERVICES"),
     "multiboot-both": _multiboot("HEADER1", "HEADER2"),
