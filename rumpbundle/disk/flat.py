@@ -6,10 +6,12 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeGuard
 
 from rumpbundle.disk.content import CHUNK, Computed, Content, FileSlice, Late, Literal, Stored
 from rumpbundle.disk.copying import Batch, Copier, write_all
 from rumpbundle.disk.digest import hexdigest
+from rumpbundle.disk.forked import SmallFiles
 from rumpbundle.disk.hashing import Locate, Trail, trailing
 from rumpbundle.disk.layout import DiskLayout, Extent, Named, round_up
 from rumpbundle.errors import HostError, no_room
@@ -78,19 +80,21 @@ def write_stored(
     """Do what :func:`write_extents` does for sources and their offsets, of which there may be 200,000."""
     small = {id(one.content.sources[0]): one.content for one in named if _is_small_file(one.content)}
     large = [one for one in named if one.content.size > SMALL]
+    placed = iter(placed)
     with (
         trailing(large, fd, locate) as trail,
         Copier(fd, report, label, trail) as copier,
-        Batch(fd, lambda count: report(Advanced(label, count))) as batch,
+        SmallFiles(source for _, source in placed if _is_gathered(source)) as files,
     ):
+        batch = Batch(fd, lambda count: report(Advanced(label, count)))
         for offset, source in placed:
             if isinstance(source, FileSlice):
-                if source.file.size > SMALL:
+                if not _is_gathered(source):
                     # What is gathered must not bridge this: the zeros between would be written over it.
                     batch.flush()
                     copier.copy(source, offset)
                     continue
-                data = source.file.read(source.start, source.length)
+                data = files.read(source)
                 batch.add(offset, data)
                 content = small.get(id(source)) if small else None
                 if content is not None and not content.hashed:
@@ -102,6 +106,10 @@ def write_stored(
                 batch.flush()
                 _write_computed(source, fd, offset, report, label, trail)
         batch.flush()
+
+
+def _is_gathered(source: Stored) -> TypeGuard[FileSlice]:
+    return isinstance(source, FileSlice) and source.file.size <= SMALL
 
 
 def _is_small_file(content: Content) -> bool:
