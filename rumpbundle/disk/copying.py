@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import struct
-import sys
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Self
 
-from rumpbundle.disk.ahead import ahead_map
 from rumpbundle.disk.content import CHUNK, FileSlice
 from rumpbundle.disk.hashing import Trail
 from rumpbundle.disk.inputfile import InputFile, close
-from rumpbundle.disk.layout import round_up
 from rumpbundle.events import Advanced, Report
 
 _COPY_STEP = 8 << 20
 """Bytes the kernel copies at once: few enough that the hashing, which follows, ends soon after."""
-_READ_STEP = 512 << 10
-"""Bytes read at once: few enough that they are in the cache when they are hashed and written."""
-_AHEAD = 4
-"""Parts read before the last one is written."""
-_BUFFERS = 12
-"""Of a part each: those read ahead, the one that is written, and those that wait to be hashed."""
-_AHEAD_FROM = 32 << 20
-"""Bytes from which on a thread that reads ahead is worth its address space, of which the C library takes 64 MiB."""
 _ENDLESS = 1 << 63
 _PAGE = 4096
 """What file systems with reflinks share blocks by: of both files the same part of one."""
-_FICLONERANGE = 0x4020940D
-"""``_IOW(0x94, 13, struct file_clone_range)`` of linux/fs.h; where it is another (MIPS), nothing is shared."""
-_CLONE_RANGE = struct.Struct("=qQQQ")
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
@@ -87,10 +70,10 @@ class Batch:
 
 
 class Copier:
-    """Copies slices of files into *fd*. One file is open at a time.
+    """Copies slices of files into *fd*: shared or moved by the kernel where it can be. One file is open at a time.
 
-    The kernel does it where it can share the blocks, or where nobody wants the bytes. Where they are hashed it would
-    only have them read a second time: so a thread reads ahead, this one writes, and the *trail* hashes what was read.
+    The *trail* reads back what it hashes, beside the copy. What is hashed and written from one buffer is read once
+    less, but not by the kernel alone: 2 GiB took 0.75-0.85 s in the place of 0.68, 8 GiB 6.6 s in the place of 4.7.
     """
 
     def __init__(self, fd: int, report: Report, label: str, trail: Trail) -> None:
@@ -102,8 +85,6 @@ class Copier:
         self._src = -1
         self._data = (0, 0)
         """Of the open file: a range without holes. To find its end may cost more than to copy a part of it."""
-        self._shared: bool | None = None
-        """Whether the output can share blocks with the open file, once that was tried."""
 
     def __enter__(self) -> Self:
         return self
@@ -113,7 +94,6 @@ class Copier:
 
     def _close(self, *, check: bool) -> None:
         file, src, self._file, self._src, self._data = self._file, self._src, None, -1, (0, 0)
-        self._shared = None
         if file is None:
             return
         try:
@@ -133,27 +113,14 @@ class Copier:
             start, stop = self._next_data(position, end)
             self._report(Advanced(self._label, start - position))
             # The kernel moves whole pages, and what stands elsewhere in a page slowly.
-            if not shift % _PAGE and (not self._trail.hashes or self._shares(start, stop, shift)):
+            if not shift % _PAGE:
                 start = self._by_kernel(start, stop, shift)
             # The rest through our memory, which tells whose fault it is: the input's (shorter, EIO) or the output's.
-            self._through_memory(source.file, start, stop, shift)
+            for at in range(start, stop, CHUNK):
+                data = source.file.read_from(self._src, at, min(CHUNK, stop - at))
+                write_all(self._fd, data, at + shift)
+                self._written(at + shift, len(data))
             position = stop
-
-    def _next_data(self, position: int, end: int) -> tuple[int, int]:
-        """Return the next range of data in *position*..*end* (``end, end`` if only a hole is left)."""
-        if not self._data[0] <= position < self._data[1]:
-            self._data = _data_from(self._src, position)
-        start, stop = self._data
-        return min(max(start, position), end), min(stop, end)
-
-    def _shares(self, start: int, stop: int, shift: int) -> bool:
-        """Try with one page of *start*..*stop* whether the output can share blocks with the open file."""
-        if self._shared is None:
-            page = round_up(start, _PAGE)
-            if page + _PAGE > stop:
-                return False
-            self._shared = _share_page(self._src, self._fd, page, page + shift)
-        return self._shared
 
     def _by_kernel(self, position: int, stop: int, shift: int) -> int:
         """Copy what the kernel copies of *position*..*stop*, and return where that ended."""
@@ -163,52 +130,20 @@ class Copier:
             count = _copy_range(self._src, self._fd, step, position, position + shift)
             if not count:
                 break
-            position += count
             self._written(position + shift, count)
+            position += count
         return position
 
-    def _through_memory(self, file: InputFile, position: int, stop: int, shift: int) -> None:
-        fd, steps = self._src, range(position, stop, _READ_STEP)
-
-        def read(at: int) -> bytes:
-            return file.read_from(fd, at, min(_READ_STEP, stop - at))
-
-        if stop - position >= _AHEAD_FROM:
-            with contextlib.closing(ahead_map(self._filler(file, stop), steps, _AHEAD)) as parts:
-                self._write(parts, position + shift)
-        else:
-            self._write(map(read, steps), position + shift)
-
-    def _filler(self, file: InputFile, stop: int) -> Callable[[int], memoryview]:
-        """Return what reads the part of *file* at a position, before *stop*, into the next of a few buffers.
-
-        New memory for each part would cost as much as to copy it: the system gives it page by page, as zeros.
-        """
-        fd = self._src
-        ring = deque(memoryview(bytearray(_READ_STEP)) for _ in range(_BUFFERS))
-        lent: deque[memoryview] = deque()
-
-        def fill(at: int) -> memoryview:
-            if len(lent) == _BUFFERS:
-                self._trail.give_back(lent.popleft())
-            ring.rotate(-1)
-            view = ring[-1][: min(_READ_STEP, stop - at)]
-            file.read_into(fd, at, view)
-            lent.append(view)
-            return view
-
-        return fill
-
-    def _write(self, parts: Iterable[bytes | memoryview], place: int) -> None:
-        for data in parts:
-            self._trail.coming(place, data)
-            write_all(self._fd, data, place)
-            place += len(data)
-            self._written(place, len(data))
-
     def _written(self, place: int, count: int) -> None:
-        self._trail.arrived(place)
+        self._trail.arrived(place + count)
         self._report(Advanced(self._label, count))
+
+    def _next_data(self, position: int, end: int) -> tuple[int, int]:
+        """Return the next range of data in *position*..*end* (``end, end`` if only a hole is left)."""
+        if not self._data[0] <= position < self._data[1]:
+            self._data = _data_from(self._src, position)
+        start, stop = self._data
+        return min(max(start, position), end), min(stop, end)
 
 
 def _data_from(fd: int, position: int) -> tuple[int, int]:
@@ -228,19 +163,6 @@ def _copy_range(src: int, dst: int, count: int, src_offset: int, dst_offset: int
         return os.copy_file_range(src, dst, count, src_offset, dst_offset)
     except (OSError, AttributeError):
         return 0
-
-
-def _share_page(src: int, dst: int, src_offset: int, dst_offset: int) -> bool:
-    """Let *dst* share a page of *src*, and return whether it does."""
-    if sys.platform != "linux":
-        return False
-    try:
-        import fcntl
-
-        fcntl.ioctl(dst, _FICLONERANGE, _CLONE_RANGE.pack(src, src_offset, _PAGE, dst_offset))
-    except (OSError, ImportError):
-        return False
-    return True
 
 
 __all__ = ["Batch", "Copier", "write_all"]

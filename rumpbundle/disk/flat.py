@@ -142,7 +142,6 @@ def disk_error(error: OSError) -> HostError:
 def _write_computed(source: Computed, fd: int, offset: int, report: Report, label: str, trail: Trail) -> None:
     for at in range(0, source.length, CHUNK):
         data = source.read(at, min(CHUNK, source.length - at))
-        trail.coming(offset + at, data)
         write_all(fd, data, offset + at)
         trail.arrived(offset + at + len(data))
         report(Advanced(label, len(data)))

@@ -1,26 +1,23 @@
 """Hash what a bundle's manifest names while it is written, so that nothing is read a second time from the inputs.
 
-A thread follows the copy and hashes the bytes that are written, or as they stand in the output: what the manifest
-says is true of the image even if an input changes meanwhile. Where there are no threads the same work is done after
-the copy.
+A thread follows the copy and hashes the bytes as they stand in the output: what the manifest says is true of the
+image even if an input changes meanwhile. Where there are no threads the same work is done after the copy.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from rumpbundle.disk.content import CHUNK, Content, Zeros
+from rumpbundle.disk.inputfile import fill
 from rumpbundle.disk.layout import Named
 from rumpbundle.errors import HostError, Interrupted
 
 _TICK = 0.1
 """Seconds to wait at once: a signal that comes just before a wait without end would not end that."""
-_WAITING = 8
-"""Parts at most that were handed over and wait to be hashed: a few MiB."""
 _ONE_AT_A_TIME = threading.Lock()
 """Several formats of one bundle hash the same contents: whoever comes second finds them hashed."""
 
@@ -69,11 +66,11 @@ def _beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
 def trailing(named: Sequence[Named], fd: int, locate: Locate) -> Iterator[Trail]:
     """Hash the contents of *named* while the block copies them into the file *fd*, in the order of the disk.
 
-    The block tells the trail what is coming and what has arrived. *locate* says where the disk's bytes stand in the
-    file.
+    The block tells the trail what has arrived. *locate* says where the disk's bytes stand in the file.
     """
-    trail = Trail([each for each in named if not each.content.hashed], fd, locate)
-    if not trail.hashes:
+    pending = [each for each in named if not each.content.hashed]
+    trail = Trail(pending, fd, locate)
+    if not pending:
         yield trail
         return
     # Read twice, the output would be taken for what is used often, and push the inputs out of memory.
@@ -85,64 +82,28 @@ def trailing(named: Sequence[Named], fd: int, locate: Locate) -> Iterator[Trail]
 
 
 class Trail:
-    """Hashes contents in the order of the disk: what is handed over from memory, the rest as it stands in *fd*."""
+    """Hashes contents in the order of the disk, as they stand in *fd*."""
 
     def __init__(self, named: Sequence[Named], fd: int, locate: Locate) -> None:
         self._named = named
         self._fd = fd
         self._locate = locate
         self._arrived = 0
-        self._coming: deque[tuple[int, bytes | memoryview]] = deque()
-        self._used: bytes | memoryview | None = None
-        """What was handed over and is being hashed."""
-        self._working = False
         self._news = threading.Condition()
-
-    @property
-    def hashes(self) -> bool:
-        """Whether there is something to hash."""
-        return bool(self._named)
-
-    def coming(self, position: int, data: bytes | memoryview) -> None:
-        """Tell that the file is complete up to *position*, and that *data* will be written there next.
-
-        It is hashed while it is written; or, if many wait already, read back later. A view's bytes have to stay as
-        they are until :meth:`give_back`.
-        """
-        with self._news:
-            self._arrived = position
-            if self._working and len(self._coming) < _WAITING:
-                self._coming.append((position, data))
-                self._news.notify_all()
-
-    def give_back(self, data: memoryview) -> None:
-        """Return when *data*, all of which has been written, is no longer looked at; what waited is read back."""
-        with self._news:
-            for each in [each for each in self._coming if each[1] is data]:
-                self._coming.remove(each)
-            while self._used is data:
-                self._news.wait(_TICK)
 
     def arrived(self, position: int) -> None:
         """Tell that the file is complete up to *position*."""
         with self._news:
             self._arrived = position
-            self._news.notify_all()
+            self._news.notify()
 
     def work(self, stop: threading.Event) -> None:
-        self._working = True
-        try:
-            for each in self._named:
-                if not each.content.hashed:
-                    self._hash(each.content, each.offset, stop)
-        finally:
-            with self._news:
-                self._working = False
-                self._coming.clear()
-                self._used = None
-                self._news.notify_all()
+        buffer = memoryview(bytearray(CHUNK))  # one, for the system gives new memory page by page
+        for each in self._named:
+            if not each.content.hashed:
+                self._hash(each.content, each.offset, buffer, stop)
 
-    def _hash(self, content: Content, offset: int, stop: threading.Event) -> None:
+    def _hash(self, content: Content, offset: int, buffer: memoryview, stop: threading.Event) -> None:
         hasher = content.hasher()
         for source in content.sources:
             end = offset + source.length
@@ -152,37 +113,22 @@ class Trail:
                 if position is None:
                     hasher.add_zeros(count)
                 else:
-                    data = self._next(position, min(count, CHUNK), stop)
-                    hasher.add(data)
-                    count = len(data)
+                    count = min(count, CHUNK)
+                    self._wait_for(position + count, stop)
+                    if fill(self._fd, position, buffer[:count]) < count:
+                        raise HostError("somebody else changed the output while it was written")
+                    hasher.add(buffer[:count])
                 offset += count
                 if stop.is_set():
                     raise Interrupted
         content.remember(hasher.hexdigest())
 
-    def _next(self, position: int, most: int, stop: threading.Event) -> bytes | memoryview:
-        """Return what stands at *position*, *most* bytes or less, as soon as it is known; it holds until the next."""
+    def _wait_for(self, position: int, stop: threading.Event) -> None:
         with self._news:
-            self._used = None
-            self._news.notify_all()
-            while True:
-                while self._coming and self._coming[0][0] + len(self._coming[0][1]) <= position:
-                    self._coming.popleft()
-                if self._coming:
-                    start, data = self._coming[0]
-                    if start <= position:
-                        self._used = data
-                        return data[position - start : position - start + most]
-                    most = min(most, start - position)
-                if self._arrived >= position + most:
-                    break
+            while self._arrived < position:
                 if stop.is_set():
                     raise Interrupted
                 self._news.wait(_TICK)
-        data = os.pread(self._fd, most, position)
-        if not data:
-            raise HostError("somebody else changed the output while it was written")
-        return data
 
 
 __all__ = ["Trail", "trailing"]

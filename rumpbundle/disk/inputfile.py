@@ -216,15 +216,6 @@ class InputFile:
             length -= len(part)
         return b"".join(parts)
 
-    def read_into(self, fd: int, offset: int, view: memoryview) -> None:
-        """Fill *view* with what :meth:`read_from` would return, and raise what it raises."""
-        try:
-            done = fill(fd, offset, view)
-        except OSError:
-            done = 0
-        if done < len(view):
-            view[done:] = self.read_from(fd, offset + done, len(view) - done)  # which says why, or reads on
-
 
 def _cannot_read(path: str, error: Exception) -> InputError | HostError:
     if not isinstance(error, OSError):

@@ -10,13 +10,13 @@ from contextlib import ExitStack, closing
 from typing import Self
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.ahead import ahead_map
 from rumpbundle.disk.content import CHUNK, Content, Zeros
 from rumpbundle.disk.digest import BlockHash, WholeHash
 from rumpbundle.disk.inputfile import InputFile, close, fill
 from rumpbundle.disk.layout import SECTOR, DiskLayout, Extent
 from rumpbundle.errors import ImageError
 from rumpbundle.events import Advanced, Report, silent
+from rumpbundle.host.ahead import ahead_map
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.medium import Run
 from rumpbundle.images.partitions import tables
