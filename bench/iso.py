@@ -82,7 +82,7 @@ def main() -> int:
         def rows() -> Iterator[Row]:
             yield from small(directory, app)
             yield from big(directory, app, scaled(2 << 30), "2g", 9, ("iso", "raw"))
-            yield from big(directory, app, scaled(8 << 30), "8g", 3, ("iso",))
+            yield from big(directory, app, scaled(8 << 30), "8g", 5, ("iso",))
 
         return report(rows())
 
