@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ET
 from types import SimpleNamespace
 
 import pytest
+from lxml import etree
 from support import disks, readers
 from support import ovf as rules
 
@@ -42,7 +43,8 @@ def make(tmp_path):
         path = disks.write(layout, tmp_path / "x.ova", "ova", bundle=bundle(**of), options=options or OvaOptions())
         with tarfile.open(path) as archive:
             files = {m.name: archive.extractfile(m).read() for m in archive}
-        return SimpleNamespace(path=path, files=files, xml=ET.fromstring(next(iter(files.values()))))
+        text = next(iter(files.values()))
+        return SimpleNamespace(path=path, files=files, text=text, xml=ET.fromstring(text))
 
     return write
 
@@ -178,7 +180,34 @@ def test_options_decide(make):
 @pytest.mark.parametrize("controller", _ovf.CONTROLLERS)
 @pytest.mark.parametrize("firmware", [Firmware.BIOS, Firmware.UEFI])
 def test_the_descriptor_keeps_the_rules_of_the_standard(make, controller, nic, firmware):
-    rules.check(make(OvaOptions(controller=controller, nic=nic, cpus=2), firmware=(firmware,), name="R&D").xml)
+    rules.check(make(OvaOptions(controller=controller, nic=nic, cpus=2), firmware=(firmware,), name="R&D").text)
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes"),
+    [
+        (b'ovf:id="file1" ', b""),
+        (b' ovf:size="', b' ovf:size="x'),
+        (b" ovf:href=", b' ovf:name="x" ovf:href='),
+        (b"<Info>The disk</Info>", b""),
+        (b'ovf:capacity="16"', b""),
+        (b"byte * 2^20", b"MegaBytes"),
+        (b"</Info>\n    <Name>", b"</Info>\n    <vmw:Config/>\n    <Name>"),
+        (b'OperatingSystemSection ovf:id="102"', b'OperatingSystemSection ovf:id="65536"'),
+        (b"<rasd:InstanceID>1</rasd:InstanceID>", b""),
+        (b"<rasd:InstanceID>1</rasd:InstanceID>", b"<rasd:InstanceID>2</rasd:InstanceID>"),
+        (b"<rasd:Parent>3</rasd:Parent>", b"<rasd:Parent>9</rasd:Parent>"),
+        (b"<rasd:AutomaticAllocation>true<", b"<rasd:AutomaticAllocation>yes<"),
+        (b"<vssd:InstanceID>0</vssd:InstanceID>", b""),
+        (b'ovf:fileRef="file1"', b'ovf:fileRef="file2"'),
+        (b"<ovf:Info>The same", b"<Info>The same</Info><ovf:Info>The same"),
+    ],
+)
+def test_those_rules_find_what_is_wrong(make, was, becomes):
+    text = make().text
+    assert was in text
+    with pytest.raises((etree.DocumentInvalid, AssertionError)):
+        rules.check(text.replace(was, becomes, 1))
 
 
 @pytest.mark.parametrize("controller", _ovf.CONTROLLERS)
