@@ -59,7 +59,7 @@ def test_special_files_are_refused_at_once(make, kind, tmp_path):
     start = time.monotonic()
     with pytest.raises(InputError, match="expected a regular file"):
         make(tmp_path / "top")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 10
 
 
 @KINDS
@@ -115,7 +115,7 @@ def test_a_file_of_terabytes_is_placed_or_refused_at_once(make, tmp_path):
     with open(tmp_path / "top" / "it", "wb") as file:
         file.truncate(3 << 30)
     assert make(tmp_path / "top").size >= 1 << 20
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 10
 
 
 def test_too_deep_a_tree_is_refused(tmp_path):
