@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rumpbundle.disk.content import Content, FileSlice, Literal, Source, Zeros
-from rumpbundle.disk.flat import SMALL, write_flat
+from rumpbundle.disk.flat import SMALL, write_content, write_flat
 from rumpbundle.disk.identity import Identity
 from rumpbundle.disk.inputfile import InputFile
-from rumpbundle.disk.layout import DiskLayout, content_extents
+from rumpbundle.disk.layout import MIB, DiskLayout, content_extents
 from rumpbundle.errors import HostError
 
 
@@ -81,38 +80,41 @@ def test_the_kernel_copies_whole_pages_to_whole_pages(tmp_path, monkeypatch):
 
 
 PIECES = Content(tuple(Literal(bytes([number % 255 + 1]) * 4000) for number in range(1500)))
-"""Six MB: the flat writer passes five of them on."""
+"""Six MB."""
 
 
-@pytest.mark.parametrize("threads", [True, False])
-def test_many_small_pieces_are_written_beside_their_reading(tmp_path, monkeypatch, threads):
-    writers = set()
+def test_many_small_pieces_are_written_at_once(tmp_path, monkeypatch):
+    sizes = []
     pwrite = os.pwrite
-
-    def write_there(fd: int, data: bytes, offset: int) -> int:
-        writers.add(threading.current_thread())
-        return pwrite(fd, data, offset)
-
-    def none_to_be_had(self: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(os, "pwrite", write_there)
-    if not threads:
-        monkeypatch.setattr(threading.Thread, "start", none_to_be_had)
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: sizes.append(len(data)) or pwrite(fd, data, at))
     assert write(PIECES, tmp_path / "out") == PIECES.read()
-    assert len(writers) == (6 if threads else 1)
+    assert len(sizes) == 6
 
 
-def test_a_full_disk_is_told_whoever_writes(tmp_path, monkeypatch):
+GAPS, SIZES = st.sampled_from([0, 1, 4095, 4096, 4097]), st.sampled_from([1, 4000, MIB, MIB + 1])
+
+
+@given(st.lists(st.tuples(GAPS, SIZES), max_size=9))
+def test_gaps_between_pieces_are_zeros(tmp_path_factory, pieces):
+    placed, end = [], 0
+    for number, (gap, size) in enumerate(pieces):
+        placed.append((end + gap, Literal(bytes([number + 1]) * size)))
+        end += gap + size
+    content = Content.spread(placed, end + 5000)
+    path = tmp_path_factory.mktemp("pieces") / "out"
+    with path.open("w+b") as file:
+        write_content(content, file.fileno())
+    assert path.read_bytes() == content.read()
+
+
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
     pwrite = os.pwrite
 
     def full(fd: int, data: bytes, offset: int) -> int:
-        if threading.current_thread() is not threading.main_thread():
+        if offset > 2 * MIB:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return pwrite(fd, data, offset)
 
     monkeypatch.setattr(os, "pwrite", full)
-    before = threading.active_count()
     with pytest.raises(HostError, match=r"disk is full|no space"):
         write(PIECES, tmp_path / "out")
-    assert threading.active_count() == before
