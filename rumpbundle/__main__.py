@@ -14,8 +14,16 @@ gc.disable()
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from rumpbundle import cli  # noqa: E402
-from rumpbundle.host import environment, signals  # noqa: E402
+from rumpbundle.errors import NO_MEMORY, HostError, is_want_of_memory  # noqa: E402
+
+try:
+    from rumpbundle import cli
+    from rumpbundle.host import environment, signals
+except (ImportError, MemoryError) as error:
+    if not is_want_of_memory(error):
+        raise
+    sys.stderr.write(f"error: {NO_MEMORY}\n")
+    sys.exit(HostError.exit_code)
 
 
 def main() -> int:

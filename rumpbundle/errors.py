@@ -75,6 +75,18 @@ def no_room(error: OSError) -> str:
     return ""
 
 
+NO_MEMORY = "not enough memory"
+"""What to say then."""
+
+
+def is_want_of_memory(error: BaseException) -> bool:
+    """Return whether *error* is Python's word for memory it could not get, be it for a module's code."""
+    text = str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, ImportError) and ("map segment" in text or "allocate memory" in text)
+    )
+
+
 class InputError(RumpbundleError):
     """The caller's input is wrong."""
 

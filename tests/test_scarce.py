@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -159,3 +162,27 @@ def test_whatever_fails_before_there_is_a_guest_ends_qemu(app, started, monkeypa
     monkeypatch.setattr("rumpbundle.launcher.session.Guest.__init__", failing)
     with pytest.raises(OSError, match="Too many open files"):
         dev_launch.launch(app, accel="tcg")
+
+
+@pytest.mark.parametrize("format", ["raw", "vhdx", "ova", "ec2", "gce"])
+def test_little_memory_is_one_line_and_leaves_nothing(tmp_path, app, format):
+    """Neither a traceback of a module that does not fit, nor a crash of a library that gets none, as at 46 MiB."""
+    statuses = []
+    for mib in (16, 26, 36, 42, 46, 50, 54, 60, 256):
+        place = tmp_path / str(mib)
+        place.mkdir()
+        done = subprocess.run(
+            ["prlimit", f"--as={mib << 20}", sys.executable, "-m", "rumpbundle", format, str(app), "-q", "--no-sync"],
+            cwd=place,
+            env=os.environ | {"PYTHONPATH": str(kernels.ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        statuses.append(done.returncode)
+        assert done.returncode in (0, HostError.exit_code), (mib, done)
+        if done.returncode:
+            assert re.fullmatch(r"error: .*(memory|thread).*\n", done.stderr), (mib, done)
+            assert os.listdir(place) == []
+    assert statuses == sorted(statuses, reverse=True)
+    assert (statuses[0], statuses[-1]) == (HostError.exit_code, 0)

@@ -17,7 +17,15 @@ from rumpbundle import __version__
 from rumpbundle import formats as registry  # rumpbundle.cli.formats is a command
 from rumpbundle.cli import streams
 from rumpbundle.cli.command import help_option
-from rumpbundle.errors import HostError, Interrupted, RumpbundleError, UsageError, nearest
+from rumpbundle.errors import (
+    NO_MEMORY,
+    HostError,
+    Interrupted,
+    RumpbundleError,
+    UsageError,
+    is_want_of_memory,
+    nearest,
+)
 from rumpbundle.host import environment, signals
 from rumpbundle.shell import quoted
 
@@ -157,8 +165,10 @@ def _status(arguments: list[str]) -> int:
         return _READER_GONE if isinstance(leaving.__context__, OSError) else int(leaving.code or 0)
     except RecursionError:
         return _fail("the input is nested too deep", None, 2)
-    except MemoryError:
-        return _fail("not enough memory", None, HostError.exit_code)
+    except (MemoryError, ImportError) as error:
+        if not is_want_of_memory(error):
+            raise
+        return _fail(NO_MEMORY, None, HostError.exit_code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}", None, HostError.exit_code)

@@ -19,6 +19,7 @@ from functools import cache
 
 import deflate
 
+from rumpbundle.host.environment import check_memory
 from rumpbundle.host.parallel import ordered_map
 
 CHUNK = 64 << 10
@@ -79,6 +80,7 @@ def _zero_run() -> bytes:
 
 def compress_joinable(data: bytes, level: int) -> bytes:
     """Return *data* (not empty) as DEFLATE blocks that end on a byte boundary and of which none is the last."""
+    check_memory()
     packed = deflate.deflate_compress(data, level)
     if not packed[0] & 1:
         half = len(data) // 2

@@ -21,6 +21,7 @@ from rumpbundle.errors import InputError
 from rumpbundle.events import Advanced
 from rumpbundle.formats._blocks import Run, fits_surely, in_a_row, used_blocks, write_blocks
 from rumpbundle.formats._contract import Format, Job, OneFile, Subformat
+from rumpbundle.host.environment import check_memory
 from rumpbundle.host.parallel import ordered_map
 from rumpbundle.host.staging import StagedFile
 from rumpbundle.images.records import vmdk
@@ -93,6 +94,7 @@ def _compressed(batch: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
 
     result = []
     for index, grain in batch:
+        check_memory()
         data = zlib_compress(grain, LEVEL if _compressible(grain) else _STORED)
         head = vmdk.GrainHeader(lba=index * (vmdk.GRAIN // SECTOR), size=len(data)).pack()
         result.append((index, (head + data).ljust(round_up(len(head) + len(data), SECTOR), b"\0")))

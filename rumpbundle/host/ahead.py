@@ -8,6 +8,8 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from typing import Generic, TypeVar
 
+from rumpbundle.host.parallel import has_threads
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -25,8 +27,12 @@ def ahead_map(function: Callable[[Item], Result], items: Iterable[Item], most: i
     thread = threading.Thread(target=work.run, daemon=True)
     try:
         try:
-            thread.start()
-        except RuntimeError:  # there are none here, or no more of them
+            started = has_threads()
+            if started:
+                thread.start()
+        except RuntimeError:  # there are no more of them
+            started = False
+        if not started:
             yield from map(function, items)
             return
         yield from work.results()

@@ -22,6 +22,10 @@ LAST_EPOCH = 4354819199
 """2107-12-31T23:59:59Z, the last."""
 
 
+_COMPRESSOR = 4 << 20
+"""Bytes: a compressor of level 9, and a piece of 256 KiB as it becomes."""
+
+
 @contextlib.contextmanager
 def threads_needed() -> Iterator[None]:
     """Turn Python's word for a thread that cannot be started inside the block into an error of the machine."""
@@ -31,6 +35,22 @@ def threads_needed() -> Iterator[None]:
         if "can't start new thread" not in str(error):
             raise
         raise HostError("no thread can be started: too many processes, or too little memory") from None
+
+
+def address_space() -> int:
+    """Return how many bytes of memory this process may have at most: a very large number if nobody has set one."""
+    try:
+        import resource
+    except ImportError:  # Windows, browsers
+        return sys.maxsize
+    limits = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
+    return min((limit for limit in limits if limit != resource.RLIM_INFINITY), default=sys.maxsize)
+
+
+def check_memory() -> None:
+    """Raise :class:`MemoryError` where a limit leaves less than libdeflate may want, which crashes without it."""
+    if address_space() < sys.maxsize:
+        bytearray(_COMPRESSOR)
 
 
 def epoch() -> int:

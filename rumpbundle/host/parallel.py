@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
-from rumpbundle.host.environment import threads_needed
+from rumpbundle.host.environment import address_space, threads_needed
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_ROOM = 128 << 20
+"""Bytes of addresses for a thread: its stack, and what the C library sets aside for it."""
 _TICK = 0.1
 """Seconds to wait at once: a signal that comes in the moment before a wait without end would not end that."""
 
 
 @cache
 def has_threads() -> bool:
-    """Return whether this Python can start threads; one in a browser cannot."""
+    """Return whether this Python can start threads; one in a browser cannot, and one of little memory should not."""
+    if address_space() < 2 * _ROOM:
+        return False
     thread = threading.Thread(target=int)
     try:
         thread.start()
@@ -36,8 +40,9 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], jobs:
     """Yield ``function(item)`` for each of *items*, in their order, computed by *jobs* threads.
 
     At most ``2 * jobs`` results wait at any time. It pays where *function* releases the interpreter's lock, as
-    compression and hashing do.
+    compression and hashing do. There are fewer threads where a limit leaves no room for so many.
     """
+    jobs = min(jobs, address_space() // _ROOM)
     if jobs < 2 or not has_threads():
         yield from map(function, items)
         return
