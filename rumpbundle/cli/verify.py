@@ -121,8 +121,20 @@ def _status(found: list[Verification], errors: list[InputError]) -> int:
     return 0
 
 
+def _kind(each: Verification) -> str:
+    if each.container != "checksums":
+        return f"{each.container}, {shown_size(each.size)}" if each.container else "an image"
+    if not each.files:
+        return "a list of checksums"
+    wrong = len(each.damage)
+    found = f"{'at least ' if each.notes else ''}{wrong} {'is' if wrong == 1 else 'are'} not as it says"
+    if not wrong:
+        found = "which is as it says" if each.files == 1 else "all are as it says"
+    return f"it names {each.files} file{'s' if each.files > 1 else ''}, {found}"
+
+
 def _lines(each: Verification) -> list[str]:
-    kind = f"{each.container}, {shown_size(each.size)}" if each.container else "an image"
+    kind = _kind(each)
     bundle = f", bundle {each.digest[:16]}" if each.digest else ""
     lines = [f"{each.path}: {each.state} ({kind}{bundle})"]
     lines += [f"  {'remark: ' if problem.severity == 'remark' else ''}{problem}" for problem in each.problems]
@@ -139,7 +151,7 @@ def _described(each: Verification) -> dict[str, Any]:
         "compared": each.compared,
         "problems": [dataclasses.asdict(problem) for problem in each.problems],
         "notes": list(each.notes),
-    }
+    } | ({"files": each.files} if each.container == "checksums" else {})
 
 
 def _key(key: str | None) -> dict[str, Any]:

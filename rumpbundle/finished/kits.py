@@ -38,13 +38,20 @@ def is_sums(path: str | os.PathLike[str]) -> bool:
     return os.path.basename(os.fspath(path)) == SUMS
 
 
-def sums_problems(path: str | os.PathLike[str]) -> Iterator[Problem]:
-    """Yield the files that are not what the list of checksums at *path* says.
+def named_in(path: str | os.PathLike[str]) -> dict[bytes, str]:
+    """Return the SHA-256 of each file that the list of checksums at *path* names.
 
     Raises:
-        InputError: it cannot be read, or is no such list.
+        InputError: it cannot be read, is no such list, or names nothing.
     """
     named = dict(_sums(Path(path)))
+    if not named:
+        raise ImageError("it names no file", where=path)
+    return named
+
+
+def sums_problems(path: str | os.PathLike[str], named: Mapping[bytes, str]) -> Iterator[Problem]:
+    """Yield the files that are not what the list of checksums at *path*, with what is *named* in it, says."""
     for name, digest in named.items():
         yield from _summed(Path(path).parent, name, digest)
 
@@ -225,4 +232,4 @@ def _hashes(disk: Disk) -> Iterator[tuple[int, str]]:
                 yield index, base64.b64encode(hashlib.sha256(data).digest()).decode()
 
 
-__all__ = ["is_sums", "listed", "problems", "sums_problems", "xen"]
+__all__ = ["is_sums", "listed", "named_in", "problems", "sums_problems", "xen"]

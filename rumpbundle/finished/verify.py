@@ -52,6 +52,8 @@ class Verification:
     """Whether there was something to compare with: its own manifest, a kit's, or a bundle made again."""
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
+    files: int = 0
+    """Of a list of checksums: how many files it names."""
 
     @property
     def damage(self) -> tuple[Problem, ...]:
@@ -84,7 +86,7 @@ def verify(
     found = _Findings()
     if kits.is_sums(path):
         found.container, found.compared = "checksums", True
-        found.look("the list", lambda: kits.sums_problems(path))
+        found.look("the list", lambda: _list(path, found))
         return found.verification(path)
     if xenkit.has_no_disk(path):
         _xen_kit(path, found, rebuild, report)
@@ -119,6 +121,13 @@ def verify(
             raise  # it is whole, perhaps; but it cannot be read without something else
         found.problems.append(_unreadable("the container", error))
     return found.verification(path)
+
+
+def _list(path: str | os.PathLike[str], found: _Findings) -> Iterator[Problem]:
+    """Compare the files that the list of checksums at *path* names."""
+    named = kits.named_in(path)
+    found.files = len(named)
+    yield from kits.sums_problems(path, named)
 
 
 def _xen_kit(path: str | os.PathLike[str], found: _Findings, rebuild: Recipe | None, report: Report) -> None:
@@ -172,6 +181,7 @@ class _Findings:
     def __init__(self) -> None:
         self.container = ""
         self.size = 0
+        self.files = 0
         self.digest = ""
         self.compared = False
         self.problems: list[Problem] = []
@@ -212,6 +222,7 @@ class _Findings:
             compared=self.compared,
             problems=tuple(self.problems),
             notes=tuple(self.notes),
+            files=self.files,
         )
 
 

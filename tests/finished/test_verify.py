@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import tarfile
 from pathlib import Path
@@ -329,6 +330,25 @@ def test_a_list_of_checksums(built, tmp_path, capsys):
     assert any("SHA-256" in problem.what for problem in rumpbundle.verify(tmp_path / "app.iso").damage)
     (tmp_path / "SHA256SUMS").write_text("0" * 64 + "  ../secret\n")
     assert "not in the directory" in rumpbundle.verify(tmp_path / "SHA256SUMS").damage[0].what
+
+
+def test_a_list_of_checksums_says_how_many_files_it_names(tmp_path, capsys):
+    one, two = (f"{hashlib.sha256(text).hexdigest()}  {text.decode()}\n" for text in (b"one", b"two"))
+    sums = tmp_path / "SHA256SUMS"
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(name)
+    for text, status, said in (
+        (one, 0, "whole (it names 1 file, which is as it says)"),
+        (one + two, 0, "whole (it names 2 files, all are as it says)"),
+        (one + two.replace("  two", "  three"), 5, "damaged (it names 2 files, 1 is not as it says)"),
+        ("", 5, "damaged (a list of checksums)\n  the list: it names no file; "),
+    ):
+        sums.write_text(text)
+        assert main(["verify", str(sums)]) == status
+        assert capsys.readouterr().out.startswith(f"{sums}: {said}")
+    sums.write_text(one + two)
+    assert main(["verify", str(sums), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"][0]["files"] == 2
 
 
 def test_bundled_again_it_is_the_same_or_the_first_difference_is_named(built, capsys):
