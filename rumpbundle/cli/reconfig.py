@@ -57,12 +57,13 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
     if in_place == (output is not None):
         raise UsageError("give -o NEW to write another image, or --in-place to change this one")
     shown = Path(image) if output is None else output
-    path = Path(os.path.realpath(image)) if output is None else output  # a link to the image stays one
+    path = rollback.changed_at(Path(image)) if output is None else output  # a link to the image stays one
     force, dry_run, as_json = (arguments.pop(name) for name in ("force", "dry_run", "as_json"))
     sync = not arguments.pop("no_sync")
     terminal = Terminal.of(arguments)
     with contextlib.ExitStack() as stack:
         stack.enter_context(terminal)
+        stack.enter_context(rollback.named(path, shown))
         lock = stack.enter_context(contextlib.ExitStack())
         if in_place and not dry_run and inplace.disk_file(path).is_file():
             lock.enter_context(rollback.locked(inplace.disk_file(path)))

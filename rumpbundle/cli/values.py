@@ -170,7 +170,8 @@ class Input(click.Path):
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         with contextlib.suppress(ValueError):
             put_right(path.parent, path.name)
-            real = Path(os.path.realpath(path))
-            rollback.restore(real)
-            rollback.restore(real.parent)  # of a kit, whose file this is
+            changed = rollback.changed_at(path)
+            with rollback.named(changed, path):
+                rollback.restore(changed)
+                rollback.restore(rollback.changed_at(changed.parent))  # of a kit, whose file this is
         return value

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.errors import HostError
+from rumpbundle.errors import HostError, RumpbundleError
 from rumpbundle.host import naming, signals
 
 _MAGIC = b"rumpbundle rollback 1\n"
@@ -48,6 +48,22 @@ def journal_of(path: Path) -> Path:
     if len(name) > 200:
         name = name[:100] + hashlib.sha256(name).hexdigest().encode()
     return path.parent / f".{os.fsdecode(name)}.rollback"
+
+
+def changed_at(path: Path) -> Path:
+    """Return the name by which the file or kit *path* is changed: its own, or where the link leads that it is."""
+    return Path(os.path.realpath(path)) if path.name in ("", "..") or path.is_symlink() else path
+
+
+@contextlib.contextmanager
+def named(path: Path, given: Path) -> Iterator[None]:
+    """Let errors that name *path*, or what is in it, call it *given*, as the user did."""
+    try:
+        yield
+    except RumpbundleError as error:
+        if error.where is not None and path != given and Path(error.where).is_relative_to(path):
+            error.where = str(given / Path(error.where).relative_to(path))
+        raise
 
 
 @contextlib.contextmanager
@@ -255,4 +271,4 @@ def _check(patch: Patch, journal: Path) -> None:
             )
 
 
-__all__ = ["Patch", "apply", "journal_of", "locked", "restore"]
+__all__ = ["Patch", "apply", "changed_at", "journal_of", "locked", "named", "restore"]

@@ -70,6 +70,26 @@ def test_who_may_not_write_is_told(kinds, capfd, monkeypatch):
     assert state(image) == old
 
 
+@pytest.mark.parametrize("how", ["plain", "link"])
+def test_what_cannot_be_changed_is_named_as_it_was_given(kinds, tmp_path, monkeypatch, capfd, how):
+    """A read-only file system, where the name leads elsewhere or not."""
+    image, config, old, _ = kinds[0]
+    put(image, old)
+    (tmp_path / "link").symlink_to(image)
+    monkeypatch.chdir(tmp_path if how == "link" else image.parent)
+    given = "link" if how == "link" else image.name
+    real = os.open
+
+    def refuse(path, flags, *rest, **more):
+        if flags & os.O_RDWR and os.path.basename(path) == image.name:
+            raise OSError(30, "Read-only file system")
+        return real(path, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert main(["reconfig", given, "-q", "-c", str(config), "--in-place"]) == 3
+    assert capfd.readouterr().err == f"error: {given}: cannot be changed: Read-only file system\n"
+
+
 @pytest.mark.parametrize(
     "words",
     [
