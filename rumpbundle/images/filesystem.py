@@ -75,7 +75,8 @@ class FileSystem:
     def __init__(self, medium: Medium, size: int, label: str) -> None:
         """*size*: bytes it says it takes; the medium may have fewer."""
         self.medium = medium
-        self.cut = f"it claims {size} bytes of {medium.size}" if size > medium.size else ""
+        there = f"it is cut off: it claims {size} bytes, and there are {medium.size}"
+        self.cut = there if size > medium.size else ""
         """What is wrong if the medium ends before it does: an image that is not all there."""
         self.size = min(size, medium.size)
         self.label = label

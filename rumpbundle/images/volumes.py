@@ -16,7 +16,8 @@ from rumpbundle.images.detect import NoImageError, file_system
 from rumpbundle.images.disk import Disk, RawDisk
 from rumpbundle.images.filesystem import Entry, FileSystem
 from rumpbundle.images.filesystems.iso9660 import Iso9660
-from rumpbundle.images.filesystems.unread import Unread, striped
+from rumpbundle.images.filesystems.raid import striped
+from rumpbundle.images.filesystems.unread import Unread
 from rumpbundle.images.medium import Medium, Window
 from rumpbundle.images.partitions import Table, tables
 from rumpbundle.images.partitions.mbr import has_boot_code
@@ -84,7 +85,8 @@ def mounted(disk: Medium, found: tuple[Table, ...]) -> Iterator[MountedVolume]:
         if place.offset in seen:
             continue
         files = _file_system(disk, place)
-        if files is None or (isinstance(files, Unread) and not place.offset and any(table.slots for table in found)):
+        past = isinstance(files, Unread) and not files.member and not place.offset
+        if files is None or (past and any(table.slots for table in found)):
             continue  # what a partitioned disk once was as a whole is of no interest
         seen.add(place.offset)
         kind = "fat" if files.kind.startswith("fat") else files.kind
@@ -96,8 +98,8 @@ def mounted(disk: Medium, found: tuple[Table, ...]) -> Iterator[MountedVolume]:
 def _file_system(disk: Medium, place: Place) -> FileSystem | None:
     medium = Window(disk, place.offset, place.size, place.where)
     try:
-        # The end of what is compressed is far away.
-        return (None if getattr(disk, "around", ()) else striped(medium)) or file_system(medium)
+        far = bool(getattr(disk, "around", ()))  # the end of what is compressed
+        return (None if far else striped(medium, whole=not place.offset)) or file_system(medium)
     except ImageError as error:
         return Unread(medium, "damaged", error.problem)
 
@@ -120,9 +122,11 @@ def _boot_places(disk: Medium, files: FileSystem, offset: int) -> Iterator[Place
 def problems(disk: Medium) -> Iterator[Problem]:
     """Yield all that is wrong with the partition tables and the file systems of *disk*, with offsets of the disk."""
     found = tables(disk)
-    for table in found:
-        yield from table.problems
-    for volume in mounted(disk, found):
+    there = tuple(mounted(disk, found))
+    for problem in (problem for table in found for problem in table.problems):
+        # Of a RAID's disks the first alone has a table, which is of all of them.
+        yield replace(problem, severity="remark") if any(map(_is_member, there)) else problem
+    for volume in there:
         where = f"{volume.files.kind}, {volume.place.where}"
         if isinstance(volume.files, Unread):
             damaged = volume.files.kind == "damaged"
@@ -133,6 +137,8 @@ def problems(disk: Medium) -> Iterator[Problem]:
                 consequence="no file in it can be read" if damaged else "nothing in it was looked at",
                 severity="damage" if damaged else "remark",
             )
+            if volume.files.cut:
+                yield Problem(where=where, offset=volume.offset, what=volume.files.cut, consequence=_CUT)
             continue
         for remark in volume.files.remarks:
             yield Problem(
@@ -146,10 +152,20 @@ def problems(disk: Medium) -> Iterator[Problem]:
             yield replace(problem, where=f"{where}: {inside}" if inside else where, offset=offset)
 
 
+def _is_member(volume: MountedVolume) -> bool:
+    """Whether *volume* is a whole disk of several over which a RAID spreads its data."""
+    return isinstance(volume.files, Unread) and volume.files.member and not volume.offset
+
+
 def cut_off(disk: Medium) -> Iterator[str]:
     """Yield what reaches behind the end of *disk*, as of an image that is not all there."""
+    found = tuple(mounted(disk, tables(disk, thorough=False)))
+    for volume in filter(_is_member, found):
+        assert isinstance(volume.files, Unread)
+        yield f"it {volume.files.problem}"
+        return
     yield from _behind(disk)
-    for volume in mounted(disk, tables(disk, thorough=False)):
+    for volume in found:
         if volume.files.cut:
             yield f"{volume.files.kind}, {volume.place.where}: {volume.files.cut}"
 
@@ -174,7 +190,7 @@ def volumes(disk: Medium) -> tuple[MountedVolume, ...]:
     for volume in found:
         assert isinstance(volume.files, Unread)
         where = "" if volume.place.where == "whole disk" else f"{volume.place.where} "
-        raise ImageError(f"{where}{volume.files.problem}")
+        raise ImageError(f"{where}{volume.files.told}")
     raise ImageError("; ".join(["holds no file system we can read", *islice(_behind(disk), 1)]))
 
 
@@ -219,15 +235,15 @@ def _tell(found: tuple[MountedVolume, ...], report: Report) -> None:
     for volume in found:
         where = volume.name if volume.place.where == "whole disk" else f"{volume.name}, {volume.place.where}"
         if isinstance(volume.files, Unread):
-            report(Note(f"{volume.place.where} {volume.files.problem}"))
-        if volume.files.cut:
+            report(Note(f"{volume.place.where} {volume.files.told}"))
+        elif volume.files.cut:
             report(Note(f"{where}: {volume.files.cut}; {_CUT}"))
         for remark in volume.files.remarks:
             report(Note(f"{where}: {remark}"))
 
 
 def _where_else(found: tuple[MountedVolume, ...]) -> str:
-    hidden = [f"{v.place.where} {v.files.problem}" for v in found if isinstance(v.files, Unread)]
+    hidden = [f"{v.place.where} {v.files.told}" for v in found if isinstance(v.files, Unread)]
     return f"rumpbundle ls IMAGE lists them; {hidden[0]}" if hidden else "rumpbundle ls IMAGE lists them"
 
 

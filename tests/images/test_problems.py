@@ -211,7 +211,7 @@ def test_what_is_cut_off_is_said_by_every_command(top, tmp_path, capsys, kind):
         output_of(*make, str(image))
     size = image.stat().st_size
     os.truncate(image, size - (64 << 10))
-    said = f"it claims {size} bytes of {size - (64 << 10)}"
+    said = f"it is cut off: it claims {size} bytes, and there are {size - (64 << 10)}"
     capsys.readouterr()
     for argv, status in (
         (["ls", str(image)], 0), (["inspect", str(image)], 0), (["verify", str(image)], 5),
@@ -229,7 +229,7 @@ def test_what_is_cut_off_is_said_by_every_command(top, tmp_path, capsys, kind):
     assert main(["convert", str(disk), "-f", "raw", "-o", str(out), "--force"]) == 0
     said = capsys.readouterr().err
     assert "warning: disk is not all there: partition 1 ends behind the disk" in said
-    assert ", partition 1: it claims " in said
+    assert ", partition 1: it is cut off: it claims " in said
     os.truncate(disk, MIB)
     assert main(["ls", str(disk)]) == 2
     assert "holds no file system we can read; partition 1 begins behind the disk\n" in capsys.readouterr().err

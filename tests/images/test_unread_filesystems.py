@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import uuid
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from support.tools import output_of
 from rumpbundle.cli import main
 from rumpbundle.disk.layout import MIB
 from rumpbundle.images.detect import file_system
-from rumpbundle.images.filesystems.unread import MARKS, Unread
+from rumpbundle.images.filesystems.unread import CLAIMS, MARKS, Unread
 
 MADE = {
     "xfs": ("mkfs.xfs -q -f", 320),
@@ -87,6 +88,25 @@ def test_bitlocker_to_go_is_no_fat(tmp_path, capsys, partitioned):
     assert main(["verify", str(image)]) == (0 if partitioned else 2)
 
 
+@pytest.mark.parametrize("kind", sorted({*MADE} & {*CLAIMS}))
+def test_what_is_cut_off_says_so_on_every_command(tmp_path, capsys, kind):
+    command, size = MADE[kind]
+    image = tmp_path / "image"
+    with open(image, "wb") as file:
+        file.truncate(size * MIB)
+    output_of(*command.split(), str(image))
+    there = size * MIB * 3 // 4
+    for end, cut in ((size * MIB, False), (there, True)):
+        os.truncate(image, end)
+        for words, status in ((["ls"], 2), (["inspect"], 0), (["verify"], 5 if cut else 0)):
+            assert main([*words, str(image)]) == status
+            said = "".join(capsys.readouterr())
+            assert (said.count("it is cut off: it claims ") == 1) == cut, said
+            assert (f", and there are {there}" in said) == cut
+        assert main(["convert", str(image), "-f", "raw", "-o", str(tmp_path / "raw"), "--force"]) == 0
+        assert ("warning: image is not all there: " in capsys.readouterr().err) == cut
+
+
 @pytest.mark.parametrize("level", [0, 1, 5])
 @pytest.mark.parametrize("version", ["0.90", "1.0"])
 def test_one_disk_of_a_striped_raid_is_no_file_system(tmp_path, capsys, version, level):
@@ -103,6 +123,59 @@ def test_one_disk_of_a_striped_raid_is_no_file_system(tmp_path, capsys, version,
         file.write(block)
     assert main(["ls", str(image)]) == (0 if level == 1 else 2)
     assert ("is a member of a Linux software RAID" in capsys.readouterr().err) == (level != 1)
+
+
+def intel(level: int, size: int, sector: int = 512, disks: int = 2) -> bytes:
+    """The description of a RAID of one volume, as it stands at the end of each of its disks."""
+    head = bytearray(b"Intel Raid ISM Cfg Sig. 1.1.00\0\0".ljust(216, b"\0"))
+    head[56:58] = bytes([disks, 1])
+    for number in range(disks):
+        head += (b"serial %d" % number).ljust(16, b"\0") + size.to_bytes(4, "little") + bytes(28)
+    volume = b"volume".ljust(112, b"\0")
+    place = struct.pack("<IIIHBB4B3I4x4x4x4x", 0, size, size, 256, 0, level, disks, 1, 255, 1, 0, 0, 0)
+    head += volume + place + b"".join(struct.pack("<I", number) for number in range(disks))
+    head[36:40] = len(head).to_bytes(4, "little")
+    head[32:36] = (sum(n for (n,) in struct.iter_unpack("<I", head)) & 0xFFFFFFFF).to_bytes(4, "little")
+    return bytes(head[sector:]).ljust(-(-max(len(head) - sector, 0) // sector) * sector, b"\0") + bytes(
+        head[:sector]
+    ).ljust(2 * sector, b"\0")
+
+
+def ddf(level: int, size: int) -> bytes:
+    """The same of a RAID of a controller: the description, and its anchor in the last sector."""
+    first = size // 512 - 10
+    head = bytearray(b"\xde\x11\xde\x11".ljust(512, b"\xff"))
+    struct.pack_into(">QQ", head, 96, first, (1 << 64) - 1)
+    struct.pack_into(">II", head, 216, 2, 1)
+    volume = b"\xee\xee\xee\xee".ljust(64, b"\xff") + bytes([0, 2, 7, level])
+    return bytes(head + bytes(512)) + volume.ljust(512, b"\xff") + bytes(6 * 512) + bytes(head)
+
+
+@pytest.mark.parametrize("level", [0, 1, 5])
+@pytest.mark.parametrize("raid", ["intel", "intel 4096", "intel of many", "ddf"])
+def test_a_disk_of_a_raid_of_the_firmware(tmp_path, capsys, raid, level):
+    """Its partition table is the RAID's, and reaches behind the disk."""
+    image = tmp_path / "image"
+    size = 8 * MIB
+    kinds = {"intel 4096": {"sector": 4096}, "intel of many": {"disks": 9}}
+    end = ddf(level, size) if raid == "ddf" else intel(level, size, **kinds.get(raid, {}))
+    with open(image, "wb") as file:
+        file.truncate(size if level == 1 else 2 * size)
+    output_of("sfdisk", "-q", str(image), input="label: dos\nstart=2048, type=83\n")
+    os.truncate(image, size)
+    with open(image, "r+b") as file:
+        file.seek(size - len(end))
+        file.write(end)
+    name = "a RAID of a controller (DDF)" if raid == "ddf" else "an Intel RAID (IMSM)"
+    told = f"is a member of {name}, which cannot be read"
+    assert main(["ls", str(image)]) == 2
+    assert (told in capsys.readouterr().err) == (level != 1)
+    assert main(["verify", str(image)]) == 0
+    assert (told in capsys.readouterr().out) == (level != 1)
+    assert main(["convert", str(image), "-f", "raw", "-o", str(tmp_path / "out")]) == 0
+    assert (f"is not all there: it {told}" in capsys.readouterr().err) == (level != 1)
+    probe = output_of("blkid", "-p", "-o", "value", "-s", "TYPE", str(image), check=False)
+    assert ("4096" in raid) or (("ddf_raid_member" if raid == "ddf" else "isw_raid_member") in probe)
 
 
 def test_a_short_magic_alone_is_none():

@@ -133,6 +133,38 @@ MARKS = (
 """A row a mark; the first that fits counts."""
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Where what bears a mark says how many bytes it takes: a count at *count*, in units that stand at *unit*.
+
+    Both are place and width of a number; a *unit* without a place is its width. *power*: the unit's power of two.
+    """
+
+    count: tuple[int, int]
+    unit: tuple[int | None, int] = (None, 1)
+    order: OneOf["little", "big"] = "little"
+    power: bool = False
+    only: tuple[int, bytes] = (0, b"")
+    """A place and what stands there in those that say it so."""
+
+
+CLAIMS = {
+    "xfs": Claim((8, 8), (4, 4), "big"),
+    "btrfs": Claim((65536 + 0xD1, 8)),  # of this device
+    "ntfs": Claim((40, 8), (11, 2)),  # without the copy of the first sector
+    "exfat": Claim((72, 8), (108, 1), power=True),
+    "f2fs": Claim((1060, 8), (1040, 4), power=True),
+    "squashfs": Claim((40, 8), only=(28, b"\4\0")),
+    "erofs": Claim((1060, 4), (1036, 1), power=True),
+    "jfs": Claim((32776, 8), (32792, 4)),
+    "hfsplus": Claim((1068, 4), (1064, 4), "big", only=(1024, b"H")),
+    "apfs": Claim((40, 8), (36, 4)),
+    "nilfs2": Claim((1056, 8)),
+    "reiserfs": Claim((65536, 4), (65580, 2), only=(65588, b"ReIsEr")),
+    "romfs": Claim((8, 4), order="big"),
+}
+"""By kind, as the projects' own headers have it; others do not say, or in ways of their own."""
+
 _HEAD = 68 << 10
 """Bytes in which all but a few of them stand."""
 
@@ -140,10 +172,19 @@ _HEAD = 68 << 10
 class Unread(FileSystem):
     """What lists no files, with the reason why."""
 
-    def __init__(self, medium: Medium, kind: str, problem: str) -> None:
-        super().__init__(medium, medium.size, "")
+    def __init__(
+        self, medium: Medium, kind: str, problem: str, *, size: int | None = None, member: bool = False
+    ) -> None:
+        """*size*: the bytes it says it takes; *member*: of several disks over which data is spread."""
+        super().__init__(medium, medium.size if size is None else size, "")
         self._kind = kind
         self.problem = problem
+        self.member = member
+
+    @property
+    def told(self) -> str:
+        """All that is wrong with it."""
+        return f"{self.problem}; {self.cut}" if self.cut else self.problem
 
     @property
     def kind(self) -> str:  # type: ignore[override]
@@ -151,26 +192,6 @@ class Unread(FileSystem):
 
     def _root(self) -> int:
         raise ImageError(self.problem)
-
-
-_RAID = b"\xfc\x4e\x2b\xa9"
-_MIRROR = 1
-
-
-def striped(medium: Medium) -> Unread | None:
-    """Return *medium* if it is one of several over which a Linux RAID spreads its data.
-
-    Its superblock stands at the end (versions 0.90 and 1.0: mdadm, super0.c and super1.c), so that a file system
-    seems to begin with the first of them. Of a mirror it does, and each is the whole.
-    """
-    sectors = medium.size // 512
-    for start, level in (((sectors & ~127) - 128, 28), ((sectors - 16 & ~7), 72)):
-        if start < 0:
-            continue
-        head = medium.read(start * 512, 512)
-        if head.startswith(_RAID) and int.from_bytes(head[level : level + 4], "little", signed=True) != _MIRROR:
-            return Unread(medium, "mdraid", "is a member of a Linux software RAID, which cannot be read")
-    return None
 
 
 def unread(medium: Medium) -> Unread | None:
@@ -183,4 +204,27 @@ def unread(medium: Medium) -> Unread | None:
         return offset + len(magic) <= medium.size and medium.read(offset, len(magic)) == magic
 
     mark = next((mark for mark in MARKS if stands(mark.offset, mark.magic) and stands(*mark.too)), None)
-    return None if mark is None else Unread(medium, mark.kind, f"is {mark.name}, which cannot be read")
+    if mark is None:
+        return None
+    problem = f"is {mark.name}, which cannot be read"
+    return Unread(medium, mark.kind, problem, size=_claimed(medium, CLAIMS.get(mark.kind)))
+
+
+def _claimed(medium: Medium, claim: Claim | None) -> int | None:
+    """Return how many bytes what begins with *medium* takes by its own *claim*, as far as that can be told."""
+
+    if claim is None:
+        return None
+
+    def there(place: int, width: int) -> bytes:
+        return medium.read(place, width) if place + width <= medium.size else b""
+
+    def number(place: int, width: int) -> int:
+        return int.from_bytes(there(place, width), claim.order)
+
+    place, magic = claim.only
+    if there(place, len(magic)) != magic:
+        return None
+    place_of_unit, width = claim.unit
+    unit = width if place_of_unit is None else number(place_of_unit, width)
+    return number(*claim.count) * (1 << min(unit, 32) if claim.power else unit)
