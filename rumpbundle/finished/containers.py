@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from rumpbundle.disk.content import CHUNK, Zeros
@@ -23,7 +24,7 @@ from rumpbundle.images.containers.vmdk import SparseVmdk, StreamVmdk
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.medium import Medium
 from rumpbundle.images.problem import Problem
-from rumpbundle.images.records import vdi, vhd, vhdx, vmdk
+from rumpbundle.images.records import qcow2, vdi, vhd, vhdx, vmdk
 
 _IDS = "it is not what bundling writes: another id, or a field nobody here sets"
 
@@ -49,9 +50,9 @@ def _same(medium: Medium, at: int, wanted: bytes, where: str, what: str) -> Iter
         yield _problem(where, at + first, f"{what} is {found[first:][:8].hex()}, expected {wanted[first:][:8].hex()}")
 
 
-def _empty(medium: Medium, claims: Claims) -> Iterator[Problem]:
-    """Check that what nothing claims is zero."""
-    for start, end in claims.free():
+def _empty(medium: Medium, claims: Claims, unit: int = 0) -> Iterator[Problem]:
+    """Check that what nothing claims is zero; but not whole clusters of *unit* bytes, which another may have used."""
+    for start, end in claims.free() if not unit else _beside(claims.free(), unit):
         for run in medium.runs(start, end - start):
             if isinstance(run.source, Zeros):
                 continue
@@ -62,6 +63,16 @@ def _empty(medium: Medium, claims: Claims) -> Iterator[Problem]:
                     what = "what no part of the container takes is not zero"
                     yield _problem(claims.where, place, what, "nobody reads it, but it was not written here")
                     return
+
+
+def _beside(free: Iterator[tuple[int, int]], unit: int) -> Iterator[tuple[int, int]]:
+    """Yield the parts of what is *free* that share a cluster of *unit* bytes with what is not."""
+    for start, end in free:
+        low, high = -(-start // unit) * unit, end // unit * unit
+        if low >= high:
+            yield start, end
+        else:
+            yield from ((a, b) for a, b in ((start, low), (high, end)) if a < b)
 
 
 def _vdi(disk: Vdi, ours: Origin) -> Iterator[Problem]:
@@ -162,13 +173,18 @@ def _is_ours(descriptor: str, kind: str, identity: Identity) -> bool:
 def _qcow2(disk: Qcow2, ours: Origin) -> Iterator[Problem]:
     header = disk.header
     claims = disk.claims()
+    lazy = header.compatible == qcow2.COMPATIBLE_LAZY
+    if lazy:
+        what = "it keeps its reference counts lazily"
+        yield replace(_problem("qcow2", 80, what, "another program has set that"), severity="remark")
     others = header.version != 3 or header.snapshots or disk.cluster != 65536 or header.refcount_order != 4
-    if others or header.incompatible or claims.packed:
+    if others or header.incompatible or claims.packed or disk.has_bitmaps:
         return
-    odd = (header.compatible, header.autoclear, header.backing_file_size, header.snapshots_offset)
+    odd = (header.compatible and not lazy, header.autoclear, header.backing_file_size, header.snapshots_offset)
     if any(odd):
         yield _problem("qcow2", 0, "the header has values that nothing here writes")
-    yield from _empty(disk.medium, claims)
+    # Who discards or rewrites a cluster leaves its old bytes where they were.
+    yield from _empty(disk.medium, claims, disk.cluster)
 
 
 def _gce(disk: Disk) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from rumpbundle.errors import MissingToolError, RumpbundleError, ToolError
 from rumpbundle.events import Report
+from rumpbundle.images.containers.qcow2 import Qcow2
 from rumpbundle.images.detect import file_system
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.filesystem import Entry
@@ -120,9 +121,11 @@ def container(path: str | os.PathLike[str], disk: Disk, report: Report) -> Itera
     except ToolError as error:
         # 2: damage; 3: room is lost; 63: the format has no check.
         if "status 63" not in error.problem:
-            severity = "remark" if "status 3:" in error.problem else "damage"
+            mends = isinstance(disk, Qcow2) and disk.is_unfinished
+            severity = "remark" if mends or "status 3:" in error.problem else "damage"
+            consequence = "QEMU mends that when it opens the image to write" if mends else "QEMU may refuse it"
             yield Problem(
-                where=disk.qemu, offset=None, what=error.problem, consequence="QEMU may refuse it",
+                where=disk.qemu, offset=None, what=error.problem, consequence=consequence,
                 severity=severity,  # type: ignore[arg-type]
             )  # fmt: skip
 

@@ -31,6 +31,7 @@ _CONSEQUENCES = (
     ("/boot/grub/eltorito.img", "BIOS firmware starts something else, or nothing"),
     ("/boot/grub/grub.cfg", "the boot loader does not do what the manifest says"),
     ("/EFI/", "UEFI firmware starts something else, or nothing"),
+    ("volume ", "a guest that mounted it has written to it, or it was damaged"),
     ("room of ", "nothing reads it, but it is not what was written"),
 )
 """What comes of a difference, by the beginning of the label of what should stand there."""

@@ -26,6 +26,7 @@ from rumpbundle.finished import rebuild as again
 from rumpbundle.finished.origin import ContradictionError, NotOursError, Origin, manifest_of, origin
 from rumpbundle.images import volumes
 from rumpbundle.images.compression import Unpacked
+from rumpbundle.images.containers.qcow2_check import LATER
 from rumpbundle.images.detect import NoImageError, disk_file, open_disk
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.problem import Problem
@@ -279,9 +280,11 @@ def _against_manifest(disk: Disk, found: _Findings, report: Report, name: str) -
         found.contradicts(disk, raw, error)
         return None
     found.compared = True
-    # What other programs may leave in a container is damage in one that was just written.
-    around = [replace(problem, severity="damage") for problem in found.problems[: found.around]]
-    found.problems[: found.around] = around
+    # What other programs may leave in a container is damage in one that was just written, but not what use leaves.
+    found.problems[: found.around] = [
+        problem if problem.consequence == LATER else replace(problem, severity="damage")
+        for problem in found.problems[: found.around]
+    ]
     found.look("the boot images", lambda: _boot_images(ours))
     found.look("the container", lambda: containers.problems(disk, ours))
     label = f"verifying {name}"

@@ -71,6 +71,23 @@ class Qcow2(Disk):
             end += 8 + -(-len(data) // 8) * 8
         return end
 
+    @property
+    def has_bitmaps(self) -> bool:
+        """Whether it keeps bitmaps of what changed, and not only a mark that it does."""
+        marked = bool(self.header.autoclear & qcow2.AUTOCLEAR_BITMAPS)
+        return marked and qcow2.EXTENSION_BITMAPS in dict(_extensions(self.medium, self.header))
+
+    @property
+    def has_snapshots(self) -> bool:
+        """Whether it keeps snapshots, and not only a number of them."""
+        return bool(self.header.snapshots) and 0 < self.header.snapshots_offset < self.medium.size
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it was not closed: then its reference counts lag behind, and QEMU mends them when it opens it."""
+        lazy = self.header.compatible & qcow2.COMPATIBLE_LAZY
+        return bool(lazy and self.header.incompatible & qcow2.INCOMPATIBLE_DIRTY)
+
     def claims(self) -> Claims:
         from rumpbundle.images.containers.qcow2_check import claims
 

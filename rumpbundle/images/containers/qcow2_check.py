@@ -26,7 +26,8 @@ _MOST_TOLD = 16
 _COPIED = 1 << 63
 _L1_RESERVED = 0x7F00_0000_0000_01FF
 _L2_RESERVED = 0x3F00_0000_0000_01FE
-_KNOWN_COMPATIBLE = 1
+LATER = "a program that used the image has left that; qemu-img check compares them"
+"""What comes of what no damage leaves behind."""
 
 
 def _problem(offset: int | None, what: str, consequence: str, severity: Severity = "damage") -> Problem:
@@ -39,7 +40,7 @@ def problems(disk: Qcow2) -> Iterator[Problem]:
     if header.incompatible & qcow2.INCOMPATIBLE_CORRUPT:
         yield _problem(72, "it is marked as corrupt", "QEMU opens it only to read")
     bitmaps = header.autoclear & qcow2.AUTOCLEAR_BITMAPS
-    if header.compatible & ~_KNOWN_COMPATIBLE or header.autoclear & ~qcow2.AUTOCLEAR_BITMAPS:
+    if header.compatible & ~qcow2.COMPATIBLE_LAZY or header.autoclear & ~qcow2.AUTOCLEAR_BITMAPS:
         what = f"features {header.compatible:#x} and {header.autoclear:#x} are marked that are not known here"
         yield _problem(80, what, "what they mean was not looked at", "remark")
     if header.backing_file_size:
@@ -47,7 +48,9 @@ def problems(disk: Qcow2) -> Iterator[Problem]:
     if header.snapshots or bitmaps or header.incompatible & qcow2.INCOMPATIBLE_DIRTY:
         owns = "it has snapshots" if header.snapshots else "it has bitmaps of what changed"
         what = owns if header.snapshots or bitmaps else "it was not closed cleanly"
-        yield _problem(None, f"{what}, so its reference counts were not compared", "qemu-img check does", "remark")
+        later = disk.has_snapshots or disk.has_bitmaps or disk.is_unfinished
+        comes = LATER if later else "qemu-img check does"
+        yield _problem(None, f"{what}, so its reference counts were not compared", comes, "remark")
         return
     yield from _Counts(disk).problems()
 

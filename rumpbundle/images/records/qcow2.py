@@ -14,8 +14,11 @@ INCOMPATIBLE_DATA_FILE = 1 << 2
 INCOMPATIBLE_COMPRESSION = 1 << 3
 INCOMPATIBLE_L2 = 1 << 4
 """Level 2 entries of 16 bytes, each with a bitmap of 32 subclusters."""
+COMPATIBLE_LAZY = 1 << 0
+"""Reference counts may wait until the image is closed; while they do, it is marked as dirty."""
 AUTOCLEAR_BITMAPS = 1 << 0
 """There are bitmaps of what changed, for backups, in clusters of their own."""
+EXTENSION_BITMAPS = 0x23852875
 EXTENSION_DATA_FILE = 0x44415441
 """The header extension that names the file with the data."""
 

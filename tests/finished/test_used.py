@@ -1,0 +1,104 @@
+"""verify: what a machine that ran an image leaves in a qcow2 is no damage."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from support import kernels
+from support.tools import output_of, require
+
+from rumpbundle.cli import main
+
+LEFT = "a program that used the image has left that; qemu-img check compares them"
+LAZY = "qcow2 at byte 80: it keeps its reference counts lazily; another program has set that"
+
+
+@pytest.fixture(scope="module")
+def bundled(tmp_path_factory):
+    top = tmp_path_factory.mktemp("used")
+    shutil.copy(kernels.build("multiboot"), top / "app.bin")
+    assert main(["qcow2", str(top / "app.bin"), "-q", "--size", "16M", "-o", str(top / "app.qcow2")]) == 0
+    return top / "app.qcow2"
+
+
+@pytest.fixture
+def image(bundled, tmp_path):
+    return Path(shutil.copy(bundled, tmp_path / "app.qcow2"))
+
+
+def written(image: Path, *commands: str, **more) -> None:
+    output_of("qemu-io", *(word for command in commands for word in ("-c", command)), str(image), **more)
+
+
+USED = {
+    "zero clusters": (["write -z 4M 128k"], []),
+    "zeros where something was": (["write -P 7 6M 64k", "write -z 6M 64k"], []),
+    "what was discarded": (["write -P 7 6M 64k", "discard 6M 64k"], []),
+    "compressed clusters": (["write -c -P 0 5M 64k"], []),
+    "zeros that are written": (["write -P 0 5M 64k"], []),
+    "lazy_refcounts": ("amend -f qcow2 -o lazy_refcounts=on", [LAZY]),
+    "version 2": ("amend -f qcow2 -o compat=0.10", []),
+    "a snapshot": (
+        "snapshot -c one",
+        [f"qcow2: it has snapshots, so its reference counts were not compared; {LEFT}"],
+    ),
+    "a bitmap": (
+        "bitmap --add IMAGE one",
+        [f"qcow2: it has bitmaps of what changed, so its reference counts were not compared; {LEFT}"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", USED)
+def test_a_container_that_qemu_wrote_to_is_sound(image, capsys, name):
+    how, remarks = USED[name]
+    if isinstance(how, list):
+        written(image, *how)
+    else:
+        words = how.split()
+        output_of("qemu-img", *(str(image) if word == "IMAGE" else word for word in words),
+                  *([] if "IMAGE" in words else [str(image)]))  # fmt: skip
+    output_of("qemu-img", "check", "-q", str(image))
+    capsys.readouterr()
+    assert main(["verify", str(image)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{image}: whole (qcow2, 16 MiB, bundle ")
+    assert [line.removeprefix("  remark: ") for line in out.splitlines()[1:]] == remarks
+
+
+def test_a_machine_that_was_killed_leaves_no_damage(image, capsys):
+    """With lazy reference counts an image is dirty until it is closed, and QEMU mends it at the next start."""
+    output_of("qemu-img", "amend", "-f", "qcow2", "-o", "lazy_refcounts=on", str(image))
+    argv = [require("qemu-io"), "-c", "write -P 0 5M 64k", "-c", "sigraise 9", str(image)]
+    assert subprocess.run(argv, capture_output=True, timeout=60, check=False).returncode == -9
+    assert image.read_bytes()[79] == 1
+    assert main(["verify", str(image)]) == 0
+    out = capsys.readouterr().out
+    assert f"remark: qcow2: it was not closed cleanly, so its reference counts were not compared; {LEFT}" in out
+    assert "refcount=0; QEMU mends that when it opens the image to write" in out
+
+
+@pytest.mark.parametrize(
+    ("at", "byte", "said"),
+    [
+        (79, 1, "it was not closed cleanly"),  # without lazy reference counts nobody says so
+        (95, 1, "it has bitmaps"),  # and they are nowhere
+        (63, 1, "it has snapshots"),
+        (87, 3, "features 0x3 and 0x0 are marked that are not known here"),
+    ],
+)
+def test_a_mark_without_what_it_says_is_damage(image, capsys, at, byte, said):
+    with image.open("r+b") as file:
+        file.seek(at)
+        file.write(bytes([byte]))
+    assert main(["verify", str(image)]) == 5
+    assert f"  qcow2{': ' if at != 87 else ' at byte 80: '}{said}" in capsys.readouterr().out
+
+
+def test_what_a_guest_wrote_is_told(image, capsys):
+    written(image, "write -P 7 6M 64k")
+    assert main(["verify", str(image)]) == 5
+    assert "free space at byte 6291456: " in capsys.readouterr().out
