@@ -108,6 +108,14 @@ def test_a_disk_that_does_not_boot(tmp_path: Path):
 
 
 @pytest.mark.boot
+def test_ends_that_are_not_by_custom(tmp_path: Path):
+    with rumpbundle.run(disk(tmp_path, "hello\n", "default port"), accel="tcg") as guest:  # as Nanos has it
+        assert str(guest.wait(180)) == "the guest exited with status 3 (isa-debug-exit)"
+    with rumpbundle.run(disk(tmp_path, "panic: half a line", "triple"), accel="tcg") as guest:
+        assert str(guest.wait(180)) == "the guest crashed (panic: half a line)"
+
+
+@pytest.mark.boot
 def test_following(tmp_path: Path):
     with rumpbundle.run(disk(tmp_path, "hello\n", "failure"), accel="tcg") as guest:
         with pytest.raises(GuestError, match="exited with status 3") as caught:

@@ -348,6 +348,41 @@ class Dying(Program):
         super().stop()
 
 
+HALF_LINES = [
+    (Family.RUMPRUN, "FATAL TRAP: page fault", Ending(Reason.CRASHED, None, "FATAL TRAP: page fault")),
+    (Family.RUMPRUN, "panic: no memory", Ending(Reason.PANICKED, None, "panic: no memory")),
+    (Family.SOLO5, "Solo5: ABORT: x.c:1: no", Ending(Reason.CRASHED, None, "Solo5: ABORT: x.c:1: no")),
+    (Family.UNIKRAFT, "CRIT: no memory", Ending(Reason.PANICKED, None, "CRIT: no memory")),
+    (Family.UNIKRAFT, "main returned 3", Ending(Reason.POWERED_OFF, 3)),
+    (Family.LINUX, "Kernel panic - not syncing: x", Ending(Reason.PANICKED, None, "Kernel panic - not syncing: x")),
+    (Family.HERMIT, "exit status 3", Ending(Reason.POWERED_OFF, 3)),
+    (Family.HERMIT, "[PANIC] no", Ending(Reason.PANICKED, None, "[PANIC] no")),
+    (Family.PLAIN, "panic: no", Ending(Reason.CRASHED, None, "panic: no")),
+]
+
+
+@pytest.mark.parametrize(("family", "said", "ending"), HALF_LINES, ids=[said for _, said, _ in HALF_LINES])
+def test_the_last_line_may_lack_its_end(family: Family, said: str, ending: Ending):
+    with Guest(Program("printf", f"boot\\n{said}"), family=family) as guest:
+        assert guest.wait(30) == ending
+        assert guest.console.text == f"boot\n{said}"
+
+
+def test_a_half_line_of_a_guest_that_says_no_more():
+    with Guest(Program("sh", "-c", "printf 'x\\nPANIC: no memory'; exec sleep 60"), family=Family.RUMPRUN) as guest:
+        assert guest.wait(30) == Ending(Reason.PANICKED, None, "PANIC: no memory")
+
+
+def test_a_line_that_goes_on_is_searched_to_its_end():
+    console, endings = Console(), Endings(Family.LINUX)
+    endings.watch(console)
+    console.feed(b"reboot: System")
+    console.end_line()
+    assert endings.ending is None
+    console.feed(b" halted\n")
+    assert endings.ending == Ending(Reason.HALTED)
+
+
 def test_what_is_typed_while_it_ends_is_lost():
     """Its descriptors are closed then, and their numbers soon stand for other files."""
     running = Dying("sh", "-c", "exit 0")

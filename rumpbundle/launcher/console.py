@@ -95,20 +95,28 @@ class Console:
                 self._forgotten += cut
             self._changed.notify_all()
 
+    def end_line(self) -> None:
+        """Look for what is watched in an unfinished last line, too, as if its end had come: it may never come."""
+        with self._changed:
+            if self._text and not self._text.endswith("\n"):
+                for watch in self._watches.copy():
+                    if not watch.patient:
+                        self._search(watch, max(len(self._text) - SPAN, 0), ended="\n")
+
     def close(self) -> None:
         """Say that nothing more will come."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
-    def _search(self, watch: _Watch, start: int) -> None:
+    def _search(self, watch: _Watch, start: int, ended: str = "") -> None:
         position = max(watch.at - self._forgotten, start, 0)
         watch.holds = False
-        for match in watch.pattern.finditer(self._text, position):
+        for match in watch.pattern.finditer(self._text + ended, position):
             if watch.patient and match.end() == len(self._text) and not match[0].endswith("\n"):
                 watch.holds = True
                 return
-            watch.at = self._forgotten + match.end()
+            watch.at = self._forgotten + min(match.end(), len(self._text))
             if not watch.found(match):
                 self._watches.remove(watch)
                 return

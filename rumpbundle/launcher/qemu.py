@@ -37,8 +37,9 @@ OVMF = (
 )
 """Where Debian, Arch, Fedora and Homebrew keep UEFI's code and an empty variable store."""
 
-DEBUG_EXIT = {Family.SOLO5: 0x501}
-"""The port of isa-debug-exit a family writes to when it ends (Solo5 bindings/virtio/platform.c); 0xF4 by custom."""
+DEBUG_EXIT = (0xF4, 0x501)
+"""The ports of isa-debug-exit that a guest may write its status to: the one by custom, and QEMU's own default, which
+Solo5 has (bindings/virtio/platform.c), and Nanos (docs/facts/guests.md#nanos), whose images nothing else names."""
 CUSTOMARY_SUCCESS = 0x10
 """Written to isa-debug-exit by guests that want to tell their success from QEMU's status 1."""
 SOLO5_EXIT = 41
@@ -80,7 +81,6 @@ class Machine:
     order: tuple[str, ...] = ()
     """The order on the PCI bus: ``block`` for each further disk, ``net`` for the card; what it leaves out is last."""
     publish: tuple[Forward, ...] = ()
-    exit_port: int = 0xF4
     gdb: int | None = None
     identity: str = ""
     """What firmware says of it, as a KEY."""
@@ -110,7 +110,7 @@ def command(machine: Machine, *, inherited: bool = False) -> tuple[str, ...]:
     argv += ["-drive", _drive(machine.disk, "disk0", inherited)]
     argv += _devices(*(_attached(device, machine) for device in machine.attach))
     argv += _disks_and_card(machine, inherited)
-    argv += _devices(f"isa-debug-exit,iobase={machine.exit_port:#x},iosize=4", "pvpanic")
+    argv += _devices(*(f"isa-debug-exit,iobase={port:#x},iosize=4" for port in DEBUG_EXIT), "pvpanic")
     if machine.identity:
         kind, value = Key.parse(machine.identity).identity
         structure = IDENTITIES[kind].structure
@@ -227,7 +227,6 @@ def machine_for(request: LaunchRequest, *, uefi: tuple[str, str] | None = None) 
         card=facts.cards[_card(request, guest, facts.cards)] if _wants_network(request) else None,
         cards=cards,
         publish=request.publish,
-        exit_port=DEBUG_EXIT.get(request.family, 0xF4),
         gdb=request.gdb,
         identity=request.identity,
         args=request.args,

@@ -191,6 +191,8 @@ class Guest:
             elif ending := self._running.poll(now - spoke):
                 self._drain(output)
                 return self._explained(ending)
+            elif now - spoke >= PATIENCE:
+                self.console.end_line()
             if self._endings.ending is not None:
                 announced = now if announced is None else announced
                 if now - max(spoke, announced) >= GRACE or now - announced >= PATIENCE:
@@ -214,7 +216,8 @@ class Guest:
                 self._hear(data)
 
     def _explained(self, ending: Ending) -> Ending:
-        """Return *ending* with what the console told about it."""
+        """Return *ending* with what the console told about it, in half a line as well."""
+        self.console.end_line()
         if ending.reason is Reason.RESET and not self.console.text.strip():
             match self._running.booted:
                 case True:
