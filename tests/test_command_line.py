@@ -142,7 +142,7 @@ def test_a_bare_number_of_whole_kibibytes_may_mean_these():
         (["build", "app.bin", "-f", "iso", "vmdk"], "expected one kernel, got 2 paths",
          "give all formats in one word, as in -f iso,ova"),
         (["build", "app.bin", "-f", "iso", "-o", "app.bin"], "app.bin: cannot be made a directory: File exists",
-         "-o is the directory for all that is written"),
+         "that is the directory for all that is written"),
         (["check", "app.bin", "aws"], "expected one kernel, got 2 paths", "a platform is given as --target NAME"),
         (["convert", "app.bin", "-f", "vmdk"], "app.bin: is an ELF program or kernel, no disk image",
          "rumpbundle vmdk app.bin"),

@@ -21,8 +21,8 @@ from rumpbundle.cli.recipe_options import output_options, recipe_from, recipe_op
 from rumpbundle.cli.results import artifacts_json, beside_json, plan_json, plan_text
 from rumpbundle.cli.streams import say, say_json, say_path, tell
 from rumpbundle.cli.values import format_names, formats_named
-from rumpbundle.errors import InputError, RumpbundleError, UsageError
-from rumpbundle.host.staging import check_free
+from rumpbundle.errors import RumpbundleError, UsageError
+from rumpbundle.host.staging import check_free, make_directory
 
 
 @click.command(
@@ -130,19 +130,6 @@ def _check_place(target: Target, force: bool) -> None:
             check_free(file, force=force, tidy=False)
     else:
         check_free(directory, force=False, tidy=False)
-
-
-def make_directory(directory: Path) -> bool:
-    """Make *directory* unless it is there, and return whether it was made."""
-    try:
-        if directory.is_dir():
-            return False
-        directory.mkdir()
-        return True
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "is no usable name"
-        hint = "-o is the directory for all that is written" if directory.exists() else None
-        raise InputError(f"cannot be made a directory: {reason}", where=directory, hint=hint) from None
 
 
 def show_outcomes(

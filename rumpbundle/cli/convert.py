@@ -12,7 +12,7 @@ import click
 
 from rumpbundle.api import default_output
 from rumpbundle.batch import Target, targets, write_targets
-from rumpbundle.cli.build import make_directory, rehearse, show_outcomes
+from rumpbundle.cli.build import rehearse, show_outcomes
 from rumpbundle.cli.command import Command, completed, options
 from rumpbundle.cli.of_formats import check_options, format_options, given_of
 from rumpbundle.cli.progress import Terminal
@@ -21,7 +21,7 @@ from rumpbundle.cli.values import Input, Output, Size, check_no_directory, forma
 from rumpbundle.errors import UsageError
 from rumpbundle.finished.convert import plan_of
 from rumpbundle.finished.readback import carried
-from rumpbundle.host.staging import check_free
+from rumpbundle.host.staging import check_free, make_directory
 from rumpbundle.images.detect import NoImageError, open_disk
 from rumpbundle.images.disk import Disk
 from rumpbundle.shell import quoted

@@ -12,7 +12,7 @@ from rumpbundle import __version__
 from rumpbundle.cli.command import Command
 from rumpbundle.cli.recipe_options import NO_SYNC, report_options
 from rumpbundle.cli.streams import say, say_json, tell
-from rumpbundle.host.staging import staged_file
+from rumpbundle.host.staging import make_directory, staged_file
 
 if TYPE_CHECKING:
     from rumpbundle.project.fleet import Failed, Progress, Summary
@@ -69,7 +69,7 @@ def command(
     teller.end(summary.progress)
     place = directory or Path(project.directory or ".")
     listed = _listed(summary, place)
-    place.mkdir(parents=True, exist_ok=True)
+    make_directory(place, parents=True)
     with staged_file(place / "fleet.json", force=True, sync=not no_sync) as staged:
         with open(staged.fd, "wb", closefd=False) as out:
             out.write(_text(listed))

@@ -10,6 +10,7 @@ that stop us wait while it is: what could be killed in between is put right by t
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -20,6 +21,8 @@ from rumpbundle.errors import HostError, InputError, UsageError, no_room
 from rumpbundle.host import leftovers, naming, signals
 
 _MOST_LINKS = 40
+_MACHINES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""What a machine says of a name that is none of the caller's mistakes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,29 @@ def check_free(path: Path, *, force: bool, tidy: bool = True) -> None:
         raise HostError(f"cannot be looked at: {os.strerror(error.errno or 0)}", where=path) from None
     except (ValueError, OSError) as error:
         raise InputError("is no usable file name", where=path) from error
+
+
+def make_directory(path: Path, *, parents: bool = False) -> bool:
+    """Make the directory *path* for outputs unless it is there, and return whether it was made.
+
+    Raises:
+        InputError: something else has that name or that of a parent, or it is no usable name.
+        HostError: this machine does not let us make it.
+    """
+    try:
+        if path.is_dir():
+            return False
+        path.mkdir(parents=parents)
+    except FileExistsError:
+        if path.is_dir():  # another made it meanwhile
+            return False
+        hint = "that is the directory for all that is written"
+        raise InputError("cannot be made a directory: File exists", where=path, hint=hint) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "is no usable name"
+        kind = HostError if getattr(error, "errno", None) in _MACHINES else InputError
+        raise kind(f"cannot be made a directory: {reason}", where=path) from None
+    return True
 
 
 def _is_open_file(path: Path) -> bool:

@@ -19,7 +19,7 @@ from rumpbundle.api import Artifact, Plan, write
 from rumpbundle.batch import Target, files_of
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import HostError, RumpbundleError
-from rumpbundle.host.staging import staged_batch
+from rumpbundle.host.staging import make_directory, staged_batch
 from rumpbundle.project import record
 from rumpbundle.project.entry import Entry, Given
 from rumpbundle.project.maker import how
@@ -114,7 +114,7 @@ def _make(place: Path, works: list[_Work], sync: bool) -> None:
             for work in works:
                 work.begin()
                 if work.wanted and directory is None:
-                    place.mkdir(parents=True, exist_ok=True)
+                    make_directory(place, parents=True)
                     directory = stack.enter_context(staged_batch(place, sync=sync))
                 if directory is not None:
                     work.write(directory)

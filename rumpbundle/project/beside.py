@@ -15,7 +15,7 @@ from rumpbundle.batch import Target, files_of
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.flat import disk_errors, write_all
 from rumpbundle.errors import UsageError
-from rumpbundle.host.staging import staged_file
+from rumpbundle.host.staging import make_directory, staged_file
 from rumpbundle.manifest import Bundle
 from rumpbundle.project import record
 from rumpbundle.project.entry import Entry, Given
@@ -103,7 +103,7 @@ class Beside:
         return self._keys[path]
 
     def _put(self, path: Path, data: bytes) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent, parents=True)
         with staged_file(path, force=True, sync=self.sync) as staged, disk_errors():
             write_all(staged.fd, data, 0)
 

@@ -14,8 +14,8 @@ from rumpbundle import __version__
 from rumpbundle.api import Artifact, Plan, check_no_inputs
 from rumpbundle.batch import Outcome, Target, write_targets
 from rumpbundle.dataclass import dataclass
-from rumpbundle.errors import HostError
 from rumpbundle.events import Report, silent
+from rumpbundle.host.staging import make_directory
 from rumpbundle.project import record
 from rumpbundle.project.beside import Beside
 from rumpbundle.project.entry import Entry, Given
@@ -42,14 +42,6 @@ def how(target: Target) -> str:
         options = target.format.options()
     own = dataclasses.asdict(options) if options is not None else {}
     return msgspec.json.encode([__version__, target.format.name, target.subformat, own]).decode()
-
-
-def _make_directory(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = "it is a file" if path.is_file() else error.strerror
-        raise HostError(f"cannot be made a directory for outputs: {reason}", where=path) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +100,7 @@ class Maker:
             outcome = Outcome(target=target, artifact=standing[-1])
             yield Made(entry=entry, outcome=outcome, digest=planned.bundle.identity.digest, kept=True)
         for target in wanted:
-            _make_directory(target.output.parent)
+            make_directory(target.output.parent, parents=True)
         written = write_targets(planned, wanted, force=True, sync=self.sync, report=report) if wanted else ()
         for outcome in written:
             digest = planned.bundle.identity.digest if outcome.artifact is not None else ""

@@ -263,5 +263,14 @@ def test_a_kit_that_holds_more_is_not_up_to_date(project, capsys):
 def test_a_file_where_outputs_are_to_stand(project, capsys):
     (project / "out").write_text("x")
     status, out, err = run(capsys, "build", "web", "-q")
-    assert (status, out) == (3, [])
-    assert err == "error: web: out: cannot be made a directory for outputs: it is a file\n"
+    assert (status, out) == (2, [])
+    assert err.startswith("error: web: out: cannot be made a directory: File exists\nhint: ")
+    assert main(["build", "web.bin", "-f", "iso", "-o", "out"]) == 2
+
+
+def test_a_file_in_the_way_to_the_outputs(project, capsys):
+    text = (project / "rumpbundle.toml").read_text()
+    (project / "rumpbundle.toml").write_text(text.replace('output = "out"', 'output = "rumpbundle.toml/a/b"'))
+    status, out, err = run(capsys, "build", "web", "-q")
+    assert (status, out) == (2, [])
+    assert "rumpbundle.toml/a/b: cannot be made a directory: Not a directory" in err
