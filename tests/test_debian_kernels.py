@@ -8,6 +8,7 @@ import pytest
 from support.debian import debian_file, linux_image
 from support.tools import output_of
 
+from rumpbundle.cli import main
 from rumpbundle.errors import KernelError
 from rumpbundle.kernels.unikernel import Family, Firmware, Unikernel
 from rumpbundle.knowledge.check import check
@@ -95,3 +96,47 @@ def test_what_no_disk_image_boots_is_refused(package, pattern):
     with pytest.raises(KernelError) as caught:
         Unikernel.read(path)
     assert str(caught.value) == f"{path}: {REFUSED[package, pattern]}"
+
+
+BOOT_CODE = {
+    ("grub-pc-bin", "boot.img"): "GRUB's boot.img",
+    ("grub-pc-bin", "boot_hybrid.img"): "GRUB's boot.img",
+    ("grub-pc-bin", "diskboot.img"): "GRUB's diskboot.img",
+    ("grub-pc-bin", "cdboot.img"): "GRUB's cdboot.img",
+    ("grub-pc-bin", "pxeboot.img"): "GRUB's pxeboot.img",
+    ("grub-pc-bin", "g2ldr.img"): "GRUB's loader for Windows' boot manager (g2ldr)",
+    ("syslinux-common", "mbr.bin"): "SYSLINUX' boot code for an MBR",
+    ("syslinux-common", "altmbr_c.bin"): "SYSLINUX' boot code for an MBR",
+    ("syslinux-common", "gptmbr.bin"): "SYSLINUX' boot code for a GPT disk",
+    ("isolinux", "isohdpfx.bin"): "ISOLINUX' boot code for hybrid ISOs",
+    ("isolinux", "isohdppx_f.bin"): "ISOLINUX' boot code for hybrid ISOs",
+    ("isolinux", "isolinux.bin"): "ISOLINUX, which starts from a CD",
+    ("pxelinux", "pxelinux.0"): "PXELINUX, which network cards load",
+    ("pxelinux", "lpxelinux.0"): "PXELINUX, which network cards load",
+    ("ipxe", "ipxe.pxe"): "an iPXE that network cards load",
+    ("ipxe", "undionly.kpxe"): "an iPXE that network cards load",
+}
+
+
+@pytest.mark.parametrize(("package", "name"), BOOT_CODE)
+def test_real_boot_code_is_named_by_every_command(package, name, capsys):
+    path = debian_file(package, f"**/{name}")
+    said = f"error: {path}: is {BOOT_CODE[package, name]}"
+    for words in (["iso", str(path), "--dry-run"], ["inspect", str(path)], ["ls", str(path)], ["verify", str(path)]):
+        assert main(words) == 2
+        first, _, hint = capsys.readouterr().err.partition("\n")
+        assert first in (said, f"{said}, no disk image"), words
+        assert hint.startswith("hint: ")
+
+
+def test_a_linux_header_needs_a_kernel_behind_it(tmp_path, capsys):
+    """GRUB's lnxboot.img has all that GRUB looks at, and starts what stands behind it."""
+    header = debian_file("grub-pc-bin", "**/lnxboot.img")
+    assert main(["iso", str(header), "--dry-run"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"error: {header}: is a Linux boot header with no kernel behind it, as GRUB's lnxboot.img is"
+    )
+    assert "hint: join it with what it starts" in said
+    (tmp_path / "grub.lkrn").write_bytes(header.read_bytes() + bytes(30_000))
+    assert Unikernel.read(tmp_path / "grub.lkrn").protocols == ("linux16",)

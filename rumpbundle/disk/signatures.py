@@ -181,6 +181,56 @@ KERNELS: tuple[Kind, ...] = (
 )
 """What readers of kernels know better than by a few bytes."""
 
+_WORDS = 4096
+"""The first bytes of a file, in which boot code has the words that tell what it is."""
+_CORE = "it is a part of GRUB's core image, which grub-mkimage puts together"
+_MBR = "it belongs into the first sector of a disk, in front of the partition table"
+_PXE = "a boot server hands it to network cards; ipxe.lkrn (of Debian's package ipxe) can be bundled"
+
+
+@dataclass(frozen=True, slots=True)
+class BootCode:
+    """A file of at most *most* bytes with *words* among its first: boot code for something else than a disk image."""
+
+    name: str
+    words: bytes
+    most: int
+    hint: str
+    begins: bytes = b""
+
+
+BOOT_CODE = (
+    BootCode("GRUB's boot.img", b"GRUB \0Geom\0Hard Disk\0", 512, _MBR),
+    BootCode("GRUB's diskboot.img", b"loading\0.\0\r\n\0Geom\0", 512, _CORE),
+    BootCode("GRUB's cdboot.img", b"no boot info\0cdrom read fails\0", 2048, _CORE),
+    BootCode("GRUB's pxeboot.img", bytes(505), 1024, _CORE, b"\xb2\x7f\xea\x00\x82\0\0"),
+    BootCode(
+        "GRUB's loader for Windows' boot manager (g2ldr)",
+        b"Missing MBR-helper.",
+        16 << 10,
+        "bundle the kernel that it starts",
+    ),
+    BootCode("SYSLINUX' boot code for an MBR", b"Missing operating system.\r\n", 512, _MBR, b"\x33\xc0\xfa\x8e\xd8"),
+    BootCode("SYSLINUX' boot code for a GPT disk", b"Missing OS\r\n", 512, _MBR, b"\x33\xc0\xfa\x8e\xd8"),
+    BootCode("ISOLINUX' boot code for hybrid ISOs", b"isolinux.bin missing or corrupt.", 512, _MBR),
+    BootCode(
+        "ISOLINUX, which starts from a CD", b"ISOLINUX ", 64 << 10, "bundle the kernel that it starts", b"\xfa\xea"
+    ),
+    BootCode("PXELINUX, which network cards load", b"PXELINUX ", 256 << 10, _PXE, b"\xea"),
+    BootCode("an iPXE that network cards load", b"PXE->EB:", 2 << 20, _PXE, b"\xea"),
+)
+"""Of Debian's packages grub-pc-bin, syslinux-common, isolinux, pxelinux and ipxe."""
+
+
+def boot_code(size: int, read: Callable[[int, int], bytes]) -> Kind | None:
+    """Return what boot code the file of *size* bytes that *read* reads is; None if it is none that is known."""
+    start = read(0, min(size, _WORDS))
+    for code in BOOT_CODE:
+        if size <= code.most and start.startswith(code.begins) and code.words in start:
+            return Kind(code.name, "file", b"", 0, code.hint)
+    return None
+
+
 _HIGH = bytes(range(0x80, 0x100))
 """Bytes of letters beyond ASCII. A text has others besides; a flash that is erased has not."""
 _TEXT = bytes({7, 8, 9, 10, 12, 13, 27} | set(range(0x20, 0x7F)) | set(range(0x80, 0x100)))

@@ -219,7 +219,8 @@ def _kind(medium: Medium, tail: bool) -> Kind | None:
         return next(each for each in signatures.KINDS if each.role == "archive")
     if kind is not None or partitioned:
         return kind
-    return signatures.find(medium.size, medium.read, signatures.KERNELS, tail=False)
+    kernel = signatures.find(medium.size, medium.read, signatures.KERNELS, tail=False)
+    return kernel or signatures.boot_code(medium.size, medium.read)
 
 
 def file_system(medium: Medium) -> FileSystem | None:

@@ -10,6 +10,7 @@ from rumpbundle.kernels.view import View
 
 LOADED_HIGH = 1
 XLF_KERNEL_64 = 1
+NOTHING_BEHIND = "is a Linux boot header with no kernel behind it, as GRUB's lnxboot.img is"
 FIRST_32BIT = 0x0206
 """Images of older protocols (memdisk has 2.03) need not have a 32-bit entry that works."""
 
@@ -74,6 +75,8 @@ def read(view: View) -> Setup | None:
     flaw = ""
     if view.size < needed:
         flaw = f"is truncated: its setup header tells of {needed} bytes, the file has {view.size}"
+    elif view.size <= (sectors + 1) * 512:
+        flaw = NOTHING_BEHIND
     elif version < 0x0200:
         flaw = f"is damaged: Linux boot protocol {version >> 8}.{version & 255:02}"
     code32_start = struct.unpack_from("<I", head, 0x214)[0]

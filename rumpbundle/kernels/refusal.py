@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from rumpbundle.disk import signatures
 from rumpbundle.errors import KernelError
-from rumpbundle.kernels import elf, foreign
+from rumpbundle.kernels import elf, foreign, linux
 from rumpbundle.kernels.elf import Elf
 from rumpbundle.kernels.kernelfile import KernelFile
 from rumpbundle.kernels.pe import Pe
 
 _RELINK = "link it again: the entry that its notes name must lie in one of its segments"
 _BOOTS = "bundle a kernel: an ELF file with a Multiboot header, a Linux bzImage or an EFI application"
+_JOIN = "join it with what it starts: cat lnxboot.img core.img, for GRUB's"
 _AGAIN = "copy it again from where it comes, or build it again"
 
 
@@ -31,7 +33,7 @@ def _of_kernel(file: KernelFile) -> tuple[str, str]:
     if file.pe is not None:
         return _pe_kernel(file.pe) if file.pe.is_efi or not file.pe.bits else ("", "")
     if file.setup is not None and file.setup.flaw:
-        return file.setup.flaw, ""
+        return file.setup.flaw, _JOIN if file.setup.flaw == linux.NOTHING_BEHIND else ""
     return _by_header(file)
 
 
@@ -123,6 +125,8 @@ def of_other(file: KernelFile, name: str) -> KernelError:
     """Return what a file called *name* is that is no kernel, as the error to raise."""
     if file.elf is None:
         known = foreign.describe(file.view, name)
+        if known is None and (code := signatures.boot_code(file.view.size, file.view.read)) is not None:
+            return KernelError(f"is {code.name}", hint=code.hint)
         if known is None:
             return KernelError(foreign.guess(file.view) or "is no kernel of any known kind", hint=_BOOTS)
         return known
