@@ -11,6 +11,8 @@ _IMAGE = "rumpbundle convert makes other formats of a finished image, rumpbundle
 ELSEWHERE = "the images are for x86-64 machines: build the kernel for x86-64"
 _UNPACK = "unpack it and bundle the kernel inside"
 _INITRD = "bundle the kernel and give this one as --module"
+_INITRD_NAME = "initr"
+"""What initrd.img-6.1.0, initramfs-linux.img and their like have in common."""
 PROGRAM = "bundle a unikernel or a kernel with a Multiboot header; a program needs an operating system"
 _HINTS = {
     "a cpio archive, perhaps an initrd": _INITRD,
@@ -58,11 +60,26 @@ def describe(view: View, name: str = "") -> KernelError | None:
     if kind is None:
         return None
     hint = _HINTS.get(kind.name, kind.hint)
+    if kind.name.endswith("-compressed") and _INITRD_NAME in name.lower():
+        return KernelError(f"is {kind.name}, and by its name an initrd", hint=_INITRD)
     if hint.startswith("unpack it with"):
         hint += " and bundle the result"
     if kind.role in ("compressed", "archive"):
         hint += _INSIDE
     return KernelError(f"is {kind.name}", hint=hint or None)
+
+
+def unpacked(view: View, name: str) -> KernelError | None:
+    """Return the same of a gzip file called *name* whose content *view* is, or begins with."""
+    if not view.size or view.read(0, 4) == b"\x7fELF" or view.read(0, 2) == b"MZ":
+        return None  # a kernel as likely as not
+    found = describe(view, name)
+    return None if found is None else after_gunzip(found)
+
+
+def after_gunzip(error: KernelError) -> KernelError:
+    """Return *error*, which is about the content of a gzip file, as one about that file."""
+    return type(error)(f"{error.problem} (after gunzip)", hint=error.hint)
 
 
 def guess(view: View) -> str:

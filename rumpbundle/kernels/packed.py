@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 
 from rumpbundle.disk.content import CHUNK
@@ -42,7 +43,7 @@ def unpack(view: View) -> bytearray:
             while chunk and not inflate.eof:
                 part = inflate.decompress(chunk, CHUNK)
                 if filled + len(part) > len(unpacked):
-                    raise _too_large() if size > LIMIT else KernelError("is a damaged gzip file: its size is wrong")
+                    raise _too_large() if size > LIMIT else _several("is damaged, or a gzip file of several parts")
                 unpacked[filled : filled + len(part)] = part
                 filled += len(part)
                 chunk = inflate.unconsumed_tail
@@ -51,11 +52,19 @@ def unpack(view: View) -> bytearray:
     if not inflate.eof:
         raise KernelError("is a truncated gzip file")
     if filled != size:
-        raise KernelError(
-            "is a gzip file with more behind its first part, which GRUB cannot read",
-            hint="unpack it with gunzip and bundle the result",
-        )
+        raise _several("is a gzip file with more behind its first part")
     return unpacked
+
+
+def head(view: View) -> bytes:
+    """Return what the gzip file *view* begins with once it is unpacked: nothing if that cannot be told."""
+    with contextlib.suppress(zlib.error):
+        return zlib.decompressobj(wbits=31).decompress(view.read(0, CHUNK), CHUNK)
+    return b""
+
+
+def _several(what: str) -> KernelError:
+    return KernelError(f"{what}, which GRUB cannot read", hint="unpack it with gunzip and bundle the result")
 
 
 def _too_large() -> KernelError:

@@ -133,11 +133,16 @@ def examine(name: str, view: View, content: Content) -> Unikernel:
     """
     if not packed.is_gzip(view):
         return _judge(name, KernelFile.read(view), content, "")
-    unpacked = View.of_bytes(packed.unpack(view))
+    try:
+        unpacked = View.of_bytes(packed.unpack(view))
+    except KernelError as error:
+        # Whoever unpacks an initrd or a disk has no kernel yet: what is in it is told, as of one that GRUB reads.
+        other = foreign.unpacked(View.of_bytes(packed.head(view)), name) if error.hint else None
+        raise (other or error) from None
     try:
         return _judge(name, KernelFile.read(unpacked), content, "gzip")
     except KernelError as error:
-        raise type(error)(f"{error.problem} (after gunzip)", hint=error.hint) from None
+        raise foreign.after_gunzip(error) from None
 
 
 def _judge(name: str, file: KernelFile, content: Content, compression: str) -> Unikernel:

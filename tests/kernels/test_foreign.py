@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 import zipfile
@@ -8,9 +9,10 @@ import pytest
 from support import synthetic
 from support.synthetic import Segment
 
+from rumpbundle.disk.content import Content
 from rumpbundle.errors import KernelError
-from rumpbundle.kernels import foreign
-from rumpbundle.kernels.unikernel import Unikernel
+from rumpbundle.kernels import foreign, packed
+from rumpbundle.kernels.unikernel import Unikernel, examine
 from rumpbundle.kernels.view import View
 
 
@@ -135,3 +137,48 @@ def test_the_kernel_of_a_bsd_is_its_own_loaders(tmp_path, name, more):
     ) as caught:
         Unikernel.read(path)
     assert f"an image of {name} itself" in caught.value.hint
+
+
+LARGE = bytes(packed.LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"070701" + bytes(104), "is a cpio archive, perhaps an initrd (after gunzip)"),
+        (mbr(), "is a raw disk image (after gunzip)"),
+        (b"\x7fELF" + bytes(600), None),
+        (b"MZ" + bytes(600), None),
+    ],
+    ids=["initrd", "disk", "kernel", "application"],
+)
+@pytest.mark.parametrize(
+    ("compressed", "otherwise"),
+    [
+        (lambda content: gzip.compress(content + LARGE, 1), "is a gzip file that unpacks to more than 48 MiB"),
+        (
+            lambda content: gzip.compress(content) + gzip.compress(b"more"),
+            "is damaged, or a gzip file of several parts",
+        ),
+        (lambda content: gzip.compress(content) + gzip.compress(bytes(700)), "is a gzip file with more behind its"),
+    ],
+    ids=["large", "members", "larger-members"],
+)
+def test_the_content_of_a_gzip_file_that_is_not_unpacked_is_told(content, problem, compressed, otherwise):
+    """Who follows the advice to unpack an initrd, or a disk, has no kernel."""
+    view = View.of_bytes(compressed(content))
+    with pytest.raises(KernelError) as caught:
+        examine("file.gz", view, Content.of_bytes(b""))
+    assert caught.value.problem.startswith(problem or otherwise)
+    assert ("gunzip and bundle" in caught.value.hint) == (problem is None)
+
+
+@pytest.mark.parametrize(
+    "start", [b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"BZh9", b"\x5d\0\0\x80", b"\x89LZO\0\r\n\x1a\n"]
+)
+def test_an_initrd_is_known_by_its_name(start):
+    for name in ("initrd.img-6.1.0-9-amd64", "initramfs-linux.img"):
+        error = foreign.describe(View.of_bytes(start + bytes(600)), name)
+        assert str(error).endswith("-compressed, and by its name an initrd")
+        assert error.hint == foreign._INITRD
+    assert "initrd" not in str(foreign.describe(View.of_bytes(start + bytes(600)), "vmlinux.z"))
