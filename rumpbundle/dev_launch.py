@@ -346,7 +346,8 @@ def _finished(
     copy = _temporary_directory(stack) if copied and not options.persist else None
     if options.backend in registry.KITS and kitfiles.is_xen(path):
         return _as_wanted(requests.of_kit(path, copy=copy), options)
-    return _as_wanted(requests.of_image(path, stack, report, persist=options.persist, copy=copy), options)
+    request = requests.of_image(path, stack, report, persist=options.persist, copy=copy)
+    return _as_wanted(request if options.backend == "qemu" else replace(request, bus=None), options)
 
 
 def _as_wanted(request: LaunchRequest, options: Options) -> LaunchRequest:
@@ -354,6 +355,7 @@ def _as_wanted(request: LaunchRequest, options: Options) -> LaunchRequest:
     chosen = {
         name: getattr(options, name) for name in ("memory", "accel", "bus", "publish", "gdb", "identity", "args")
     }
+    chosen["bus"] = options.bus or request.bus
     return replace(request, firmware=options.firmware or request.firmware, **chosen)
 
 

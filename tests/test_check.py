@@ -329,6 +329,35 @@ def test_a_foreign_image_is_judged_by_its_boot_code(tmp_path, capfd):
     assert "the image has boot code for BIOS" in capfd.readouterr().out
 
 
+def cd(tmp_path):
+    """A CD whose first sector is empty: a BIOS starts it by El Torito, from a CD drive alone."""
+    (tmp_path / "tree").mkdir()
+    loop = b"\xba\xf8\x03" + b"".join(b"\xb0%c\xee" % byte for byte in b"from the CD\n") + b"\xf4\xeb\xfd"
+    (tmp_path / "tree/boot").write_bytes(loop.ljust(2048, b"\0"))
+    image = tmp_path / "cd.iso"
+    output_of("genisoimage", "-quiet", "-R", "-b", "boot", "-no-emul-boot", "-c", "boot.cat", "-o", str(image),
+              str(tmp_path / "tree"))  # fmt: skip
+    return image
+
+
+def test_a_cd_starts_where_there_is_a_drive(tmp_path, capfd):
+    image = cd(tmp_path)
+    assert main(["check", str(image), "--target", "qemu"]) == 0
+    assert "the image starts from a CD drive" in (told := capfd.readouterr().out)
+    assert "attach it as a CD, as rumpbundle run does" in told
+    assert main(["check", str(image), "--target", "ec2"]) == 5
+    assert "the image starts only from a CD drive, and there is none" in capfd.readouterr().out
+    assert main(["run", str(image), "--accel", "tcg", "--dry-run"]) == 0
+    assert "ide-cd,bus=ahci0.0,drive=disk0" in capfd.readouterr().out
+    assert main(["run", str(image), "--accel", "tcg", "--dry-run", "--bus", "virtio"]) == 0
+    assert "virtio-blk-pci,drive=disk0" in capfd.readouterr().out
+
+
+@pytest.mark.boot
+def test_a_cd_starts_as_one(tmp_path):
+    assert main(["run", str(cd(tmp_path)), "--accel", "tcg", "--expect", "from the CD", "--timeout", "60", "-q"]) == 0
+
+
 @pytest.mark.parametrize(
     "command",
     ["mkfs.fat -F 12", "mkfs.fat -F 32", "mkntfs -q -F", "mkfs.exfat", ""],

@@ -95,6 +95,16 @@ def mounted(disk: Medium, found: tuple[Table, ...]) -> Iterator[MountedVolume]:
         waiting += _boot_places(disk, files, place.offset)
 
 
+def only_from_cd(disk: Medium) -> bool:
+    """Whether a BIOS starts *disk* from a CD drive alone: by El Torito, without boot code in its first sector."""
+    try:
+        files = None if has_boot_code(disk) else file_system(disk)
+        entries = files.boot_entries if isinstance(files, Iso9660) else ()
+    except ImageError:
+        return False
+    return any(entry.bootable and entry.platform == "bios" for entry in entries)
+
+
 def _file_system(disk: Medium, place: Place) -> FileSystem | None:
     medium = Window(disk, place.offset, place.size, place.where)
     try:

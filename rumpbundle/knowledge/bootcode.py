@@ -18,9 +18,17 @@ class BootCode:
     """For each the bytes of the sectors in which the partition table counts that leads there, 0 if none does."""
     sectors: int = 0
     """The bytes of a sector as the image's container says, 0 if it does not."""
+    from_cd: bool = False
+    """Whether a BIOS starts it from a CD drive, and from nothing else."""
 
     def start(self, firmware: str, platform: Platform) -> tuple[Answer, str, str]:
         """Return whether *firmware* of *platform* finds it, why, and the way out, or to it."""
+        if firmware == "bios" and self.from_cd:
+            drives = [each for each in platform.offers["disk"] if each.name == "cd" and each.on in ("", firmware)]
+            if not drives:
+                why = "the image starts only from a CD drive, and there is none"
+                return "no", why, "install what is on it to a disk elsewhere, and take that"
+            return "yes", "the image starts from a CD drive", "attach it as a CD, as rumpbundle run does"
         if firmware not in self.counted:
             return "no", f"the image has no boot code for {firmware.upper()}", ""
         counted, there = self.counted[firmware], platform.sectors

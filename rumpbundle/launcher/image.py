@@ -23,6 +23,7 @@ from rumpbundle.images.filesystem import Entry, FileSystem, Span
 from rumpbundle.images.medium import Medium
 from rumpbundle.images.node import node_of
 from rumpbundle.images.partitions import tables
+from rumpbundle.images.volumes import only_from_cd
 from rumpbundle.kernels.footprint import footprint
 from rumpbundle.kernels.unikernel import Device, Family, Firmware, Unikernel, examine
 from rumpbundle.kernels.view import View
@@ -43,6 +44,8 @@ class BootImage:
     kernel: Unikernel | None = None
     modules: tuple[tuple[int, bytes], ...] = ()
     """Size and first bytes of its boot modules."""
+    cd: bool = False
+    """Whether it starts only from a CD drive."""
 
     @property
     def family(self) -> Family:
@@ -212,7 +215,7 @@ def _contents(disk: Medium) -> dict[str, Any]:
                 break
         if files is not None and manifest:
             return {"manifest": manifest} | _loaded(files, loaded)
-    return {"manifest": manifest}
+    return {"manifest": manifest, "cd": only_from_cd(disk)}
 
 
 def _loaded(files: FileSystem, loaded: list[Entry]) -> dict[str, Any]:

@@ -71,6 +71,7 @@ def of_image(
         footprint=image.footprint,
         disk=image.disk,
         firmware=image.firmware,
+        bus="cd" if image.cd else None,
     )
 
 

@@ -15,7 +15,7 @@ from rumpbundle.images.filesystems.fat import Fat
 from rumpbundle.images.filesystems.iso9660 import Iso9660
 from rumpbundle.images.partitions import tables
 from rumpbundle.images.partitions.mbr import has_boot_code
-from rumpbundle.images.volumes import check_is_disk, mounted
+from rumpbundle.images.volumes import check_is_disk, mounted, only_from_cd
 from rumpbundle.kernels.unikernel import Device, Firmware, Unikernel
 from rumpbundle.knowledge.bootcode import BootCode
 from rumpbundle.launcher.image import BootImage, described
@@ -56,6 +56,7 @@ def _devices(image: BootImage) -> tuple[Device, ...]:
 def _boot_code(disk: Disk) -> BootCode:
     """Return what starts from *disk*: a boot sector, or an EFI application in its place."""
     found: dict[str, int] = {}
+    cd = only_from_cd(disk)
     if has_boot_code(disk):
         found[Firmware.BIOS] = 0
     with contextlib.suppress(ImageError):
@@ -68,4 +69,4 @@ def _boot_code(disk: Disk) -> BootCode:
             if isinstance(volume.files, Fat) and any(e.path.lower() == _EFI for e in volume.files.entries()):
                 needs = 0 if volume.offset in anywhere else counted.get(volume.offset, 0)
                 found[Firmware.UEFI] = min(needs, found.get(Firmware.UEFI, needs))
-    return BootCode(found, disk.sector_size or 0)
+    return BootCode(found, disk.sector_size or 0, from_cd=cd)
