@@ -72,6 +72,13 @@ def test_boot_has_help(words, capsys):
     assert "What runs the guest" in capsys.readouterr().out
 
 
+def test_a_finished_image_is_not_bundled_to_be_booted(place, capsys):
+    assert main(["iso", "app.bin", "-q"]) == 0
+    capsys.readouterr()
+    assert main(["--boot", "qemu", "app.iso"]) == 2
+    assert capsys.readouterr().err == "error: app.iso: is an ISO image\nhint: rumpbundle run app.iso\n"
+
+
 def test_version(capsys):
     assert main(["version"]) == 0
     assert main(["--version"]) == 0
@@ -143,6 +150,20 @@ def test_a_bare_number_of_whole_kibibytes_may_mean_these():
          "give all formats in one word, as in -f iso,ova"),
         (["build", "app.bin", "-f", "iso", "-o", "app.bin"], "app.bin: cannot be made a directory: File exists",
          "that is the directory for all that is written"),
+        (["build", "app.bin", "-f", "iso", "-o", "a/b"], "a/b: cannot be made a directory: No such file or directory",
+         "make a first"),
+        (["iso", "app.bin", "--cpus", "2"], "no such option '--cpus'",
+         "--cpus is an option of ova, convert, reconfig"),
+        (["iso", "app.bin", "-f", "vmdk"], "no such option '-f'", "-f is an option of build, convert"),
+        (["raw", "app.bin", "--publish", "80:80"], "no such option '--publish'",
+         "rumpbundle --boot qemu APP and rumpbundle run IMAGE take --publish"),
+        (["boot", "qemu", "app.bin"], "got unexpected extra argument (app.bin)",
+         "the hypervisor is given as --boot qemu"),
+        (["run", "xl", "app.iso"], "got unexpected extra argument (app.iso)",
+         "the hypervisor is given as --boot xl"),
+        (["iso", "app.bin", "--module", ":x"],
+         "invalid value for '--module' / '--initrd': expected FILE[:TEXT], got ':x'",
+         "rumpbundle iso --help"),
         (["check", "app.bin", "aws"], "expected one kernel, got 2 paths", "a platform is given as --target NAME"),
         (["convert", "app.bin", "-f", "vmdk"], "app.bin: is an ELF program or kernel, no disk image",
          "rumpbundle vmdk app.bin"),

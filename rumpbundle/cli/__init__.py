@@ -54,6 +54,8 @@ _MADE_FOR: Mapping[str, str] = {
 }
 """The formats for what people also give as the command, and what several of them would suit."""
 
+_FEW = 6
+"""Commands that a hint names: fewer than this."""
 _READER_GONE = 141
 """What a shell says of a program that SIGPIPE ended: nobody reads our output any more."""
 
@@ -154,7 +156,8 @@ def _status(arguments: list[str]) -> int:
         return 2
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
-        hint = _with_two_dashes(context, arguments) or f"{_path(context, arguments)} --help"
+        hint = _with_two_dashes(context, arguments) or _elsewhere(error, context, arguments)
+        hint = hint or f"{_path(context, arguments)} --help"
         return _fail(_lower_first(error.format_message()), hint, 2)
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", None, Interrupted.exit_code)
@@ -200,6 +203,28 @@ def _with_two_dashes(context: click.Context | None, arguments: list[str]) -> str
     known = {word for each in context.command.params for word in each.opts} if context is not None else set()
     words = (word.partition("=")[0] for word in arguments)
     return next((f"did you mean -{word}?" for word in words if word not in known and f"-{word}" in known), None)
+
+
+def _elsewhere(error: click.ClickException, context: click.Context | None, arguments: list[str]) -> str | None:
+    """Return the hint for a word that *error* is about, and that belongs to another command or behind an option."""
+    command = context.info_name if context is not None else ""
+    if isinstance(error, click.NoSuchOption):
+        owners = [name for name in (*registry.names(), *_COMMANDS) if error.option_name in _options_of(name)]
+        if command in registry.names() and {"boot", "run"} <= set(owners):
+            return f"rumpbundle --boot qemu APP and rumpbundle run IMAGE take {error.option_name}"
+        return f"{error.option_name} is an option of {', '.join(owners)}" if 0 < len(owners) < _FEW else None
+    if command in ("boot", "run"):
+        from rumpbundle.launcher.registry import NAMES
+
+        backend = next((word for word in arguments[1:2] if word in NAMES), None)
+        return backend and f"the hypervisor is given as --boot {backend}"
+    return None
+
+
+def _options_of(name: str) -> set[str]:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    return {word for each in command.params if isinstance(each, click.Option) for word in each.opts}
 
 
 def _path(context: click.Context | None, arguments: list[str]) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -13,8 +16,10 @@ from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import recipe_from, recipe_options, report_options
 from rumpbundle.cli.session_options import BackendCommand, Session, boot_options, show, written
 from rumpbundle.cli.streams import say
+from rumpbundle.errors import FinishedImageError
 from rumpbundle.host.programs import shown
 from rumpbundle.kernels.unikernel import Firmware
+from rumpbundle.shell import quoted
 
 
 @click.command(
@@ -47,7 +52,7 @@ def command(ctx: click.Context, /, app: str, **arguments: Any) -> None:
     if entry is None:
         recipe = recipe_from(app, arguments)
     check_no_inputs(recipe, session.log)
-    with terminal:
+    with terminal, _image_is_run():
         if session.dry_run:
             plan = dev_launch.launch_plan(recipe, session.options, report=terminal)
             format = dev_launch.format_for(session.options)
@@ -60,3 +65,13 @@ def command(ctx: click.Context, /, app: str, **arguments: Any) -> None:
             lambda sinks: dev_launch.launch(recipe, options=session.options, sinks=sinks, report=terminal),
             terminal,
         )
+
+
+@contextlib.contextmanager
+def _image_is_run() -> Iterator[None]:
+    """Say of a finished image that is given as the kernel how it is booted."""
+    try:
+        yield
+    except FinishedImageError as error:
+        hint = f"rumpbundle run {quoted(os.fspath(error.where or 'IMAGE'))}"
+        raise FinishedImageError(error.problem, where=error.where, hint=hint) from None

@@ -84,6 +84,8 @@ class ModuleWord(click.ParamType[ModuleFile]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ModuleFile:
         if isinstance(value, ModuleFile):
             return value
+        if not value.partition(":")[0]:
+            self.fail(f"expected FILE[:TEXT], got {value!r}", param, ctx)
         return ModuleFile.parse(value)
 
 

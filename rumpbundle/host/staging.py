@@ -85,12 +85,16 @@ def make_directory(path: Path, *, parents: bool = False) -> bool:
     except FileExistsError:
         if path.is_dir():  # another made it meanwhile
             return False
-        hint = "that is the directory for all that is written"
-        raise InputError("cannot be made a directory: File exists", where=path, hint=hint) from None
+        raise InputError(
+            "cannot be made a directory: File exists",
+            where=path,
+            hint="that is the directory for all that is written",
+        ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "is no usable name"
         kind = HostError if getattr(error, "errno", None) in _MACHINES else InputError
-        raise kind(f"cannot be made a directory: {reason}", where=path) from None
+        hint = f"make {path.parent} first" if isinstance(error, FileNotFoundError) else None
+        raise kind(f"cannot be made a directory: {reason}", where=path, hint=hint) from None
     return True
 
 
