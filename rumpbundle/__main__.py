@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import signal
 import sys
 
@@ -22,7 +24,8 @@ try:
 except (ImportError, MemoryError) as error:
     if not is_want_of_memory(error):
         raise
-    sys.stderr.write(f"error: {NO_MEMORY}\n")
+    with contextlib.suppress(OSError):
+        os.write(2, f"error: {NO_MEMORY}\n".encode())
     sys.exit(HostError.exit_code)
 
 
