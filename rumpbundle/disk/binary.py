@@ -97,5 +97,6 @@ class Record:
             ImageError: fewer than ``SIZE`` bytes are left there.
         """
         if offset < 0 or len(data) - offset < cls.SIZE:
-            raise ImageError(f"{cls.__name__} needs {cls.SIZE} bytes at offset {offset}, file ends before")
+            there = max(len(data) - max(offset, 0), 0)
+            raise ImageError(f"is cut off: of {cls.SIZE} bytes of a header there are {there}")
         return cls(**dict(zip((n for n, _ in cls._fields), cls._struct.unpack_from(data, offset), strict=True)))

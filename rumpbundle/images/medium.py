@@ -253,7 +253,8 @@ def check_bounds(medium: Medium, offset: int, length: int) -> None:
     """Raise :class:`ImageError` unless *medium* has *length* bytes at *offset*."""
     if offset < 0 or length < 0 or offset + length > medium.size:
         wanted = f"{length} bytes at {offset} are wanted"
-        raise ImageError(f"ends at byte {medium.size}, and {wanted}: it is cut off, or damaged")
+        what = "the file " if isinstance(medium, FdMedium) else ""
+        raise ImageError(f"{what}ends at byte {medium.size}, and {wanted}: it is cut off, or damaged")
 
 
 class Tables:

@@ -199,8 +199,7 @@ def volumes(disk: Medium) -> tuple[MountedVolume, ...]:
         return found
     for volume in found:
         assert isinstance(volume.files, Unread)
-        where = "" if volume.place.where == "whole disk" else f"{volume.place.where} "
-        raise ImageError(f"{where}{volume.files.told}")
+        raise ImageError(volume.files.told("" if volume.place.where == "whole disk" else volume.place.where))
     raise ImageError("; ".join(["holds no file system we can read", *islice(_behind(disk), 1)]))
 
 
@@ -245,7 +244,7 @@ def _tell(found: tuple[MountedVolume, ...], report: Report) -> None:
     for volume in found:
         where = volume.name if volume.place.where == "whole disk" else f"{volume.name}, {volume.place.where}"
         if isinstance(volume.files, Unread):
-            report(Note(f"{volume.place.where} {volume.files.told}"))
+            report(Note(volume.files.told(volume.place.where)))
         elif volume.files.cut:
             report(Note(f"{where}: {volume.files.cut}; {_CUT}"))
         for remark in volume.files.remarks:
@@ -253,7 +252,7 @@ def _tell(found: tuple[MountedVolume, ...], report: Report) -> None:
 
 
 def _where_else(found: tuple[MountedVolume, ...]) -> str:
-    hidden = [f"{v.place.where} {v.files.told}" for v in found if isinstance(v.files, Unread)]
+    hidden = [v.files.told(v.place.where) for v in found if isinstance(v.files, Unread)]
     return f"rumpbundle ls IMAGE lists them; {hidden[0]}" if hidden else "rumpbundle ls IMAGE lists them"
 
 

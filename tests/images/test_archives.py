@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import os
 import subprocess
@@ -405,3 +406,17 @@ def test_a_hard_link_that_leads_nowhere(tmp_path):
 def test_an_ovf_that_names_its_disk_from_here(tmp_path):
     text = description('<File id="f" href="./a%20b.img"/>', '<Disk diskId="d" fileRef="f"/>')
     assert opened(tmp_path / "x", tar(("m.ovf", text), ("./a b.img", raw(1)))) == raw(1)
+
+
+@pytest.mark.parametrize(("href", "here"), [("a%20b.img", ""), ("a b.img", "./"), ("./a%20b.img", "./")])
+def test_verify_finds_the_files_of_an_ova_however_they_are_spelled(tmp_path, capsys, href, here):
+    """``tar -cf x.ova ./*`` writes a ./ before each name, and an OVF a URI."""
+    text = description(f'<File id="f" href="{href}"/>', '<Disk diskId="d" fileRef="f"/>')
+    sums = [("m.ovf", text), ("a b.img", raw(1))]
+    listed = "".join(f"SHA256({name})= {hashlib.sha256(data).hexdigest()}\n" for name, data in sums)
+    files = [*sums, ("m.mf", listed.encode())]
+    (tmp_path / "x.ova").write_bytes(tar(*((here + name, data) for name, data in files)))
+    assert list(problems(Bytes((tmp_path / "x.ova").read_bytes()))) == []
+    files[-1] = ("m.mf", listed.replace("m.ovf", "n.ovf").encode())
+    found = [problem.what for problem in problems(Bytes(tar(*((here + name, data) for name, data in files))))]
+    assert found == ["it names n.ovf, which is not in the archive", "it has no digest of m.ovf"]

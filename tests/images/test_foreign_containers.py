@@ -137,3 +137,38 @@ def test_both_headers_of_a_vhdx_damaged(originals, tmp_path):
     (tmp_path / "image").write_bytes(image)
     with pytest.raises(ImageError, match="both headers are damaged"), open_disk(tmp_path / "image"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("name", "end", "message"),
+    [
+        (
+            "qcow2",
+            70_000,
+            "the file ends at byte 70000, and its level 1 table of 8 bytes is at 196608: ",
+        ),
+        ("qcow2", 60, "is cut off: of 104 bytes of a header there are 60"),
+        ("vmdk sparse", 100, "is cut off: of 512 bytes of a header there are 100"),
+        ("vdi", 100, "is cut off: of 512 bytes of a header there are 100"),
+    ],
+)
+def test_what_is_cut_off_in_its_tables_is_told_so(originals, tmp_path, name, end, message):
+    (tmp_path / "image").write_bytes(originals[name][:end])
+    with pytest.raises(ImageError, match=message), open_disk(tmp_path / "image"):
+        pass
+
+
+def test_it_is_the_file_that_ends_and_not_a_partition_in_it(tmp_path, capsys):
+    from rumpbundle.cli import main
+
+    raw, image = tmp_path / "raw", tmp_path / "image.vdi"
+    with raw.open("wb") as file:
+        file.truncate(8 * MIB)
+    output_of("sfdisk", "-q", str(raw), input="label: dos\nstart=2048, type=83\n")
+    output_of("mke2fs", "-q", "-E", f"offset={MIB}", str(raw), "7M")
+    output_of("qemu-img", "convert", "-f", "raw", "-O", "vdi", str(raw), str(image))
+    with image.open("r+b") as file:
+        file.truncate(MIB + 2048)
+    assert main(["ls", str(image)]) == 2
+    said = f"error: {image}: partition 1: the file ends at byte {MIB + 2048}, and "
+    assert capsys.readouterr().err.startswith(said)

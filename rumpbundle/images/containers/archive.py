@@ -33,11 +33,11 @@ def choose(archive: Medium) -> Member:
         found.setdefault(member.name, member)
         if member.name.lower().endswith(".ovf") and not wanted:
             wanted = _described(archive, member)
-        if wanted and (named := next((name for name in _spellings(wanted) if name in found), "")):
+        if wanted and (named := next((name for name in spellings(wanted) if name in found), "")):
             return found[named]
         if member.name == GCE_DISK:
             return member
-    if led := next((name for name in links if _straight(name) in (GCE_DISK, *_spellings(wanted))), ""):
+    if led := next((name for name in links if straight(name) in (GCE_DISK, *spellings(wanted))), ""):
         what = f"the archive holds a symbolic link in the place of the disk {one_line(led)}"
         raise ImageError(what, hint="pack the file that it leads to: tar --dereference")
     if wanted:
@@ -87,14 +87,14 @@ def _plain(found: Iterable[Member]) -> Iterator[Member]:
             yield Member("/".join(parts), member.offset, member.size, member.pieces)
 
 
-def _straight(name: str) -> str:
+def straight(name: str) -> str:
     """Return *name* without ``./``; one that leaves the archive as it is."""
     return name if name.startswith("/") else "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
-def _spellings(wanted: str) -> tuple[str, ...]:
+def spellings(wanted: str) -> tuple[str, ...]:
     """Return the names by which the disk that an OVF calls *wanted* may stand in the archive."""
-    return tuple(_straight(name) for name in (wanted, _unquoted(wanted)) if name)
+    return tuple(straight(name) for name in (wanted, _unquoted(wanted)) if name)
 
 
 def _unquoted(reference: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from rumpbundle.errors import ImageError, one_line
 from rumpbundle.images.containers import ovf
+from rumpbundle.images.containers.archive import spellings, straight
 from rumpbundle.images.containers.tar import BLOCK, Member, members
 from rumpbundle.images.medium import Medium
 from rumpbundle.images.problem import Problem
@@ -33,7 +34,8 @@ def problems(archive: Medium) -> Iterator[Problem]:
     described = ""
     try:
         for member in members(archive):
-            if member.name in found:
+            name = straight(member.name)
+            if name in found:
                 what = f"a second file is called {one_line(member.name)}"
                 yield _remark(member.offset, what, _EITHER)
             elif member.name.lower().endswith(".ovf"):
@@ -41,7 +43,7 @@ def problems(archive: Medium) -> Iterator[Problem]:
                     what = f"{one_line(member.name)} describes a second machine, beside {one_line(described)}"
                     yield _remark(member.offset, what, _EITHER)
                 described = described or member.name
-            found.setdefault(member.name, member)
+            found.setdefault(name, member)
     except ImageError as error:
         yield _problem("tar", None, error.problem, "what follows in the archive is not found")
         return
@@ -90,7 +92,7 @@ def _digests(archive: Medium, found: dict[str, Member]) -> Iterator[Problem]:
                 what = f"a line that is no digest: {one_line(line[:40])!r}"
                 yield _problem(member.name, member.offset, what, "importers refuse the machine")
                 continue
-            kind, name, digest = match.groups()
+            kind, name, digest = match[1], straight(match[2]), match[3]
             named.add(name)
             if name not in found:
                 what = f"it names {one_line(name)}, which is not in the archive"
@@ -123,6 +125,6 @@ def _named(archive: Medium, found: dict[str, Member]) -> Iterator[Problem]:
             yield _problem(member.name, member.offset, error.problem, "importers refuse the machine")
             continue
         for disk in named:
-            if disk.name not in found and not disk.chunked:
+            if not disk.chunked and not any(name in found for name in spellings(disk.name)):
                 what = f"it names {one_line(disk.name)}, which is not in the archive"
                 yield _problem(member.name, member.offset, what, "importers refuse the machine")

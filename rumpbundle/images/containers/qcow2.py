@@ -16,6 +16,8 @@ from rumpbundle.images.records import qcow2
 
 _MAX_L1 = 32 << 20
 """Bytes of the level 1 table, as QEMU has it."""
+_FARTHEST = 1 << 56
+"""Where a table can end at most."""
 _SUBCLUSTERS = 32
 _ALL_IN_ONE = "if that is the file it should have, qemu-img convert -O qcow2 makes one of both"
 _AGAIN = "qemu-img convert -O qcow2 makes an image of it that is read"
@@ -40,6 +42,9 @@ class Qcow2(Disk):
         self.width = 16 if header.incompatible & qcow2.INCOMPATIBLE_L2 else 8
         self._span = self.cluster * (self.cluster // self.width)
         needed = -(-self.size // self._span)
+        if header.l1_size >= needed and medium.size < header.l1_offset + 8 * needed <= _FARTHEST:
+            wanted = f"its level 1 table of {8 * needed} bytes is at {header.l1_offset}"
+            raise ImageError(f"the file ends at byte {medium.size}, and {wanted}: it is cut off, or damaged")
         if header.l1_size < needed or 8 * needed > _MAX_L1 or header.l1_offset + 8 * needed > medium.size:
             raise ImageError(f"qcow2 header: a table of {header.l1_size} entries for a disk of {self.size} bytes")
         self._tables = Tables(medium)

@@ -181,10 +181,10 @@ class Unread(FileSystem):
         self.problem = problem
         self.member = member
 
-    @property
-    def told(self) -> str:
-        """All that is wrong with it."""
-        return f"{self.problem}; {self.cut}" if self.cut else self.problem
+    def told(self, where: str = "") -> str:
+        """Return all that is wrong with it, after *where* it is."""
+        after = ": " if self._kind == "damaged" else " "
+        return (where and f"{where}{after}") + (f"{self.problem}; {self.cut}" if self.cut else self.problem)
 
     @property
     def kind(self) -> str:  # type: ignore[override]
