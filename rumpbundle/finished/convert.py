@@ -22,7 +22,7 @@ from rumpbundle.formats import Format, OneFile
 from rumpbundle.host import environment
 from rumpbundle.images.disk import Disk, RawDisk
 from rumpbundle.images.partitions import tables
-from rumpbundle.images.volumes import cut_off, mounted
+from rumpbundle.images.volumes import mounted, warn_of_cut_off
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
 from rumpbundle.manifest import Bundle, stem
 from rumpbundle.planning import Plan, bus_for, machine_name
@@ -56,8 +56,7 @@ def plan_of(
             report(Note(f"{os.path.basename(path)}: {error.problem}; its disk is kept as it is"))
         _check_sectors(disk, formats, report)
         _warn_of_no_disk(disk, path, report)
-        for what in cut_off(disk):
-            report(Warned(f"{os.path.basename(path)} is not all there: {what}"))
+        warn_of_cut_off(disk, path, report)
         return _foreign(disk, path, formats, name, size, firmware)
     recipe = Recipe(app=path, name=name, size=found.bundle.asked.size if size is None else size, strict=strict)
     if firmware != "both" and [firmware] != list(found.bundle.firmware):

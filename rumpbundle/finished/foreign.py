@@ -72,10 +72,12 @@ def _grown(content: Content, disk: Disk, table: Table, size: int) -> tuple[Exten
     if not table.whole:
         raise ImageError(
             "its GPT is damaged, so it cannot be moved to the end of a larger disk",
+            where=disk.path,
             hint="repair it first, as sgdisk does",
         )
     if size % sector:
-        raise ImageError(f"its GPT counts in sectors of {sector} bytes, and {size} bytes are no whole ones")
+        what = f"its GPT counts in sectors of {sector} bytes, and {size} bytes are no whole ones"
+        raise ImageError(what, where=disk.path)
     primary = GptHeader.unpack(disk.read(sector, GptHeader.SIZE))
     entries = disk.read(primary.entries_lba * sector, primary.entry_count * primary.entry_size)
     sectors = -(-len(entries) // sector)

@@ -10,7 +10,7 @@ from itertools import islice
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ImageError, InputError
-from rumpbundle.events import Note, Report, silent
+from rumpbundle.events import Note, Report, Warned, silent
 from rumpbundle.images.budget import Budget
 from rumpbundle.images.detect import NoImageError, file_system
 from rumpbundle.images.disk import Disk, RawDisk
@@ -178,6 +178,12 @@ def cut_off(disk: Medium) -> Iterator[str]:
     for volume in found:
         if volume.files.cut:
             yield f"{volume.files.kind}, {volume.place.where}: {volume.files.cut}"
+
+
+def warn_of_cut_off(disk: Medium, path: str | os.PathLike[str], report: Report) -> None:
+    """Say what the image at *path*, which holds *disk*, has not all of."""
+    for what in cut_off(disk):
+        report(Warned(f"{os.path.basename(os.fspath(path))} is not all there: {what}"))
 
 
 def _behind(disk: Medium) -> Iterator[str]:

@@ -23,7 +23,7 @@ from rumpbundle.images.filesystem import Entry, FileSystem, Span
 from rumpbundle.images.medium import Medium
 from rumpbundle.images.node import node_of
 from rumpbundle.images.partitions import tables
-from rumpbundle.images.volumes import only_from_cd
+from rumpbundle.images.volumes import only_from_cd, warn_of_cut_off
 from rumpbundle.kernels.footprint import footprint
 from rumpbundle.kernels.unikernel import Device, Family, Firmware, Unikernel, examine
 from rumpbundle.kernels.view import View
@@ -100,6 +100,8 @@ def opened(path: str | os.PathLike[str], report: Report = silent, *, persist: bo
     with _disk_in(path, report) as disk, contextlib.ExitStack() as stack:
         node = node_of(disk)
         found = _contents(disk)
+        if not found["manifest"]:
+            warn_of_cut_off(disk, path, report)
         if persist and (node is None or node.offset or disk.container == "vmdk (stream)"):
             raise UsageError(
                 "is packed, and cannot be written to", where=path, hint="leave out --persist, or unpack the disk"

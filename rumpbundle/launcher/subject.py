@@ -15,7 +15,7 @@ from rumpbundle.images.filesystems.fat import Fat
 from rumpbundle.images.filesystems.iso9660 import Iso9660
 from rumpbundle.images.partitions import tables
 from rumpbundle.images.partitions.mbr import has_boot_code
-from rumpbundle.images.volumes import check_is_disk, mounted, only_from_cd
+from rumpbundle.images.volumes import check_is_disk, mounted, only_from_cd, warn_of_cut_off
 from rumpbundle.kernels.unikernel import Device, Firmware, Unikernel
 from rumpbundle.knowledge.bootcode import BootCode
 from rumpbundle.launcher.image import BootImage, described
@@ -39,6 +39,7 @@ def subject(path: str | os.PathLike[str], report: Report = silent) -> tuple[Unik
         boot = image.manifest.get("boot")
         if image.kernel is None or not isinstance(boot, dict):
             check_is_disk(disk, path)
+            warn_of_cut_off(disk, path, report)
             kernel = Unikernel(
                 name=name, content=Content(()), family=image.family, protocols=(), refusal="has no boot code"
             )

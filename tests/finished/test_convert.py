@@ -268,3 +268,15 @@ def test_an_input_is_no_output(foreign, tmp_path, capfd):
     assert main(["convert", str(copy), "-f", "raw", "-o", str(copy), "--force"]) == 2
     assert "input" in capfd.readouterr().err
     assert copy.read_bytes() == foreign.read_bytes()
+
+
+def test_a_disk_that_cannot_grow_is_named(tmp_path, capsys):
+    image = tmp_path / "disk"
+    with image.open("wb") as file:
+        file.truncate(8 << 20)
+    output_of("sfdisk", "-q", str(image), input="label: gpt\nstart=2048, size=2048\n")
+    with image.open("r+b") as file:
+        file.truncate(7 << 20)
+    argv = ["convert", str(image), "-f", "vdi", "-o", str(tmp_path / "out.vdi"), "--size", "9M"]
+    assert main(argv) == 2
+    assert f"error: {image}: its GPT is damaged, so it cannot be moved" in capsys.readouterr().err

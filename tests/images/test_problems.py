@@ -215,7 +215,8 @@ def test_what_is_cut_off_is_said_by_every_command(top, tmp_path, capsys, kind):
     capsys.readouterr()
     for argv, status in (
         (["ls", str(image)], 0), (["inspect", str(image)], 0), (["verify", str(image)], 5),
-        (["convert", str(image), "-f", "raw", "-o", str(out)], 0),
+        (["convert", str(image), "-f", "raw", "-o", str(out)], 0), (["check", str(image)], 0),
+        (["run", str(image), "--accel", "tcg", "--dry-run"], 0),
     ):  # fmt: skip
         assert main(argv) == status
         assert "".join(capsys.readouterr()).count(said) == 1, argv

@@ -103,8 +103,10 @@ def test_what_is_cut_off_says_so_on_every_command(tmp_path, capsys, kind):
             said = "".join(capsys.readouterr())
             assert (said.count("it is cut off: it claims ") == 1) == cut, said
             assert (f", and there are {there}" in said) == cut
-        assert main(["convert", str(image), "-f", "raw", "-o", str(tmp_path / "raw"), "--force"]) == 0
-        assert ("warning: image is not all there: " in capsys.readouterr().err) == cut
+        convert = ["convert", str(image), "-f", "raw", "-o", str(tmp_path / "raw"), "--force"]
+        for words in (convert, ["check", str(image)], ["run", str(image), "--accel", "tcg", "--dry-run"]):
+            assert main(words) == 0
+            assert ("warning: image is not all there: " in capsys.readouterr().err) == cut
 
 
 @pytest.mark.parametrize("level", [0, 1, 5])
