@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rumpbundle.kernels.kinds import Family
 from rumpbundle.kernels.unikernel import Unikernel
 
-_FAR = 2 << 30
+_FAR = 3 << 30
 """A kernel that loads above is linked to virtual addresses; a PC has no memory there to give it."""
 _PLAIN_CPIO = b"0707"
 """How an initial file system of Linux begins if it is not compressed (Linux, initramfs buffer format)."""

@@ -80,8 +80,9 @@ def _read(view: View, elf: Elf | None, head: bytes, at: int) -> Header:
         elif tag.kind == _ENTRY:
             entry = fields[0]
     if unmet := next((wrong for tag in tags if (wrong := _unmet(tag))), None):
-        unknown = any(tag.kind not in _KNOWN_TAGS for tag in tags)
-        flaw = flaw or (_misaligned(tags) if unknown else None) or unmet
+        # A tag of no known type is what stands behind one that is not padded, or is what it says.
+        unknown = next((at for at, tag in enumerate(tags) if tag.kind not in _KNOWN_TAGS), 0)
+        flaw = flaw or _misaligned(tags[:unknown]) or unmet
     flaw = flaw or _entry_flaw(tags, elf, load) or _range_flaw(tags)
     if _ADDRESS not in kinds:
         flaw = flaw or _elf_flaw(view, elf, relocatable=_RELOCATABLE in kinds)

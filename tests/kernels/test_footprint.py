@@ -13,6 +13,7 @@ KERNEL = Unikernel(name="k", content=Content((Zeros(4096),)), family=Family.PLAI
 
 def test_the_load_range_counts_with_its_bss():
     assert footprint(replace(KERNEL, load=range(1 << 20, 201 << 20)), ()) == 201 << 20
+    assert footprint(replace(KERNEL, load=range(2 << 30, (2 << 30) + 4096)), ()) == (2 << 30) + 4096
     assert footprint(replace(KERNEL, load=range(3 << 30, (3 << 30) + 4096)), ()) == 4096
     assert footprint(KERNEL, ()) == 8192
 

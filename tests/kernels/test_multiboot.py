@@ -175,6 +175,7 @@ def test_multiboot2_by_addresses():
             "its Multiboot 2 header requires a console, and takes none that GRUB can give",
         ),
         (kernel(multiboot2(tag(77))), "its Multiboot 2 header requires tag 77, which GRUB does not know"),
+        (kernel(multiboot2(tag(77, bytes(4)))), "its Multiboot 2 header requires tag 77, which GRUB does not know"),
         (
             kernel(multiboot2(tag(1, struct.pack("<I", 99)))),
             "its Multiboot 2 header requires information 99, which GRUB does not give",
