@@ -79,6 +79,13 @@ def test_a_finished_image_is_not_bundled_to_be_booted(place, capsys):
     assert capsys.readouterr().err == "error: app.iso: is an ISO image\nhint: rumpbundle run app.iso\n"
 
 
+def test_a_file_whose_name_begins_with_a_dash(place, capsys):
+    Path("-dash.bin").write_bytes(Path("app.bin").read_bytes())
+    assert main(["iso", "-dash.bin"]) == 2
+    assert capsys.readouterr().err.splitlines()[1] == "hint: write ./-dash.bin for the file of that name"
+    assert main(["iso", "./-dash.bin", "-o", "dash.iso"]) == 0
+
+
 def test_version(capsys):
     assert main(["version"]) == 0
     assert main(["--version"]) == 0

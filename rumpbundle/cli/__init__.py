@@ -209,6 +209,8 @@ def _elsewhere(error: click.ClickException, context: click.Context | None, argum
     """Return the hint for a word that *error* is about, and that belongs to another command or behind an option."""
     command = context.info_name if context is not None else ""
     if isinstance(error, click.NoSuchOption):
+        if file := next((word for word in arguments if word.startswith("-") and os.path.isfile(word)), None):
+            return f"write {quoted(os.path.join('.', file))} for the file of that name"
         owners = [name for name in (*registry.names(), *_COMMANDS) if error.option_name in _options_of(name)]
         if command in registry.names() and {"boot", "run"} <= set(owners):
             return f"rumpbundle --boot qemu APP and rumpbundle run IMAGE take {error.option_name}"
