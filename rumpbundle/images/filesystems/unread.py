@@ -176,7 +176,7 @@ class Unread(FileSystem):
         self, medium: Medium, kind: str, problem: str, *, size: int | None = None, member: bool = False
     ) -> None:
         """*size*: the bytes it says it takes; *member*: of several disks over which data is spread."""
-        super().__init__(medium, medium.size if size is None else size, "")
+        super().__init__(medium, max(size or 0, medium.size), "")  # a mark may be all that is left of it
         self._kind = kind
         self.problem = problem
         self.member = member
