@@ -80,10 +80,15 @@ NO_MEMORY = "not enough memory"
 
 
 def is_want_of_memory(error: BaseException) -> bool:
-    """Return whether *error* is Python's word for memory it could not get, be it for a module's code."""
+    """Return whether *error* is Python's word for memory it could not get, be it for a module's code.
+
+    Where a part of Python forgets to say so, it complains of itself.
+    """
     text = str(error)
-    return isinstance(error, MemoryError) or (
-        isinstance(error, ImportError) and ("map segment" in text or "allocate memory" in text)
+    return (
+        isinstance(error, MemoryError)
+        or (isinstance(error, ImportError) and ("map segment" in text or "allocate memory" in text))
+        or (isinstance(error, SystemError) and "without exception set" in text)
     )
 
 

@@ -465,6 +465,13 @@ class OnTerminal:
             assert select.select([self.fd], [], [], max(deadline - time.monotonic(), 0))[0], self.said
             self.said += os.read(self.fd, 4096)
 
+    def until_raw(self) -> None:
+        """Wait until keys come as they are typed: that is not before the guest's first word."""
+        deadline = time.monotonic() + 30
+        while termios.tcgetattr(self.fd)[3] & (termios.ICANON | termios.ECHO | termios.ISIG):
+            assert time.monotonic() < deadline, self.said
+            time.sleep(0.01)
+
     def end(self) -> int:
         """Return the exit status."""
         deadline = time.monotonic() + 30
@@ -484,7 +491,7 @@ def test_the_way_out_restores_the_terminal(tmp_path: Path, keys: bytes, status: 
     image = disk(tmp_path, "type: ", "echo")
     terminal = OnTerminal("run", image, "--boot", "qemu", "--accel", "tcg", cwd=tmp_path)
     terminal.until(b"type: ")
-    assert not termios.tcgetattr(terminal.fd)[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
+    terminal.until_raw()
     os.write(terminal.fd, b"hello \x01\x03 you")
     terminal.until(b"hello \x03 you")
     os.write(terminal.fd, keys)
@@ -497,7 +504,7 @@ def test_a_hypervisor_that_dies_leaves_the_terminal_as_it_was(tmp_path: Path):
     image = disk(tmp_path, "type: ", "echo")
     terminal = OnTerminal("run", image, "--boot", "qemu", "--accel", "tcg", cwd=tmp_path)
     terminal.until(b"type: ")
-    assert not termios.tcgetattr(terminal.fd)[3] & (termios.ICANON | termios.ECHO)
+    terminal.until_raw()
     (child,) = (
         int(process.name)
         for process in Path("/proc").glob("[0-9]*")
@@ -515,6 +522,7 @@ def test_a_terminal_that_goes_away_is_an_interruption(tmp_path: Path):
     image = disk(tmp_path, "type: ", "echo")
     terminal = OnTerminal("run", image, "--accel", "tcg", cwd=tmp_path, stderr=tmp_path / "said")
     terminal.until(b"type: ")
+    terminal.until_raw()
     os.close(terminal.fd)
     _, status = os.waitpid(terminal.pid, 0)
     assert (tmp_path / "said").read_text() == "error: interrupted\n"

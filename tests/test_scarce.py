@@ -168,7 +168,7 @@ def test_whatever_fails_before_there_is_a_guest_ends_qemu(app, started, monkeypa
 def test_little_memory_is_one_line_and_leaves_nothing(tmp_path, app, format):
     """Neither a traceback of a module that does not fit, nor a crash of a library that gets none, as at 46 MiB."""
     statuses = []
-    for mib in (16, 26, 36, 42, 46, 50, 54, 60, 256):
+    for mib in (20, 26, 36, 42, 46, 50, 54, 60, 256):
         place = tmp_path / str(mib)
         place.mkdir()
         done = subprocess.run(

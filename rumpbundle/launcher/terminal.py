@@ -54,13 +54,17 @@ def ours(fd: int) -> bool:
 @contextlib.contextmanager
 def raw(fd: int) -> Iterator[None]:
     """Pass keys on as they are typed, without echo; restored when the block is left, or we are killed."""
-    before = termios.tcgetattr(fd)
-    mode = termios.tcgetattr(fd)
+    try:
+        before, mode, name = termios.tcgetattr(fd), termios.tcgetattr(fd), os.ttyname(fd)
+    except (termios.error, OSError):  # it has gone, of which a signal tells
+        yield
+        return
     mode[0] &= ~(termios.BRKINT | termios.ICRNL | termios.INLCR | termios.IGNCR | termios.ISTRIP | termios.IXON)
     mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.IEXTEN | termios.ISIG)
-    with programs.if_killed(["stty", "sane"], stdin=os.ttyname(fd)):
+    with programs.if_killed(["stty", "sane"], stdin=name):
         try:
-            termios.tcsetattr(fd, termios.TCSANOW, mode)
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(fd, termios.TCSANOW, mode)
             yield
         finally:
             with contextlib.suppress(termios.error):  # it has gone
