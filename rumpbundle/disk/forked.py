@@ -33,7 +33,6 @@ class SmallFiles:
         """From some number on, a second process reads its part of *coming*, of which it then has a copy."""
         self._coming = coming
         self._number = 0
-        self._alone = True
         self._child = 0
         self._pipe: BinaryIO | None = None
 
@@ -45,20 +44,19 @@ class SmallFiles:
 
     def read(self, source: FileSlice) -> bytes:
         """Return the bytes of *source*, the next of those that come; raises as :meth:`InputFile.read`."""
-        if self._is_theirs(source) and self._pipe is not None:
+        if source.length > _LARGEST:
+            return source.file.read(source.start, source.length)
+        if self._next_is_theirs() and self._pipe is not None:
             data = self._pipe.read(source.length)
             if len(data) == source.length:
                 return data
             self._end()
         data = source.file.read(source.start, source.length)
-        if self._alone and self._number == _MANY:
-            self._alone = False
+        if self._number == _MANY:
             self._fork()
         return data
 
-    def _is_theirs(self, source: FileSlice) -> bool:
-        if source.length > _LARGEST:
-            return False
+    def _next_is_theirs(self) -> bool:
         self._number += 1
         return self._number % _ROUND < _THEIRS
 
@@ -92,7 +90,7 @@ class SmallFiles:
         waiting = bytearray()
         try:
             for source in self._coming:
-                if self._is_theirs(source):
+                if source.length <= _LARGEST and self._next_is_theirs():
                     waiting += source.file.read(source.start, source.length)
                     if len(waiting) >= _BUFFER:
                         _pass_on(pipe, waiting)
