@@ -51,6 +51,8 @@ def start(directory: Path, app: Path) -> Iterator[Row]:
     own = sum(name.startswith("rumpbundle") for name in names)
     clicks = sum(name.split(".")[0] == "click" for name in names)
     yield Row("start-modules", len(names), f"{own} of them ours, {clicks} click's, the rest Python's")
+    least = fresh([sys.executable, "-c", "import click"])
+    yield ratio("start", fresh([sys.executable, *words, "--no-sync"], out), least, rounds=31)
 
 
 def big(directory: Path, app: Path, size: int, name: str, rounds: int, formats: tuple[str, ...]) -> Iterator[Row]:
@@ -82,7 +84,7 @@ def main() -> int:
         def rows() -> Iterator[Row]:
             yield from small(directory, app)
             yield from big(directory, app, scaled(2 << 30), "2g", 9, ("iso", "raw"))
-            yield from big(directory, app, scaled(8 << 30), "8g", 5, ("iso",))
+            yield from big(directory, app, scaled(8 << 30), "8g", 9, ("iso",))
 
         return report(rows())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import pickle
 from dataclasses import field
 
@@ -94,3 +95,29 @@ def test_values_are_keys_and_travel():
 
 def test_methods_of_the_class_stay():
     assert (repr(Own(1)), Own(1) == Own(2), hash(Own(1))) == ("own", True, 7)
+
+
+def test_how_it_is_made_is_compiled_when_first_wanted():
+    of = made(dataclass, {"frozen": True, "slots": True})
+    assert not inspect.isfunction(vars(of)["__init__"])
+    assert of(1).b == []
+    assert inspect.isfunction(vars(of)["__init__"])
+    assert list(inspect.signature(made(dataclass, {})).parameters) == ["a", "b", "secret", "ignored"]
+
+
+def test_a_heir_may_come_first():
+    @dataclass(frozen=True, slots=True)
+    class Base:
+        x: int
+
+    class Heir(Base):
+        def __init__(self, x: int) -> None:
+            super().__init__(x + 1)
+
+    @dataclass(frozen=True, slots=True)
+    class Longer(Base):
+        y: int = 2
+
+    assert (Heir(1).x, Longer(3), Longer(3).y) == (2, Longer(3, 2), 2)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'x'"):
+        Base()

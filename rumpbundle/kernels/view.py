@@ -43,10 +43,7 @@ class View:
 
     def chunks(self, offset: int, length: int, overlap: int) -> Iterator[bytes]:
         """Yield *length* bytes from *offset* in pieces; each but the first begins with the last *overlap* bytes."""
-        end = min(offset + length, self.size)
-        tail = b""
+        start, end = offset, min(offset + length, self.size)
         while offset < end:
-            part = self.read(offset, min(CHUNK, end - offset))
-            offset += len(part)
-            yield tail + part
-            tail = part[-overlap:] if overlap else b""
+            begin, offset = max(start, offset - overlap), min(offset + CHUNK, end)
+            yield self.read(begin, offset - begin)

@@ -39,7 +39,7 @@ def test_the_search_ends():
         return bytes(length)
 
     assert not strings.search(View(1 << 40, zeros), None, [b"needle"])
-    assert reads == strings.LIMIT
+    assert strings.LIMIT <= reads < strings.LIMIT + CHUNK
 
 
 @pytest.mark.parametrize(
