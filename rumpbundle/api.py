@@ -76,17 +76,22 @@ def write(
 
     Returns the artifact and, for kits, the command lines that use it.
     """
-    force, sync, report = flag("force", force), flag("sync", sync), Exact(reporter(report))
+    force, sync = flag("force", force), flag("sync", sync)
     format, output = formats.find(format), Path(file_name("output", output))
-    job = job_for(plan, format, output, subformat=subformat, options=options, jobs=jobs, report=report)
-    report(Started(job.label, job.layout.payload))
+    job = job_for(plan, format, output, subformat=subformat, options=options, jobs=jobs, report=reporter(report))
+    return carry_out(job, format, force=force, sync=sync)
+
+
+def carry_out(job: Job, format: Format, *, force: bool, sync: bool) -> tuple[Artifact, tuple[str, ...]]:
+    """Do *job*, which :func:`job_for` made for *format*, as :func:`write` says."""
+    job.report(Started(job.label, job.layout.payload))
     try:
         commands = _fill(job, format, force=force, sync=sync)
     except HostError as error:
-        error.where = error.where or str(output)
+        error.where = error.where or str(job.output)
         raise
-    report(Finished(job.label))
-    return Artifact(format.name, output), commands
+    job.report(Finished(job.label))
+    return Artifact(format.name, job.output), commands
 
 
 def job_for(
@@ -117,7 +122,7 @@ def job_for(
         options=format.options() if options is None and format.options is not None else options,
         epoch=bundled.epoch,
         jobs=threads(jobs),
-        report=report,
+        report=Exact(report),
         label=output.name,
     )
     format.admit(dataclasses.replace(job, bundle=bundled.unhashed()))

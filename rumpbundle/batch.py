@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from rumpbundle import formats
-from rumpbundle.api import Artifact, Plan, check_no_inputs, plan, threads, write
+from rumpbundle.api import Artifact, Plan, carry_out, check_no_inputs, job_for, plan, threads
 from rumpbundle.arguments import file_name, flag, refused, sequence
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK
 from rumpbundle.disk.flat import disk_errors, write_all
 from rumpbundle.errors import InputError, Interrupted, RumpbundleError, UsageError
 from rumpbundle.events import Event, Note, Report, Warned, silent
-from rumpbundle.formats import Format
+from rumpbundle.formats import Format, Job
 from rumpbundle.host.parallel import run_all
 from rumpbundle.host.staging import staged_file
 from rumpbundle.manifest import stem
@@ -95,24 +95,31 @@ def write_targets(
     check_no_inputs(planned.recipe, [file for target in targets for file in target.format.files(target.output)])
     once = _Once(report)
 
-    def outcome(target: Target) -> Outcome:
+    def job(target: Target) -> Job | RumpbundleError:
         try:
-            artifact, commands = write(
+            return job_for(
                 planned,
                 target.format,
                 target.output,
                 subformat=target.subformat,
                 options=target.options,
-                force=force,
-                sync=sync,
                 jobs=jobs,
                 report=once,
             )
         except RumpbundleError as error:
+            return error
+
+    def outcome(target: Target, job: Job | RumpbundleError) -> Outcome:
+        if isinstance(job, RumpbundleError):
+            return Outcome(target=target, error=job)
+        try:
+            artifact, commands = carry_out(job, target.format, force=force, sync=sync)
+        except RumpbundleError as error:
             return Outcome(target=target, error=error)
         return Outcome(target=target, artifact=artifact, commands=commands)
 
-    calls = [partial(outcome, target) for target in targets]
+    # What there is to warn of comes in the order of the formats: before they are written side by side.
+    calls = [partial(outcome, target, job(target)) for target in targets]
     return run_all(calls, max(2, os.cpu_count() or 1), once.stop)
 
 

@@ -13,9 +13,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import kernels
+from support import kernels, synthetic
 
+from rumpbundle import build
 from rumpbundle.cli import main
+from rumpbundle.events import Started, Warned
 
 SEVEN = ("iso", "vmdk", "vdi", "qcow2", "vhd", "vhdx", "ova")
 
@@ -156,3 +158,17 @@ def test_dry_run_plans_every_format(app, capsys):
     assert "would write  app.iso (iso)" in out
     assert "would write  app.stream.vmdk (vmdk)" in out
     assert os.listdir() == ["app.bin"]
+
+
+def test_what_there_is_to_warn_of_comes_in_the_order_of_the_formats(tmp_path):
+    kernel = tmp_path / "rump.bin"
+    kernel.write_bytes(synthetic.rumprun())
+    orders = {("vhd", "vdi"): ["Hyper-V", "VirtualBox"], ("vdi", "vhd"): ["VirtualBox", "Hyper-V"]}
+    for names, machines in orders.items():
+        events: list[object] = []
+        build(kernel, names, tmp_path, force=True, report=events.append)
+        warned = [event.text for event in events if isinstance(event, Warned)]
+        named = [next((name for name in machines if text.startswith(f"on {name}")), "") for text in warned]
+        assert list(dict.fromkeys(filter(None, named))) == machines
+        begun = [isinstance(event, Started) and "." in event.label for event in events].index(True)
+        assert not any(isinstance(event, Warned) for event in events[begun:])
