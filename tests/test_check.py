@@ -472,7 +472,10 @@ def test_what_is_neither_kernel_nor_image_is_told_so(tmp_path, capfd):
     noise = tmp_path / "noise"
     noise.write_bytes(bytes(range(1, 256)) * 1000)
     assert main(["check", str(noise), "--target", "qemu"]) == 2
-    assert "is no kernel of any known kind" in capfd.readouterr().err
+    said = (
+        f"error: {noise}: is no kernel of any known kind, and is no disk image\nhint: give a kernel or a disk image\n"
+    )
+    assert capfd.readouterr().err == said
     loops = tmp_path / "loops"
     loops.write_bytes(b"\xeb\xfe".ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 16))
     assert main(["check", str(loops), "--target", "qemu"]) == 0

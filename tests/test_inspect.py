@@ -130,6 +130,9 @@ def test_what_is_neither_is_an_error(tmp_path, capfd):
         assert capfd.readouterr().err.startswith("error: ")
     assert main(["inspect", str(tmp_path / "nothing")]) == 2
     assert "no such file" in capfd.readouterr().err
+    (tmp_path / "x").write_bytes(bytes(1 << 20))
+    assert main(["inspect", str(tmp_path / "x")]) == 2
+    assert "begins with nothing but zeros, and is no disk image\nhint: give a kernel" in capfd.readouterr().err
 
 
 def test_a_directory_that_is_no_kit_is_an_error(tmp_path, capfd):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pty
 import re
@@ -26,7 +27,7 @@ import rumpbundle
 from rumpbundle import guests
 from rumpbundle.dev_launch import Options, follow
 from rumpbundle.disk import tree
-from rumpbundle.errors import GuestError, Interrupted, UsageError
+from rumpbundle.errors import GuestError, HostError, Interrupted, UsageError
 from rumpbundle.images import detect
 from rumpbundle.images import disk as images
 from rumpbundle.images.detect import file_system
@@ -578,6 +579,24 @@ def test_an_image_that_another_guest_writes_to_is_named(tmp_path: Path):
         done = rumpbundle_("run", image, "--accel", "tcg", "--persist", cwd=tmp_path)
     assert done.returncode == 4
     assert f"Is another process using the image [{image}]?" in done.stderr.splitlines()[-1]
+
+
+def test_an_image_that_cannot_be_written_to_is_no_mistake_of_the_caller(tmp_path: Path, monkeypatch):
+    image = disk(tmp_path, "hello", "hang")
+    real = os.open
+
+    def read_only(path, flags, *more, **how):
+        if flags & os.O_RDWR and os.fspath(path) == str(image):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(path, flags, *more, **how)
+
+    monkeypatch.setattr(os, "open", read_only)
+    with (
+        pytest.raises(HostError, match="cannot be written to: Read-only file system") as caught,
+        opened(image, persist=True),
+    ):
+        pass
+    assert (caught.value.exit_code, caught.value.hint) == (3, "leave out --persist")
 
 
 def words_of(process: Path) -> list[str]:

@@ -137,13 +137,14 @@ def _subject(app: str) -> tuple[Unikernel, BootCode | None]:
         return Unikernel.read(app, disk=False), None
     except KernelError as error:
         from rumpbundle.images.detect import NoImageError
+        from rumpbundle.kernels.refusal import of_neither
         from rumpbundle.launcher.subject import subject
 
         try:
             with Terminal() as terminal:
                 return subject(app, terminal)
         except NoImageError:
-            raise error from None
+            raise of_neither(error) from None
 
 
 def _everywhere(judged: Callable[[str], Verdict]) -> Iterator[Verdict]:

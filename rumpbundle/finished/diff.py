@@ -20,7 +20,7 @@ from rumpbundle.images.detect import open_disk
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.filesystem import Entry, Span
 from rumpbundle.images.partitions import tables
-from rumpbundle.images.volumes import MountedVolume, mounted, places
+from rumpbundle.images.volumes import MountedVolume, mounted, places, warn_of_cut_off
 from rumpbundle.manifest import PATH
 
 _MOST = 40
@@ -63,6 +63,8 @@ def diff(
     """
     reporter(report)
     with open_disk(one, report, whole=True) as first, open_disk(other, report, whole=True) as second:
+        for disk, path in ((first, one), (second, other)):
+            warn_of_cut_off(disk, path, report)
         ranges = list(_ranges(first, second))
         if not ranges and first.size == second.size:
             return ()

@@ -177,7 +177,9 @@ class _Opening:
             if signatures.is_text(medium.read(0, min(medium.size, 4096))):
                 raise NoImageError(f"is a text file{self._after}, no disk image")
             if medium.size < SECTOR:
-                raise NoImageError(f"is no disk image{self._after}: it has {medium.size} bytes")
+                raise NoImageError(
+                    f"is no disk image{self._after}: shorter than a sector, {medium.size} of {SECTOR} bytes"
+                )
         return IsoDisk(medium) if self._is_iso(medium) else RawDisk(medium)
 
     def _is_iso(self, medium: Medium) -> bool:

@@ -134,6 +134,14 @@ def of_other(file: KernelFile, name: str) -> KernelError:
     return KernelError(problem, hint=hint or (_AGAIN if _is_broken(problem) else _BOOTS))
 
 
+def of_neither(error: KernelError) -> KernelError:
+    """Return *error*, of a file that is no disk image either, for who only looks at it: not how to bundle."""
+    if error.hint != _BOOTS:
+        return error
+    problem = f"{error.problem}, and is no disk image"
+    return KernelError(problem, where=error.where, hint="give a kernel or a disk image")
+
+
 def _of_elf(found: Elf) -> tuple[str, str]:
     """Return what the ELF file is, as a phrase that begins with a verb, and what to do instead."""
     if found.flaw:

@@ -13,7 +13,7 @@ from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK, Content, Zeros
 from rumpbundle.disk.flat import disk_errors, write_all
 from rumpbundle.disk.layout import SECTOR
-from rumpbundle.errors import InputError, KernelError, RumpbundleError, UsageError
+from rumpbundle.errors import HostError, InputError, KernelError, RumpbundleError, UsageError
 from rumpbundle.events import Report, silent
 from rumpbundle.host.programs import shown
 from rumpbundle.images import detect
@@ -92,7 +92,8 @@ def opened(path: str | os.PathLike[str], report: Report = silent, *, persist: bo
     *report* hears how far it is unpacked, and which of several disks is read.
 
     Raises:
-        InputError: it cannot be read, or not be written to as *persist* asks.
+        InputError: it cannot be read.
+        HostError: it cannot be written to as *persist* asks.
         ImageError: it is damaged, or other files belong to it.
         UsageError: it is no kind of image that can be written to, which *persist* asks for.
     """
@@ -158,7 +159,9 @@ def _writable(path: str, fd: int) -> int:
     try:
         writable = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        raise InputError(f"cannot be written to: {os.strerror(error.errno or 0)}", where=path) from None
+        raise HostError(
+            f"cannot be written to: {os.strerror(error.errno or 0)}", where=path, hint="leave out --persist"
+        ) from None
     if not os.path.sameopenfile(fd, writable):
         os.close(writable)
         raise InputError("changed while it was read", where=path)

@@ -11,6 +11,7 @@ from rumpbundle.arguments import file_name, flag, reporter
 from rumpbundle.errors import KernelError
 from rumpbundle.events import Report, silent
 from rumpbundle.images.detect import NoImageError
+from rumpbundle.kernels.refusal import of_neither
 from rumpbundle.kernels.unikernel import Unikernel
 from rumpbundle.report.image import ImageReport, look_into
 
@@ -37,7 +38,7 @@ def inspect(
         try:
             image = look_into(path, report, stored=stored)
         except NoImageError:
-            raise error from None
+            raise of_neither(error) from None
         if image.container == "raw" and not image.tables and not image.volumes:
-            raise error from None
+            raise of_neither(error) from None
         return image

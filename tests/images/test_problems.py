@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 
 import pytest
@@ -210,13 +211,15 @@ def test_what_is_cut_off_is_said_by_every_command(top, tmp_path, capsys, kind):
         make = ("mke2fs", "-q", "-t", "ext4", "-d", str(top)) if kind == "ext4" else ("mkfs.fat",)
         output_of(*make, str(image))
     size = image.stat().st_size
+    whole = tmp_path / "whole"
+    shutil.copyfile(image, whole)
     os.truncate(image, size - (64 << 10))
     said = f"it is cut off: it claims {size} bytes, and there are {size - (64 << 10)}"
     capsys.readouterr()
     for argv, status in (
         (["ls", str(image)], 0), (["inspect", str(image)], 0), (["verify", str(image)], 5),
         (["convert", str(image), "-f", "raw", "-o", str(out)], 0), (["check", str(image)], 0),
-        (["run", str(image), "--accel", "tcg", "--dry-run"], 0),
+        (["run", str(image), "--accel", "tcg", "--dry-run"], 0), (["diff", str(image), str(whole)], 1),
     ):  # fmt: skip
         assert main(argv) == status
         assert "".join(capsys.readouterr()).count(said) == 1, argv

@@ -113,7 +113,7 @@ def test_a_zip_and_an_empty_file_and_a_bit_of_something(tmp_path):
     for name, data, message in (
         ("x.zip", None, "is a zip archive"),
         ("empty", b"", "is empty"),
-        ("little", b"\1\2\3", "is no disk image: it has 3 bytes"),
+        ("little", b"\1\2\3", "is no disk image: shorter than a sector, 3 of 512 bytes"),
         ("text", b"hello\n", "is a text file, no disk image"),
     ):
         if data is not None:
