@@ -143,8 +143,10 @@ def _vmdk(disk: SparseVmdk, ours: Origin) -> Iterator[Problem]:
     named = re.search(r'^RW \d+ SPARSE "(.*)"$', disk.descriptor, re.MULTILINE)
     extent = named[1] if named else ""
     text = vmdk.descriptor(create_type=kind, size=disk.size, extent=extent, adapter=adapter, identity=identity)
-    wanted = text.ljust(header.descriptor_size * SECTOR, b"\0")
-    yield from _same(disk.medium, header.descriptor_offset * SECTOR, wanted, "VMDK", "the descriptor")
+    # Where we write it, and as much as we do: what the header says of that may be anything.
+    start, room = vmdk.SparseHeader.descriptor_offset, vmdk.SparseHeader.descriptor_size
+    wanted = text.ljust(room * SECTOR, b"\0")
+    yield from _same(disk.medium, start * SECTOR, wanted, "VMDK", "the descriptor")
     if type(disk) is StreamVmdk:
         flags = vmdk.FLAG_NEWLINES | vmdk.FLAG_COMPRESSED | vmdk.FLAG_MARKERS
         known = vmdk.SparseHeader(
@@ -157,7 +159,7 @@ def _vmdk(disk: SparseVmdk, ours: Origin) -> Iterator[Problem]:
     first = min((position for _, position, _ in Claims("VMDK", 0).mapped(disk)), default=header.overhead * SECTOR)
     known = vmdk.SparseHeader(
         capacity=disk.size // SECTOR,
-        rgd_offset=header.descriptor_offset + header.descriptor_size,
+        rgd_offset=start + room,
         gd_offset=header.gd_offset,
         overhead=first // SECTOR,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from support import kernels
 import rumpbundle
 from rumpbundle.cli import main
 from rumpbundle.images.detect import NoImageError
+from rumpbundle.images.records.vmdk import SparseHeader
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +251,17 @@ def test_every_format_and_kit_is_whole(built, capsys):
     out, err = capsys.readouterr()
     assert [line.partition(": ")[2].partition(" ")[0] for line in out.splitlines()] == ["whole"] * 15
     assert not err
+
+
+@pytest.mark.parametrize("field", ["descriptor_offset", "descriptor_size", "capacity", "gd_offset", "overhead"])
+@pytest.mark.parametrize("name", ["app.vmdk", "app.stream.vmdk"])
+def test_a_vmdk_may_claim_any_sizes(built, tmp_path, name, field):
+    image = tmp_path / name
+    shutil.copyfile(built / name, image)
+    data = image.read_bytes()
+    changed = SparseHeader.unpack(data).replace(**{field: 1 << 62})
+    image.write_bytes(changed.pack() + data[512:])
+    assert rumpbundle.verify(image).state == "damaged"
 
 
 @pytest.mark.parametrize(

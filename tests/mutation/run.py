@@ -4,8 +4,8 @@ Every byte of the metadata (what the container and the disk layout write themsel
 
     PYTHONPATH=.:tests nice python tests/mutation/run.py [FORMAT…] [--sample N] [--container] [--jobs N]
 
-The disk in all of them is the same, and most of the metadata is its own. With ``--container`` only every byte is
-flipped that the container itself wrote, which takes minutes where the whole takes hours.
+The disk in all of them is the same, and most of the metadata is its own; and the disk of an OVA is a stream. With
+``--container`` only every byte is flipped that the container itself wrote, which takes a part of the time.
 
 What is not found has to lie in a range of :data:`MEANINGLESS`. The suite runs a sample of it.
 """
@@ -35,8 +35,11 @@ from rumpbundle.cli import main
 from rumpbundle.errors import RumpbundleError
 from rumpbundle.finished.origin import origin
 from rumpbundle.finished.verify import verify
+from rumpbundle.images.containers.archive import choose
+from rumpbundle.images.containers.tar import Member
 from rumpbundle.images.containers.vmdk import StreamVmdk
 from rumpbundle.images.detect import open_disk
+from rumpbundle.images.medium import FdMedium
 from rumpbundle.images.records import vmdk
 
 IMAGES = {
@@ -93,7 +96,7 @@ def payload(image: Path) -> list[tuple[int, int]]:
     with open_disk(image) as disk:
         if "gzip" in disk.around:
             return [(10, image.stat().st_size - 8)]
-        start = disk.layers[0].size and _member_start(image) if disk.around == ("tar",) else 0
+        start = _member(image).offset if disk.around == ("tar",) else 0
         if isinstance(disk, StreamVmdk):
             return [(start + low, start + high) for low, high in _grains(disk)]
         layout = origin(disk).plan().padded(least=disk.size)
@@ -115,13 +118,10 @@ def payload(image: Path) -> list[tuple[int, int]]:
         return found + _unclaimed(disk)
 
 
-def _member_start(image: Path) -> int:
-    from rumpbundle.images.containers.archive import choose
-    from rumpbundle.images.medium import FdMedium
-
+def _member(image: Path) -> Member:
     fd = os.open(image, os.O_RDONLY)
     try:
-        return choose(FdMedium(fd)).offset
+        return choose(FdMedium(fd))
     finally:
         os.close(fd)
 
@@ -198,6 +198,9 @@ def wrapping(image: Path) -> list[tuple[int, int]]:
     """Return start and end, in the file, of all that is not the disk's: what the container itself wrote."""
     size = image.stat().st_size
     with open_disk(image) as disk:
+        if disk.around == ("tar",):
+            member = _member(image)
+            return _inverted([(member.offset, member.offset + member.size)], size)
         if "gzip" in disk.around or isinstance(disk, StreamVmdk):
             return _inverted(payload(image), size)
         mapped, position = [], 0
