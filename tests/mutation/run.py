@@ -24,7 +24,7 @@ import sys
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -155,8 +155,8 @@ def _inverted(ranges: list[tuple[int, int]], size: int) -> list[tuple[int, int]]
     return [*found, (position, size)] if position < size else found
 
 
-def meaning(format: str, data: bytes, at: int, inside: list[tuple[int, int]]) -> str:
-    """Return which kind of space without meaning byte *at* is in; empty if in none."""
+def meaning(format: str, data: bytes, at: int, changed: bytes, inside: list[tuple[int, int]]) -> str:
+    """Return the kind of space without meaning that byte *at* is in, by which *data* is *changed*; empty if in none."""
     if format in MEANINGLESS["name of the extent"]:
         quoted = data.find(b' SPARSE "') + 9
         if quoted > 9 and quoted <= at < data.index(b'"', quoted):
@@ -169,9 +169,8 @@ def meaning(format: str, data: bytes, at: int, inside: list[tuple[int, int]]) ->
         return "end of compressed data"
     if format in MEANINGLESS["date in gzip's header"] and 4 <= at < 8:
         return "date in gzip's header"
-    if format in MEANINGLESS["bits that fill a byte of compressed data"] and _unpacked(
-        flipped(data, at)
-    ) == _unpacked(data):
+    filling = "bits that fill a byte of compressed data"
+    if format in MEANINGLESS[filling] and _unpacked(changed) == _unpacked(data):
         return "bits that fill a byte of compressed data"
     return ""
 
@@ -215,10 +214,29 @@ def wrapping(image: Path) -> list[tuple[int, int]]:
         return _inverted(mapped + _unclaimed(disk), size)
 
 
+def one_bit(data: bytes, at: int) -> tuple[int, bytes]:
+    """Return what to write where: byte *at* with a bit flipped."""
+    return at, bytes([data[at] ^ 1 << at % 8])
+
+
+def huge(data: bytes, at: int) -> tuple[int, bytes]:
+    """Return what to write where: a size or place far behind all that there is, over the number that *at* is in."""
+    start = at - at % 8
+    return start, (1 << 62).to_bytes(8, "little")[: len(data) - start]
+
+
 def attack(
-    format: str, image: Path, sample: int, seed: int, part: int, parts: int, *, container: bool = False
+    format: str,
+    image: Path,
+    sample: int,
+    seed: int,
+    part: int,
+    parts: int,
+    *,
+    container: bool = False,
+    change: Callable[[bytes, int], tuple[int, bytes]] = one_bit,
 ) -> Outcome:
-    """Flip the bytes of *image* that are this part's; *sample* is the most of the metadata (0: all)."""
+    """Change the bytes of *image* that are this part's; *sample* is the most of the metadata (0: all)."""
     directory = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
     try:
         path = directory / image.name
@@ -239,14 +257,15 @@ def attack(
         for kind, places in (("metadata", outside), ("payload", [_place(inside, pick) for pick in picks])):
             for at in places[part::parts]:
                 setattr(outcome, kind, getattr(outcome, kind) + 1)
-                flip(path, data, at)
+                start, new = change(data, at)
+                write(path, start, new)
                 if is_found(path):
                     outcome.found += 1
-                elif reason := meaning(format, data, at, inside):
+                elif reason := meaning(format, data, at, path.read_bytes(), inside):
                     outcome.meaningless[reason] += 1
                 else:
                     outcome.missed.append(at)
-                restore(path, data, at)
+                write(path, start, data[start : start + len(new)])
         return outcome
     finally:
         shutil.rmtree(directory)
@@ -260,20 +279,10 @@ def _place(inside: list[tuple[int, int]], pick: int) -> int:
     raise AssertionError
 
 
-def flipped(data: bytes, at: int) -> bytes:
-    return data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :]
-
-
-def flip(path: Path, data: bytes, at: int) -> None:
+def write(path: Path, at: int, data: bytes) -> None:
     with path.open("r+b") as file:
         file.seek(at)
-        file.write(flipped(data, at)[at : at + 1])
-
-
-def restore(path: Path, data: bytes, at: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(at)
-        file.write(data[at : at + 1])
+        file.write(data)
 
 
 def together(outcomes: list[Outcome]) -> Outcome:
