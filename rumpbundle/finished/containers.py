@@ -183,10 +183,18 @@ def _qcow2(disk: Qcow2, ours: Origin) -> Iterator[Problem]:
     if others or header.incompatible or claims.packed or disk.has_bitmaps:
         return
     odd = (header.compatible and not lazy, header.autoclear, header.backing_file_size, header.snapshots_offset)
-    if any(odd):
+    if any(odd) or header.l1_size != disk.least_l1_size or not _has_usual_end(disk):
         yield _problem("qcow2", 0, "the header has values that nothing here writes")
     # Who discards or rewrites a cluster leaves its old bytes where they were.
     yield from _empty(disk.medium, claims, disk.cluster)
+
+
+def _has_usual_end(disk: Qcow2) -> bool:
+    """Whether the header ends as ours do, also after QEMU has written to them: with names of features."""
+    padding = disk.medium.read(qcow2.Header.SIZE, max(disk.header.header_length - qcow2.Header.SIZE, 0))
+    usual = disk.header.header_length in (qcow2.Header.SIZE, qcow2.LENGTH_WITH_COMPRESSION) and not any(padding)
+    names = [len(data) for kind, data in disk.extensions if kind == qcow2.EXTENSION_FEATURE_NAMES]
+    return usual and len(names) == len(disk.extensions) == 1 and not names[0] % qcow2.FEATURE_NAME_SIZE
 
 
 def _gce(disk: Disk) -> Iterator[Problem]:

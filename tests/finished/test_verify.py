@@ -265,6 +265,29 @@ def test_a_vmdk_may_claim_any_sizes(built, tmp_path, name, field):
 
 
 @pytest.mark.parametrize(
+    ("name", "at", "new", "said"),
+    [
+        ("app.qcow2", 99, b"\x1f", "reference counts of 2^31 bits"),
+        ("app.qcow2", 36, b"\0\0\0\x40", "the header has values that nothing here writes"),
+        ("app.qcow2", 104, b"\1", "a type of compression without the mark for it"),
+        ("app.qcow2", 105, b"\1", "the header has values that nothing here writes"),
+        ("app.qcow2", 113, b"\1", "the header has values that nothing here writes"),
+        ("app.qcow2", 116, b"\x7f", "a header extension of 2130706816 bytes is longer than the header's cluster"),
+        ("app.qcow2", 119, b"\x90", "the header has values that nothing here writes"),
+        ("app.qcow2", 327632, b"\xff" * 8, "where no cluster of the file begins"),
+        ("app.vmdk", 528, b"\0", "the descriptor has no CID and no createType"),
+        ("app.stream.vmdk", 528, b"\0", "the descriptor has no CID and no createType"),
+    ],
+)
+def test_what_others_refuse_or_nobody_writes_is_damage(built, tmp_path, name, at, new, said):
+    image = tmp_path / name
+    data = (built / name).read_bytes()
+    assert data[at : at + len(new)] != new
+    image.write_bytes(data[:at] + new + data[at + len(new) :])
+    assert any(said in problem.what for problem in rumpbundle.verify(image, opinions=False).damage)
+
+
+@pytest.mark.parametrize(
     ("name", "size"),
     [
         ("vhdx", "64M"),

@@ -156,7 +156,7 @@ def _inverted(ranges: list[tuple[int, int]], size: int) -> list[tuple[int, int]]
 
 
 def meaning(format: str, data: bytes, at: int, changed: bytes, inside: list[tuple[int, int]]) -> str:
-    """Return the kind of space without meaning that byte *at* is in, by which *data* is *changed*; empty if in none."""
+    """Return which kind of space without meaning byte *at* of *data*, now *changed*, is in; empty if in none."""
     if format in MEANINGLESS["name of the extent"]:
         quoted = data.find(b' SPARSE "') + 9
         if quoted > 9 and quoted <= at < data.index(b'"', quoted):

@@ -16,6 +16,8 @@ from rumpbundle.images.records import qcow2
 
 _MAX_L1 = 32 << 20
 """Bytes of the level 1 table, as QEMU has it."""
+_WIDEST_COUNT = 6
+"""The largest ``refcount_order``: counts of 64 bits (QEMU, docs/interop/qcow2.txt)."""
 _FARTHEST = 1 << 56
 """Where a table can end at most."""
 _SUBCLUSTERS = 32
@@ -41,7 +43,7 @@ class Qcow2(Disk):
         self.cluster = 1 << header.cluster_bits
         self.width = 16 if header.incompatible & qcow2.INCOMPATIBLE_L2 else 8
         self._span = self.cluster * (self.cluster // self.width)
-        needed = -(-self.size // self._span)
+        needed = self.least_l1_size
         if header.l1_size >= needed and medium.size < header.l1_offset + 8 * needed <= _FARTHEST:
             wanted = f"its level 1 table of {8 * needed} bytes is at {header.l1_offset}"
             raise ImageError(f"the file ends at byte {medium.size}, and {wanted}: it is cut off, or damaged")
@@ -69,18 +71,28 @@ class Qcow2(Disk):
         return facts
 
     @property
+    def least_l1_size(self) -> int:
+        """Entries that the level 1 table needs for a disk of this size."""
+        return -(-self.size // self._span)
+
+    @property
     def header_end(self) -> int:
         """Where the header and its extensions end."""
         end = self.header.header_length
-        for _, data in _extensions(self.medium, self.header):
+        for _, data in self.extensions:
             end += 8 + -(-len(data) // 8) * 8
         return end
+
+    @property
+    def extensions(self) -> tuple[tuple[int, bytes], ...]:
+        """Type and data of the header's extensions."""
+        return tuple(_extensions(self.medium, self.header))
 
     @property
     def has_bitmaps(self) -> bool:
         """Whether it keeps bitmaps of what changed, and not only a mark that it does."""
         marked = bool(self.header.autoclear & qcow2.AUTOCLEAR_BITMAPS)
-        return marked and qcow2.EXTENSION_BITMAPS in dict(_extensions(self.medium, self.header))
+        return marked and qcow2.EXTENSION_BITMAPS in dict(self.extensions)
 
     @property
     def has_snapshots(self) -> bool:
@@ -186,6 +198,8 @@ def _header(medium: Medium) -> qcow2.Header:
         raise ImageError("is no qcow2 of version 2 or 3")
     if not 9 <= header.cluster_bits <= 21:
         raise ImageError(f"qcow2 header: clusters of 2^{header.cluster_bits} bytes")
+    if header.version == 3 and header.refcount_order > _WIDEST_COUNT:
+        raise ImageError(f"qcow2 header: reference counts of 2^{header.refcount_order} bits")
     if header.version == 2:  # whose header ends before these
         return header.replace(incompatible=0, compatible=0, autoclear=0, refcount_order=4, header_length=72)
     return header
@@ -214,13 +228,19 @@ def _shown(name: bytes) -> str:
 
 
 def _extensions(medium: Medium, header: qcow2.Header) -> Iterator[tuple[int, bytes]]:
-    """Yield type and data of the header's extensions, which stand behind it in the first cluster."""
+    """Yield type and data of the header's extensions, which stand behind it in the first cluster.
+
+    Raises:
+        ImageError: one does not end there.
+    """
     data = medium.read(0, min(medium.size, 1 << header.cluster_bits, 64 << 10))
     at = header.header_length
     while at + 8 <= len(data):
         kind, length = int.from_bytes(data[at : at + 4], "big"), int.from_bytes(data[at + 4 : at + 8], "big")
         if not kind:
             return
+        if at + 8 + length > len(data):
+            raise ImageError(f"qcow2: a header extension of {length} bytes is longer than the header's cluster")
         yield kind, data[at + 8 : at + 8 + length]
         at += 8 + -(-length // 8) * 8
 

@@ -39,6 +39,9 @@ def problems(disk: Qcow2) -> Iterator[Problem]:
     header = disk.header
     if header.incompatible & qcow2.INCOMPATIBLE_CORRUPT:
         yield _problem(72, "it is marked as corrupt", "QEMU opens it only to read")
+    typed = header.header_length > qcow2.Header.SIZE and disk.medium.read(qcow2.Header.SIZE, 1) != b"\0"
+    if typed and not header.incompatible & qcow2.INCOMPATIBLE_COMPRESSION:
+        yield _problem(qcow2.Header.SIZE, "a type of compression without the mark for it", "QEMU refuses it")
     bitmaps = header.autoclear & qcow2.AUTOCLEAR_BITMAPS
     if header.compatible & ~qcow2.COMPATIBLE_LAZY or header.autoclear & ~qcow2.AUTOCLEAR_BITMAPS:
         what = f"features {header.compatible:#x} and {header.autoclear:#x} are marked that are not known here"
@@ -112,7 +115,7 @@ class _Counts:
         What is *packed* begins anywhere.
         """
         first, last = start // self._cluster, (start + length - 1) // self._cluster
-        if start < 0 or last >= self._total or (not packed and start % self._cluster):
+        if not 0 <= first <= last < self._total or (not packed and start % self._cluster):
             if len(self._found) < _MOST_TOLD:
                 what = f"an entry names {start}, where no cluster of the file begins"
                 self._found.append(_problem(entry_at, what, "what stands there cannot be read"))

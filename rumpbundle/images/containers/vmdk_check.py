@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rumpbundle.disk.layout import SECTOR, round_up
 from rumpbundle.errors import ImageError
 from rumpbundle.images.containers.claims import Claims
+from rumpbundle.images.containers.vmdk_descriptor import parse
 from rumpbundle.images.problem import Problem
 from rumpbundle.images.records import vmdk
 
@@ -65,6 +66,7 @@ def _entries(disk: SparseVmdk, directory: int, count: int) -> list[int]:
 def problems(disk: SparseVmdk) -> Iterator[Problem]:
     """Yield what is wrong with a VMDK that is no stream, with offsets of its file."""
     header = disk.header
+    yield from _descriptor(disk)
     if header.unclean_shutdown:
         yield _problem(72, "it was not closed cleanly", "VMware checks it before it starts")
     if header.compression:
@@ -80,6 +82,14 @@ def problems(disk: SparseVmdk) -> Iterator[Problem]:
                 f"the first grain stands at {first}, behind which the header has {header.overhead} sectors of tables"
             )
             yield _problem(64, what, "VMware takes a grain for a table")
+
+
+def _descriptor(disk: SparseVmdk) -> Iterator[Problem]:
+    values = parse(disk.descriptor).values
+    missing = [key for key in ("CID", "createType") if key not in values]
+    if disk.header.descriptor_offset and missing:
+        what = f"the descriptor has no {' and no '.join(missing)}"
+        yield _problem(disk.header.descriptor_offset * SECTOR, what, "QEMU or VMware refuse it")
 
 
 def _copies(disk: SparseVmdk) -> Iterator[Problem]:
@@ -107,6 +117,7 @@ def _copies(disk: SparseVmdk) -> Iterator[Problem]:
 
 def stream_problems(disk: StreamVmdk) -> Iterator[Problem]:
     """Yield what is wrong with a stream: every grain and every table in its order, up to the end-of-stream marker."""
+    yield from _descriptor(disk)
     if not disk.header.flags & vmdk.FLAG_MARKERS or disk.header.gd_offset != vmdk.GD_AT_END:
         yield from _grains(disk)
         return

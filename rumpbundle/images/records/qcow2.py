@@ -55,7 +55,8 @@ LENGTH_WITH_COMPRESSION = 112
 """Of a version 3 header that has the compression's type, whose 0 is zlib, and padding."""
 COPIED = 1 << 63
 """In a table entry: what it leads to is used once, and can be written to in place."""
-_EXTENSION_FEATURE_NAMES = 0x6803F857
+EXTENSION_FEATURE_NAMES = 0x6803F857
+FEATURE_NAME_SIZE = 48
 _FEATURES = (
     (0, 0, "dirty bit"),
     (0, 1, "corrupt bit"),
@@ -72,4 +73,4 @@ _FEATURES = (
 def feature_names() -> bytes:
     """Return the header extension that names the features which this version of the format knows."""
     names = b"".join(struct.pack("BB46s", kind, bit, name.encode("ascii")) for kind, bit, name in _FEATURES)
-    return struct.pack(">II", _EXTENSION_FEATURE_NAMES, len(names)) + names
+    return struct.pack(">II", EXTENSION_FEATURE_NAMES, len(names)) + names
