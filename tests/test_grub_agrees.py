@@ -29,6 +29,8 @@ LAST = 8192 - 12
 ADDRESS_TAG = tag(2, struct.pack("<IIII", 0x100010, 0x100000, 0x102000, 0))
 ENTRY_TAG = tag(3, struct.pack("<I", 0x100040))
 RELOCATABLE = tag(10, struct.pack("<IIII", 0x100000, 0x8000000, 4096, 0))
+MOVED = 64 + 16 + 24 + 8
+"""Bytes of a kernel with a tag 10."""
 PACKED = gzip.compress(kernel(multiboot1()), mtime=0)
 # Only the addresses of the first segment matter, so that the table of program headers can stand behind it.
 LATE_TABLE = bytearray(kernel(multiboot1() + bytes(9000)))
@@ -95,6 +97,25 @@ CASES: dict[str, tuple[str, bytes]] = {
     "mb2-overlap-relocatable": (
         "multiboot2",
         kernel(multiboot2(RELOCATABLE), Segment(bytes(32), paddr=0x100020)),
+    ),
+    "mb2-relocatable-in-32-bits": (
+        "multiboot2",
+        kernel(multiboot2(RELOCATABLE), Segment(b"x", paddr=0xD0000000), bits=64),
+    ),
+    "mb2-relocatable-in-64-bits": (
+        "multiboot2",
+        kernel(multiboot2(RELOCATABLE), Segment(b"x", paddr=1 << 32), bits=64),
+    ),
+    **{
+        f"mb2-relocatable-{name}": (
+            "multiboot2",
+            kernel(multiboot2(tag(10, struct.pack("<IIII", 0x2000000, 0x2000000 + MOVED - less, 16, 0)))),
+        )
+        for name, less in (("just-fits", 0), ("too-large", 1))
+    },
+    "mb2-whole-file": (
+        "multiboot2",
+        flat(0x10, multiboot2(tag(2, struct.pack("<IIII", 0x100010, 0xFFFFFFFF, 0, 0x105000)), ENTRY_TAG)),
     ),
     "mb2-in-pe": ("multiboot2", synthetic.pe(data=multiboot2().ljust(512, b"\0"))),
     **{
@@ -173,6 +194,10 @@ HANGS = {
         )
         for align, bits in ((0, 32), (0, 64), (3, 32), (48, 32), (48, 64), (1 << 32, 64), (1 << 31, 32))
     },
+    "mb2-whole-file-with-ends": (
+        "multiboot2",
+        flat(0x10, multiboot2(tag(2, struct.pack("<IIII", 0x100010, 0xFFFFFFFF, 0x102000, 0x105000)), ENTRY_TAG)),
+    ),
     "mb2-align-0": ("multiboot2", kernel(multiboot2(), sections=[Section(".symtab", b"a text", 2, align=0)])),
 }
 """GRUB stands still over these as they are, crashes, or searches long, under one firmware at least."""

@@ -91,12 +91,17 @@ class Elf:
         return tuple(s for s in self.segments if s.type == PT_LOAD)
 
     @property
+    def loaded(self) -> tuple[range, ...]:
+        """The physical addresses of each piece that is loaded."""
+        return tuple(range(s.paddr, s.paddr + s.memsz) for s in self.loads if s.memsz)
+
+    @property
     def load(self) -> range | None:
         """The physical addresses it occupies when loaded, from the lowest to the highest."""
-        loads = [s for s in self.loads if s.memsz]
-        if not loads:
+        loaded = self.loaded
+        if not loaded:
             return None
-        return range(min(s.paddr for s in loads), max(s.paddr + s.memsz for s in loads))
+        return range(min(each.start for each in loaded), max(each.stop for each in loaded))
 
     @property
     def physical_entry(self) -> int | None:
@@ -112,7 +117,7 @@ class Elf:
     @property
     def overlaps(self) -> bool:
         """Whether two PT_LOADs that load something share an address."""
-        ordered = sorted((s.paddr, s.paddr + s.memsz) for s in self.loads if s.memsz)
+        ordered = sorted((each.start, each.stop) for each in self.loaded)
         return any(end > start for (_, end), (start, _) in pairwise(ordered))
 
     @property

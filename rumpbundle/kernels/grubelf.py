@@ -7,7 +7,7 @@ read from the file, whatever its type.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rumpbundle.kernels.elf import ET_DYN, ET_EXEC, PT_NULL, SHT_NOBITS, Elf, Section
 from rumpbundle.kernels.flaws import Flaw, Repair
@@ -44,9 +44,10 @@ def flaw(elf: Elf | None, view: View, search: int) -> Flaw | None:
     return _entry_flaw(elf) or _cut_section(elf, view)
 
 
-def load_flaw(load: range | None) -> Flaw | None:
-    """Return why no memory is where a kernel is to be loaded, None if there can be."""
-    if load is None or load.stop <= HIGHEST:
+def load_flaw(loads: Iterable[range]) -> Flaw | None:
+    """Return why no memory is where a piece of a kernel is to be loaded, None if there can be."""
+    load = min((each for each in loads if each.stop > HIGHEST), key=_start, default=None)
+    if load is None:
         return None
     advice = (
         "link it for its high addresses, but load it low: in the linker script, .text : AT(ADDR(.text) - "
@@ -57,8 +58,12 @@ def load_flaw(load: range | None) -> Flaw | None:
     return Flaw(f"loads to {load.start:#x}, where a PC has no memory (GRUB: out of memory)", advice)
 
 
+def _start(load: range) -> int:
+    return load.start
+
+
 def _offset(load: range) -> int:
-    """Return by how much a kernel that is to be loaded at *load* was linked too high, as far as one can guess."""
+    """Return by how much what is to be loaded at *load* was linked too high, as far as one can guess."""
     for base in (0xFFFF_FFFF_8000_0000, 0xFFFF_8000_0000_0000, _HALF):
         if load.start >= base:
             return base
@@ -97,6 +102,11 @@ def _entry_flaw(elf: Elf) -> Flaw | None:
 def _unloaded(elf: Elf) -> Iterator[Section]:
     """Yield the sections GRUB reads besides the segments, for the kernel's symbols."""
     return (section for section in elf.sections if not section.addr and section.size)
+
+
+def unloaded_size(elf: Elf, view: View) -> int:
+    """Return how many bytes these are, of a kernel that is mended if need be."""
+    return sum(section.size for section in _unloaded(elf) if section.offset + section.size <= view.size)
 
 
 def _cut_section(elf: Elf, view: View) -> Flaw | None:

@@ -68,6 +68,7 @@ def _read(view: View, elf: Elf | None, head: bytes, at: int) -> Header:
     tags, flaw = _tags(head[: _TWO.search], at + 16)
     kinds = tuple(tag.kind for tag in tags)
     load = entry = padding = None
+    repairs: list[Repair] = []
     for tag in tags:
         # Their fields count whatever size the tag has.
         fields = struct.unpack("<4I", head[tag.at + 8 : tag.at + 24].ljust(16, b"\0"))
@@ -75,6 +76,7 @@ def _read(view: View, elf: Elf | None, head: bytes, at: int) -> Header:
             header_addr, load_addr, load_end, bss_end = fields
             if load_addr == _WHOLE_FILE:
                 load_addr = header_addr - at
+                repairs += _with_load_address(tag, load_addr) if load_end and bss_end else []
             load, padding, wrong = by_addresses(view, at, header_addr, load_addr, load_end, bss_end)
             flaw = flaw or wrong
         elif tag.kind == _ENTRY:
@@ -83,7 +85,8 @@ def _read(view: View, elf: Elf | None, head: bytes, at: int) -> Header:
         # A tag of no known type is what stands behind one that is not padded, or is what it says.
         unknown = next((at for at, tag in enumerate(tags) if tag.kind not in _KNOWN_TAGS), 0)
         flaw = flaw or _misaligned(tags[:unknown]) or unmet
-    flaw = flaw or _entry_flaw(tags, elf, load) or _range_flaw(tags)
+    moved = load if load is not None or elf is None or elf.flaw else elf.load
+    flaw = flaw or _entry_flaw(tags, elf, load) or _range_flaw(tags, moved)
     if _ADDRESS not in kinds:
         flaw = flaw or _elf_flaw(view, elf, relocatable=_RELOCATABLE in kinds)
     not_under = tuple(_not_under(tags, kinds))
@@ -99,7 +102,7 @@ def _read(view: View, elf: Elf | None, head: bytes, at: int) -> Header:
         flaw=flaw.problem if flaw else "",
         advice=flaw.advice if flaw else "",
         not_under=not_under,
-        repairs=tuple(_optional_smbios(tag) for tag in tags if _needs_smbios(tag)),
+        repairs=(*repairs, *(_optional_smbios(tag) for tag in tags if _needs_smbios(tag))),
         padding=padding,
     )
 
@@ -109,7 +112,7 @@ def _entry_flaw(tags: list[_Tag], elf: Elf | None, load: range | None) -> Flaw |
     if load is not None:
         loaded = [load]
     elif elf is not None and not elf.flaw:
-        loaded = [range(s.paddr, s.paddr + s.memsz) for s in elf.loads]
+        loaded = [*elf.loaded]
     else:
         return None
     kinds = {tag.kind for tag in tags}
@@ -124,12 +127,17 @@ def _entry_flaw(tags: list[_Tag], elf: Elf | None, load: range | None) -> Flaw |
     return None
 
 
-def _range_flaw(tags: list[_Tag]) -> Flaw | None:
-    """Return what is wrong where a kernel may be moved only to where there is no room."""
+def _range_flaw(tags: list[_Tag], load: range | None) -> Flaw | None:
+    """Return what is wrong where a kernel that takes *load* may be moved only to where there is no room for it."""
+    size = load.stop - load.start if load is not None else 0
     for tag in tags:
-        if tag.kind == _RELOCATABLE and len(tag.words) >= 2 and tag.words[0] > tag.words[1]:
+        if tag.kind == _RELOCATABLE and len(tag.words) >= 2 and tag.words[0] + size > tag.words[1]:
             low, high = tag.words[:2]
-            return Flaw(f"its Multiboot 2 header lets it be loaded from {low:#x} up to {high:#x}, which is nowhere")
+            where = f"its Multiboot 2 header lets it be loaded from {low:#x} up to {high:#x}"
+            if low > high:
+                return Flaw(f"{where}, which is nowhere")
+            advice = "give a max_addr (tag 10) of at least min_addr and that size"
+            return Flaw(f"{where}, where there is no room for its {size} bytes", advice)
     return None
 
 
@@ -142,9 +150,11 @@ def _elf_flaw(view: View, elf: Elf | None, *, relocatable: bool) -> Flaw | None:
             "link it without --emit-relocs (-q), not as PIE, or take them out of the file: objcopy "
             "--remove-section='.rel*'",
         )
+    loads = elf.loaded if elf is not None else ()
     if relocatable:
-        return None
-    return grubelf.overlap_flaw(elf) or grubelf.load_flaw(elf.load if elf is not None else None)
+        # It goes elsewhere; but GRUB wants its addresses in 32 bits all the same.
+        return grubelf.load_flaw(each for each in loads if each.stop >= 1 << 32)
+    return grubelf.overlap_flaw(elf) or grubelf.load_flaw(loads)
 
 
 def _tags(head: bytes, at: int) -> tuple[list[_Tag], Flaw | None]:
@@ -208,6 +218,20 @@ def _optional_smbios(tag: _Tag) -> Repair:
         f"made its request for information {', '.join(map(str, tag.words))} optional: GRUB does not give "
         f"{_SMBIOS} (SMBIOS), and stops at who requires it (unsupported information tag)",
     )
+
+
+def _with_load_address(tag: _Tag, load_addr: int) -> list[Repair]:
+    """Return the repair that gives the address *tag* the load address for which its -1 stands."""
+    if not 0 <= load_addr <= 0xFFFFFFFF:
+        return []
+    return [
+        Repair(
+            tag.at + 12,
+            load_addr.to_bytes(4, "little"),
+            f"wrote the load address {load_addr:#x} for the -1 in its Multiboot 2 header, with which GRUB counts "
+            "wrong where load_end_addr and bss_end_addr are given",
+        )
+    ]
 
 
 def _not_under(tags: list[_Tag], kinds: tuple[int, ...]) -> Iterator[tuple[Firmware, str]]:

@@ -189,6 +189,16 @@ def test_multiboot2_by_addresses():
             "its Multiboot 2 header lets it be loaded from 0x200000 up to 0x100000, which is nowhere",
         ),
         (
+            kernel(multiboot2(tag(10, struct.pack("<IIII", 0x20, 0x20 + 111, 4096, 1)))),
+            "its Multiboot 2 header lets it be loaded from 0x20 up to 0x8f, where there is no room for its 112 bytes",
+        ),
+        (
+            synthetic.elf(
+                [Segment(multiboot2(tag(10, struct.pack("<IIII", 0, 1 << 30, 0, 0))), paddr=0xFFFFFFFF80100000)]
+            ),
+            "loads up to 0xffffffff80100030, above the 4 GiB a Multiboot loader reaches",
+        ),
+        (
             kernel(multiboot2(tag(7), tag(9, struct.pack("<I", 0x10)))),
             "its Multiboot 2 header enters at 0x10 (tag 9), outside of what it loads",
         ),
@@ -240,6 +250,20 @@ def test_tables_beyond_the_search_window():
         (
             synthetic.elf([Segment(multiboot1() + bytes(64), paddr=0xFFFFFFFF80100000)], bits=64),
             "above the 4 GiB a Multiboot loader reaches",
+            "AT(ADDR(.text) - 0xffffffff80000000)",
+        ),
+        (
+            # Only what starts it is put low.
+            synthetic.elf(
+                [Segment(multiboot1() + bytes(64)), Segment(b"x", paddr=0xC0101000), Segment(b"x", paddr=0xC0200000)],
+                bits=32,
+            ),
+            "loads to 0xc0101000, where a PC has no memory",
+            "AT(ADDR(.text) - 0xc0000000)",
+        ),
+        (
+            synthetic.elf([Segment(multiboot1() + bytes(64)), Segment(b"x", paddr=0xFFFFFFFF80101000)], bits=64),
+            "loads up to 0xffffffff80101001, above the 4 GiB",
             "AT(ADDR(.text) - 0xffffffff80000000)",
         ),
         (
