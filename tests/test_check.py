@@ -153,6 +153,9 @@ def test_a_device_the_manifest_does_not_name_ends_a_solo5_guest():
         ("net", 8, "virtualbox", "yes"),
         ("net", 9, "virtualbox", "no"),
         ("block", 2, "qemu", "yes"),
+        ("net", 27, "qemu", "yes"),
+        ("block", 26, "qemu", "yes"),
+        ("block", 27, "qemu", "no"),
         ("block", 63, "qemu", "no"),
     ],
 )

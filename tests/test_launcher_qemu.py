@@ -119,6 +119,12 @@ def test_rumprun_gets_a_machine_it_can_drive():
     assert qemu.machine_for(pc).settings == ("PIIX4_PM.disable_s3=1",)
 
 
+def test_a_large_kernel_gets_a_machine_with_much_memory_below_4_gib():
+    uefi = replace(REQUEST, firmware=Firmware.UEFI)
+    types = [qemu.machine_for(replace(uefi, footprint=size << 20)).type for size in (64, 2048, 2049, 3072, 3073)]
+    assert types == ["q35", "q35", "pc", "pc", "q35"]
+
+
 def test_solo5_never_boots_from_the_disk_it_would_overwrite():
     machine = qemu.machine_for(replace(REQUEST, family=Family.SOLO5))
     assert not any("virtio-blk" in device for device in machine.attach)
@@ -191,10 +197,16 @@ def test_memory_is_what_the_guest_needs_or_the_user_says():
 
 def test_a_kernel_that_draws_gets_a_display_and_is_announced():
     assert qemu.machine_for(REQUEST).display == "none"
-    for screen, word in (("framebuffer", "asks for a framebuffer"), ("text", "writes to the VGA text screen")):
+    for screen, word in (
+        ("framebuffer", "asks for a framebuffer"),
+        ("text", "writes to the VGA text screen"),
+        ("terminal", "--cmdline console=ttyS0"),
+    ):
         drawing = replace(REQUEST, screen=screen)
         assert qemu.machine_for(drawing).display == "std"
         assert word in qemu.BACKEND.plan(drawing).notes[0]
+    told = replace(REQUEST, screen="terminal", cmdline="console=ttyS0,115200")
+    assert (qemu.machine_for(told).display, qemu.BACKEND.plan(told).notes) == ("std", ())
     # rumprun would print there and not on the serial port.
     assert qemu.machine_for(replace(REQUEST, family=Family.RUMPRUN, screen="text")).display == "none"
 

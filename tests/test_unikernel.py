@@ -563,6 +563,11 @@ def test_a_kernel_that_writes_vga_text_says_so(read):
     assert kernel.screen == "text"
 
 
+def test_what_starts_as_linux_does_and_is_none_writes_to_the_screen(read):
+    assert read(synthetic.bzimage(release=b"6.10.00")).screen == "terminal"
+    assert read(synthetic.bzimage()).screen == ""
+
+
 def test_a_kernel_that_asks_for_a_framebuffer_says_so(read):
     video = multiboot1(7, 0, 0, 0, 0, 0, 0, 1024, 768, 32)
     assert read(synthetic.elf([Segment(video + bytes(64))], bits=32)).screen == "framebuffer"

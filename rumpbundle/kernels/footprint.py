@@ -16,13 +16,16 @@ _PACKED = 4
 
 
 def footprint(kernel: Unikernel, modules: Iterable[tuple[int, bytes]]) -> int:
-    """Return the bytes of memory it takes to load *kernel*, its ``.bss`` included, and its modules.
+    """Return the bytes of memory it takes to load *kernel*, ``.bss`` and symbols included, and its modules.
 
     *modules* are size and first bytes of each. A module stands in memory as it is, and again where the guest copies
     it to; a Linux unpacks it as well.
     """
     load = kernel.load
-    total = 2 * kernel.content.size if load is None else load.stop if load.stop <= _FAR else len(load)
+    taken = 2 * kernel.content.size if load is None else load.stop
+    if load is not None and load.stop > _FAR:
+        taken = load.stop - load.start
+    total = taken + kernel.unloaded
     for size, head in modules:
         packed = kernel.family is Family.LINUX and not head.startswith(_PLAIN_CPIO)
         total += size * (1 + (_PACKED if packed else 1))

@@ -16,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.kernels import strings
+from rumpbundle.kernels import grubelf, strings
 from rumpbundle.kernels.families import Traits
 from rumpbundle.kernels.kernelfile import KernelFile
 from rumpbundle.kernels.kinds import Family, Firmware, Protocol
+from rumpbundle.kernels.multiboot import Header
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,15 @@ def usable(file: KernelFile, compression: str) -> Iterator[Protocol]:
         yield Protocol.EFI
 
 
+def _header(file: KernelFile, protocols: tuple[Protocol, ...]) -> Header | None:
+    """Return the Multiboot header that the best of *protocols* goes by, if it is one."""
+    headers = {Protocol.MULTIBOOT2: file.multiboot2, Protocol.MULTIBOOT: file.multiboot1}
+    return headers.get(protocols[0]) if protocols else None
+
+
 def loaded(file: KernelFile, protocols: tuple[Protocol, ...]) -> tuple[range | None, int | None]:
     """Return the physical addresses the best of *protocols* loads the kernel to, and where it enters it."""
-    best = protocols[0] if protocols else None
-    header = {Protocol.MULTIBOOT2: file.multiboot2, Protocol.MULTIBOOT: file.multiboot1}.get(best) if best else None
+    header = _header(file, protocols)
     load = entry = None
     if file.elf is not None:
         load, entry = file.elf.load, file.elf.physical_entry
@@ -73,6 +79,14 @@ def loaded(file: KernelFile, protocols: tuple[Protocol, ...]) -> tuple[range | N
         load = load if header.load is None else header.load
         entry = entry if header.entry is None else header.entry
     return load, entry
+
+
+def unloaded(file: KernelFile, protocols: tuple[Protocol, ...]) -> int:
+    """Return how many bytes GRUB reads besides what the best of *protocols* loads of the kernel."""
+    header = _header(file, protocols)
+    if file.elf is None or header is None or header.load is not None:
+        return 0
+    return grubelf.unloaded_size(file.elf, file.view)
 
 
 _MUCH_MEMORY = 1 << 30
@@ -124,9 +138,15 @@ def troubles(file: KernelFile, origin: Traits) -> Iterator[Trouble]:
 
 
 def screen(file: KernelFile, origin: Traits) -> str:
-    """Return what the kernel draws on: ``framebuffer``, ``text``, or nothing as far as headers and code tell."""
+    """Return what the kernel draws on: ``framebuffer``, ``text``, or nothing as far as headers and code tell.
+
+    ``terminal`` is one that starts as Linux does and is none: memtest86+, iPXE and memdisk write to the screen, and
+    the first to a serial port as well if it is told to.
+    """
     if any(header.framebuffer for header in (file.multiboot1, file.multiboot2) if header is not None):
         return "framebuffer"
+    if file.setup is not None and origin.family is Family.PLAIN:
+        return "terminal"
     return "text" if origin.marks & {strings.VGA_TEXT, strings.INVADERS} else ""
 
 

@@ -45,6 +45,8 @@ class Unikernel:
     """``gzip`` if the bundled bytes are compressed; GRUB unpacks them."""
     load: range | None = None
     """The physical addresses it occupies when loaded, where the file says so."""
+    unloaded: int = 0
+    """Bytes of sections, of symbols and for debuggers, that a boot loader puts into memory beside it."""
     entry: int | None = None
     """The physical address it is entered at, where the file says so."""
     headers: tuple[Carried, ...] = ()
@@ -67,7 +69,7 @@ class Unikernel:
     """The same of a PVH kernel."""
     troubles: tuple[Trouble, ...] = ()
     screen: str = ""
-    """``framebuffer`` or (VGA) ``text``, as far as the file tells that it draws on one; else empty."""
+    """``framebuffer``, (VGA) ``text`` or ``terminal`` (as it is told), as far as the file tells; else empty."""
     vga_text: bool = False
     """Whether it prints into VGA text memory, and nowhere else that its file tells of."""
     warnings: tuple[str, ...] = ()
@@ -170,6 +172,7 @@ def _judge(name: str, file: KernelFile, content: Content, compression: str) -> U
         machine=file.machine,
         compression="" if repairs else compression,
         load=load,
+        unloaded=protocols.unloaded(file, usable),
         entry=entry,
         headers=tuple(protocols.carried(file)),
         cmdline_limit=file.setup.cmdline_size if file.setup is not None else None,

@@ -175,6 +175,8 @@ class MachineType:
 
     firmware: tuple[str, ...]
     s3_off: str
+    low: int
+    """MiB of memory below 4 GiB, at most, where a boot loader puts what it loads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,11 @@ def notes(request: LaunchRequest) -> Iterator[str]:
         yield f"the kernel asks for a framebuffer; {_SHOW}"
     elif request.screen == "text":
         yield f"the kernel writes to the VGA text screen and has no serial port; {_SHOW}"
+    elif request.screen == "terminal" and "ttyS" not in request.cmdline:
+        yield (
+            "a kernel that starts as Linux does, and is none, writes to the screen, unless it is told otherwise "
+            f"(memtest86+: --cmdline console=ttyS0); {_SHOW}"
+        )
     if request.family is Family.LINUX and "ttyS" not in request.cmdline:
         yield "Linux speaks here only with console=ttyS0 on its command line: --cmdline console=ttyS0"
     if request.family is Family.RUMPRUN and request.further:

@@ -209,7 +209,8 @@ def machine_for(request: LaunchRequest, *, uefi: tuple[str, str] | None = None) 
     firmware = request.firmware or Firmware.BIOS
     bus = facts.buses[_bus(request, guest, facts.buses)]
     types = sorted(facts.machines, key=lambda name: facts.machines[name].firmware.index(str(firmware)))
-    type_ = bus.machine or types[0]
+    roomy = (name for name in types if facts.machines[name].low * MIB >= request.footprint)
+    type_ = bus.machine or next(roomy, types[0])
     cards = sum(device.kind == "net" for device in request.devices or ()) or 1
     if (wanted := len(request.further) + cards) > SLOTS:
         raise UsageError(f"a PC has room for {SLOTS} disks and network cards besides its own, not for {wanted}")
@@ -344,7 +345,8 @@ class RunningQemu:
         """Explain an end by QEMU's exit status: isa-debug-exit leaves with 2 n + 1."""
         if status == 0:
             return Ending(Reason.STOPPED, None, "by QEMU's user")
-        if status < 0 or status % 2 == 0 or (status == 1 and self._complaint):
+        # QEMU ends with 1 as well if it cannot make the machine; what it says later are warnings.
+        if status < 0 or status % 2 == 0 or (status == 1 and self._complaint and not self._control.answers):
             raise self._child.failure(self._complaint)
         value = status >> 1
         if self._family is Family.SOLO5 and value == SOLO5_EXIT:

@@ -36,6 +36,8 @@ class Control:
         self._sleeping = 0
         self.ending: Ending | None = None
         """What QEMU told about the guest's end."""
+        self.answers = False
+        """Whether QEMU has answered anything, which it does once the machine is made."""
         self._send("qmp_capabilities")
 
     def close(self) -> None:
@@ -68,6 +70,8 @@ class Control:
                 self.ending = _REASONS["guest-panic"]
             case {"event": "SHUTDOWN", "data": {"reason": str(reason)}}:
                 self.ending = self.ending or _REASONS.get(reason)
+            case {"return": answer} if not isinstance(answer, str):
+                self.answers = True
             case {"return": str(registers)}:
                 self._asked = False
                 cpus = _CPU.findall(registers)
