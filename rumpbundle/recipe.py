@@ -10,7 +10,6 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, get_args
 from typing import Literal as OneOf
 
@@ -53,7 +52,7 @@ class ModuleFile:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read ``FILE[:TEXT]``. A file whose name holds a colon wins over the split."""
-        if ":" not in text or Path(text).exists():
+        if ":" not in text or os.path.exists(text):
             return cls(text)
         path, _, rest = text.partition(":")
         return cls(path, rest)

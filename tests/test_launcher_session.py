@@ -210,6 +210,17 @@ LAST_WORDS = [
     (Family.PLAIN, "Division By Zero Exception. System Halted!\n", "Division By Zero"),
     (Family.PLAIN, "EXCEPTION: PAGE FAULT\nrip=0x0\n", "EXCEPTION"),
     (Family.PLAIN, "Unhandled exception 14 at 0x0\n", "Unhandled exception"),
+    (Family.PLAIN, "General Protection Fault at 0x101234\nerr=0\n", "General Protection Fault"),
+    (Family.PLAIN, "Page fault! ( present ) at 0xdeadbeef\n", "Page fault!"),
+    (Family.PLAIN, "[cpu0] *** DOUBLE FAULT ***\n", "DOUBLE FAULT"),
+    (Family.PLAIN, "page fault: cr2=deadbeef rip=10004\n", "page fault: cr2"),
+    (Family.PLAIN, "KERNEL PAGE FAULT (error code 2)\n", "KERNEL PAGE FAULT"),
+    (Family.PLAIN, "thor: Panic! no init\n", "thor: Panic"),
+    (Family.PLAIN, "[FATAL] out of memory\n", "[FATAL]"),
+    (Family.PLAIN, "FATAL: no root\n", "FATAL: no root"),
+    (Family.PLAIN, 'assertion "x" failed: file "main.c", line 7, function: main\n', "assertion"),
+    (Family.PLAIN, "app: main.c:7: main: Assertion `x' failed.\n", "main.c:7"),
+    (Family.PLAIN, "*** stack smashing detected ***: terminated\n", "stack smashing"),
     (Family.SOLO5, 'Fatal error: exception Failure("x")\n', "Fatal error"),
     (Family.UNIKRAFT, "Fatal error: exception Stdlib.Exit\n", "Fatal error"),
     (Family.UNIKRAFT, "thread 'main' panicked at src/main.rs:2:5:\nno\n", "panicked at"),
@@ -244,6 +255,9 @@ def test_last_words(family: Family, said: str, detail: str, noticed: Reason):
     [
         "no panic: all is well", "panic test passed", "Kernel panic test: ok", "exception: none", "panic=-1 given",
         "init: panic handler installed", "Fatal errors: 0", "fatal error count 0", "exceptions: 0", "Don't panic!",
+        "init: panic hook installed", "Panic screen: 80x25", "fatal: 0", "page fault handler: ok", "page faults: 3",
+        "Page fault: 1234 cycles", "test page fault at 0x0: ok", "double fault stack at 0x9000", "Triple fault test",
+        "assertions: 0 failed", "stack smashing: not detected",
     ],
 )  # fmt: skip
 def test_words_that_only_sound_like_the_last(said: str):
@@ -529,6 +543,7 @@ def start(
     [
         ("success", "the guest exited with status 0 (isa-debug-exit)"),
         ("failure", "the guest exited with status 3 (isa-debug-exit)"),
+        ("zero", "the guest exited with status 0 (isa-debug-exit)"),
         ("triple", "the guest reset the machine (a triple fault, or a reboot)"),
         ("halt", "the guest halted (its processors sleep with interrupts off)"),
         ("panic", "the guest panicked (pvpanic)"),
@@ -637,6 +652,13 @@ def test_typing_reaches_the_guest_byte_for_byte(tmp_path: Path):
         guest.expect("> ", 30)
         guest.send(b"\x01c a\x01x \x03.")
         assert guest.expect(r"[^.]*\.", 10)[0] == "\x01c a\x01x \x03."
+
+
+@pytest.mark.boot
+def test_what_qemu_warns_of_is_no_failure_of_its_own(tmp_path: Path):
+    """It ends with 1 as well where a guest writes 0 to isa-debug-exit."""
+    with start(tmp_path, "well\n", "zero", args=("-cpu", "qemu64,+avx512f")) as guest:
+        assert str(guest.wait(180)) == "the guest exited with status 0 (isa-debug-exit)"
 
 
 @pytest.mark.boot

@@ -52,6 +52,11 @@ def test_a_recipe_takes_the_command_lines_words(place):
     assert [node.name for node in recipe.esp.children] == [node.name for node in root.children]
 
 
+def test_a_modules_command_line_may_be_longer_than_a_files_name(place):
+    text = "console=hvc0 " * 400
+    assert ModuleFile.parse(f"initrd:{text}") == ModuleFile("initrd", text)
+
+
 def test_typed_values_are_kept(place):
     data = (guests.Data(tree.scan("site"), "/x"),)
     recipe = Recipe(app=Path("app.bin"), data=data, config=Config(), epoch=1_000_000_000)

@@ -74,10 +74,10 @@ _BEFORE = r"(?:\[[^\]]*\]|[^\w\[])*"
 
 # NetBSD, OpenBSD, FreeBSD and many a small kernel; OSv (runtime.cc), IncludeOS (src/kernel/panic.cpp), Nanos
 # (src/unix/signal.c), kernels in Rust; xv6 (console.c), Zephyr (kernel/fatal.c, lib/os/assert.c), seL4
-# (assert.c), HelenOS and Zircon (words around the panic), and many a tutorial's kernel
+# (assert.c), HelenOS and Zircon (words around the panic), and many a tutorial's kernel; newlib's and glibc's assert
 _ANYBODYS = (
-    _BEFORE + r"(?:(?:\w+ )?kernel )?panic\b(?!=| (?:test|mode|handler)).*",
-    r"\[\W*(?:kernel )?panic\W*\].*",
+    _BEFORE + r"(?:\w+: )?(?:(?:\w+ )?kernel )?panic\b(?!=| (?:test|mode|handler|hook|screen)).*",
+    r"\[\W*(?:(?:kernel )?panic|fatal)\W*\].*",
     r"(?:lapicid|cpu with apicid) \d+: panic: .*",
     _BEFORE + r"(?:err> )?(?:os: |E: )?(?:>>> )?ZEPHYR FATAL ERROR \d+: .*",
     _BEFORE + r"ASSERTION (?:FAIL|FAILED)\b.*",
@@ -89,7 +89,14 @@ _ANYBODYS = (
     r"fatal trap \d+: .*",
     r"fatal .* in supervisor mode.*",
     r"kernel: .* trap, code=.*",
+    # what a handler says of a fault before it stops
+    _BEFORE + r"(?:(?:unhandled|kernel) )?(?:general protection|(?:stack )?segment|stack|page|double|triple) fault"
+    r"(?:\W*| (?:at|in|on) .*|!.*|\W*\(.*\d.*|:.*(?:\b0x|\berror|\b[er]ip|\baddr|\bcr2).*)",
+    _BEFORE + r"fatal: (?!\d).*",
     r"Assertion failed: .*",
+    r"assertion \".*\" failed: .*",
+    r".*: Assertion [`'].*' failed\.?",
+    r"(?:\*{3} )?stack smashing detected\b.*",
     r"Aborted",
     r".*\*{4} PANIC \*{4}.*",
     r"(?:\*{3} )?signal \d+ received by tid \d+.*",

@@ -196,6 +196,10 @@ def test_the_user_may_write_the_dialect_himself():
         deliver(request(None, modules=(own, own)))
     with pytest.raises(UsageError, match="panics on a module of more than 4094"):
         deliver(request(None, modules=(Module("c", Content.of_bytes(bytes(4095))),)))
+    room = 4095 - len("app.bin ")
+    assert deliver(request(None, cmdline="é" * (room // 2))).cmdline
+    with pytest.raises(UsageError, match="panics on a command line of more than 4095 bytes"):
+        deliver(request(None, cmdline="é" * (room // 2 + 1)))
     with pytest.raises(UsageError, match="ignores command line"):
         deliver(request(Config(cmdline="a"), modules=(own,)))
     with pytest.raises(UsageError, match="ignores command line"):

@@ -19,6 +19,7 @@ _NO_IDT = b"\x00" * 6
 
 ENDINGS = {
     "success": bytes.fromhex("b010 e6f4"),
+    "zero": bytes.fromhex("b000 e6f4"),
     "failure": bytes.fromhex("b003 e6f4"),
     "default port": bytes.fromhex("ba0105 b003 ee"),
     "hang": bytes.fromhex("ebfe"),

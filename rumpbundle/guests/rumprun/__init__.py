@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MODULE_LIMIT = 4094
 """Bytes of configuration the guest takes from its first boot module; it panics on more."""
 CMDLINE_LIMIT = 4095
-"""Characters of command line it takes."""
+"""Bytes of command line it takes."""
 FILE_LIMIT = 64 << 10
 """Bytes it takes from a file on its disk."""
 
@@ -100,10 +100,8 @@ def _by_hand(request: Request) -> Delivery:
                 hint="give it with -c: what is longer then goes to a file the guest reads",
             )
     line = command_line(request, request.cmdline or "")
-    if len(line) > CMDLINE_LIMIT:
-        raise UsageError(
-            f"rumprun panics on a command line of more than {CMDLINE_LIMIT} characters", where="--cmdline"
-        )
+    if len(line.encode("utf-8", "surrogateescape")) > CMDLINE_LIMIT:
+        raise UsageError(f"rumprun panics on a command line of more than {CMDLINE_LIMIT} bytes", where="--cmdline")
     return Delivery(cmdline=line, modules=request.modules)
 
 
