@@ -86,11 +86,14 @@ def _grown(content: Content, disk: Disk, table: Table, size: int) -> tuple[Exten
     backup = moved.replace(my_lba=last, alternate_lba=1, entries_lba=last - sectors)
     old = GptHeader.unpack(disk.read(primary.alternate_lba * sector, GptHeader.SIZE))
     ends = [(old.entries_lba * sector, sectors * sector), (primary.alternate_lba * sector, sector)]
+    kept = max(2 * sector, primary.entries_lba * sector + len(entries))
     extents = [Extent(0, Literal(_protective(disk.read(0, SECTOR), last)), "protective MBR")]
     extents += content_extents(content.part(SECTOR, sector), SECTOR, "disk")
     extents.append(Extent(sector, Literal(_sealed(moved, sector)), "GPT"))
     position = 2 * sector
     for start, length in sorted(ends):
+        if start < max(kept, position):
+            continue  # both headers may name the same entries
         extents += content_extents(content.part(position, start), position, "disk")
         position = start + length
     extents += content_extents(content.part(position, content.size), position, "disk")

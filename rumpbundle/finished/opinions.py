@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Iterator
 
@@ -113,7 +114,15 @@ def container(path: str | os.PathLike[str], disk: Disk, report: Report) -> Itera
         from rumpbundle.host import programs
     except ImportError:  # a Python that starts no programs, as in a web page
         return
-    argv = ["qemu-img", "check", "-q", "-f", disk.qemu, os.path.abspath(path)]
+    name = os.path.abspath(path)
+    argv = ["qemu-img", "check", "-q", "-f", disk.qemu, name]
+    if disk.qemu == "vmdk":
+        # It takes a parent's name for one wherever it finds it, also in a comment, and opens what that names: another
+        # file of this machine, an address.
+        if _is_bytes(name):
+            return  # which JSON cannot hold
+        node = {"driver": "vmdk", "backing": None, "file": {"driver": "file", "filename": name}}
+        argv[3:] = [f"json:{json.dumps(node)}"]
     try:
         programs.run(argv, report=report)
     except MissingToolError:

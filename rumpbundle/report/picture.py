@@ -8,6 +8,7 @@ drawn narrower than to scale carries a zigzag. The same image gives the same byt
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 from xml.sax.saxutils import escape
@@ -178,14 +179,17 @@ class _Scale:
         self._edges = sorted(edge for edge in edges if 0 <= edge <= size)
         lengths = [high - low for low, high in pairwise(self._edges)]
         width = float(_DRAWN)
-        covered = [
-            any(b.offset <= low < b.offset + b.length for b in boxes if b.kind != "partition") for low in self._edges
-        ]
-        least = [_LEAST if each else _GAP for each in covered[: len(lengths)]]
+        covered = _covered(boxes)
+        starts = [start for start, _ in covered]
+        least = []
+        for low in self._edges[:-1]:
+            index = bisect_right(starts, low) - 1
+            least.append(_LEAST if index >= 0 and low < covered[index][1] else _GAP)
         widths, most = _widths(lengths, least, width)
         self._at = [float(_MARGIN + _NAMES)]
         for each in widths:
             self._at.append(self._at[-1] + each)
+        self._x = dict(zip(self._edges, self._at, strict=True))
         to_scale = width / max(size, 1)
         self.breaks = [
             self._at[index] + each * 0.88
@@ -194,7 +198,18 @@ class _Scale:
         ]
 
     def x(self, offset: int) -> float:
-        return self._at[self._edges.index(offset)]
+        return self._x[offset]
+
+
+def _covered(boxes: Sequence[Region]) -> list[tuple[int, int]]:
+    """Return start and end of what *boxes* that are no partitions cover, in order, neighbours as one."""
+    found: list[tuple[int, int]] = []
+    for low, high in sorted((box.offset, box.offset + box.length) for box in boxes if box.kind != "partition"):
+        if found and low <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], high)
+        else:
+            found.append((low, high))
+    return found
 
 
 def _widths(lengths: list[int], least: list[float], total: float) -> tuple[list[float], float]:

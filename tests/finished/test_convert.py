@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import json
 import random
+import zlib
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from support.tools import output_of
 
 from rumpbundle import formats
 from rumpbundle.cli import main
+from rumpbundle.disk.gpt import GptHeader
+from rumpbundle.disk.layout import MIB
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.partitions import tables
 from rumpbundle.images.records import vhdx
@@ -166,6 +169,26 @@ def test_a_vhdx_grows_whatever_its_table_counts_in(foreign, tmp_path, said, coun
     with open_disk(tmp_path / "a.raw") as disk:
         table = tables(disk)[-1]
     assert (table.whole, table.sector, len(table.slots)) == (True, counted, 2)
+
+
+@pytest.mark.parametrize("count", [0, 128])
+def test_a_table_whose_copies_share_their_entries_grows(tmp_path, count):
+    """Both headers name the same entries; of an empty table they may stand anywhere, also in front."""
+    size, raw = 8 * MIB, tmp_path / "disk.raw"
+    with raw.open("wb") as file:
+        file.truncate(size)
+    output_of("sgdisk", "-n", "1:2048:+2M", str(raw))
+    data = bytearray(raw.read_bytes())
+    for at in (512, size - 512):
+        header = GptHeader.unpack(data, at).replace(entries_lba=2 if count else 0, entry_count=count, header_crc32=0)
+        header = header.replace(entries_crc32=zlib.crc32(data[1024 : 1024 + 128 * count]))
+        data[at : at + 92] = header.replace(header_crc32=zlib.crc32(header.pack())).pack()
+    raw.write_bytes(data)
+    assert main(["convert", str(raw), "-q", "-f", "raw", "--size", "16M", "-o", str(tmp_path / "larger")]) == 0
+    with open_disk(raw) as before, open_disk(tmp_path / "larger") as after:
+        old, new = tables(before)[-1], tables(after)[-1]
+    assert (new.whole, new.slots, len(new.slots)) == (True, old.slots, int(count > 0))
+    assert not new.flaws
 
 
 def test_what_is_no_damage_to_a_table_lets_it_grow(foreign, tmp_path):

@@ -54,7 +54,8 @@ def attack(image: Path, tmp_path: Path) -> None:
     status = {}
     for name, status[name], said in json.loads(done.stdout):
         assert status[name] in EXPECTED[name], f"{name}: {status[name]}\n{said}"
-        assert len(said.splitlines()) <= 2 or name == "inspect", f"{name}:\n{said}"
+        errors = [line for line in said.splitlines() if not line.startswith("warning: other is not all there")]
+        assert len(errors) <= 2 or name == "inspect", f"{name}:\n{said}"
     made = {path.name for path in (tmp_path / "made").iterdir()}
     assert made == {f"disk.{suffix}" for name, suffix in (("convert", "vdi"), ("inspect", "svg")) if not status[name]}
 

@@ -97,6 +97,26 @@ def test_a_prefix_makes_a_long_name(tmp_path):
         assert [member.name for member in members(FdMedium(file.fileno()))] == ["d" * 90 + "/" + "n" * 60 + ".img"]
 
 
+@pytest.mark.parametrize("with_data", [False, True])
+def test_links_and_directories_that_say_a_size(tmp_path, with_data):
+    """Some programs write the size of what a link leads to, and no data; a hard link may have them all the same."""
+    parts = []
+    kinds = (tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE)
+    for number, kind in enumerate(kinds[2:] if with_data else kinds):
+        info = tarfile.TarInfo(f"link{number}")
+        info.type, info.size, info.linkname = kind, 4096, "other"
+        parts += [info.tobuf(tarfile.USTAR_FORMAT), raw(7) if with_data else b""]
+    assert opened(tmp_path / "x", b"".join(parts) + tar(("disk.raw", raw(1)))) == raw(1)
+
+
+def test_a_header_whose_sum_was_made_with_signs(tmp_path):
+    data = bytearray(tar(("ü.img", raw(1))))
+    high = sum(byte > 127 for byte in data[:512])
+    data[148:156] = b"%06o\0 " % (int(data[148:154], 8) - 256 * high)
+    assert high
+    assert opened(tmp_path / "x", bytes(data)) == raw(1)
+
+
 def test_what_does_not_belong_to_the_archive_never_matters(tmp_path):
     files = [("../disk.raw", raw(1)), ("/disk.raw", raw(2)), ("._disk.raw", raw(3)), ("__MACOSX/disk.raw", raw(4)),
              ("a/../../b.img", raw(5)), ("./disk.raw", raw(6))]  # fmt: skip

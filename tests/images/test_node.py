@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support.tools import require
 
+from rumpbundle.cli import main
 from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.errors import ImageError
 from rumpbundle.images.containers.vmdk import open_vmdk
@@ -182,3 +183,14 @@ def test_a_kit_leads_to_no_other_file(tmp_path: Path):
             (kit / config).write_text("")
             with pytest.raises(ImageError, match=r"raw: is a symbolic link"):
                 requests.of_kit(kit)
+
+
+def test_verify_opens_nothing_that_a_vmdk_names_in_passing(tmp_path, capsys):
+    """QEMU takes a parent's name for one wherever it stands: it would open it, whatever it is."""
+    image = tmp_path / "image"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "vmdk", image, "1M"], check=True)
+    data = image.read_bytes()
+    text = data[512:10752].rstrip(b"\0") + b'# parentFileNameHint="other"\n'
+    image.write_bytes(data[:512] + text.ljust(10240, b"\0") + data[10752:])
+    assert subprocess.run(["qemu-img", "check", "-q", image], check=False, capture_output=True).returncode
+    assert main(["verify", str(image)]) == 0, capsys.readouterr()

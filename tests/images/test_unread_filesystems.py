@@ -156,6 +156,97 @@ def ddf(level: int, size: int) -> bytes:
     return bytes(head + bytes(512)) + volume.ljust(512, b"\xff") + bytes(6 * 512) + bytes(head)
 
 
+def summed(head: bytearray, at: int, width: int, length: int) -> bytes:
+    """Return *head* with the number at *at* that makes all of the first *length* bytes zero together."""
+    total = sum(int.from_bytes(head[n : n + width], "little") for n in range(0, length, width))
+    head[at : at + width] = (-total % (1 << 8 * width)).to_bytes(width, "little")
+    return bytes(head)
+
+
+def lsi(level: int, size: int) -> bytes:
+    return b"$XIDE$".ljust(16, b"\0") + bytes([{0: 1, 1: 2, 10: 3}[level]]) + bytes(495)
+
+
+def nvidia(level: int, size: int) -> bytes:
+    head = bytearray(b"NVIDIA  ".ljust(1024, b"\0"))
+    struct.pack_into("<I4xHBxI", head, 8, 30, 100, 0, size // 512)
+    struct.pack_into("<I", head, 76, {0: 0x80, 1: 0x81, 5: 0x95, 10: 0x8180}[level])
+    return summed(head, 12, 4, 120)
+
+
+def promise(level: int, size: int) -> bytes:
+    head = bytearray(b"Promise Technology, Inc.".ljust(63 * 512, b"\0"))
+    head[0x21F:0x221] = bytes([min(level, 1), 4 if level == 10 else 2])
+    return bytes(head)
+
+
+def silicon(level: int, size: int) -> bytes:
+    head = bytearray(512)
+    head[96:100] = (0x2F000000).to_bytes(4, "little")
+    head[0x104:0x10C] = struct.pack("<HHHH", 0x3112, 0x1095, 0, 2)
+    head[0x117] = {0: 0, 1: 1, 10: 2, 5: 16}[level]
+    return summed(head, 0x13E, 2, 320)
+
+
+def jmicron(level: int, size: int) -> bytes:
+    head = bytearray(b"JM\1\0".ljust(512, b"\0"))
+    head[48] = {0: 0, 1: 1, 10: 2, 5: 5}[level]
+    return summed(head, 4, 2, 128)
+
+
+CARDS = {
+    "lsi": (lsi, "an LSI RAID (MegaRAID)", "lsi_mega_raid_member"),
+    "nvidia": (nvidia, "an NVIDIA RAID", "nvidia_raid_member"),
+    "promise": (promise, "a Promise RAID (FastTrak)", "promise_fasttrack_raid_member"),
+    "silicon": (silicon, "a Silicon Image RAID (Medley)", "silicon_medley_raid_member"),
+    "jmicron": (jmicron, "a JMicron RAID", "jmicron_raid_member"),
+}
+
+
+@pytest.mark.parametrize("level", [0, 1, 10])
+@pytest.mark.parametrize("raid", CARDS)
+def test_a_disk_of_a_raid_of_a_mainboard_or_card(tmp_path, capsys, raid, level):
+    image = tmp_path / "image"
+    describe, name, probed = CARDS[raid]
+    output_of("mkfs.ext4", "-q", str(image), "8M")
+    end = describe(level, 8 * MIB)
+    with open(image, "r+b") as file:
+        file.seek(8 * MIB - len(end))
+        file.write(end)
+    assert main(["ls", str(image)]) == (0 if level == 1 else 2)
+    assert (f"is a member of {name}, which cannot be read" in capsys.readouterr().err) == (level != 1)
+    assert probed in output_of("blkid", "-p", "-o", "value", "-s", "TYPE", str(image), check=False) or (
+        "ambivalent" in output_of("blkid", "-p", str(image), check=False)
+    )
+
+
+def lvm2(size: int) -> bytes:
+    """A physical volume as pvcreate labels it (LVM2, lib/format_text/layout.h)."""
+    return bytes(512) + struct.pack("<8sQII8s32sQ", b"LABELONE", 1, 0, 32, b"LVM2 001", b"x" * 32, size)
+
+
+def ufs(size: int, kind: int = 2, order: str = "<") -> bytes:
+    """The superblock of a UFS (FreeBSD, sys/ufs/ffs/fs.h)."""
+    block = bytearray(1376)
+    struct.pack_into(f"{order}II", block, 48, 16384, 2048)
+    struct.pack_into(f"{order}I", block, 1372, {1: 0x011954, 2: 0x19540119}[kind])
+    struct.pack_into(*((f"{order}I", block, 36) if kind == 1 else (f"{order}Q", block, 1080)), size // 2048)
+    return bytes(8192 if kind == 1 else 65536) + bytes(block)
+
+
+@pytest.mark.parametrize(
+    "head", [lvm2, ufs, lambda size: ufs(size, 1), lambda size: ufs(size, 2, ">"), lambda size: ufs(size, 1, ">")]
+)
+def test_what_says_its_size_in_a_way_of_its_own_is_told_to_be_cut_off(head):
+    size = MIB
+    for there in (size, size * 3 // 4):
+        volume = file_system(Bytes(head(size).ljust(there, b"\0")))
+        assert isinstance(volume, Unread)
+        assert volume.cut == (
+            "" if there == size else f"it is cut off: it claims {size} bytes, and there are {there}"
+        )
+
+
 @pytest.mark.parametrize("level", [0, 1, 5])
 @pytest.mark.parametrize("raid", ["intel", "intel 4096", "intel of many", "ddf"])
 def test_a_disk_of_a_raid_of_the_firmware(tmp_path, capsys, raid, level):

@@ -125,6 +125,21 @@ def vhd_one_block(directory: Path) -> Path:
     return write(directory / "image", {0: footer.pack(), 512: header.pack(), size - 512: footer.pack()}, size)
 
 
+def vhd_cleared_block(directory: Path) -> Path:
+    """The same, and the bitmap of that block leaves out all of its sectors, which are zero."""
+    blocks = 1 << 18
+    place = 3 + 4 * blocks // 512
+    footer = vhd.Footer(
+        data_offset=512, disk_type=vhd.DYNAMIC, original_size=blocks << 21, current_size=blocks << 21
+    ).sealed()
+    header = vhd.DynamicHeader(table_offset=1536, blocks=blocks, block_size=1 << 21).sealed()
+    size = 512 * place + 512 + (2 << 20) + 512
+    table = struct.pack(">I", place) * blocks
+    return write(
+        directory / "image", {0: footer.pack(), 512: header.pack(), 1536: table, size - 512: footer.pack()}, size
+    )
+
+
 # -- several files ------------------------------------------------------------------------------------------------
 
 
@@ -150,6 +165,11 @@ def split_many_files(directory: Path) -> Path:
 def split_zeros(directory: Path) -> Path:
     """Thirty thousand parts of nothing, with as many sectors as a number can say."""
     return _split(directory, ['RW 131072 FLAT "p" 0', *["RW 9223372036854775 ZERO"] * 30_000])
+
+
+def split_empty_lines(directory: Path) -> Path:
+    """A megabyte of lines without a word in front of the parts."""
+    return _split(directory, ["\n" * MIB, 'RW 131072 FLAT "p" 0'])
 
 
 # -- bombs --------------------------------------------------------------------------------------------------------
@@ -193,6 +213,65 @@ def ova_bomb(directory: Path) -> Path:
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
     return directory / "image.ova"
+
+
+def _tar_header(name: str, size: int, kind: bytes = b"0") -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+def _pax(key: bytes, value: bytes) -> bytes:
+    record = b" " + key + b"=" + value + b"\n"
+    length = len(record) + 1
+    while length != len(record) + len(str(length)):
+        length += 1
+    return str(length).encode() + record
+
+
+def _filled(data: bytes) -> bytes:
+    return data.ljust(-(-len(data) // 512) * 512, b"\0")
+
+
+def ova_of_many_disks(directory: Path) -> Path:
+    """A description of four megabytes: a machine with as many disks and controllers as fit, all in one file."""
+    disks_ = "".join(f'<Disk o:diskId="{number}" o:fileRef="f"/>' for number in range(40_000))
+    items = "".join(
+        f"<Item><InstanceID>{number}</InstanceID><ResourceType>6</ResourceType></Item><Item><Parent>{number}</Parent>"
+        f"<ResourceType>17</ResourceType><HostResource>/disk/{number}</HostResource></Item>"
+        for number in range(13_000)
+    )
+    text = f"""<Envelope xmlns="x" xmlns:o="y"><References><File o:id="f" o:href="d.img"/></References><DiskSection>
+{disks_}</DiskSection><VirtualSystem><VirtualHardwareSection>{items}</VirtualHardwareSection></VirtualSystem></Envelope>"""
+    data = _filled(text.encode())
+    pieces = [_tar_header("m.ovf", len(text)), data, _tar_header("d.img", MIB), MBR.ljust(MIB, b"\0"), bytes(1024)]
+    return write(directory / "image.ova", {0: b"".join(pieces)}, 0)
+
+
+def tar_of_words(directory: Path) -> Path:
+    """Ten thousand files, and three megabytes of words that are said of all of them."""
+    pieces = []
+    for part in range(3):
+        words = b"".join(_pax(b"%d%d" % (part, number), b"") for number in range(90_000))
+        pieces += [_tar_header("words", len(words), b"g"), _filled(words)]
+    pieces += [_tar_header(str(number), 0) for number in range(9_000)]
+    pieces += [_tar_header("disk.raw", MIB), MBR.ljust(MIB, b"\0"), bytes(1024)]
+    return write(directory / "image", {0: b"".join(pieces)}, 0)
+
+
+def tar_of_pieces(directory: Path) -> Path:
+    """Files of half a million pieces of a byte each, before the disk."""
+    count = 500_000
+    numbers = _filled(b"%d\n" % count + b"".join(b"%d\n1\n" % (2 * number) for number in range(count)))
+    words = {"major": b"1", "minor": b"0", "name": b"file", "realsize": b"%d" % (2 * count)}
+    pax = b"".join(_pax(b"GNU.sparse." + key.encode(), value) for key, value in words.items())
+    member = [_tar_header("words", len(pax), b"x"), _filled(pax)]
+    pieces = []
+    for each in range(8):
+        member[1] = _filled(pax.replace(b"=file", b"=fil%d" % each))
+        pieces += [*member, _tar_header("file", len(numbers) + count), numbers, _filled(b"x" * count)]
+    pieces += [_tar_header("disk.raw", MIB), MBR.ljust(MIB, b"\0"), bytes(1024)]
+    return write(directory / "image", {0: b"".join(pieces)}, 0)
 
 
 def tar_of_nothing(directory: Path) -> Path:
@@ -266,12 +345,33 @@ def gpt_all_over(directory: Path) -> Path:
     return write(directory / "image", pieces, size)
 
 
+def gpt_of_many_partitions(directory: Path) -> Path:
+    """As many partitions as a table of two megabytes can hold, each of a sector."""
+    from rumpbundle.disk.gpt import GptEntry, GptHeader
+
+    count, size = 16384, 64 * MIB
+    last = size // 512 - 1
+    entry = GptEntry(type_guid=b"\1" * 16, unique_guid=b"\2" * 16).pack()
+    places = (struct.pack("<QQ", 8192 + 2 * number, 8192 + 2 * number) for number in range(count))
+    entries = b"".join(entry[:32] + place + entry[48:] for place in places)
+    pieces: Pieces = {0: MBR[:450] + b"\xee" + MBR[451:]}
+    for at, other, lba in ((1, last, 2), (last, 1, last - 4096)):
+        header = GptHeader(
+            my_lba=at, alternate_lba=other, first_usable_lba=4098, last_usable_lba=last - 4097, disk_guid=b"\3" * 16,
+            entries_lba=lba, entry_count=count, entries_crc32=zlib.crc32(entries),
+        )  # fmt: skip
+        pieces[512 * at] = header.replace(header_crc32=zlib.crc32(header.pack())).pack()
+        pieces[512 * lba] = entries
+    return write(directory / "image", pieces, size)
+
+
 MAKERS: dict[str, Callable[[Path], Path]] = {
     maker.__name__: maker
     for maker in (
-        qcow2_one_cluster, qcow2_marked_zero, qcow2_every_second, qcow2_snapshots, qcow2_references, vmdk_one_grain,
-        vmdk_marked_zero, stream_one_grain, vdi_one_block, vhd_one_block, split_one_file, split_many_files,
-        split_zeros, gzip_bomb, xz_bomb, bzip2_bomb, zstd_bomb, ova_bomb, tar_of_nothing, ext4_loop, iso_in_itself,
-        iso_chain, gpt_all_over,
+        qcow2_one_cluster, qcow2_marked_zero, qcow2_every_second, qcow2_snapshots, qcow2_references,
+        vmdk_one_grain, vmdk_marked_zero, stream_one_grain, vdi_one_block, vhd_one_block, vhd_cleared_block,
+        split_one_file, split_many_files, split_zeros, split_empty_lines, ova_of_many_disks, tar_of_words,
+        tar_of_pieces, gzip_bomb, xz_bomb, bzip2_bomb, zstd_bomb, ova_bomb, tar_of_nothing, ext4_loop,
+        iso_in_itself, iso_chain, gpt_all_over, gpt_of_many_partitions,
     )
 }  # fmt: skip

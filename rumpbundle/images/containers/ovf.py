@@ -35,8 +35,8 @@ def disks(text: bytes) -> tuple[DiskFile, ...]:
     found = _Reader().read(text)
     files = {each.get("id", ""): each for each in found.files}
     by_disk = {each.get("diskId", ""): each for each in found.disks}
-    wanted = [disk for disk in map(by_disk.get, found.attached()) if disk is not None]
-    wanted += [disk for disk in found.disks if disk not in wanted]
+    # A disk that is attached comes twice, and counts where it is first: searching such lists may have no end.
+    wanted = [disk for disk in map(by_disk.get, found.attached()) if disk is not None] + found.disks
     result: dict[str, DiskFile] = {}
     for disk in wanted:
         file = files.get(disk.get("fileRef", ""))
@@ -71,13 +71,16 @@ class _Reader:
 
     def attached(self) -> list[str]:
         """Return the ids of the disks in the machine, by controller and place on it."""
-        controllers = [item.get("InstanceID") for item in self._items if item.get("ResourceType") in _CONTROLLERS]
+        controllers: dict[str | None, int] = {}
+        for item in self._items:
+            if item.get("ResourceType") in _CONTROLLERS:
+                controllers.setdefault(item.get("InstanceID"), len(controllers))
         found = []
         for number, item in enumerate(self._items):
             host = item.get("HostResource", "")
             if item.get("ResourceType") == _DISK and "/disk/" in host:
                 parent, place = item.get("Parent"), item.get("AddressOnParent", "")
-                on = controllers.index(parent) if parent in controllers else len(controllers)
+                on = controllers.get(parent, len(controllers))
                 at = int(place) if place.isascii() and place.isdigit() and len(place) < 9 else 1 << 30
                 found.append((on, at, number, host.rpartition("/")[2]))
         return [identifier for *_, identifier in sorted(found)]

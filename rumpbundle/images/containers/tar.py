@@ -18,7 +18,7 @@ _MOST_MEMBERS = 10_000
 _MOST_HEADERS = 1 << 20
 """Bytes of a long name or of a PAX header."""
 _MOST_PIECES = 1 << 20
-"""Parts of a sparse file: it takes 24 bytes of the archive, and 200 of memory, to name one."""
+"""Parts of all sparse files: it takes 8 bytes of the archive, and 200 of memory, to name one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,11 @@ def is_tar(head: bytes) -> bool:
 
 def _sum_is_right(head: bytes) -> bool:
     field = head[148:156].strip(b" \0")
-    return bool(field) and not field.strip(b"01234567") and int(field, 8) == sum(head) - sum(head[148:156]) + 8 * 0x20
+    if not field or field.strip(b"01234567"):
+        return False
+    without = head[:148] + 8 * b" " + head[156:]
+    # Some old programs sum bytes that have a sign.
+    return sum(without) - int(field, 8) in (0, 256 * sum(byte > 127 for byte in without))
 
 
 def members(medium: Medium, symlinks: set[str] | None = None) -> Iterator[Member]:
@@ -71,6 +75,7 @@ def members(medium: Medium, symlinks: set[str] | None = None) -> Iterator[Member
     everywhere: dict[bytes, bytes] = {}
     own: dict[bytes, bytes] = {}
     seen: dict[str, Member] = {}
+    pieces = 0
     for _ in range(_MOST_MEMBERS):
         if offset + BLOCK > medium.size:
             return
@@ -95,10 +100,15 @@ def members(medium: Medium, symlinks: set[str] | None = None) -> Iterator[Member
             size = _decimal(words.get(b"size", b"%d" % size))
             if kind in (b"0", b"\0", b"7", b"S") and not head[:100].split(b"\0")[0].endswith(b"/"):
                 found, extra = _member(medium, head, words, start, size)
+                pieces += len(found.pieces or ())
+                if pieces > _MOST_PIECES:
+                    raise ImageError("tar: sparse files of too many parts")
                 seen[found.name] = found
                 yield found
                 start += extra
-            elif kind in _LINKS:
+            elif kind in _WITHOUT_DATA and size and _is_header(medium, start):
+                size = 0  # that of what a link leads to, or what a directory may hold
+            if kind in _LINKS:
                 name, target = _names(head, words)
                 if kind == b"2" and symlinks is not None:
                     symlinks.add(name)
@@ -111,6 +121,16 @@ def members(medium: Medium, symlinks: set[str] | None = None) -> Iterator[Member
 
 _LINKS = (b"1", b"2")
 """Types of a hard link and of a symbolic one."""
+_WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")
+"""Types of what holds nothing, as a rule: a hard link may come with the file's data (POSIX, pax)."""
+_WORDS = (b"path", b"linkpath", b"size", b"GNU.sparse.")
+"""How the words of a PAX header begin that are read: those for all files are kept, and may be megabytes of others."""
+
+
+def _is_header(medium: Medium, offset: int) -> bool:
+    """Whether a header, or the end of the archive, stands at *offset*."""
+    head = medium.read(offset, min(BLOCK, max(medium.size - offset, 0)))
+    return len(head) < BLOCK or head == bytes(BLOCK) or _sum_is_right(head)
 
 
 def _names(head: bytes, words: Mapping[bytes, bytes]) -> tuple[str, str]:
@@ -180,7 +200,7 @@ def _pax(data: bytes) -> dict[bytes, bytes]:
         value = value[:-1]
         if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
             numbers.append(value)
-        else:
+        elif key.startswith(_WORDS):
             found[key] = value
         at += length
     return found | ({b"GNU.sparse.map": b",".join(numbers)} if numbers else {})

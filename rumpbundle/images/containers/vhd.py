@@ -67,8 +67,11 @@ class DynamicVhd(Disk):
         return claims
 
     def problems(self) -> Iterator[Problem]:
-        yield from self.claims().problems()
+        shared = list(self.claims().problems())
+        yield from shared
         yield from _footers(self.medium, self.footer)
+        if any(problem.severity == "damage" for problem in shared):
+            return  # the table may name one block again and again
         for offset, position, _ in Claims("VHD", 0).mapped(self):
             start = position - self._bitmap
             if start < 0 or position > self.medium.size:

@@ -11,10 +11,13 @@ from rumpbundle.errors import ImageError, one_line
 from rumpbundle.images.disk import Fact
 
 _SHOWN = {"createType", "CID", "ddb.adapterType", "ddb.uuid.image", "ddb.virtualHWVersion"}
-_PAIR = re.compile(r'^\s*([A-Za-z.]+)\s*=\s*"?([^"\n\r]*)"?', re.MULTILINE)
+# A blank here is none that ends a line: what may run over lines is tried anew from each of them.
+_PAIR = re.compile(r'^[ \t]*([A-Za-z.]+)[ \t]*=[ \t]*"?([^"\n\r]*)"?', re.MULTILINE)
 _ACCESS = re.compile(r"^[ \t]*(?:RW|RDONLY|NOACCESS)[ \t].*$", re.MULTILINE | re.IGNORECASE)
 _EXTENT = re.compile(r'\s*(\w+)\s+([0-9]{1,18})\s+(\w+)(?:\s+"([^"]*)"(?:\s+([0-9]{1,18})\b)?)?.*')
-_PARENT = re.compile(r'^\s*(?:parentFileNameHint\s*=\s*"?([^"\n\r]+)|parentCID\s*=\s*"?([0-9a-f]+))', re.I | re.M)
+_PARENT = re.compile(
+    r'^[ \t]*(?:parentFileNameHint[ \t]*=[ \t]*"?([^"\n\r]+)|parentCID[ \t]*=[ \t]*"?([0-9a-f]+))', re.I | re.M
+)
 _NO_PARENT = 0xFFFFFFFF
 MISLEADS = "the file is damaged, or made to mislead"
 

@@ -148,21 +148,31 @@ class Claim:
     """A place and what stands there in those that say it so."""
 
 
-CLAIMS = {
-    "xfs": Claim((8, 8), (4, 4), "big"),
-    "btrfs": Claim((65536 + 0xD1, 8)),  # of this device
-    "ntfs": Claim((40, 8), (11, 2)),  # without the copy of the first sector
-    "exfat": Claim((72, 8), (108, 1), power=True),
-    "f2fs": Claim((1060, 8), (1040, 4), power=True),
-    "squashfs": Claim((40, 8), only=(28, b"\4\0")),
-    "erofs": Claim((1060, 4), (1036, 1), power=True),
-    "jfs": Claim((32776, 8), (32792, 4)),
-    "hfsplus": Claim((1068, 4), (1064, 4), "big", only=(1024, b"H")),
-    "apfs": Claim((40, 8), (36, 4)),
-    "nilfs2": Claim((1056, 8)),
-    "reiserfs": Claim((65536, 4), (65580, 2), only=(65588, b"ReIsEr")),
-    "romfs": Claim((8, 4), order="big"),
-}
+_CLAIMS: tuple[tuple[str, Claim], ...] = (
+    ("xfs", Claim((8, 8), (4, 4), "big")),
+    ("btrfs", Claim((65536 + 0xD1, 8))),  # of this device
+    ("ntfs", Claim((40, 8), (11, 2))),  # without the copy of the first sector
+    ("exfat", Claim((72, 8), (108, 1), power=True)),
+    ("f2fs", Claim((1060, 8), (1040, 4), power=True)),
+    ("squashfs", Claim((40, 8), only=(28, b"\4\0"))),
+    ("erofs", Claim((1060, 4), (1036, 1), power=True)),
+    ("jfs", Claim((32776, 8), (32792, 4))),
+    ("hfsplus", Claim((1068, 4), (1064, 4), "big", only=(1024, b"H"))),
+    ("apfs", Claim((40, 8), (36, 4))),
+    ("nilfs2", Claim((1056, 8))),
+    ("reiserfs", Claim((65536, 4), (65580, 2), only=(65588, b"ReIsEr"))),
+    ("romfs", Claim((8, 4), order="big")),
+    *(("lvm2", Claim((at + 64, 8), only=(at, b"LABELONE"))) for at in range(0, 2048, 512)),
+    # Without its last page, and as if pages were small.
+    *(("swap", Claim((1028, 4), (None, 4096), order, only=(1024, (1).to_bytes(4, order)))) for order in _ORDERS),
+    # UFS 1 and 2, where each has its superblock.
+    *(
+        ("ufs", Claim((place + size, width), (place + 52, 4), order, only=(place + 1372, magic.to_bytes(4, order))))
+        for place, magic, size, width in ((8192, 0x011954, 36, 4), (65536, 0x19540119, 1080, 8))
+        for order in _ORDERS
+    ),
+)
+CLAIMS = {kind: tuple(claim for name, claim in _CLAIMS if name == kind) for kind, _ in _CLAIMS}
 """By kind, as the projects' own headers have it; others do not say, or in ways of their own."""
 
 _HEAD = 68 << 10
@@ -207,14 +217,12 @@ def unread(medium: Medium) -> Unread | None:
     if mark is None:
         return None
     problem = f"is {mark.name}, which cannot be read"
-    return Unread(medium, mark.kind, problem, size=_claimed(medium, CLAIMS.get(mark.kind)))
+    claims = (_claimed(medium, claim) for claim in CLAIMS.get(mark.kind, ()))
+    return Unread(medium, mark.kind, problem, size=next(filter(None, claims), None))
 
 
-def _claimed(medium: Medium, claim: Claim | None) -> int | None:
-    """Return how many bytes what begins with *medium* takes by its own *claim*, as far as that can be told."""
-
-    if claim is None:
-        return None
+def _claimed(medium: Medium, claim: Claim) -> int | None:
+    """Return how many bytes what begins with *medium* takes by its own *claim*, if that is how it says it."""
 
     def there(place: int, width: int) -> bytes:
         return medium.read(place, width) if place + width <= medium.size else b""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _MAX_CLUSTERS = 1 << 24
 """Clusters up to which all chains are followed."""
+_SHORT = 1 << 20
+"""Clusters that the chains of a small volume may have more together than it has."""
 
 
 def problems(volume: Fat) -> Iterator[Problem]:
@@ -76,16 +78,21 @@ def _chains(volume: Fat) -> Iterator[Problem]:
     owned = bytearray(boot.clusters + 2)
     starts: list[tuple[str, int, int | None]] = [("/", boot.root_cluster, None)] if boot.root_cluster else []
     starts += [(path, cluster, size) for path, cluster, size in volume.starts() if cluster or size]
+    budget = Budget(pointers=4 * (boot.clusters + _SHORT))
     for path, cluster, size in starts:
         length = 0
         crossed = 0
         try:
-            for first, count in volume.table.runs(cluster, boot.clusters, Budget()):
+            for first, count in volume.table.runs(cluster, boot.clusters, budget):
                 piece = owned[first : first + count]
                 crossed = crossed or (first + piece.index(1) if 1 in piece else 0)
                 owned[first : first + count] = b"\1" * count
                 length += count * boot.cluster
         except ImageError as error:
+            if budget.pointers < 0:
+                what = "its files share so many clusters that not all are followed"
+                yield _problem(None, what, "what is wrong with the others was not looked at")
+                return
             yield Problem(where=path, offset=None, what=error.problem, consequence="it cannot be read whole")
             continue
         at = boot.data + (cluster - 2) * boot.cluster if cluster else None
