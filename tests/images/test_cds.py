@@ -28,8 +28,9 @@ def opened(image):
     return file_system(Bytes(image.read_bytes()))
 
 
-def test_relocated_directories_are_where_they_came_from(tree, tmp_path):
-    output_of("genisoimage", "-quiet", "-R", "-o", str(tmp_path / "iso"), str(tree))
+@pytest.mark.parametrize("more", [(), ("-xa",), ("-XA",)])
+def test_relocated_directories_are_where_they_came_from(tree, tmp_path, more):
+    output_of("genisoimage", "-quiet", "-R", *more, "-o", str(tmp_path / "iso"), str(tree))
     found = listed(opened(tmp_path / "iso"))
     assert found.pop("/rr_moved") == "directory"
     assert found == expected(tree)

@@ -63,6 +63,9 @@ def tree(tmp_path_factory):
     with open(top / "far", "wb") as file:
         file.seek(5 << 20)
         file.write(b"end")
+    for name, size in (("a hole", 3 << 20), ("a small hole", 100)):  # inline, mke2fs writes nothing of them
+        with open(top / name, "wb") as file:
+            file.truncate(size)
     (top / "short").symlink_to("x" * 40)
     (top / "long").symlink_to("y/" * 60)
     (top / "longest").symlink_to("z" * 900)

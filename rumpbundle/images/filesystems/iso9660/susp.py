@@ -13,6 +13,7 @@ from rumpbundle.images.budget import Budget
 from rumpbundle.images.medium import Medium
 
 _SECTOR = 2048
+_XA_MARK, _XA_LENGTH = 6, 14
 _MAX_CONTINUATIONS = 64
 _MAX_NAME = 255
 _MAX_TARGET = 4096
@@ -53,10 +54,12 @@ class SystemUse:
 
     def announced(self, use: bytes) -> bool:
         """Return whether *use*, of the root's own record, says that the entries are there."""
-        if use[:2] != b"SP" or len(use) < 7 or use[4:6] != b"\xbe\xef":
-            return False
-        self._skip = use[6]
-        return True
+        # On a CD-ROM XA they begin behind what that keeps of each file (SUSP 5.3).
+        for entry in (use, use[_XA_LENGTH:]) if use[_XA_MARK : _XA_MARK + 2] == b"XA" else (use,):
+            if entry[:2] == b"SP" and len(entry) >= 7 and entry[4:6] == b"\xbe\xef":
+                self._skip = entry[6]
+                return True
+        return False
 
     def attributes(self, use: bytes) -> Attributes:
         """Return what the entries in *use*, and where they continue, say.
