@@ -25,7 +25,7 @@ from rumpbundle.errors import GuestError, HostError
 from rumpbundle.events import Exact, Finished, Report, Started, Warned, silent
 from rumpbundle.formats import Beside, Folder, Format, Job, OneFile
 from rumpbundle.host import overlap
-from rumpbundle.host.staging import check_free, staged_directory, staged_file, staged_kit
+from rumpbundle.host.staging import check_output, staged_directory, staged_file, staged_kit
 from rumpbundle.kernels.unikernel import Protocol
 from rumpbundle.manifest import stem
 from rumpbundle.planning import Plan, plan
@@ -183,6 +183,13 @@ def _commands(job: Job, format: Format) -> tuple[str, ...]:
     return format.commands(job) if format.commands is not None else ()
 
 
+def check_outputs(format: Format, output: Path, *, force: bool, tidy: bool = True) -> None:
+    """Raise what writing *format* to *output* would because of what stands there."""
+    holds = format.product.holds if isinstance(format.product, Folder) else None
+    for file in format.files(output):
+        check_output(file, holds, force=force, tidy=tidy)
+
+
 def check_no_inputs(recipe: Recipe, outputs: Iterable[Path]) -> None:
     """Raise :class:`UsageError` if to write *outputs* would touch what *recipe* is made of."""
     overlap.check_apart(outputs, recipe.origins())
@@ -212,7 +219,7 @@ def bundle(
     chosen = formats.find(format)
     wanted = Recipe.of(app, **recipe)
     path = default_output(wanted.app, chosen) if output is None else Path(file_name("output", output))
-    check_free(path, force=flag("force", force))
+    check_outputs(chosen, path, force=flag("force", force))
     planned = plan(wanted, formats=[chosen], report=report)
     artifact, commands = write(
         planned, chosen, path, subformat=subformat, options=options, force=force, sync=sync, jobs=jobs, report=report

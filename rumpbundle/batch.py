@@ -18,12 +18,12 @@ from rumpbundle.api import Artifact, Plan, carry_out, check_no_inputs, job_for, 
 from rumpbundle.arguments import file_name, flag, refused, sequence
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK
-from rumpbundle.disk.flat import disk_errors, write_all
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.errors import InputError, Interrupted, RumpbundleError, UsageError
 from rumpbundle.events import Event, Note, Report, Warned, silent
 from rumpbundle.formats import Format, Job
 from rumpbundle.host.parallel import run_all
-from rumpbundle.host.staging import staged_file
+from rumpbundle.host.putting import put
 from rumpbundle.manifest import stem
 from rumpbundle.recipe import Recipe, RecipeFields
 
@@ -188,8 +188,7 @@ def write_checksums(
     digests = run_all([partial(sha256_of, file, stop) for file in files], os.cpu_count() or 1, stop.set)
     lines = [_line(os.path.relpath(file, directory), digest) for file, digest in zip(files, digests, strict=True)]
     path = directory / SUMS
-    with staged_file(path, force=force, sync=sync) as staged, disk_errors():
-        write_all(staged.fd, b"".join(lines), 0)
+    put(path, b"".join(lines), force=force, sync=sync)
     return path
 
 
@@ -206,7 +205,7 @@ def sha256_of(path: Path, stop: threading.Event | None = None) -> str:
     """Return the hex SHA-256 of a file, or of what was read of it before *stop* was set."""
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with open(InputFile(path).open(), "rb") as file:
             while not (stop and stop.is_set()) and (chunk := file.read(CHUNK)):
                 digest.update(chunk)
     except OSError as error:

@@ -82,14 +82,15 @@ def plan(
         instance("recipe", recipe, Recipe),
         [registry.find(each) for each in sequence("formats", formats)],
     )
-    kernel = kernel or read_kernel(recipe, wanted)
+    kernel = read_kernel(recipe, wanted) if kernel is None else instance("kernel", kernel, Unikernel)
+    known = None if images is None else instance("images", images, BootImages)
     _tell_repairs(kernel, report)
     name = machine_name(recipe, kernel)
     firmware, boot = _boot(recipe, kernel, report) if kernel.protocols else ((), {})
     esp = _esp(recipe, boot)
     request = _request(recipe, kernel, boot, _bus(bus) or bus_for(kernel, wanted))
     delivery, choices = _delivered(recipe, request, report)
-    images = (images or boot_images(report)) if firmware else None
+    images = (known or boot_images(report)) if firmware else None
     bundle = Bundle(
         name=name,
         kernel=kernel,

@@ -172,3 +172,53 @@ def test_what_there_is_to_warn_of_comes_in_the_order_of_the_formats(tmp_path):
         assert list(dict.fromkeys(filter(None, named))) == machines
         begun = [isinstance(event, Started) and "." in event.label for event in events].index(True)
         assert not any(isinstance(event, Warned) for event in events[begun:])
+
+
+@pytest.mark.parametrize("name", ["SHA256SUMS", "b.json"])
+def test_what_stands_beside_already_is_told_before_anything_is_written(app, capsys, name):
+    os.mkdir("out")
+    Path("out", name).write_text("old")
+    argv = ["build", app, "-f", "iso", "-o", "out", "-q", "--checksums", "--sbom", "out/b.json"]
+    for more in ([], ["--dry-run"]):
+        status, out, err = run(capsys, *argv, *more)
+        assert (status, out) == (2, "")
+        assert err.startswith(f"error: out/{name}: already exists\nhint: ")
+    assert os.listdir("out") == [name]
+    assert run(capsys, *argv, "--force")[0] == 0
+
+
+@pytest.mark.parametrize("format", ["iso", "ec2", "gce"])
+def test_a_dry_run_refuses_what_the_run_does(app, capsys, format):
+    """A directory with something of the user's is replaced by no kit, and any directory by no file."""
+    output = Path("out", f"app.{format}" + (".tar.gz" if format == "gce" else ""))
+    output.mkdir(parents=True)
+    (output / "mine").write_text("mine")
+    for argv in (["build", app, "-f", format, "-o", "out"], [format, app, "-o", str(output)]):
+        said = [run(capsys, *argv, "--force", "-q", *more) for more in ([], ["--dry-run"])]
+        assert said[0][0] == 2
+        assert said[0] == said[1]
+    assert (output / "mine").read_text() == "mine"
+
+
+def test_a_directory_that_somebody_else_fills_stays(app, capsys, monkeypatch):
+    from rumpbundle.cli import build as command
+    from rumpbundle.errors import HostError
+
+    def write_targets(planned, wanted, **_):
+        Path("out/theirs").touch()
+        return tuple(command.Outcome(target=each, error=HostError("no space")) for each in wanted)
+
+    monkeypatch.setattr(command, "write_targets", write_targets)
+    assert run(capsys, "build", app, "-f", "iso", "-o", "out") == (3, "", "error: iso: no space\n")
+    assert os.listdir("out") == ["theirs"]
+
+
+def test_a_directory_made_for_an_interrupted_run_goes(app, capsys, monkeypatch):
+    from rumpbundle.cli import build as command
+
+    def write_targets(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "write_targets", write_targets)
+    assert run(capsys, "build", app, "-f", "iso", "-o", "out")[0] == 130
+    assert not os.path.exists("out")

@@ -483,3 +483,10 @@ def test_what_is_neither_kernel_nor_image_is_told_so(tmp_path, capfd):
     loops.write_bytes(b"\xeb\xfe".ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 16))
     assert main(["check", str(loops), "--target", "qemu"]) == 0
     assert "the image has boot code for BIOS" in capfd.readouterr().out
+
+
+def test_a_driver_there_is_not_is_told_without_a_target_too(capsys):
+    app = str(kernels.build("multiboot"))
+    said = [main(["check", app, "--driver", "nvmee", *more]) for more in ([], ["--target", "ec2"])]
+    assert said == [2, 2]
+    assert capsys.readouterr().err == "error: --driver: no such driver: nvmee\nhint: did you mean nvme?\n" * 2

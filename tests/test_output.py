@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -497,3 +498,24 @@ def test_a_full_disk_and_a_used_up_quota_are_two_things(tmp_path, monkeypatch, n
     with pytest.raises(HostError, match=says), disk_errors():
         full(0)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("patience", [0.2, 30.0])
+def test_two_kits_do_not_get_their_names_at_once(tmp_path, monkeypatch, patience):
+    """One waits for the other, but for nobody who holds the directory for ever."""
+    monkeypatch.setattr(leftovers, "_PATIENCE", patience)
+    paths = (tmp_path / "a.vhd", tmp_path / "a.json")
+
+    def make() -> None:
+        with staged_kit(paths[0], paths[1:], force=True) as new:
+            for path in paths:
+                (new / path.name).touch()
+
+    thread = threading.Thread(target=make)
+    with leftovers.alone(tmp_path):
+        thread.start()
+        thread.join(1.0)
+        assert thread.is_alive() == (patience > 1)
+        assert paths[0].exists() == (patience < 1)
+    thread.join(30.0)
+    assert all(path.exists() for path in paths)

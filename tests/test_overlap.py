@@ -159,3 +159,16 @@ def test_two_outputs_of_one_name(inputs, capsys):
             assert main([*words, *more]) == 2
             assert "would be written twice, the one over the other" in capsys.readouterr().err
     assert not os.path.exists("a.iso")
+
+
+@pytest.mark.parametrize("words", [["-c", "cfg.json"], ["--config-for", "serial:a=cfg.json"], ["--configs", "many"]])
+def test_the_console_is_not_logged_into_a_configuration(inputs, capsys, words):
+    (inputs / "rump.bin").write_bytes((inputs / "app.bin").read_bytes() + b"_RUMPRUN_ROOTFSCFG=\0")
+    os.mkdir("many")
+    os.link("cfg.json", "many/serial:a.json")
+    assert main(["iso", "rump.bin", "-e", "A=1", "-q"]) == 0
+    capsys.readouterr()
+    log = "many/serial:a.json" if words[0] == "--configs" else "cfg.json"
+    for more in ([], ["--dry-run"]):
+        assert main(["run", "rump.iso", *words, "--log", log, "--accel", "tcg", "--timeout", "5", *more]) == 2
+        assert refused(capsys, "is an input") or refused(capsys, "would lie in")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 
@@ -170,3 +171,37 @@ def test_the_key_is_never_an_output(here, capsys):
         assert run("iso", "app.bin", *words, "--sign", "k.key", "--force") == 2
         assert "k.key: is an input and cannot be the output too" in capsys.readouterr().err
     assert (here / "k.key").read_bytes() == before
+
+
+def test_a_signature_that_is_there_is_told_before_anything_is_written(here, capsys):
+    for argv, old in (
+        (["ec2", "app.bin"], "app.ec2.volume.raw.minisig"),
+        (["iso", "app.bin"], "app.iso.minisig"),
+        (["build", "app.bin", "-f", "raw,iso"], "app.iso.minisig"),
+    ):
+        (here / old).write_text("old")
+        before = sorted(os.listdir())
+        assert run(*argv, "-q", "--sign", "k.key") == 2
+        assert capsys.readouterr().err.startswith(f"error: {old}: already exists")
+        assert sorted(os.listdir()) == before
+        (here / old).unlink()
+
+
+def test_a_password_that_is_not_utf_8(here, monkeypatch, capsys):
+    made = subprocess.run(
+        [require("minisign"), "-G", "-p", "p.pub", "-s", "p.key"],
+        input=b"\xff\n" * 2,
+        capture_output=True,
+        timeout=60,
+    )
+    assert made.returncode == 0, made.stderr
+    with open(here / "password", "w+", encoding="utf-8") as file:
+        file.buffer.write(b"\xff\n")
+        file.seek(0)
+        monkeypatch.setattr("sys.stdin", file)
+        assert run("iso", "app.bin", "--sign", "p.key") == 0
+    assert minisign("-V", "-p", "p.pub", "-m", "app.iso").returncode == 0
+    capsys.readouterr()
+    assert run("verify", "--key", "p.pub", "app.iso", "--json") == 0
+    (found,) = json.loads(capsys.readouterr().out)["images"]
+    assert found["signed"][0]["comment"].startswith("file:app.iso bundle:")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,19 +9,21 @@ from typing import Any
 import click
 
 from rumpbundle import formats as registry
-from rumpbundle.api import Plan, check_no_inputs, job_for, plan
+from rumpbundle.api import check_no_inputs, plan
 from rumpbundle.batch import SUMS, Outcome, Target, targets, write_checksums, write_targets
-from rumpbundle.cli import project
+from rumpbundle.cli import project, rehearsal
 from rumpbundle.cli.command import completed
 from rumpbundle.cli.guest import GuestCommand
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.provenance import Provenance, provenance_options
 from rumpbundle.cli.recipe_options import output_options, recipe_from, recipe_options, report_options
-from rumpbundle.cli.results import artifacts_json, beside_json, plan_json, plan_text
-from rumpbundle.cli.streams import say, say_json, say_path, tell
+from rumpbundle.cli.results import artifacts_json, beside_json
+from rumpbundle.cli.streams import say, say_json, say_path, tell_error
 from rumpbundle.cli.values import format_names, formats_named
 from rumpbundle.errors import RumpbundleError, UsageError
-from rumpbundle.host.staging import check_free, make_directory
+from rumpbundle.formats import Folder
+from rumpbundle.host.directories import filled_directory
+from rumpbundle.host.staging import check_free
 
 
 @click.command(
@@ -79,57 +80,28 @@ def _build_app(app: str, formats: list[str], directory: Path, checksums: bool, a
     sums_path = [directory / SUMS] if checksums else []
     outputs = [file for each in wanted for file in each.format.files(each.output)] + sums_path
     check_no_inputs(recipe, outputs)
-    provenance.check(recipe, outputs, free=False)
+    kits = [target.output for target in wanted if isinstance(target.format.product, Folder)]
+    placed = directory.is_dir()
+    provenance.check(recipe, outputs, kits, placed=placed, tidy=not dry_run)
+    for path in sums_path if placed else ():
+        check_free(path, force=force, tidy=not dry_run)
     with terminal:
         planned = plan(recipe, formats=[target.format for target in wanted], report=terminal)
         if dry_run:
-            return rehearse(planned, wanted, terminal, force=force, as_json=as_json)
-        made = make_directory(directory)
-        outcomes = write_targets(planned, wanted, force=force, sync=sync, report=terminal)
+            jobs, failed = rehearsal.rehearse(planned, wanted, terminal, force=force)
+            return rehearsal.show(jobs, [(name_of(target), error) for target, error in failed], as_json=as_json)
+        with filled_directory(directory):
+            outcomes = write_targets(planned, wanted, force=force, sync=sync, report=terminal)
         digest = planned.bundle.identity.digest if any(outcome.artifact for outcome in outcomes) else None
-    if made and digest is None:
-        directory.rmdir()
     artifacts = [outcome.artifact for outcome in outcomes if outcome.artifact is not None]
-    sums = write_checksums(artifacts, directory, force=force, sync=sync) if checksums and artifacts else None
-    beside = provenance.write(planned.bundle, artifacts, [sums] if sums else []) if artifacts else []
+    try:
+        sums = write_checksums(artifacts, directory, force=force, sync=sync) if checksums and artifacts else None
+        beside = provenance.write(planned.bundle, artifacts, [sums] if sums else []) if artifacts else []
+    except RumpbundleError:
+        show_outcomes(outcomes, digest, None, as_json=as_json)
+        raise
     show_outcomes(outcomes, digest, sums, beside, as_json=as_json)
     return max((outcome.error.exit_code for outcome in outcomes if outcome.error is not None), default=0)
-
-
-def rehearse(planned: Plan, wanted: Sequence[Target], terminal: Terminal, *, force: bool, as_json: bool) -> int:
-    """Print the plan of every target that would be written, and the error of every one that would not."""
-    plans, status = [], 0
-    for target in wanted:
-        try:
-            _check_place(target, force)
-            job = job_for(
-                planned,
-                target.format,
-                target.output,
-                subformat=target.subformat,
-                options=target.options,
-                report=terminal,
-            )
-        except RumpbundleError as error:
-            _show_error(target, error)
-            status = max(status, error.exit_code)
-        else:
-            plans.append((job, target.format))
-    if as_json:
-        say_json([plan_json(*each) for each in plans])
-    elif plans:
-        say("\n\n".join(plan_text(*each) for each in plans))
-    return status
-
-
-def _check_place(target: Target, force: bool) -> None:
-    """Raise what writing *target* would: its files are there, or its directory is not and cannot be made."""
-    directory = target.output.parent
-    if os.path.lexists(directory):
-        for file in target.format.files(target.output):
-            check_free(file, force=force, tidy=False)
-    else:
-        check_free(directory, force=False, tidy=False)
 
 
 def show_outcomes(
@@ -144,11 +116,11 @@ def show_outcomes(
     """Print the results to standard output and the errors to standard error."""
     for outcome in outcomes:
         if outcome.error is not None:
-            _show_error(outcome.target, outcome.error)
+            tell_error(outcome.error, name_of(outcome.target))
     made = [outcome.artifact for outcome in outcomes if outcome.artifact is not None]
     if as_json:
         failed = [
-            {"format": _name(outcome.target), "error": str(outcome.error), "hint": outcome.error.hint}
+            {"format": name_of(outcome.target), "error": str(outcome.error), "hint": outcome.error.hint}
             for outcome in outcomes
             if outcome.error is not None
         ]
@@ -167,12 +139,7 @@ def show_outcomes(
         say(line)
 
 
-def _show_error(target: Target, error: RumpbundleError) -> None:
-    tell(f"error: {_name(target)}: {error}")
-    if error.hint:
-        tell(f"hint: {error.hint}")
-
-
-def _name(target: Target) -> str:
+def name_of(target: Target) -> str:
+    """Return what a target is called where it failed: the format, with a subformat that is not its first."""
     first = target.format.subformats[0].name
     return target.format.name if target.subformat == first else f"{target.format.name}:{target.subformat}"

@@ -19,6 +19,7 @@ from rumpbundle.cli.values import Input, driver_names
 from rumpbundle.errors import GuestError, KernelError, UsageError, one_line
 from rumpbundle.kernels.unikernel import Protocol, Unikernel
 from rumpbundle.knowledge.bootcode import BootCode
+from rumpbundle.knowledge.check import NoFirmwareError
 from rumpbundle.knowledge.check import check as judge
 from rumpbundle.knowledge.verdict import Finding, Verdict
 
@@ -150,7 +151,7 @@ def _subject(app: str) -> tuple[Unikernel, BootCode | None]:
 def _everywhere(judged: Callable[[str], Verdict]) -> Iterator[Verdict]:
     """Yield the verdict for each platform that has the firmware asked for."""
     for platform in knowledge.platforms():
-        with contextlib.suppress(UsageError):
+        with contextlib.suppress(NoFirmwareError):
             yield judged(platform.name)
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from rumpbundle.api import default_output
+from rumpbundle.api import check_outputs, default_output
 from rumpbundle.batch import Target, targets, write_targets
-from rumpbundle.cli.build import rehearse, show_outcomes
+from rumpbundle.cli import rehearsal
+from rumpbundle.cli.build import name_of, show_outcomes
 from rumpbundle.cli.command import Command, completed, options
 from rumpbundle.cli.of_formats import check_options, format_options, given_of
 from rumpbundle.cli.progress import Terminal
@@ -21,7 +22,7 @@ from rumpbundle.cli.values import Input, Output, Size, check_no_directory, forma
 from rumpbundle.errors import UsageError
 from rumpbundle.finished.convert import plan_of
 from rumpbundle.finished.readback import carried
-from rumpbundle.host.staging import check_free, make_directory
+from rumpbundle.host.directories import filled_directory
 from rumpbundle.images.detect import NoImageError, open_disk
 from rumpbundle.images.disk import Disk
 from rumpbundle.shell import quoted
@@ -64,21 +65,19 @@ def command(image: str, names: tuple[str, ...], output: Path | None, **arguments
         planned = plan_of(disk, image, formats=[target.format for target in wanted], report=terminal, **asked)
         recipe = dataclasses.replace(planned.recipe, inputs=tuple(file.path for file in disk.others))
         planned = dataclasses.replace(planned, recipe=recipe)
-        several = len(wanted) > 1 and output is not None
-        if not several:
-            check_free(wanted[0].output, force=force, tidy=not dry_run)
+        if len(wanted) == 1:
+            check_outputs(wanted[0].format, wanted[0].output, force=force, tidy=not dry_run)
         given = given_of(arguments)
         wanted = tuple(
             dataclasses.replace(target, options=carried(target.format, image, disk, planned, given, terminal))
             for target in wanted
         )
         if dry_run:
-            return rehearse(planned, wanted, terminal, force=force, as_json=as_json)
-        made = several and output is not None and make_directory(output)
-        outcomes = write_targets(planned, wanted, force=force, sync=sync, report=terminal)
+            jobs, failed = rehearsal.rehearse(planned, wanted, terminal, force=force)
+            return rehearsal.show(jobs, [(name_of(target), error) for target, error in failed], as_json=as_json)
+        with filled_directory(wanted[0].output.parent) if len(wanted) > 1 else contextlib.nullcontext():
+            outcomes = write_targets(planned, wanted, force=force, sync=sync, report=terminal)
         digest = planned.bundle.identity.digest if any(outcome.artifact for outcome in outcomes) else None
-    if made and digest is None and output is not None:
-        output.rmdir()
     if len(wanted) == 1 and outcomes[0].error is not None:
         raise outcomes[0].error
     show_outcomes(outcomes, digest, None, as_json=as_json, print_commands=bool(arguments.get("print_commands")))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +13,11 @@ import click
 from rumpbundle import __version__
 from rumpbundle.cli.command import Command
 from rumpbundle.cli.recipe_options import NO_SYNC, report_options
-from rumpbundle.cli.streams import say, say_json, tell
-from rumpbundle.host.staging import make_directory, staged_file
+from rumpbundle.cli.streams import json_text, say_json, say_path, tell
+from rumpbundle.disk.inputfile import InputFile
+from rumpbundle.errors import InputError, UsageError
+from rumpbundle.host.directories import make_directory
+from rumpbundle.host.putting import put
 
 if TYPE_CHECKING:
     from rumpbundle.project.fleet import Failed, Progress, Summary
@@ -54,6 +59,8 @@ def command(
 
     project = reading.read(file or reading.find())
     record = Record(project.directory)
+    place = directory or Path(project.directory or ".")
+    _check_ours(place / NAME)
     teller = _Teller(**arguments)
     summary = fleet.run(
         project,
@@ -67,19 +74,31 @@ def command(
     )
     record.tidy()
     teller.end(summary.progress)
-    place = directory or Path(project.directory or ".")
     listed = _listed(summary, place)
     make_directory(place, parents=True)
-    with staged_file(place / "fleet.json", force=True, sync=not no_sync) as staged:
-        with open(staged.fd, "wb", closefd=False) as out:
-            out.write(_text(listed))
-    say_json(listed) if as_json else say(str(place / "fleet.json"))
+    _check_ours(place / NAME)
+    put(place / NAME, _text(listed), force=True, sync=not no_sync)
+    say_json(listed) if as_json else say_path(place / NAME)
     return max((each.failure.exit_code for each in summary.failed), default=0)
+
+
+NAME = "fleet.json"
+_HEAD = b'{\n "rumpbundle": '
+
+
+def _check_ours(path: Path) -> None:
+    """Raise :class:`UsageError` if *path* is there and is no list of a fleet's outputs."""
+    if os.path.lexists(path):
+        ours = False
+        with contextlib.suppress(InputError):
+            file = InputFile(path)
+            ours = file.read(0, min(file.size, len(_HEAD))) == _HEAD
+        if not ours:
+            raise UsageError("is no list of a fleet's outputs, so it is not replaced", where=path, hint="give -o DIR")
 
 
 def _listed(summary: Summary, place: Path) -> dict[str, Any]:
     """Return what ``fleet.json`` holds: the same for the same fleet."""
-    import os
     from functools import cache
 
     top = os.path.abspath(place)
@@ -106,10 +125,10 @@ def _listed(summary: Summary, place: Path) -> dict[str, Any]:
         ]
         key = {} if entry.row is None else {"key": entry.row.key}
         bundles.append({"image": entry.name} | key | {"digest": outputs[0].bundle, "artifacts": artifacts})
-    failed = [
+    failed: list[dict[str, Any]] = [
         {"image": each.entry.name}
         | ({} if each.entry.row is None else {"row": each.entry.row.number, "line": each.entry.row.line})
-        | {"error": each.failure.problem}
+        | {"error": each.failure.problem, "hint": each.failure.hint}
         for each in summary.failed
     ]
     return {"rumpbundle": __version__, "bundles": bundles, "failed": failed}
@@ -117,10 +136,10 @@ def _listed(summary: Summary, place: Path) -> dict[str, Any]:
 
 def _text(listed: dict[str, Any]) -> bytes:
     """Return *listed* as JSON, a line for each bundle."""
-    head = f'{{\n "rumpbundle": {json.dumps(listed["rumpbundle"])},\n'
+    head = f"{_HEAD.decode()}{json_text(listed['rumpbundle'])},\n"
     parts = []
     for name in ("bundles", "failed"):
-        lines = ",\n".join(f"  {json.dumps(each)}" for each in listed[name])
+        lines = ",\n".join(f"  {json_text(each)}" for each in listed[name])
         parts.append(f' "{name}": [' + (f"\n{lines}\n ]" if lines else "]"))
     return (head + ",\n".join(parts) + "\n}\n").encode("ascii")
 
@@ -141,7 +160,7 @@ class _Teller:
             return
         self._told = percent
         if self._json:
-            tell(json.dumps({"event": "fleet", "total": now.total, "done": now.done, "made": now.made,
+            tell(json_text({"event": "fleet", "total": now.total, "done": now.done, "made": now.made,
                              "failed": now.failed, "rate": round(now.rate, 1),
                              "left": None if now.left is None else round(now.left, 1)}))  # fmt: skip
         else:
@@ -151,7 +170,8 @@ class _Teller:
     def failed(self, one: Failed) -> None:
         """Tell of *one* there is no bundle of."""
         if self._json:
-            tell(json.dumps({"event": "failed", "bundle": one.entry.where, "error": one.failure.problem}))
+            tell(json_text({"event": "failed", "bundle": one.entry.where, "error": one.failure.problem,
+                             "hint": one.failure.hint}))  # fmt: skip
         tell(f"error: {one.entry.where}: {one.failure.problem}")
         if one.failure.hint:
             tell(f"hint: {one.failure.hint}")

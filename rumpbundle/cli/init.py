@@ -8,8 +8,8 @@ import click
 
 from rumpbundle.cli.command import Command
 from rumpbundle.cli.streams import say_path
-from rumpbundle.disk.flat import disk_errors, write_all
-from rumpbundle.host.staging import check_free, staged_file
+from rumpbundle.host.putting import put
+from rumpbundle.host.staging import check_free
 
 
 @click.command("init", cls=Command, example="rumpbundle init build/web.bin",
@@ -23,7 +23,5 @@ def command(app: str, force: bool) -> None:
 
     path = Path(NAME)
     check_free(path, force=force)
-    text = starter.text(app)
-    with staged_file(path, force=force) as staged, disk_errors():
-        write_all(staged.fd, text.encode("utf-8"), 0)
+    put(path, starter.text(app).encode("utf-8"), force=force)
     say_path(path)

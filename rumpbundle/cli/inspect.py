@@ -15,7 +15,8 @@ from rumpbundle.cli.tables import Section, show
 from rumpbundle.cli.values import Input
 from rumpbundle.errors import UsageError
 from rumpbundle.host.overlap import check_apart, inode
-from rumpbundle.host.staging import check_free, staged_file
+from rumpbundle.host.putting import put
+from rumpbundle.host.staging import check_free
 from rumpbundle.images.filesystem import Entry
 from rumpbundle.kernels.unikernel import Firmware, Unikernel
 from rumpbundle.report import ImageReport, inspect
@@ -55,8 +56,7 @@ def command(file: str, as_json: bool, svg: Path | None, everything: bool, force:
             raise UsageError("is a kernel; a picture is drawn of an image", where=file)
         from rumpbundle.report.picture import svg as drawn
 
-        with staged_file(svg, force=force) as staged, open(staged.fd, "wb", closefd=False) as out:
-            out.write(drawn(found).encode())
+        put(svg, drawn(found).encode(), force=force)
     if as_json:
         described = _kernel_json(found) if isinstance(found, Unikernel) else _image_json(found)
         print_json(described)
@@ -248,7 +248,7 @@ def _image_json(image: ImageReport) -> dict[str, Any]:
     return {
         "kind": "image",
         "name": image.name,
-        "container": {"format": image.container, "bytes": image.file_size, **_printable(dict(image.facts))},
+        "container": {"format": image.container, "bytes": image.file_size, **image.facts},
         "members": [{"name": each.name, "offset": each.offset, "bytes": each.size} for each in image.members],
         "disk": {"bytes": image.disk_size},
         "tables": [
@@ -281,27 +281,17 @@ def _volume_json(volume: VolumeReport) -> dict[str, Any]:
         "where": volume.where,
         "offset": volume.offset,
         "bytes": volume.size,
-        **_printable(dict(volume.facts)),
+        **volume.facts,
         "boot_catalog": [
             {"firmware": each.platform, "bootable": each.bootable, "offset": each.offset, "bytes": each.size}
             for each in volume.boot_entries
         ],
         "entries": [
-            _printable({"path": each.path, "kind": each.kind})
+            {"path": each.path, "kind": each.kind}
             | ({"bytes": each.size} if each.kind == "file" else {})
             | ({"mode": f"{each.mode:04o}"} if each.mode else {})
-            | (_printable({"target": each.target}) if each.kind == "symlink" else {})
+            | ({"target": each.target} if each.kind == "symlink" else {})
             | ({"offset": volume.offset + each.spans[0].offset} if each.spans and each.spans[0].offset else {})
             for each in volume.entries
         ],
-    }
-
-
-def _printable(values: dict[str, Any]) -> dict[str, Any]:
-    """Return *values* with bytes that are no UTF-8 written as escapes, which JSON can carry."""
-    return {
-        key: value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        if isinstance(value, str)
-        else value
-        for key, value in values.items()
     }

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from rumpbundle.cli.streams import writing
+from rumpbundle.cli.streams import json_text, writing
 
 _AT_ONCE = 1000
 """Pieces."""
@@ -30,14 +29,14 @@ def _pieces(value: Any, line: str) -> Iterator[str]:
     """Yield *value* as JSON; *line* begins a new line at its depth."""
     inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ()
     if not any(isinstance(each, dict | list) for each in inner):
-        yield json.dumps(value)
+        yield json_text(value)
         return
     opening, closing = "{}" if isinstance(value, dict) else "[]"
     separator = opening
     for key in value if isinstance(value, dict) else range(len(value)):
         yield f"{separator}{line} "
         if isinstance(value, dict):
-            yield f"{json.dumps(str(key))}: "
+            yield f"{json_text(str(key))}: "
         yield from _pieces(value[key], f"{line} ")
         separator = ","
     yield f"{line}{closing}"

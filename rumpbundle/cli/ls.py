@@ -42,9 +42,9 @@ def command(image: str, path: str, as_json: bool, quiet: bool) -> None:
 def _described(volume: MountedVolume, entry: Entry) -> dict[str, Any]:
     value: dict[str, Any] = {
         "volume": volume.name,
-        "path": one_line(entry.path),
+        "path": entry.path,
         "kind": entry.kind,
         "size": entry.size,
         "mode": f"{entry.mode:04o}",
     }
-    return value | ({"target": one_line(entry.target)} if entry.kind == "symlink" else {})
+    return value | ({"target": entry.target} if entry.kind == "symlink" else {})

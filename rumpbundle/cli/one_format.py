@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 import click
 
-from rumpbundle.api import Result, check_no_inputs, default_output, job_for, plan, write
+from rumpbundle.api import Result, check_no_inputs, check_outputs, default_output, job_for, plan, write
 from rumpbundle.cli.command import completed, group, options
 from rumpbundle.cli.guest import GuestCommand
 from rumpbundle.cli.progress import Terminal
@@ -20,7 +20,6 @@ from rumpbundle.cli.streams import say, say_json
 from rumpbundle.cli.values import Output, Size, driver_names
 from rumpbundle.formats import Folder, Format
 from rumpbundle.host import signals
-from rumpbundle.host.staging import check_free
 
 
 def format_command(format: Format) -> click.Command:
@@ -35,9 +34,9 @@ def format_command(format: Format) -> click.Command:
         own = format.options(**arguments) if format.options is not None else None
         path = default_output(app, format) if output is None else output
         check_no_inputs(recipe, format.files(path))
-        for file in format.files(path):
-            check_free(file, force=force, tidy=not dry_run)
-        provenance.check(recipe, format.files(path), free=True, tidy=not dry_run)
+        check_outputs(format, path, force=force, tidy=not dry_run)
+        kits = [path] if isinstance(format.product, Folder) else []
+        provenance.check(recipe, format.files(path), kits, tidy=not dry_run)
         with terminal:
             planned = plan(recipe, formats=[format], report=terminal)
             if dry_run:

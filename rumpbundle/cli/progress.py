@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from rumpbundle.cli.streams import tell
+from rumpbundle.cli.streams import json_text, tell
 from rumpbundle.errors import one_line
 from rumpbundle.events import Advanced, Event, Finished, Note, Ran, Started, Warned
 from rumpbundle.shell import joined
@@ -151,4 +150,4 @@ class Terminal:
 
     @staticmethod
     def _object(**value: Any) -> None:
-        tell(json.dumps(value))
+        tell(json_text(value))

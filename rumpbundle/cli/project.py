@@ -12,16 +12,20 @@ import click
 from click.core import ParameterSource
 
 from rumpbundle.batch import write_checksums
+from rumpbundle.cli import rehearsal
 from rumpbundle.cli.guest import configs_from, data_of, named, origin_of, read_config, volumes_of
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.provenance import password
-from rumpbundle.cli.results import artifacts_json, beside_json, plan_json, plan_text
-from rumpbundle.cli.streams import say, say_json, say_path, tell
+from rumpbundle.cli.results import artifacts_json, beside_json
+from rumpbundle.cli.streams import say, say_json, say_path, tell_error
 from rumpbundle.disk import tree
 from rumpbundle.errors import GuestError, InputError, RumpbundleError, UsageError
 from rumpbundle.events import Note
+from rumpbundle.shell import joined
 
 if TYPE_CHECKING:
+    from rumpbundle.batch import Target
+    from rumpbundle.formats import Job
     from rumpbundle.project.entry import Entry, Given
     from rumpbundle.project.maker import Made, Maker
 
@@ -189,23 +193,27 @@ def verify(names: Sequence[str], terminal: Terminal, *, as_json: bool) -> int:
     record = Record(wanted[0].project.directory)
     maker = Maker.of(record, beside=Beside(record=record, password=password))
     rows: list[dict[str, str]] = []
-    status = 0
+    failed: list[tuple[str, RumpbundleError]] = []
     for entry in wanted:
         try:
             for one in compared(entry, maker, terminal):
                 rows.append({"image": entry.label, "path": str(one.path), "difference": one.difference})
         except RumpbundleError as error:
-            tell(f"error: {entry.where}: {entry.placed(error)}")
-            status = max(status, error.exit_code)
+            failed.append((entry.where, entry.placed(error)))
+    for where, wrong in failed:
+        tell_error(wrong, where)
     if as_json:
-        say_json({"outputs": rows})
-    else:
+        say_json({"outputs": rows, "failed": _failed_json(failed)})
+    elif rows:
         say("\n".join(f"{row['path']}: {row['difference'] or 'as the project file describes it'}" for row in rows))
-    wrong = [row for row in rows if row["difference"]]
-    if wrong:
-        hint = f"rumpbundle build {' '.join(names)}".rstrip()
-        raise GuestError(f"{len(wrong)} of {len(rows)} outputs are not what the project file describes", hint=hint)
-    return status
+    if differing := sum(bool(row["difference"]) for row in rows):
+        hint = joined(["rumpbundle", "build", *names])
+        raise GuestError(f"{differing} of {len(rows)} outputs are not what the project file describes", hint=hint)
+    return max((error.exit_code for _, error in failed), default=0)
+
+
+def _failed_json(failed: Iterable[tuple[str, RumpbundleError]]) -> list[dict[str, Any]]:
+    return [{"image": where, "error": str(error), "hint": error.hint} for where, error in failed]
 
 
 def build(
@@ -266,17 +274,20 @@ def _make(
 
 
 def _rehearse(wanted: Iterable[Entry], maker: Maker, terminal: Terminal, *, as_json: bool) -> int:
-    from rumpbundle.api import job_for
-
-    plans, texts = [], []
+    jobs: list[tuple[Target, Job]] = []
+    images: list[str] = []
+    failed: list[tuple[str, RumpbundleError]] = []
     for entry in wanted:
-        planned, targets = maker.plan(entry, terminal)
-        for target in targets:
-            job = job_for(planned, target.format, target.output, subformat=target.subformat, options=target.options)
-            plans.append({"image": entry.label} | plan_json(job, target.format))
-            texts.append(plan_text(job, target.format))
-    say_json(plans) if as_json else say("\n\n".join(texts))
-    return 0
+        try:
+            planned, targets = maker.plan(entry, terminal)
+        except RumpbundleError as error:
+            failed.append((entry.where, entry.placed(error)))
+            continue
+        made, wrong = rehearsal.rehearse(planned, targets, terminal, force=True, parents=True)
+        jobs += made
+        images += [entry.label] * len(made)
+        failed += [(f"{entry.where}: {target.format.name}", error) for target, error in wrong]
+    return rehearsal.show(jobs, failed, as_json=as_json, images=images)
 
 
 def _checksums(made: Sequence[Made], *, sync: bool) -> list[Path]:
@@ -296,9 +307,7 @@ def _show(
     as_json: bool,
 ) -> None:
     for where, error in failed:
-        tell(f"error: {where}: {error}")
-        if error.hint:
-            tell(f"hint: {error.hint}")
+        tell_error(error, where)
     if as_json:
         artifacts = [
             {"image": each.entry.label, "digest": each.digest, "up_to_date": each.kept} | described
@@ -306,8 +315,7 @@ def _show(
             if each.outcome.artifact is not None
             for described in artifacts_json([each.outcome.artifact])
         ]
-        errors = [{"image": where, "error": str(error), "hint": error.hint} for where, error in failed]
-        value: dict[str, Any] = {"artifacts": artifacts, "failed": errors}
+        value: dict[str, Any] = {"artifacts": artifacts, "failed": _failed_json(failed)}
         say_json(value | ({"checksums": [str(each) for each in sums]} if sums else {}) | beside_json(beside))
         return
     for each in made:

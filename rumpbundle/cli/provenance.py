@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,9 +15,10 @@ from rumpbundle.api import Artifact, check_no_inputs
 from rumpbundle.cli.command import group, options
 from rumpbundle.cli.values import Output
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.flat import disk_errors, write_all
+from rumpbundle.errors import InputError
 from rumpbundle.host import overlap
-from rumpbundle.host.staging import check_free, staged_file
+from rumpbundle.host.putting import put
+from rumpbundle.host.staging import check_free
 from rumpbundle.manifest import Bundle
 from rumpbundle.recipe import Recipe
 
@@ -65,24 +68,33 @@ class Provenance:
             sync=sync,
         )
 
-    def check(self, recipe: Recipe, outputs: Iterable[Path], *, free: bool, tidy: bool = True) -> None:
-        """Raise if to write *outputs* and what stands beside them would touch an input or one another.
+    def check(
+        self, recipe: Recipe, outputs: Iterable[Path], kits: Iterable[Path] = (), *, placed: bool = True, tidy: bool
+    ) -> None:
+        """Raise if to write *outputs* and what stands beside them would touch an input or one another, or is there.
 
-        With *free* what stands beside them may not exist already.
+        A signature that is there does not count where its output is: then that is told. *kits* are the outputs that
+        are directories. The one that all go to is there only if they are *placed*.
         """
         outputs = [*outputs]
-        signatures = []
+        paths = [self.sbom] if self.sbom else []
+        taken = [*paths]
         if self.key:
-            from rumpbundle.provenance.minisign import signature_path
+            from rumpbundle.provenance.minisign import SUFFIX, signature_path
 
-            signatures = [signature_path(output, output) for output in outputs]
-        paths = [*signatures, *([self.sbom] if self.sbom else [])]
+            signatures = {output: signature_path(output, output) for output in [*outputs, *paths]}
+            paths += signatures.values()
+            taken += [path for output, path in signatures.items() if not os.path.lexists(output)]
+            for kit in kits:  # nobody knows yet which files it will have
+                found = glob.glob(f"{glob.escape(str(kit))}.*{SUFFIX}") if not os.path.lexists(kit) else ()
+                taken += map(Path, found)
         check_no_inputs(recipe, paths)
         overlap.check_distinct([*outputs, *paths])
         if self.key_file is not None:
             overlap.check_apart([*outputs, *paths], [overlap.inode(self.key_file)])
-        for path in paths if free else ():
-            check_free(path, force=self.force, tidy=tidy)
+        for path in taken:
+            if placed or os.path.lexists(path):
+                check_free(path, force=self.force, tidy=tidy)
 
     def write(self, bundle: Bundle, artifacts: Iterable[Artifact], more: Iterable[Path] = ()) -> list[Path]:
         """Write all that was asked for about *artifacts* and the files *more*, and return its paths."""
@@ -90,7 +102,7 @@ class Provenance:
         if self.sbom is not None:
             from rumpbundle.provenance.sbom import sbom
 
-            self._put(self.sbom, sbom(bundle))
+            put(self.sbom, sbom(bundle), force=self.force, sync=self.sync)
             written.append(self.sbom)
         if self.key is None:
             return written
@@ -100,17 +112,17 @@ class Provenance:
         files = [(each.path, file) for each in artifacts for file in files_of(each)]
         for top, file in [*files, *((path, path) for path in [*written, *more])]:
             path = path_beside(top, file)
-            self._put(path, self.key.sign_output(file, bundle.identity.digest))
+            put(path, self.key.sign_output(file, bundle.identity.digest), force=self.force, sync=self.sync)
             written.append(path)
         return written
-
-    def _put(self, path: Path, data: bytes) -> None:
-        with staged_file(path, force=self.force, sync=self.sync) as staged, disk_errors():
-            write_all(staged.fd, data, 0)
 
 
 def password() -> str:
     """Return the key's password: asked for on a terminal, else the first line of standard input."""
     if sys.stdin is not None and sys.stdin.isatty():
         return str(click.prompt("password of the key", hide_input=True, default="", show_default=False, err=True))
-    return sys.stdin.readline().rstrip("\r\n") if sys.stdin is not None else ""
+    try:
+        line = sys.stdin.buffer.readline() if sys.stdin is not None else b""
+    except OSError as error:
+        raise InputError(f"cannot be read: {os.strerror(error.errno or 0)}", where="standard input") from None
+    return line.decode("utf-8", "surrogateescape").rstrip("\r\n")

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from rumpbundle.api import Artifact, Plan, Result, job_for, write
+from rumpbundle.api import Artifact, Plan, Result, check_outputs, job_for, write
 from rumpbundle.batch import files_of
 from rumpbundle.cli.command import options
 from rumpbundle.cli.guest import CONFIG_OPTIONS, GuestCommand, config_from, configs_from, named, origin_of
@@ -29,7 +29,6 @@ from rumpbundle.finished.reconfig import format_of, opened, plan_of, stays
 from rumpbundle.finished.request import config_of
 from rumpbundle.formats import Format
 from rumpbundle.host import rollback
-from rumpbundle.host.staging import check_free
 from rumpbundle.images.disk import Disk
 from rumpbundle.manifest import stem
 
@@ -70,7 +69,8 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
         disk, found = stack.enter_context(opened(image, terminal))
         format, subformat = format_of(disk, image)
         check_no_directory(output, format)
-        check_free(path, force=force or in_place, tidy=not dry_run)
+        if not in_place:
+            check_outputs(format, path, force=force, tidy=not dry_run)
         planned = plan_from(found, image, cmdline, arguments)
         _tell_default(found, planned, terminal)
         given = given_of(arguments)

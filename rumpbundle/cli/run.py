@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
 from rumpbundle import dev_launch, guests
+from rumpbundle.api import check_no_inputs
 from rumpbundle.cli.command import options
 from rumpbundle.cli.guest import CONFIG_OPTIONS, data_of, volumes_of
 from rumpbundle.cli.progress import Terminal
@@ -18,12 +20,10 @@ from rumpbundle.cli.streams import say
 from rumpbundle.cli.values import Input, MountedDirectory, MountWord
 from rumpbundle.disk.tree import origins
 from rumpbundle.errors import UsageError
+from rumpbundle.formats import Format
 from rumpbundle.host.overlap import check_apart, inode
 from rumpbundle.host.programs import shown
 from rumpbundle.kernels.unikernel import Firmware
-
-if TYPE_CHECKING:
-    from rumpbundle.launcher.session import Guest, Sink
 
 _CHANGES = ("config", "env", "hostname", "net", "arguments", "config_for", "configs", "cmdline")
 """The options of ``reconfig`` that say what changes."""
@@ -82,10 +82,7 @@ def command(ctx: click.Context, /, image: str, **arguments: Any) -> None:
     check_apart(session.log, [inode(image), *(each for disk in disks for each in origins(disk.tree))])
     with terminal:
         if is_changed:
-            if session.dry_run:
-                _show_copy(ctx, image)
-                return
-            session.follow(lambda sinks: _reconfigured(image, changes, session, disks, sinks, terminal), terminal)
+            _run_changed(ctx, image, changes, session, disks, terminal)
             return
         if session.dry_run:
             plan = dev_launch.run_plan(image, session.options, disks=disks, report=terminal)
@@ -99,32 +96,44 @@ def command(ctx: click.Context, /, image: str, **arguments: Any) -> None:
         )
 
 
-def _show_copy(ctx: click.Context, image: str) -> None:
-    """Print the commands that boot a changed copy of *image*."""
-    base, suffix = os.path.splitext(os.path.basename(os.path.normpath(image)))
-    copy = f"{base}.copy{suffix}"
-    others = {str(option.name) for option in ctx.command.params} - {*_CHANGES, "image", "dry_run"}
-    theirs = ctx.meta["theirs"]
-    say(shown(["rumpbundle", "reconfig", image, *written(ctx, _CHANGES), "-o", copy]))
-    say(shown(["rumpbundle", "run", copy, *written(ctx, others), *(["--", *theirs] if theirs else [])]))
-    say(shown(["rm", "-r", copy]))
-
-
-def _reconfigured(
+def _run_changed(
+    ctx: click.Context,
     image: str,
     changes: dict[str, Any],
     session: Session,
     disks: Sequence[guests.Data | guests.Writable],
-    sinks: tuple[Sink, ...],
     terminal: Terminal,
-) -> Guest:
-    """Boot what ``reconfig`` with *changes* would write."""
+) -> None:
+    """Boot what ``reconfig`` of *image* with *changes* would write, or print the commands that do."""
     from rumpbundle.cli.reconfig import plan_from
-    from rumpbundle.finished.reconfig import opened
+    from rumpbundle.finished.reconfig import format_of, opened
 
-    with opened(image, terminal) as (_, found):
+    with opened(image, terminal) as (disk, found):
         planned = plan_from(found, image, changes.pop("cmdline"), changes)
-        return dev_launch.launch_planned(planned, session.options, disks=disks, sinks=sinks, report=terminal)
+        check_no_inputs(planned.recipe, session.log)
+        if session.dry_run:
+            _show_copy(ctx, image, format_of(disk, image)[0])
+            return
+        session.follow(
+            lambda sinks: dev_launch.launch_planned(
+                planned, session.options, disks=disks, sinks=sinks, report=terminal
+            ),
+            terminal,
+        )
+
+
+def _show_copy(ctx: click.Context, image: str, format: Format) -> None:
+    """Print the commands that boot a changed copy of *image*, which is a *format*."""
+    name = os.path.basename(os.path.normpath(image))
+    base = name.removesuffix(format.tail) if name.endswith(format.tail) else os.path.splitext(name)[0]
+    files = [str(each) for each in format.files(Path(f"{base}.copy{name.removeprefix(base)}"))]
+    # A word that begins with a dash would be an option.
+    copy, *beside = [f"./{each}" if each.startswith("-") else each for each in files]
+    others = {str(option.name) for option in ctx.command.params} - {*_CHANGES, "image", "dry_run"}
+    theirs = ctx.meta["theirs"]
+    say(shown(["rumpbundle", "reconfig", image, *written(ctx, _CHANGES), "-o", copy]))
+    say(shown(["rumpbundle", "run", copy, *written(ctx, others), *(["--", *theirs] if theirs else [])]))
+    say(shown(["rm", "-r", copy, *beside]))
 
 
 def _making(options: Sequence[MountedDirectory], disks: Sequence[guests.Data | guests.Writable]) -> Iterator[str]:

@@ -11,11 +11,12 @@ import contextlib
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import IO, Any
 
-from rumpbundle.errors import HostError, one_line
+from rumpbundle.errors import HostError, RumpbundleError, one_line
 
 
 class ReaderGone(Exception):
@@ -74,9 +75,27 @@ def say_path(path: str | os.PathLike[str]) -> None:
 
 def say_json(value: Any) -> None:
     """Print *value* as JSON, in ASCII."""
+    say(json_text(value, indent=1))
+
+
+_HALVES = re.compile(
+    r"\\\\|\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|\\udc(?P<byte>[89a-f][0-9a-f])|\\u(?P<half>d[89a-f][0-9a-f]{2})"
+)
+"""A backslash, a pair of surrogates, or half of one, in a JSON text."""
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    r"""Return *value* as JSON in ASCII. Half of a surrogate pair, which strict readers refuse, becomes its escape:
+    ``\xff`` for the byte of a name that is not UTF-8 (PEP 383).
+    """
     import json
 
-    say(json.dumps(value, indent=1))
+    def escaped(found: re.Match[str]) -> str:
+        byte, half = found["byte"], found["half"]
+        return rf"\\x{byte}" if byte else rf"\\u{half}" if half else found[0]
+
+    text = json.dumps(value, indent=indent)
+    return _HALVES.sub(escaped, text) if r"\ud" in text else text
 
 
 def say_bytes(data: bytes) -> None:
@@ -92,6 +111,13 @@ def tell(text: str) -> None:
         sys.stderr.flush()
     except (OSError, ValueError):
         settle()
+
+
+def tell_error(error: RumpbundleError, where: str = "") -> None:
+    """Print *error*, and its hint, to standard error; *where* names what it is about."""
+    tell(f"error: {where}: {error}" if where else f"error: {error}")
+    if error.hint:
+        tell(f"hint: {error.hint}")
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from rumpbundle.cli.command import Command
 from rumpbundle.cli.long_json import print_json
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import recipe_from, recipe_options, report_options
-from rumpbundle.cli.streams import say, tell
+from rumpbundle.cli.streams import say, tell_error
 from rumpbundle.cli.values import Input
 from rumpbundle.errors import GuestError, InputError, UsageError, one_line
 from rumpbundle.finished.kits import requests
@@ -54,11 +55,13 @@ def command(images: tuple[str, ...], rebuild: str | None, as_json: bool, key: st
     terminal = Terminal.of(arguments)
     recipe = _recipe(images, rebuild, arguments)
     if project.is_named(images):
-        if key is not None:
-            raise UsageError("takes images, not what a project file describes", where="--key")
+        for option, value in (("--key", key), ("--rebuild", rebuild)):
+            if value is not None:
+                raise UsageError("takes images, not what a project file describes", where=option)
         with terminal:
             return project.verify(images, terminal, as_json=as_json)
-    signed = _signatures(images, PublicKey.read(key)) if key is not None else {}
+    public = None if key is None else PublicKey.read(key)
+    signed = {} if public is None else _signatures(images, public)
     found: list[Verification] = []
     errors: list[tuple[str, InputError]] = []
     with terminal:
@@ -68,9 +71,10 @@ def command(images: tuple[str, ...], rebuild: str | None, as_json: bool, key: st
             except InputError as error:
                 errors.append((image, error))
     if as_json:
-        print_json({"images": [_described(each) | _key(key) for each in found] + [_failed(*each) for each in errors]})
+        described = [_described(each) | _signed_json(public, signed.get(each.path, ())) for each in found]
+        print_json({"images": described + [_failed(*each) for each in errors]})
     elif found:
-        say("\n".join(line for each in found for line in [*_lines(each), *signed.get(each.path, ())]))
+        say("\n".join(line for each in found for line in _lines(each, public, signed.get(each.path, ()))))
     return _status(found, [error for _, error in errors])
 
 
@@ -92,11 +96,15 @@ def _recipe(images: tuple[str, ...], rebuild: str | None, arguments: dict[str, A
     return None
 
 
-def _signatures(images: tuple[str, ...], key: PublicKey) -> dict[str, list[str]]:
-    """Return what to say of the signatures of each of *images* and its request, all of which are *key*'s."""
+Signed = Sequence[tuple[Path, str]]
+"""Files with a signature each, and the trusted comments of these."""
+
+
+def _signatures(images: tuple[str, ...], key: PublicKey) -> dict[str, Signed]:
+    """Return what is signed of each of *images* and its request, all of it by *key*."""
     return {
         image: [
-            f"  signed with the key {key}: {one_line(key.check(file, signature))}"
+            (file, key.check(file, signature))
             for path in (Path(image), *requests(Path(image)))
             for file, signature in signed_files(path)
         ]
@@ -110,7 +118,7 @@ def _status(found: list[Verification], errors: list[InputError]) -> int:
     if len(errors) == 1 and not damaged:
         raise errors[0]
     for error in errors:
-        tell(str(error))
+        tell_error(error)
     if len(damaged) == 1:
         count = len(damaged[0].damage)
         raise GuestError(f"is {damaged[0].state}: {count} finding{'s' if count > 1 else ''}", where=damaged[0].path)
@@ -133,12 +141,13 @@ def _kind(each: Verification) -> str:
     return f"it names {each.files} file{'s' if each.files > 1 else ''}, {found}"
 
 
-def _lines(each: Verification) -> list[str]:
+def _lines(each: Verification, key: PublicKey | None, signed: Signed) -> list[str]:
     kind = _kind(each)
     bundle = f", bundle {each.digest[:16]}" if each.digest else ""
     lines = [f"{each.path}: {each.state} ({kind}{bundle})"]
     lines += [f"  {'remark: ' if problem.severity == 'remark' else ''}{problem}" for problem in each.problems]
-    return lines + [f"  {note}" for note in each.notes]
+    lines += [f"  {note}" for note in each.notes]
+    return lines + [f"  signed with the key {key}: {one_line(comment)}" for _, comment in signed]
 
 
 def _described(each: Verification) -> dict[str, Any]:
@@ -154,9 +163,11 @@ def _described(each: Verification) -> dict[str, Any]:
     } | ({"files": each.files} if each.container == "checksums" else {})
 
 
-def _key(key: str | None) -> dict[str, Any]:
-    return {"key": str(PublicKey.read(key))} if key is not None else {}
+def _signed_json(key: PublicKey | None, signed: Signed) -> dict[str, Any]:
+    if key is None:
+        return {}
+    return {"key": str(key), "signed": [{"path": str(file), "comment": comment} for file, comment in signed]}
 
 
 def _failed(image: str, error: InputError) -> dict[str, Any]:
-    return {"path": image, "state": None, "error": str(error)}
+    return {"path": image, "state": None, "error": str(error), "hint": error.hint}

@@ -118,15 +118,13 @@ def _frame(disk: Disk, path: Path, job: Job) -> Iterator[Patch]:
 def sums(output: Path, changes: Sequence[Patch]) -> list[Patch]:
     """Return what keeps the ``SHA256SUMS`` beside *output* true, if there is one, once its files have *changes*."""
     path = output.parent / "SHA256SUMS"
-    try:
-        old = path.read_bytes()
-    except FileNotFoundError:
+    if not path.is_file():
         return []
-    new = old
+    new = old = path.read_bytes()
     for file in dict.fromkeys(each.path for each in changes):
         name = os.fsencode(os.path.relpath(file, output.parent))
         name = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")  # as sha256sum escapes it
-        if match := re.search(rb"^\\?([0-9a-f]{64})  " + re.escape(name) + rb"$", new, re.MULTILINE):
+        if match := re.search(rb"^\\?([0-9a-f]{64}) [ *](?:\./)?" + re.escape(name) + rb"$", new, re.MULTILINE):
             digest = _sha256(file, [each for each in changes if each.path == file])
             new = new[: match.start(1)] + digest.encode() + new[match.end(1) :]
     return [] if new == old else [Patch(path, 0, old, new)]

@@ -13,6 +13,7 @@ from typing import Any
 
 from rumpbundle.batch import SUMS, sha256_of
 from rumpbundle.disk.content import Zeros
+from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.errors import ImageError, InputError, one_line
 from rumpbundle.formats._ebs import block_request
 from rumpbundle.images.disk import Disk
@@ -57,12 +58,10 @@ def sums_problems(path: str | os.PathLike[str], named: Mapping[bytes, str]) -> I
 
 
 def _sums(path: Path) -> Iterator[tuple[bytes, str]]:
-    try:
-        if path.stat().st_size > _MOST_SUMS:
-            raise InputError(f"a list of checksums of more than {_MOST_SUMS} bytes", where=path)
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise InputError(f"cannot be read: {os.strerror(error.errno or 0)}", where=path) from None
+    file = InputFile(path)
+    if file.size > _MOST_SUMS:
+        raise InputError(f"a list of checksums of more than {_MOST_SUMS} bytes", where=path)
+    lines = file.read(0, file.size).split(b"\n")
     for number, line in enumerate(lines, 1):
         if not line:
             continue
@@ -123,9 +122,12 @@ def requests(path: Path) -> Iterator[Path]:
 
 
 def _read(path: Path, most: int = _MOST) -> str:
-    if path.is_symlink() or path.stat().st_size > most:
-        raise ImageError(f"{path.name} is too large, or a symbolic link")
-    return path.read_text("utf-8", "replace")
+    if path.is_symlink():
+        raise ImageError(f"{path.name} is a symbolic link, which a kit has not")
+    file = InputFile(path)
+    if file.size > most:
+        raise ImageError(f"{path.name} has {file.size} bytes")
+    return file.read(0, file.size).decode("utf-8", "replace")
 
 
 def _json(path: Path) -> Mapping[str, Any]:

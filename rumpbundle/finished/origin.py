@@ -252,9 +252,7 @@ class _Image:
         """Return the guest's own files: what the manifest lists, in its order, which is that of a walk."""
         listed = [path for path in self._entries if not self._is_ours(path)]
         children: dict[str, list[Node]] = {"": []}
-        ordered = sorted(
-            listed, key=lambda path: [part.encode("utf-8", "surrogateescape") for part in path.split("/")]
-        )
+        ordered = sorted(listed, key=_as_walked)
         if len(ordered) != len(self._manifest.files):
             raise ImageError(f"it holds {len(ordered)} files for the guest, {PATH} lists {len(self._manifest.files)}")
         nodes: list[tuple[str, Entry, records.File]] = []

@@ -86,6 +86,8 @@ def verify(
     rebuild = None if rebuild is None else instance("rebuild", rebuild, Recipe)
     found = _Findings()
     if kits.is_sums(path):
+        if rebuild is not None:
+            raise UsageError("a list of checksums is nothing that could be bundled again", where="--rebuild")
         found.container, found.compared = "checksums", True
         found.look("the list", lambda: _list(path, found))
         return found.verification(path)
@@ -107,7 +109,7 @@ def verify(
                 found.look("the kit", lambda: readback.problems(path, disk, ours))
             found.look("the list of checksums", lambda: kits.listed(path))
             if ours is None and rebuild is not None:
-                raise UsageError("there is no manifest to bundle again by", where="--rebuild")
+                _cannot_rebuild(found)
             if ours is not None and rebuild is not None:
                 found.look("--rebuild", lambda: again.problems(disk, ours, rebuild, report))
             if opinions and not found.damage:
@@ -143,6 +145,8 @@ def _xen_kit(path: str | os.PathLike[str], found: _Findings, rebuild: Recipe | N
             found.problems.append(_unreadable(kitfiles.XEN_MANIFEST, error))
         else:
             found.notes.append(f"nothing to compare with: it {error.problem}")
+        if rebuild is not None:
+            _cannot_rebuild(found)
         return
     except (ImageError, InputError) as error:
         found.problems.append(_unreadable(os.path.basename(error.where or kitfiles.XEN_MANIFEST), error))
@@ -157,6 +161,17 @@ def _xen_kit(path: str | os.PathLike[str], found: _Findings, rebuild: Recipe | N
     found.look("the list of checksums", lambda: kits.listed(path))
     if rebuild is not None:
         found.look("--rebuild", lambda: again.kit_problems(ours, rebuild, report))
+
+
+def _cannot_rebuild(found: _Findings) -> None:
+    """Say why there is nothing to bundle again by: what was *found* is damaged, or names no bundle.
+
+    Raises:
+        UsageError: it names none.
+    """
+    if not found.damage:
+        raise UsageError("there is no manifest to bundle again by", where="--rebuild")
+    found.notes.append("it was not bundled again: what is damaged does not tell by what")
 
 
 _PACKED = ("vmdk (stream)", "qcow2")

@@ -95,11 +95,11 @@ def find_program(name: str) -> str | None:
 
 
 @contextlib.contextmanager
-def scratch_directory(place: Path | None = None) -> Iterator[Path]:
-    """Give a new directory, in *place* if that is given, that is ours whatever the umask, and removed in the end."""
+def scratch_directory() -> Iterator[Path]:
+    """Give a new directory that is ours whatever the umask, and removed in the end."""
     import tempfile
 
-    with tempfile.TemporaryDirectory(prefix="rumpbundle-", dir=place) as directory:
+    with tempfile.TemporaryDirectory(prefix="rumpbundle-") as directory:
         os.chmod(directory, 0o700)
         yield Path(directory)
 

@@ -18,10 +18,11 @@ import json
 import os
 import re
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from rumpbundle.host import environment
+from rumpbundle.host import environment, signals
 
 JOURNAL = "journal.json"
 _LONGEST = 100
@@ -139,6 +140,33 @@ def discard(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
+
+
+_PATIENCE = 5.0
+"""Seconds to wait for another run to give its names: whoever may read a directory may hold it for ever."""
+
+
+@contextlib.contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Let no other run of ours give names to a kit's files in *directory* meanwhile, where there are locks."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, fd)
+            deadline = environment.monotonic() + _PATIENCE
+            while not _is_locked(fd) and environment.monotonic() < deadline:
+                signals.check()
+                time.sleep(0.01)
+        yield
+
+
+def _is_locked(fd: int) -> bool:
+    """Lock *fd*, and return whether that was possible; another's lock is in the way else."""
+    try:
+        _lock(fd, wait=False)
+    except BlockingIOError:
+        return False
+    return True
 
 
 # -- the journal -----------------------------------------------------------------------------------------

@@ -155,15 +155,20 @@ def _write_journal(output: Path, patches: Sequence[Patch], *, sync: bool) -> Non
         raise
 
 
-def _overwrite(changes: Sequence[tuple[Path, int, bytes, int]], *, sync: bool) -> None:
-    """Write all of *changes* and wait until they are on the disk; the last number is how long what was there is."""
+def _overwrite(changes: Sequence[tuple[Path, int, bytes, int]], *, sync: bool, owner: int | None = None) -> None:
+    """Write all of *changes* and wait until they are on the disk; the last number is how long what was there is.
+
+    With *owner* all files have to be that user's, else nothing is written.
+    """
     with contextlib.ExitStack() as stack:
         open_files: dict[Path, int] = {}
+        for path in dict.fromkeys(path for path, *_ in changes):
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            stack.callback(os.close, fd)
+            if owner not in (None, os.fstat(fd).st_uid):
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+            open_files[path] = fd
         for path, offset, data, before in changes:
-            if path not in open_files:
-                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-                stack.callback(os.close, fd)
-                open_files[path] = fd
             fd, view = open_files[path], memoryview(data)
             while view:
                 count = os.pwrite(fd, view, offset)
@@ -190,14 +195,17 @@ def restore(output: Path) -> bool:
     if not journal.exists():
         return False
     try:
-        with locked(_main(output, _read(journal))):
+        with locked(_main(output, _read(journal)[1])):
             if not journal.exists():
                 return False  # who was at it has finished
-            patches = _read(journal)
+            owner, patches = _read(journal)
             for each in patches:
                 _check(each, journal)
+            # Another user's journal speaks for that user's files alone, whatever it names and links lead to.
+            theirs = None if owner == os.geteuid() else owner
+            changes = [(each.path, each.offset, each.old, len(each.new)) for each in patches]
             with signals.held():
-                _overwrite([(each.path, each.offset, each.old, len(each.new)) for each in patches], sync=True)
+                _overwrite(changes, sync=True, owner=theirs)
                 _forget(output, sync=True)
     except FileNotFoundError:
         return False
@@ -213,13 +221,27 @@ def restore(output: Path) -> bool:
     return True
 
 
+def settle(output: Path) -> None:
+    """Put right what is half changed of *output*, in whose place a new one is about to come.
+
+    If it is gone, what is remembered of it goes, too: it would be taken for the new one's.
+
+    Raises:
+        HostError: as :func:`restore`.
+    """
+    if not os.path.lexists(output):
+        with contextlib.suppress(FileNotFoundError):
+            journal_of(output).unlink()
+    restore(output)
+
+
 def _main(output: Path, patches: Sequence[Patch]) -> Path:
     """Return the file of *output* that is locked."""
     return patches[0].path if output.is_dir() else output
 
 
-def _read(journal: Path) -> list[Patch]:
-    """Return the changes in *journal*.
+def _read(journal: Path) -> tuple[int, list[Patch]]:
+    """Return whose *journal* it is, and the changes in it.
 
     Raises:
         HostError: it is damaged, or somebody else's.
@@ -243,7 +265,7 @@ def _read(journal: Path) -> list[Patch]:
             data[entry["old"] + entry["new"] :],
         )
         patches.append(Patch(path, entry["offset"], old, new))
-    return patches
+    return status.st_uid, patches
 
 
 def _inside(journal: Path, entry: Any) -> Path:
@@ -251,7 +273,10 @@ def _inside(journal: Path, entry: Any) -> Path:
     parts = entry["file"].split("/")
     if len(parts) > 2 or any(part in ("", ".", "..") for part in parts):
         raise HostError("its journal is damaged", hint=f"make the file anew, and remove {journal}")
-    return journal.parent.joinpath(*parts)
+    path = journal.parent.joinpath(*parts)
+    if len(parts) > 1 and path.parent.is_symlink():
+        raise HostError(f"its journal leads to another directory, by the link {parts[0]}", hint=f"look at {journal}")
+    return path
 
 
 def _check(patch: Patch, journal: Path) -> None:
@@ -271,4 +296,4 @@ def _check(patch: Patch, journal: Path) -> None:
             )
 
 
-__all__ = ["Patch", "apply", "changed_at", "journal_of", "locked", "named", "restore"]
+__all__ = ["Patch", "apply", "changed_at", "journal_of", "locked", "named", "restore", "settle"]

@@ -10,7 +10,6 @@ that stop us wait while it is: what could be killed in between is put right by t
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -18,11 +17,9 @@ from pathlib import Path
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import HostError, InputError, UsageError, no_room
-from rumpbundle.host import leftovers, naming, signals
+from rumpbundle.host import leftovers, naming, rollback, signals
 
 _MOST_LINKS = 40
-_MACHINES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
-"""What a machine says of a name that is none of the caller's mistakes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,31 +68,27 @@ def check_free(path: Path, *, force: bool, tidy: bool = True) -> None:
         raise InputError("is no usable file name", where=path) from error
 
 
-def make_directory(path: Path, *, parents: bool = False) -> bool:
-    """Make the directory *path* for outputs unless it is there, and return whether it was made.
+def check_output(path: Path, holds: tuple[str, ...] | None = None, *, force: bool, tidy: bool = True) -> None:
+    """Raise unless a file may be made at *path*, or a directory whose files have names like *holds*.
+
+    With *force* a file takes the place of a file, a directory that of a file or of a directory with nothing else in
+    it. *tidy* as :func:`check_free` has it.
 
     Raises:
-        InputError: something else has that name or that of a parent, or it is no usable name.
-        HostError: this machine does not let us make it.
+        UsageError, InputError, HostError: as :func:`check_free`.
     """
-    try:
-        if path.is_dir():
-            return False
-        path.mkdir(parents=parents)
-    except FileExistsError:
-        if path.is_dir():  # another made it meanwhile
-            return False
-        raise InputError(
-            "cannot be made a directory: File exists",
+    check_free(path, force=force, tidy=tidy)
+    if holds is None:
+        if path.is_dir() and not path.is_symlink():
+            raise UsageError("is a directory, expected a file name", where=path)
+        return
+    if path.name in ("", ".."):
+        raise UsageError(
+            "is no name that could be replaced",
             where=path,
-            hint="that is the directory for all that is written",
-        ) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "is no usable name"
-        kind = HostError if getattr(error, "errno", None) in _MACHINES else InputError
-        hint = f"make {path.parent} first" if isinstance(error, FileNotFoundError) else None
-        raise kind(f"cannot be made a directory: {reason}", where=path, hint=hint) from None
-    return True
+            hint=f"give the directory's own: {os.path.realpath(path)}",
+        )
+    _check_ours(path, holds)
 
 
 def _is_open_file(path: Path) -> bool:
@@ -113,19 +106,19 @@ def _is_open_file(path: Path) -> bool:
 @contextlib.contextmanager
 def staged_file(path: Path, *, force: bool = False, sync: bool = True) -> Iterator[StagedFile]:
     """Give a new file that becomes *path* when the block ends well, and vanishes when it does not."""
-    check_free(path, force=force)
-    _check_no_directory(path)
+    check_output(path, force=force)
     place = _place(path)
     fd, name, published = -1, None, False
     try:
-        with _writing(path), signals.held():
+        with writing(path), signals.held():
             fd, name = _open_staging(path)
         yield StagedFile(fd, name if name is not None else f"/proc/{os.getpid()}/fd/{fd}")
-        with _writing(path):
+        with writing(path):
             if sync:
                 naming.sync_file(fd)
             with signals.held() as hold:
                 _check_place(path, place)
+                rollback.settle(path)
                 _publish(fd, name, path, force=force, sync=sync)
                 name, published, hold.done = None, True, True
     finally:
@@ -140,7 +133,7 @@ def staged_file(path: Path, *, force: bool = False, sync: bool = True) -> Iterat
 
 def _place(path: Path) -> tuple[int, int]:
     """Return what tells the directory of *path* from one that takes its place, as a symbolic link, while we work."""
-    with _writing(path):
+    with writing(path):
         status = os.stat(path.parent)
     return status.st_dev, status.st_ino
 
@@ -161,13 +154,8 @@ def _name_now(name: str, fd: int) -> str:
     return name
 
 
-def _check_no_directory(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        raise UsageError("is a directory, expected a file name", where=path)
-
-
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Turn what goes wrong inside the block while *path* is made or gets its name into an error that says so."""
     try:
         yield
@@ -193,7 +181,7 @@ def _publish(fd: int, name: str | None, path: Path, *, force: bool, sync: bool) 
         _link(fd, path)
     elif name is None:
         # A file without a name cannot replace another in one step: it needs a short-lived name for that.
-        with _scratch_directory(path) as directory:
+        with scratch_directory(path) as directory:
             linked = directory / "new"
             _link(fd, linked)
             if sync:
@@ -229,22 +217,16 @@ def staged_directory(
     With *force* an existing file or directory of that name is replaced, its old content removed last; but not a
     directory with anything in it that matches none of *holds*: somebody's own, and a slip of the hand.
     """
-    check_free(path, force=force)
-    if path.name in ("", ".."):
-        raise UsageError(
-            "is no name that could be replaced",
-            where=path,
-            hint=f"give the directory's own: {os.path.realpath(path)}",
-        )
-    _check_ours(path, holds)
+    check_output(path, holds, force=force)
     place = _place(path)
-    with _scratch_directory(path) as scratch:
+    with scratch_directory(path) as scratch:
         new = scratch / "new" / path.name
-        with _writing(path):
+        with writing(path):
             new.mkdir(parents=True)
         yield new
-        with _writing(path):
+        with writing(path):
             _check_place(path, place)
+            rollback.settle(path)
             if sync:
                 naming.sync_below(scratch)
             with signals.held() as hold:
@@ -296,19 +278,19 @@ def staged_kit(path: Path, beside: tuple[Path, ...], *, force: bool = False, syn
     """
     paths = (path, *beside)
     for each in paths:
-        check_free(each, force=force)
-        _check_no_directory(each)
+        check_output(each, force=force)
     place = _place(path)
-    with _scratch_directory(path) as scratch:
+    with scratch_directory(path) as scratch:
         new = scratch / "new"
-        with _writing(path):
+        with writing(path):
             new.mkdir()
         yield new
-        with _writing(path):
+        with writing(path):
             _check_place(path, place)
+            rollback.settle(path)
             if sync:
                 naming.sync_below(new)
-            with signals.held() as hold:
+            with signals.held() as hold, leftovers.alone(path.parent):
                 _publish_files(scratch, paths, force=force, sync=sync)
                 hold.done = True
                 _discard(scratch)
@@ -322,14 +304,16 @@ def staged_batch(directory: Path, *, sync: bool = True) -> Iterator[Path]:
     """
     leftovers.put_right(directory)
     place = _place(directory / "batch")
-    with _scratch_directory(directory / "batch") as scratch:
+    with scratch_directory(directory / "batch") as scratch:
         new = scratch / "new"
-        with _writing(directory):
+        with writing(directory):
             new.mkdir()
         yield new
-        with _writing(directory):
+        with writing(directory):
             _check_place(directory / "batch", place)
             paths = [directory / name for name in sorted(os.listdir(new))]
+            for each in paths:
+                rollback.settle(each)
             if paths and sync:
                 naming.sync_file_system(new)
             with signals.held() as hold:
@@ -375,7 +359,7 @@ def _discard(scratch: Path) -> None:
 
 
 @contextlib.contextmanager
-def _scratch_directory(path: Path) -> Iterator[Path]:
+def scratch_directory(path: Path) -> Iterator[Path]:
     """Give a new directory beside *path* that is gone at the end, whenever a signal comes.
 
     It stays only if what its journal tells cannot be undone now: then the old files are in it.
@@ -385,7 +369,7 @@ def _scratch_directory(path: Path) -> Iterator[Path]:
     """
     name, fd = "", -1
     try:
-        with _writing(path), signals.held():
+        with writing(path), signals.held():
             name, fd = leftovers.make(path, leftovers.make_directory)
         yield Path(name)
     finally:

@@ -20,6 +20,11 @@ from rumpbundle.knowledge import drivers as known_drivers
 from rumpbundle.knowledge.bootcode import BootCode
 from rumpbundle.knowledge.verdict import Finding, Question, Verdict
 
+
+class NoFirmwareError(UsageError):
+    """A platform that has none of the firmwares asked for."""
+
+
 _SURE: tuple[Basis, ...] = ("told", "read", "seen")
 
 
@@ -39,7 +44,8 @@ def check(
     is in has; None for a kernel that is still to be bundled.
 
     Raises:
-        UsageError: no such target, it has none of the firmwares, or there is no such driver.
+        UsageError: no such target, or there is no such driver.
+        NoFirmwareError: the target has none of the firmwares.
     """
     known = sorted(known_drivers.known("disk") | known_drivers.known("nic"))
     for name in drivers:
@@ -48,7 +54,7 @@ def check(
     platform = knowledge.platform(target)
     possible = [name for name in platform.firmwares if not firmware or name in firmware or name in ("pv", "pvh")]
     if not possible:
-        raise UsageError(f"{platform.title} has no {' or '.join(firmware)} firmware")
+        raise NoFirmwareError(f"{platform.title} has no {' or '.join(firmware)} firmware")
     also = frozenset(drivers)
     verdicts = [_Comparison(kernel, platform, name, protocol, also, boot_code).verdict() for name in possible]
     # Where it boots with none, the firmware it was made for has more to tell than that it cannot start it.

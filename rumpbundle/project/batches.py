@@ -15,11 +15,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rumpbundle import __version__
-from rumpbundle.api import Artifact, Plan, write
+from rumpbundle.api import Artifact, Plan, check_no_inputs, check_outputs, write
 from rumpbundle.batch import Target, files_of
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import HostError, RumpbundleError
-from rumpbundle.host.staging import make_directory, staged_batch
+from rumpbundle.host.directories import make_directory
+from rumpbundle.host.staging import staged_batch
 from rumpbundle.project import record
 from rumpbundle.project.entry import Entry, Given
 from rumpbundle.project.maker import how
@@ -200,6 +201,7 @@ class _Work:
         for target in self.wanted:
             assert self._plan is not None
             try:
+                _check_replaced(self._plan, target)
                 options = {"subformat": target.subformat, "options": target.options, "jobs": 1, "sync": False}
                 artifact, _ = write(self._plan, target.format, directory / target.output.name, **options)
                 self._take(target, artifact)
@@ -228,6 +230,14 @@ class _Work:
 
     def done(self) -> Done:
         return Done(outputs=tuple(self._outputs.values()), made=self._made, failure=self.failure)
+
+
+def _check_replaced(plan: Plan, target: Target) -> None:
+    """Raise unless what stands where *target* of *plan* goes is an output of its kind, and no input."""
+    standing = [file for file in target.format.files(target.output) if os.path.lexists(file)]
+    if standing:
+        check_no_inputs(plan.recipe, standing)
+        check_outputs(target.format, target.output, force=True, tidy=False)
 
 
 def _digest(path: Path) -> str:

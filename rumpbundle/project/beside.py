@@ -13,9 +13,9 @@ from rumpbundle import __version__
 from rumpbundle.api import Artifact, check_no_inputs
 from rumpbundle.batch import Target, files_of
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.flat import disk_errors, write_all
 from rumpbundle.errors import UsageError
-from rumpbundle.host.staging import make_directory, staged_file
+from rumpbundle.host.directories import make_directory
+from rumpbundle.host.putting import put
 from rumpbundle.manifest import Bundle
 from rumpbundle.project import record
 from rumpbundle.project.entry import Entry, Given
@@ -93,9 +93,7 @@ class Beside:
         return None if entry.image.sbom is None else Path(entry.at(entry.image.sbom))
 
     def _key(self, entry: Entry) -> SecretKey | None:
-        path = self.given.sign
-        if path is None and entry.image.sign is not None:
-            path = entry.at(entry.image.sign)
+        path = entry.key_file(self.given)
         if path is None:
             return None
         if path not in self._keys:
@@ -104,8 +102,7 @@ class Beside:
 
     def _put(self, path: Path, data: bytes) -> None:
         make_directory(path.parent, parents=True)
-        with staged_file(path, force=True, sync=self.sync) as staged, disk_errors():
-            write_all(staged.fd, data, 0)
+        put(path, data, force=True, sync=self.sync)
 
 
 def _signed(artifacts: Sequence[Artifact], sbom: Path | None) -> Iterator[tuple[Path, Path]]:

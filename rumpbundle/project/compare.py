@@ -11,7 +11,7 @@ from rumpbundle.batch import Target, files_of
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK
 from rumpbundle.events import Report, silent
-from rumpbundle.host import environment
+from rumpbundle.host.staging import scratch_directory
 from rumpbundle.project.entry import Entry
 from rumpbundle.project.maker import Maker
 from rumpbundle.project.record import DIRECTORY
@@ -35,7 +35,7 @@ def compared(entry: Entry, maker: Maker, report: Report = silent) -> Iterator[Co
     """
     planned, targets = maker.plan(entry, report)
     for target in targets:
-        with environment.scratch_directory(Path(entry.at(DIRECTORY))) as scratch:
+        with scratch_directory(Path(entry.at(DIRECTORY), target.output.name)) as scratch:
             output = scratch / target.output.name
             made, _ = write(
                 planned,

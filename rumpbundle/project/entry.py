@@ -134,12 +134,19 @@ class Entry:
             fields["configs"] = further
             fields["inputs"] = [*fields["inputs"], *given.inputs, *(each.name for each in further), self.project.path]
             fields["inputs"] += [self.table] if self.row else []
+            fields["inputs"] += [key] if (key := self.key_file(given)) else []
             return Recipe(app=self.at(image.app), **fields | dict(given.fields))
         except UsageError as error:
             key = (error.where or "").replace("_", "-").removeprefix("--")
             if key not in Image.__struct_encode_fields__:
                 raise
             raise self.error(error.problem, key, error.hint) from None
+
+    def key_file(self, given: Given) -> str | None:
+        """Return the file of the secret key that signs the outputs, if they are signed."""
+        if given.sign is not None or self.image.sign is None:
+            return given.sign
+        return self.at(self.image.sign)
 
     def _config(self, stock: Stock) -> dict[str, Any]:
         """Return the fields of the recipe that say what the guest is told."""

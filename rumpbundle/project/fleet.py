@@ -148,11 +148,12 @@ def _client(scheduler: str | None, workers: int | None) -> Iterator[Any]:
                     preload=[batches.__name__],
                 )
                 scheduler = stack.enter_context(local)
-            yield stack.enter_context(distributed.Client(scheduler))
+            client = stack.enter_context(distributed.Client(scheduler))
         except (OSError, ValueError) as error:
             if not isinstance(scheduler, str):
                 raise
             raise HostError(f"no scheduler answers there: {error}", where=scheduler) from None
+        yield client
 
 
 def batch_size(left: int, threads: int, rate: float | None) -> int:

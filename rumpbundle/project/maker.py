@@ -15,7 +15,7 @@ from rumpbundle.api import Artifact, Plan, check_no_inputs
 from rumpbundle.batch import Outcome, Target, write_targets
 from rumpbundle.dataclass import dataclass
 from rumpbundle.events import Report, silent
-from rumpbundle.host.staging import make_directory
+from rumpbundle.host.directories import make_directory
 from rumpbundle.project import record
 from rumpbundle.project.beside import Beside
 from rumpbundle.project.entry import Entry, Given

@@ -22,6 +22,7 @@ from rumpbundle.batch import files_of
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.inputfile import Fingerprint, InputFile
 from rumpbundle.errors import HostError, InputError
+from rumpbundle.host import leftovers
 
 DIRECTORY = ".rumpbundle"
 NAME = "record"
@@ -154,6 +155,7 @@ class Record:
                 self.now = os.fstat(scratch.fileno()).st_mtime_ns
         except OSError as error:
             raise HostError(f"cannot be written: {os.strerror(error.errno or 0)}", where=self._directory) from None
+        leftovers.put_right(self._directory)
         with contextlib.suppress(OSError):
             for line in self._path.read_bytes().split(b"\n"):
                 self._lines += 1
@@ -186,9 +188,10 @@ class Record:
         for line in lines:
             known = self.inputs.get(line.kept.path) if isinstance(line, Input) else self.outputs.get(line.path)
             if line != known:
-                self._take(line)
-                text += _encode(line) + b"\n"
-                self._lines += 1
+                with contextlib.suppress(UnicodeEncodeError):  # a name that is not UTF-8 is not remembered
+                    text += _encode(line) + b"\n"
+                    self._take(line)
+                    self._lines += 1
         if not text:
             return
         try:

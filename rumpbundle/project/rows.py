@@ -127,6 +127,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _text(value: Any, name: str, path: str, line: int) -> str:
     if isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            problem = f"line {line}: {name}: holds half of a character, a lone surrogate"
+            raise InputError(problem, where=path) from None
         return value
     raise InputError(f"line {line}: {name}: expected a text or a number, got {json.dumps(value)}", where=path)
 

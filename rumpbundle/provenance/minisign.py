@@ -193,7 +193,8 @@ def _decrypted(data: bytes, password: str, path: str | os.PathLike[str]) -> byte
     most = operations // 32 if short else memory // 1024
     n = 1 << max(1, most.bit_length() - 1)
     p = 1 if short else max(1, operations // 4 // n // 8)
-    stream = hashlib.scrypt(password.encode("utf-8"), salt=salt, n=n, r=8, p=p, maxmem=2**31 - 1, dklen=104)
+    secret = password.encode("utf-8", "surrogateescape")
+    stream = hashlib.scrypt(secret, salt=salt, n=n, r=8, p=p, maxmem=2**31 - 1, dklen=104)
     return bytes(a ^ b for a, b in zip(data[54:], stream, strict=True))
 
 

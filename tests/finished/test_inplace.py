@@ -263,3 +263,52 @@ def test_it_starts_with_little(kinds):
     of_others = {"ssl", "http.client", "urllib.request", "rumpbundle.project.entry", "rumpbundle.finished.convert"}
     of_others |= {f"rumpbundle.images.containers.{name}" for name in ("qcow2", "vmdk", "vhdx", "vhd", "vdi")}
     assert not loaded & of_others
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["there", "gone"])
+def test_what_is_made_anew_is_not_taken_for_the_half_changed_one(kinds, tmp_path, gone):
+    image, old = half_changed(kinds)
+    kernel = str(image.parent.parent / "web.bin")
+    argv = ["raw", kernel, "-q", "-c", str(kinds[0][1]), "-o"]
+    assert main([*argv, str(tmp_path / "new.raw")]) == 0
+    if gone:
+        image.unlink()
+    assert main([*argv, str(image), *([] if gone else ["--force"])]) == 0
+    assert not rollback.journal_of(image).exists()
+    assert main(["ls", str(image)]) == 0
+    assert filecmp.cmp(image, tmp_path / "new.raw", shallow=False)
+    put(image, old)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes into everybody's files")
+@pytest.mark.parametrize("through", ["link", "name"])
+def test_another_users_journal_changes_nothing_but_his_files(tmp_path, capfd, through):
+    """Who looks at an image in somebody's directory, as root, writes where its journal says: only into that one's."""
+    theirs, mine = tmp_path / "theirs", tmp_path / "mine"
+    theirs.mkdir()
+    mine.mkdir()
+    (mine / "passwd").write_bytes(b"root\n")
+    image = theirs / "web.iso"
+    image.write_bytes(b"")
+    if through == "link":
+        (theirs / "x").symlink_to(mine)
+        victim = theirs / "x" / "passwd"
+    else:
+        victim = theirs / "passwd"
+        os.link(mine / "passwd", victim)
+    rollback._write_journal(image, [rollback.Patch(victim, 0, b"evil\n", b"root!")], sync=False)
+    for path in (theirs, image, rollback.journal_of(image)):
+        os.chown(path, 1, 1)
+    assert main(["ls", str(image)]) == 3
+    assert "is half changed" in capfd.readouterr().err
+    assert (mine / "passwd").read_bytes() == b"root\n"
+
+
+def test_the_checksums_of_sha256sum_b_stay_true_too(kinds):
+    image, config, old, new = kinds[0]
+    put(image, old)
+    sums = image.parent / "SHA256SUMS"
+    sums.write_bytes(sums.read_bytes().replace(b"  web", b" *./web"))
+    assert main(["reconfig", str(image), "-q", "-c", str(config), "--in-place"]) == 0
+    assert sums.read_bytes() == new["SHA256SUMS"].replace(b"  web", b" *./web")
+    put(image, old)

@@ -7,6 +7,8 @@ import io
 import json
 import os
 import random
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -302,3 +304,23 @@ def test_what_the_guest_cannot_do_names_the_file(inputs, tmp_path, monkeypatch, 
     Path("six.json").write_text(json.dumps({"net": [{"if": "vioif0", "type": "inet6", "method": "auto"}]}))
     assert main(["reconfig", "a.raw", "-c", "six.json", "-o", "b.raw"]) == 2
     assert capfd.readouterr().err.startswith("error: six.json: $.net[0].method: rumprun page-faults")
+
+
+@pytest.mark.parametrize("format", ["iso", "gce", "azure", "ec2"])
+def test_the_dry_run_of_a_changed_copy_can_be_pasted(tmp_path, monkeypatch, capsys, format):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "web.bin").write_bytes(kernels.build("multiboot").read_bytes() + RUMPRUN)
+    tail = {"gce": ".gce.tar.gz", "azure": ".azure.vhd"}.get(format, f".{format}")
+    assert main([format, "web.bin", "-q", "-e", "A=1", "-o", f"./-web{tail}"]) == 0
+    capsys.readouterr()
+    (image,) = [each for each in os.listdir() if each.startswith("-") and not each.endswith(".json")]
+    before = sorted(os.listdir())
+    assert main(["run", f"./{image}", "-e", "A=2", "--timeout", "9", "--dry-run"]) == 0
+    make, boot, remove = (shlex.split(line) for line in capsys.readouterr().out.splitlines())
+    assert main(make[1:]) == 0
+    assert main([*boot[1:], "--dry-run"]) == (2 if format == "gce" else 0)  # it says that it has to be unpacked first
+    assert subprocess.run(remove, check=False).returncode == 0
+    assert sorted(os.listdir()) == before
+    capsys.readouterr()
+    assert main(["run", f"./{image}", "-c", "none.json", "--dry-run"]) == 2
+    assert capsys.readouterr().out == ""

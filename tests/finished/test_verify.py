@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -426,3 +427,39 @@ def test_a_directory_record_that_is_cut_off_is_no_crash():
     from rumpbundle.images.filesystems.iso9660.check import _records
 
     assert list(_records(bytes(2040) + b"\x22" + bytes(7))) == []
+
+
+def test_what_cannot_be_bundled_again_is_not_called_the_same(raw, tmp_path, capsys):
+    app = str(raw.parent / "app.bin")
+    (tmp_path / "SHA256SUMS").write_text(f"{'0' * 64}  x\n")
+    kit = tmp_path / "kit"
+    kit.mkdir()
+    (kit / "xl.cfg").write_text("kernel = 'kernel'\n")
+    for path, said in ((tmp_path / "SHA256SUMS", "a list of checksums"), (kit, "there is no manifest")):
+        assert main(["verify", str(path), "--rebuild", app]) == 2
+        assert f"error: --rebuild: {said}" in capsys.readouterr().err
+    torn = changed(raw, tmp_path, place(raw, "/rumpbundle.json") + 5, b"XX")
+    assert main(["verify", str(torn), "--rebuild", app]) == 5
+    assert "it was not bundled again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["SHA256SUMS", "cfg.json", "listed"])
+def test_a_fifo_where_a_file_should_be_ends_the_wait(tmp_path, capsys, name):
+    kit = tmp_path / "app.xen"
+    assert main(["xen", str(kernels.build("xen-pvh")), "-q", "-o", str(kit)]) == 0
+    (tmp_path / "SHA256SUMS").write_text(f"{'0' * 64}  app.xen/listed\n")
+    path = tmp_path / name if name == "SHA256SUMS" else kit / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    status = main(["verify", str(tmp_path / "SHA256SUMS"), str(kit)])
+    out, err = capsys.readouterr()
+    assert status in (2, 5)
+    assert "is a FIFO" in out + err
+
+
+def test_json_says_what_the_text_does(raw, tmp_path, capsys):
+    assert main(["verify", str(tmp_path / "none"), str(raw), "--json"]) == 2
+    found = json.loads(capsys.readouterr().out)["images"]
+    assert [each["state"] for each in found] == ["whole", None]
+    assert found[1]["error"].endswith("no such file")
+    assert found[1]["hint"] is None

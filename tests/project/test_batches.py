@@ -79,3 +79,33 @@ def test_where_nothing_can_be_named_what_stands_still_stands(project, monkeypatc
     first, *others = batches.run(batch_of(project, kept))
     assert first.failure.problem.endswith("out: cannot be written: Permission denied")
     assert [(each.failure, len(each.outputs)) for each in others] == [(None, 1), (None, 1)]
+
+
+def spoiled(project, name, text='formats = ["raw"]\nmodules = ["node-n0.raw"]'):
+    """Return *project* with outputs beside it, and a batch of it."""
+    with open("rumpbundle.toml") as file:
+        said = file.read().replace('formats = ["iso"]', text).replace('output = "out"\n', "").replace("cmdline", "#")
+    with open("rumpbundle.toml", "w") as file:
+        file.write(said)
+    return batch_of(reading.read("rumpbundle.toml"), record.Record("."))
+
+
+def test_no_output_takes_the_place_of_an_input(project):
+    with open("node-n0.raw", "w") as file:
+        file.write("a module")
+    first, *others = batches.run(spoiled(project, "node-n0.raw"))
+    assert first.failure.problem.endswith("node-n0.raw: is an input and cannot be the output too")
+    assert [each.failure for each in others] == [None, None]
+    with open("node-n0.raw") as file:
+        assert file.read() == "a module"
+
+
+@pytest.mark.parametrize(("format", "name"), [("iso", "node-n0.iso"), ("ec2", "node-n0.ec2")])
+def test_a_directory_of_the_users_stays(project, format, name):
+    os.mkdir(name)
+    with open(f"{name}/mine", "w") as file:
+        file.write("mine")
+    first, *others = batches.run(spoiled(project, name, f'formats = ["{format}"]'))
+    assert name in first.failure.problem
+    assert [each.failure for each in others] == [None, None]
+    assert os.listdir(name) == ["mine"]

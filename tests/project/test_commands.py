@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,63 @@ def test_init_writes_a_file_that_builds(tmp_path, monkeypatch, capsys, name):
     assert (status, err.startswith("error: rumpbundle.toml: already exists")) == (2, True)
     assert run(capsys, "init", "rumpbundle.toml", "--force")[0] == 2
     assert "\n".join(kept) == Path("rumpbundle.toml").read_text()
+
+
+def test_a_dry_run_tells_every_error_and_goes_on(project, capsys):
+    (project / "out").write_text("a file")
+    real = run(capsys, "build", "-q")
+    status, out, err = run(capsys, "build", "-q", "--dry-run", "--json")
+    assert (status, real[0]) == (2, 2)
+    assert json.loads(out) == []
+    assert err.count("error: ") == 4
+    (project / "out").unlink()
+    text = (project / "rumpbundle.toml").read_text()
+    (project / "rumpbundle.toml").write_text(text.replace('cmdline = "one two"', 'config = "none.json"'))
+    status, out, err = run(capsys, "build", "-q", "--dry-run", "--json")
+    assert status == 2
+    assert [each["image"] for each in json.loads(out)] == ["node-n1", "node-n2"]
+    assert err == "error: web: none.json: no such file\n"
+    status, out, err = run(capsys, "verify", "web", "--json")
+    assert (status, json.loads(out)["outputs"]) == (2, [])
+    assert json.loads(out)["failed"] == [{"image": "web", "error": "none.json: no such file", "hint": None}]
+    assert run(capsys, "verify", "web")[1] == ""
+
+
+def test_a_hint_names_a_row_as_a_shell_takes_it(project, capsys):
+    (project / "fleet.csv").write_text("id\nn 1\n")
+    assert run(capsys, "verify", "node-n 1")[2].endswith("hint: rumpbundle build 'node-n 1'\n")
+
+
+def test_verify_of_a_name_bundles_nothing_else(project, capsys):
+    assert run(capsys, "verify", "web", "--rebuild", "web.bin")[2].startswith("error: --rebuild: takes images, ")
+
+
+def test_what_a_killed_verify_has_left_is_swept(project, capsys):
+    code = (
+        "import os, signal, rumpbundle.project.compare as c; from rumpbundle.cli import main\n"
+        "c.write = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "main(['verify', 'web'])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == -9
+    assert len(os.listdir(".rumpbundle")) == 2
+    run(capsys, "build", "-q")
+    assert sorted(os.listdir(".rumpbundle")) == [".gitignore", "record"]
+
+
+def test_a_secret_key_is_an_input(project, capsys):
+    text = (project / "rumpbundle.toml").read_text()
+    (project / "k.key").write_text("secret")
+    (project / "rumpbundle.toml").write_text(text.replace("output", 'sbom = "k.key"\nsign = "k.key"\noutput', 1))
+    assert run(capsys, "build", "web", "-q")[0] == 2
+    assert (project / "k.key").read_text() == "secret"
+
+
+def test_a_directory_whose_name_is_not_utf_8(project, capsys, monkeypatch):
+    os.mkdir(b"p\xff")
+    for name in ("web.bin", "rumpbundle.toml", "fleet.csv"):
+        os.link(name, os.path.join(os.fsdecode(b"p\xff"), name))
+    monkeypatch.chdir(os.fsdecode(b"p\xff"))
+    for _ in range(2):
+        status, out, err = run(capsys, "build", "-q", "--json")
+        assert (status, err) == (0, "")
+        assert len(json.loads(out)["artifacts"]) == 4

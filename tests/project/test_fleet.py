@@ -225,3 +225,14 @@ def test_the_client_looks_at_no_row_more_than_it_has_to(tmp_path, monkeypatch):
     assert sum(sizes) == 200
     assert sizes[0] == 16  # nobody knows yet how long one takes
     assert max(sizes[-4:]) <= 4  # so that all workers end at about the same time
+
+
+def test_a_fleet_json_of_somebody_elses_stays(project):
+    Path("fleet.json").write_text('{"mine": 1}')
+    ran = fleet("--workers", "1", "-q")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == (
+        "error: fleet.json: is no list of a fleet's outputs, so it is not replaced\nhint: give -o DIR\n"
+    )
+    assert Path("fleet.json").read_text() == '{"mine": 1}'
+    assert not Path("out").exists()

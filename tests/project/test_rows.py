@@ -81,3 +81,10 @@ def test_two_images_do_not_share_a_name(tmp_path):
     text = "[image.a]\napp = 'x'\nrows = 'fleet.csv'\n[image.a-b]\napp = 'x'\n"
     with pytest.raises(InputError, match="two images are called a-b"):
         list(entries(reading.parse(text.encode(), str(tmp_path / "rumpbundle.toml"))))
+
+
+def test_half_a_character_is_no_text(tmp_path):
+    table = tmp_path / "t.jsonl"
+    table.write_text('{"id": "a", "x": "\\ud800"}\n')
+    with pytest.raises(InputError, match="line 1: x: holds half of a character"):
+        list(rows.read(str(table)))
