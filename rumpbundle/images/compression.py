@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import functools
 import lzma
 import os
 import zlib
@@ -23,6 +24,8 @@ _EXPANDS = 10_000
 _FREE = 1 << 30
 """A file may hold this much, and this many times its size: no disk that somebody ships expands more, a bomb does."""
 _STEP = 256 << 10
+_FIRST = 4 << 10
+"""Bytes of a stream that are read first, then twice as many: what is read too far is copied behind each stream."""
 _WINDOW_LOG = 27
 _MEMORY = 1 << _WINDOW_LOG
 """What `zstd --long` and `xz -9` need, and no more."""
@@ -73,12 +76,19 @@ class _Gunzip:
         return self._inflater.decompress(self._inflater.unconsumed_tail + data, max_length)
 
 
+@functools.cache
+def _library() -> Any:
+    """Return the module that reads zstd: a file may hold a frame every ten bytes, and to look for it takes time."""
+    try:
+        from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # Python 3.14 and later
+    except ImportError:
+        from backports import zstd
+    return zstd
+
+
 def _zstd() -> Decoder:
     try:
-        try:
-            from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # Python 3.14 and later
-        except ImportError:
-            from backports import zstd
+        zstd = _library()
     except ImportError:
         raise ImageError(
             "is compressed with zstd, which this Python cannot read",
@@ -213,9 +223,11 @@ class Unpacked:
         rest = b""
         while True:
             stream = decoder(self.kind)
+            step = _FIRST
             while not stream.eof:
                 if stream.needs_input and not rest:
-                    rest = self._medium.read(at, min(_STEP, self._medium.size - at))
+                    rest = self._medium.read(at, min(step, self._medium.size - at))
+                    step = min(2 * step, _STEP)
                     if not rest:
                         raise ImageError("is cut off: its compressed data ends too soon")
                     at += len(rest)
@@ -240,7 +252,7 @@ class Unpacked:
         while True:
             if self.kind in ("xz", "gzip"):
                 rest = rest.lstrip(b"\0")
-            more = b"" if len(rest) >= 8 else self._medium.read(at, min(_STEP, self._medium.size - at))
+            more = b"" if len(rest) >= 8 else self._medium.read(at, min(_FIRST, self._medium.size - at))
             if not more:
                 break
             at += len(more)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import bz2
 import gzip
 import lzma
@@ -16,6 +17,7 @@ from rumpbundle.cli import main
 from rumpbundle.disk.layout import MIB
 from rumpbundle.errors import ImageError
 from rumpbundle.events import Advanced, Finished, Started
+from rumpbundle.images import compression
 from rumpbundle.images.compression import decoder
 from rumpbundle.images.detect import NoImageError, open_disk
 
@@ -139,9 +141,38 @@ def test_frames_that_zstd_skips(tmp_path):
         assert disk.layers[0].used == (tmp_path / "x").stat().st_size
 
 
+@pytest.mark.parametrize("name", ["gzip", "xz", "bzip2", "zstd"])
+def test_thousands_of_streams_cost_little_each(tmp_path, monkeypatch, name):
+    """Each is given only a little of what follows it, which is copied; and no library is looked for again."""
+    decoder(name)  # which has found it
+    given, imported = [], []
+    before, importing = compression._DECODERS[name], builtins.__import__
+
+    class Watched:
+        def __init__(self):
+            self._decoder = before()
+
+        def __getattr__(self, attribute):
+            return getattr(self._decoder, attribute)
+
+        def decompress(self, data, length):
+            given.append(len(data))
+            return self._decoder.decompress(data, length)
+
+    monkeypatch.setitem(compression._DECODERS, name, Watched)
+    (tmp_path / "x").write_bytes(packed(name, b"") * 30_000 + packed(name, CONTENT))
+    with monkeypatch.context() as watched:
+        watched.setattr(builtins, "__import__", lambda name, *more: imported.append(name) or importing(name, *more))
+        with open_disk(tmp_path / "x") as disk:
+            assert disk.read(0, disk.size) == CONTENT
+    assert sum(given) < 30_000 * 8192 + (tmp_path / "x").stat().st_size
+    assert len(imported) < 10_000
+
+
 def test_without_the_library_zstd_is_named(tmp_path, monkeypatch):
     for module in ("compression.zstd", "backports", "backports.zstd"):
         monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(compression, "_library", compression._library.__wrapped__)
     with pytest.raises(ImageError, match="compressed with zstd, which this Python cannot read") as caught:
         decoder("zstd")
     assert "rumpbundle[zstd]" in caught.value.hint
