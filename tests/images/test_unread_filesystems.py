@@ -231,7 +231,7 @@ def ufs(size: int, kind: int = 2, order: str = "<") -> bytes:
     struct.pack_into(f"{order}II", block, 48, 16384, 2048)
     struct.pack_into(f"{order}I", block, 1372, {1: 0x011954, 2: 0x19540119}[kind])
     struct.pack_into(*((f"{order}I", block, 36) if kind == 1 else (f"{order}Q", block, 1080)), size // 2048)
-    return bytes(8192 if kind == 1 else 65536) + bytes(block)
+    return bytes(8192 if order == ">" else 65536) + bytes(block)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ class Mark:
 
 
 _ORDERS: tuple[OneOf["little", "big"], ...] = ("little", "big")
+_UFS = (8192, 65536, 0, 262144)
+"""Where a UFS of either version may have its superblock."""
 _SYNC = b"\0" + 10 * b"\xff" + b"\0"
 MARKS = (
     Mark("xfs", "an XFS file system", 0, b"XFSB"),
@@ -63,7 +65,7 @@ MARKS = (
     Mark("romfs", "a romfs file system", 0, b"-rom1fs-"),
     *(
         Mark("ufs", "a UFS file system", place + 1372, number.to_bytes(4, order))
-        for place in (8192, 65536, 0, 262144)
+        for place in _UFS
         for number in (0x00011954, 0x19540119, 0x00195612, 0x00095014, 0x00612195, 0x05231994)
         for order in _ORDERS
     ),
@@ -165,10 +167,10 @@ _CLAIMS: tuple[tuple[str, Claim], ...] = (
     *(("lvm2", Claim((at + 64, 8), only=(at, b"LABELONE"))) for at in range(0, 2048, 512)),
     # Without its last page, and as if pages were small.
     *(("swap", Claim((1028, 4), (None, 4096), order, only=(1024, (1).to_bytes(4, order)))) for order in _ORDERS),
-    # UFS 1 and 2, where each has its superblock.
     *(
         ("ufs", Claim((place + size, width), (place + 52, 4), order, only=(place + 1372, magic.to_bytes(4, order))))
-        for place, magic, size, width in ((8192, 0x011954, 36, 4), (65536, 0x19540119, 1080, 8))
+        for place in _UFS
+        for magic, size, width in ((0x011954, 36, 4), (0x19540119, 1080, 8))
         for order in _ORDERS
     ),
 )
