@@ -114,11 +114,12 @@ def _vhd(disk: DynamicVhd | FixedVhd, ours: Origin) -> Iterator[Problem]:
 
 def _vhdx(disk: Vhdx, ours: Origin) -> Iterator[Problem]:
     identity = ours.bundle.identity
-    page = identity.uuid("vhdx-disk").bytes_le
+    page = identity.uuid("vhdx-disk")
     guids = {"file_write_guid": identity.uuid("vhdx-file-write").bytes_le}
     guids["data_write_guid"] = identity.uuid("vhdx-data-write").bytes_le
     found = disk.medium.read(disk.items[vhdx.PAGE_83], 16) if vhdx.PAGE_83 in disk.items else b""
-    if disk.creator != "rumpbundle" and page != found and guids["file_write_guid"] != disk.header.file_write_guid:
+    is_ours = page.bytes_le == found or guids["file_write_guid"] == disk.header.file_write_guid
+    if disk.creator != "rumpbundle" and not is_ours:
         return
     medium = disk.medium
     identifier = vhdx.FileIdentifier(creator="rumpbundle".encode("utf-16-le")).pack()
@@ -126,8 +127,9 @@ def _vhdx(disk: Vhdx, ours: Origin) -> Iterator[Problem]:
     for sequence, offset in enumerate(vhdx.HEADERS, 1):
         header = disk.header.replace(sequence=sequence, **guids).sealed()
         yield from _same(medium, offset, header.pack(), "VHDX", "a header")
-    if found != page and vhdx.PAGE_83 in disk.items:
-        yield from _same(medium, disk.items[vhdx.PAGE_83], page, "VHDX", "the disk's id")
+    start, _ = disk.regions[vhdx.METADATA]
+    for at, data in vhdx.metadata(disk.block, disk.size, page):
+        yield from _same(medium, start + at, data, "VHDX", "the metadata")
     log = medium.read(disk.header.log_offset, min(disk.header.log_length, 1 << 20))
     if log.count(0) != len(log):
         yield _problem("VHDX", disk.header.log_offset, "the log is not empty")

@@ -276,6 +276,7 @@ def test_a_vmdk_may_claim_any_sizes(built, tmp_path, name, field):
         ("app.qcow2", 116, b"\x7f", "a header extension of 2130706816 bytes is longer than the header's cluster"),
         ("app.qcow2", 119, b"\x90", "the header has values that nothing here writes"),
         ("app.qcow2", 327632, b"\xff" * 8, "where no cluster of the file begins"),
+        ("app.vhdx", 3145752, b"\1", "the metadata is 0100000000000000, expected 0000000000000000"),
         ("app.vmdk", 528, b"\0", "the descriptor has no CID and no createType"),
         ("app.stream.vmdk", 528, b"\0", "the descriptor has no CID and no createType"),
     ],
