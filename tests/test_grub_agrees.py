@@ -98,6 +98,8 @@ CASES: dict[str, tuple[str, bytes]] = {
         "multiboot2",
         kernel(multiboot2(RELOCATABLE), Segment(bytes(32), paddr=0x100020)),
     ),
+    "bss-over-rom": ("multiboot", kernel(multiboot1(), Segment(paddr=0xC0000, memsz=4096, filesz=0))),
+    "in-video-memory": ("multiboot", kernel(multiboot1(), Segment(bytes(64), paddr=0xB8000))),
     "mb2-relocatable-in-32-bits": (
         "multiboot2",
         kernel(multiboot2(RELOCATABLE), Segment(b"x", paddr=0xD0000000), bits=64),
@@ -176,6 +178,11 @@ STRICTER = {
         "multiboot",
         kernel(multiboot1(), Segment(bytes(64), type=4, paddr=0x300000, vaddr=0x500000), entry=0x500010),
     ),
+    "rom": ("multiboot", kernel(multiboot1(), Segment(bytes(64), paddr=0xC8000))),
+    "rom-by-addresses": (
+        "multiboot",
+        flat(0x10, multiboot1(0x10003, *(each - 0x100000 + 0xE0000 for each in ADDRESSES))),
+    ),
     "linux-cut": ("linux", synthetic.bzimage()[:1200]),
     "kludge-cut": ("multiboot", flat(0x10, multiboot1(0x10003, *ADDRESSES))[:0x1000]),
     "kludge-entry-outside": ("multiboot", flat(0x10, multiboot1(0x10003, *ADDRESSES[:4], 0x200000))),
@@ -207,9 +214,12 @@ NEWER = {name for name in CASES if "no-sections" in name}
 ALONE = [
     name
     for name in EVERY
-    if name in HANGS or name.startswith(("elf32-nobits", "elf64-nobits", "elf64-cut-section-l"))
+    if name in HANGS
+    or name.startswith(
+        ("elf32-nobits", "elf64-nobits", "elf64-cut-section-l", "rom", "bss-over-rom", "in-video-memory")
+    )
 ]
-"""GRUB 2.06 crashes over the next file once it has read sections of such: a boot for each."""
+"""GRUB 2.06 crashes over the next file once it has read sections of such, or has loaded it low: a boot for each."""
 TOGETHER = [name for name in EVERY if name not in ALONE and not name.endswith(("align-4k", "cut-section-loaded"))]
 UEFI_TOO = ("align-0x0-elf64", "align-0x30-elf32", "mb2-align-0", "elf64-nobits-at-0")
 BATCHES = [

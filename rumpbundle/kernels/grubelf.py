@@ -17,6 +17,7 @@ HIGHEST = 0xC000_0000
 """Where the memory of a PC ends below 4 GiB at the latest: devices have their addresses behind it."""
 _HALF = 0xC000_0000
 """Where 32-bit kernels are linked that keep the lower addresses for programs."""
+_ROMS = range(0xC_0000, 0x10_0000)
 _WIDEST_ALIGNMENT = 1 << 20
 _ALIGNMENT = 16
 """Suits all that a symbol table holds."""
@@ -49,6 +50,11 @@ def load_flaw(loads: Iterable[range]) -> Flaw | None:
     load = min((each for each in loads if each.stop > HIGHEST), key=_start, default=None)
     if load is None:
         return None
+    if load.start < HIGHEST >> 1:
+        return Flaw(
+            f"takes {load.start:#x} to {load.stop:#x}, more memory than a PC has below 4 GiB (GRUB: out of memory)",
+            "take at run time what it has in .bss",
+        )
     advice = (
         "link it for its high addresses, but load it low: in the linker script, .text : AT(ADDR(.text) - "
         f"{_offset(load):#x}), and so for each section"
@@ -56,6 +62,19 @@ def load_flaw(loads: Iterable[range]) -> Flaw | None:
     if load.stop > 1 << 32:
         return Flaw(f"loads up to {load.stop:#x}, above the 4 GiB a Multiboot loader reaches", advice)
     return Flaw(f"loads to {load.start:#x}, where a PC has no memory (GRUB: out of memory)", advice)
+
+
+def rom_flaw(starts: Iterable[int]) -> Flaw | None:
+    """Return why nothing starts where what is read from the file is put to one of *starts*, None if it can.
+
+    GRUB copies it there all the same.
+    """
+    start = next((each for each in starts if each in _ROMS), None)
+    if start is None:
+        return None
+    return Flaw(
+        f"loads to {start:#x}, where a PC has ROMs", "link it for 1 MiB and above (. = 1M; in the linker script)"
+    )
 
 
 def _start(load: range) -> int:
@@ -70,13 +89,15 @@ def _offset(load: range) -> int:
     return load.start - 0x10_0000
 
 
-def overlap_flaw(elf: Elf | None) -> Flaw | None:
+def place_flaw(elf: Elf | None) -> Flaw | None:
     """Return what is wrong where GRUB gives every segment a block of memory of its own: unless it may relocate."""
-    if elf is None or not elf.overlaps:
+    if elf is None:
         return None
-    return Flaw(
-        "has segments that overlap in memory, which GRUB refuses", "let each section begin where the last ends"
-    )
+    if elf.overlaps:
+        return Flaw(
+            "has segments that overlap in memory, which GRUB refuses", "let each section begin where the last ends"
+        )
+    return load_flaw(elf.loaded) or rom_flaw(s.paddr for s in elf.loads if s.filesz)
 
 
 def _entry_flaw(elf: Elf) -> Flaw | None:

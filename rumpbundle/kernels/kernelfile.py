@@ -69,7 +69,11 @@ class KernelFile:
     def _xen_flaw(self, able: bool, *, pvh: bool) -> str:
         if self.elf is None:
             return self.setup.xen_flaw if self.setup is not None else ""
-        return xen.misplaced(self.xen, self.elf, pvh=pvh, noted=bool(self.owners & xen.OWNERS)) if able else ""
+        if not able:
+            return ""
+        if self.elf.machine not in ("i386", "x86-64"):
+            return f"it is a kernel for {self.elf.machine}"
+        return xen.misplaced(self.xen, self.elf, pvh=pvh, noted=bool(self.owners & xen.OWNERS))
 
     @property
     def has_unikraft_sections(self) -> bool:

@@ -129,8 +129,7 @@ def _read(view: View, elf: Elf | None, head: bytes, at: int, flags: int) -> Head
                 wrong = Flaw(f"its Multiboot header enters at {entry:#x}, outside of what it loads")
             flaw = flaw or wrong
     else:
-        flaw = flaw or grubelf.flaw(elf, view, _ONE.search) or grubelf.overlap_flaw(elf)
-        flaw = flaw or grubelf.load_flaw(elf.loaded if elf is not None else ())
+        flaw = flaw or grubelf.flaw(elf, view, _ONE.search) or grubelf.place_flaw(elf)
     mode = _video_mode(head, at) if flags & VIDEO else None
     return Header(
         version=1,
@@ -178,7 +177,7 @@ def by_addresses(
     if length <= 0 or (bss_end and bss_end < load_addr + length):
         return None, None, Flaw("its Multiboot header's addresses run backwards")
     load = range(load_addr, bss_end or load_addr + length)
-    if flaw := grubelf.load_flaw((load,)):
+    if flaw := grubelf.load_flaw((load,)) or grubelf.rom_flaw((load.start,)):
         return load, None, flaw
     missing = start + length - view.size
     if missing >= PAGE:

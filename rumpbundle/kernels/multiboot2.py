@@ -150,11 +150,10 @@ def _elf_flaw(view: View, elf: Elf | None, *, relocatable: bool) -> Flaw | None:
             "link it without --emit-relocs (-q), not as PIE, or take them out of the file: objcopy "
             "--remove-section='.rel*'",
         )
-    loads = elf.loaded if elf is not None else ()
-    if relocatable:
+    if relocatable and elf is not None:
         # It goes elsewhere; but GRUB wants its addresses in 32 bits all the same.
-        return grubelf.load_flaw(each for each in loads if each.stop >= 1 << 32)
-    return grubelf.overlap_flaw(elf) or grubelf.load_flaw(loads)
+        return grubelf.load_flaw(each for each in elf.loaded if each.stop >= 1 << 32)
+    return grubelf.place_flaw(elf)
 
 
 def _tags(head: bytes, at: int) -> tuple[list[_Tag], Flaw | None]:

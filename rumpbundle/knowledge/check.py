@@ -229,17 +229,25 @@ class _Comparison:
             return ("no", refusal, "") if refusal else ("yes", "it is a Xen PV kernel; xl starts the file itself", "")
         if self._hides_notes():
             return self._hidden(self.kernel.pv_flaw)
-        way = "bake it for xen_pv, or use xen-hvm" if self.kernel.family is Family.RUMPRUN else "use xen-hvm"
+        way = self._by_disk()
+        if self.kernel.family is Family.RUMPRUN:
+            way = "bake it for xen_pv, or use xen-hvm"
         return "no", "it is no Xen PV kernel (no Xen notes say so)", way
 
     def _start_pvh(self) -> tuple[Answer, str, str]:
         if self.kernel.pvh_entry is not None and self.kernel.pvh_flaw:
-            return "no", self.kernel.pvh_flaw, "link it again"
+            ours = self.kernel.machine in ("i386", "x86-64")
+            return "no", self.kernel.pvh_flaw, "link it again" if ours else self.kernel.advice
         if self.kernel.pvh_entry is not None:
             return "yes", "it has a PVH entry point; xl starts the file itself", ""
         if self._hides_notes():
             return self._hidden(self.kernel.pvh_flaw)
-        return "no", "it has no PVH entry point (no PHYS32_ENTRY note)", "use xen-hvm"
+        return "no", "it has no PVH entry point (no PHYS32_ENTRY note)", self._by_disk()
+
+    def _by_disk(self) -> str:
+        """Return the way out where Xen does not start the file itself."""
+        boots = self.kernel.protocols or (self.boot_code is not None and self.boot_code.counted)
+        return "use xen-hvm" if boots else self.kernel.advice
 
     def _hidden(self, flaw: str) -> tuple[Answer, str, str]:
         """Return what can be said of a Linux that Xen unpacks, or cannot for a *flaw*."""

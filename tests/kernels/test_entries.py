@@ -160,3 +160,26 @@ def test_what_xen_unpacks_of_a_bzimage(image, answer, why, target):
     assert found.answer == answer
     assert why in found.why
     assert linux.read(View.of_bytes(image)).flaw == ""
+
+
+@pytest.mark.parametrize(
+    ("target", "notes"), [("xen-pv", MADE_FOR_XEN + number(1, 0x100000)), ("xen-pvh", pvh(0x100000))]
+)
+def test_xen_on_a_pc_starts_nothing_for_another_processor(target, notes):
+    segments = [Segment(bytes(64)), Segment(notes, synthetic.NOTE)]
+    found = read(synthetic.elf(segments, machine=synthetic.RISCV))
+    answer = check(found, target).findings[0]
+    assert (answer.answer, answer.why) == ("no", "it is a kernel for riscv")
+    with pytest.raises(KernelError, match="is a kernel for riscv"):
+        kind_of(found)
+
+
+def test_a_disk_is_a_way_out_for_what_boots_from_one_alone():
+    """Not for a program for another processor, or one that only Xen starts."""
+    bootable = read(synthetic.elf([Segment(synthetic.multiboot1() + bytes(64))], bits=32))
+    assert check(bootable, "xen-pv").findings[0].way == check(bootable, "xen-pvh").findings[0].way == "use xen-hvm"
+    only = read(noted(pvh(0x100000)))
+    assert check(only, "xen-pv").findings[0].way == only.advice != ""
+    assert (
+        check(read(noted(MADE_FOR_XEN + number(1, 0x100000))), "xen-pvh").findings[0].way.startswith("make a Xen kit")
+    )

@@ -253,6 +253,16 @@ def test_tables_beyond_the_search_window():
             "AT(ADDR(.text) - 0xffffffff80000000)",
         ),
         (
+            synthetic.elf([Segment(multiboot1() + bytes(64), memsz=3500 << 20)], bits=32),
+            "takes 0x100000 to 0xdad00000, more memory than a PC has below 4 GiB",
+            "at run time",
+        ),
+        (
+            synthetic.elf([Segment(multiboot1() + bytes(64), paddr=0xF0000)], bits=32),
+            "loads to 0xf0000, where a PC has ROMs",
+            ". = 1M",
+        ),
+        (
             # Only what starts it is put low.
             synthetic.elf(
                 [Segment(multiboot1() + bytes(64)), Segment(b"x", paddr=0xC0101000), Segment(b"x", paddr=0xC0200000)],
