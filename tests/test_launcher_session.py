@@ -215,6 +215,10 @@ LAST_WORDS = [
     (Family.PLAIN, "[cpu0] *** DOUBLE FAULT ***\n", "DOUBLE FAULT"),
     (Family.PLAIN, "page fault: cr2=deadbeef rip=10004\n", "page fault: cr2"),
     (Family.PLAIN, "KERNEL PAGE FAULT (error code 2)\n", "KERNEL PAGE FAULT"),
+    (Family.PLAIN, "unexpected trap 14 from cpu 0 eip 80104 (cr2=0x0)\n", "unexpected trap"),
+    (Family.PLAIN, "CPU Exception 14 (#PF) at 0x1000\n", "CPU Exception 14"),
+    (Family.PLAIN, "[ 1.0] Oops: 0002 [#1]\n", "Oops"),
+    (Family.PLAIN, "BUG at mm.c:12\n", "BUG at"),
     (Family.PLAIN, "thor: Panic! no init\n", "thor: Panic"),
     (Family.PLAIN, "[FATAL] out of memory\n", "[FATAL]"),
     (Family.PLAIN, "FATAL: no root\n", "FATAL: no root"),
@@ -257,7 +261,8 @@ def test_last_words(family: Family, said: str, detail: str, noticed: Reason):
         "init: panic handler installed", "Fatal errors: 0", "fatal error count 0", "exceptions: 0", "Don't panic!",
         "init: panic hook installed", "Panic screen: 80x25", "fatal: 0", "page fault handler: ok", "page faults: 3",
         "Page fault: 1234 cycles", "test page fault at 0x0: ok", "double fault stack at 0x9000", "Triple fault test",
-        "assertions: 0 failed", "stack smashing: not detected",
+        "assertions: 0 failed", "stack smashing: not detected", "exception 14 handler: ok", "debug at 0x0: on",
+        "unexpected interrupt 39 (spurious)",
     ],
 )  # fmt: skip
 def test_words_that_only_sound_like_the_last(said: str):
