@@ -281,3 +281,43 @@ def test_a_signal_after_the_work_changes_nothing(number):
     argv = [sys.executable, "-c", code, "config", "--schema"]
     done = subprocess.run(argv, env=environment, capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "hint"),
+    [
+        (["-q", "iso", "app.bin"], "no such option '-q'", "options come behind the command: rumpbundle iso -q"),
+        (["--json", "aws", "a"], "no such option '--json'", "options come behind the command: rumpbundle aws --json"),
+        (
+            ["iso", "--", "app.bin"],
+            "missing argument 'APP'",
+            "the words behind -- are for the guest: APP comes before it",
+        ),
+    ],
+)
+def test_words_in_another_order_are_told_where_they_belong(capsys, words, error, hint):
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"error: {error}\nhint: {hint}\n"
+
+
+@pytest.mark.parametrize("words", [["build"], ["iso", "app.bin"], ["ls", "app.iso"]], ids=" ".join)
+def test_a_current_directory_that_is_gone_is_told(tmp_path, words):
+    script = 'mkdir gone; cd gone; rmdir ../gone; exec "$@"'
+    argv = ["sh", "-c", script, "sh", sys.executable, "-P", "-m", "rumpbundle", *words]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode in (2, 3)
+    assert len(done.stderr.splitlines()) <= 2
+    assert done.stderr.startswith("error: ")
+
+
+def test_no_word_at_all_is_told(capsys):
+    for command in ("build", "verify", "check"):
+        assert main([command, ""]) == 2
+        assert capsys.readouterr().err == "error: expected a name or a path, got ''\n"
+
+
+def test_json_has_no_half_of_a_pair():
+    from rumpbundle.cli.streams import json_text
+
+    words = ["\udcff", "\\udcff", "\U0001f600", "\ud800", "a\nb"]
+    assert json.loads(json_text(words)) == ["\\xff", "\\udcff", "\U0001f600", "\\ud800", "a\nb"]

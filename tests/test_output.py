@@ -161,7 +161,7 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path):
             staged_file(tmp_path / name, force=True),
         ):
             pass
-        assert caught.value.hint == "bundle to a file, then copy that: dd if=FILE of=DEVICE bs=4M conv=fsync"
+        assert caught.value.hint == "write to a file, then copy that: dd if=FILE of=DEVICE bs=4M conv=fsync"
     assert sorted(os.listdir(tmp_path)) == ["link", "pipe", "socket"]
 
 

@@ -106,7 +106,7 @@ def test_an_output_inside_of_its_own_data(inputs, capsys, output, force):
     """It would grow with every build; so also where it does not exist yet."""
     os.symlink("data/below", "link")
     assert bundled("iso", output, *force) == 2
-    assert refused(capsys, "would lie in a directory that goes into the output itself")
+    assert refused(capsys, "would lie in a directory that is an input")
     assert not os.path.exists(output)
 
 

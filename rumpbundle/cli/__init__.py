@@ -157,8 +157,9 @@ def _status(arguments: list[str]) -> int:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = _with_two_dashes(context, arguments) or _elsewhere(error, context, arguments)
-        hint = hint or f"{_path(context, arguments)} --help"
-        return _fail(_lower_first(error.format_message()), hint, 2)
+        # What we know better than click's guess stands alone.
+        said = error.message if hint and isinstance(error, click.NoSuchOption) else error.format_message()
+        return _fail(_lower_first(said), hint or f"{_path(context, arguments)} --help", 2)
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", None, Interrupted.exit_code)
     except (streams.ReaderGone, BrokenPipeError):
@@ -174,7 +175,9 @@ def _status(arguments: list[str]) -> int:
         return _fail(NO_MEMORY, None, HostError.exit_code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}", None, HostError.exit_code)
+        gone = not where and isinstance(error, FileNotFoundError)
+        what = "the current directory is gone" if gone else error.strerror or error
+        return _fail(f"{where}{what}", None, HostError.exit_code)
 
 
 def _with_boot_command(arguments: list[str]) -> list[str]:
@@ -209,12 +212,17 @@ def _elsewhere(error: click.ClickException, context: click.Context | None, argum
     """Return the hint for a word that *error* is about, and that belongs to another command or behind an option."""
     command = context.info_name if context is not None else ""
     if isinstance(error, click.NoSuchOption):
+        first = next((word for word in arguments if word in {*registry.names(), *registry.ALIASES, *_COMMANDS}), "")
+        if command == "rumpbundle" and first and error.option_name in _options_of(first):
+            return f"options come behind the command: rumpbundle {first} {error.option_name}"
         if file := next((word for word in arguments if word.startswith("-") and os.path.isfile(word)), None):
             return f"write {quoted(os.path.join('.', file))} for the file of that name"
         owners = [name for name in (*registry.names(), *_COMMANDS) if error.option_name in _options_of(name)]
         if command in registry.names() and {"boot", "run"} <= set(owners):
             return f"rumpbundle --boot qemu APP and rumpbundle run IMAGE take {error.option_name}"
         return f"{error.option_name} is an option of {', '.join(owners)}" if 0 < len(owners) < _FEW else None
+    if isinstance(error, click.MissingParameter) and "--" in arguments[:-1]:
+        return "the words behind -- are for the guest: APP comes before it"
     if command in ("boot", "run"):
         from rumpbundle.launcher.registry import NAMES
 

@@ -36,15 +36,17 @@ _TAKEN = ("no_argv0", "esp", "data", "volumes", "config", "config_for", "configs
 
 
 def is_named(words: Sequence[str], others: Collection[str] = ()) -> bool:
-    """Whether *words*, perhaps none, name what a project file describes; a path has a ``/`` or a ``.``.
+    """Whether *words*, perhaps none, name what a project file describes (:func:`_is_name`).
 
     Beside a path, one of *others* is what :func:`only` tells its place, whatever the file describes.
 
     Raises:
-        UsageError: some do and some do not.
+        UsageError: some do and some do not, or one is empty.
         InputError: the first is neither, for there is no such file and no project file.
     """
-    bare = [word for word in words if not set(word) & {"/", "."}]
+    if "" in words:
+        raise UsageError("expected a name or a path, got ''")
+    bare = [word for word in words if _is_name(word)]
     mixed = 0 < len(bare) < len(words)
     if mixed and set(bare) <= set(others):
         return False
@@ -55,6 +57,18 @@ def is_named(words: Sequence[str], others: Collection[str] = ()) -> bool:
     if mixed:
         raise UsageError(f"{bare[0]!r} names an image of the project file, the other words are paths: give one kind")
     return len(bare) == len(words)
+
+
+def _is_name(word: str) -> bool:
+    """Whether *word* is a name: without ``/`` and ``.``, or a row's whose key has a dot, and no file's here."""
+    if "/" in word or "." not in word:
+        return "/" not in word
+    from rumpbundle.project import reading
+
+    with contextlib.suppress(RumpbundleError):
+        images = reading.read(reading.find()).images if not os.path.lexists(word) else {}
+        return any(said.get("rows") and word.startswith(f"{image}-") for image, said in images.items())
+    return False
 
 
 def _there_is_one() -> bool:

@@ -44,7 +44,7 @@ def check_apart(outputs: Iterable[Path], inputs: Iterable[Inode | None]) -> None
             )
         if each in around:
             raise UsageError(
-                "would lie in a directory that goes into the output itself",
+                "would lie in a directory that is an input",
                 where=around[each],
                 hint="give a name outside of that directory",
             )

@@ -47,7 +47,7 @@ def check_free(path: Path, *, force: bool, tidy: bool = True) -> None:
             raise UsageError(
                 "is no regular file; it would be replaced, not written to",
                 where=path,
-                hint="bundle to a file, then copy that: dd if=FILE of=DEVICE bs=4M conv=fsync",
+                hint="write to a file, then copy that: dd if=FILE of=DEVICE bs=4M conv=fsync",
             )
         if _is_open_file(path):
             raise UsageError(

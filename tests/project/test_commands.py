@@ -184,3 +184,12 @@ def test_a_directory_whose_name_is_not_utf_8(project, capsys, monkeypatch):
         status, out, err = run(capsys, "build", "-q", "--json")
         assert (status, err) == (0, "")
         assert len(json.loads(out)["artifacts"]) == 4
+
+
+def test_a_row_whose_key_has_a_dot_is_named(project, capsys):
+    (project / "fleet.csv").write_text("id\n10.0.0.1\n")
+    assert run(capsys, "build", "node-10.0.0.1", "-q")[:2] == (0, "out/node-10.0.0.1.iso\n")
+    assert run(capsys, "boot", "node-10.0.0.1", "--dry-run", "--accel", "tcg")[0] == 0
+    assert run(capsys, "build", "node-9.9")[2] == "error: fleet.csv: has no row '9.9'\n"
+    (project / "node-10.0.0.1").write_text("a file")
+    assert "-f: expected the formats" in run(capsys, "build", "node-10.0.0.1")[2]
