@@ -124,7 +124,8 @@ class Disk:
                 empty -= 1
                 named += -(-length // self.expands) if packed else length
             if named > self.medium.size or steps > _STEPS or empty > _EMPTY:
-                what = "name more bytes than its file can hold" if named > self.medium.size else "are longer than any"
+                much = "name more bytes than its file can hold: it is cut off, or damaged"
+                what = much if named > self.medium.size else "are longer than any"
                 raise ImageError(f"the tables of its {self.container} {what}", hint="rumpbundle verify looks closer")
             yield offset, Where(position, length, packed)
             offset += length

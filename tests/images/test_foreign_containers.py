@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 
 import pytest
@@ -156,6 +157,23 @@ def test_what_is_cut_off_in_its_tables_is_told_so(originals, tmp_path, name, end
     (tmp_path / "image").write_bytes(originals[name][:end])
     with pytest.raises(ImageError, match=message), open_disk(tmp_path / "image"):
         pass
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_qcow2_without_its_last_clusters_is_cut_off(tmp_path, packed):
+    (tmp_path / "raw").write_bytes(disks.noise(MIB))
+    argv = ["qemu-img", "convert", "-O", "qcow2", *(["-c"] if packed else []), str(tmp_path / "raw")]
+    output_of(*argv, str(tmp_path / "image"))
+    os.truncate(tmp_path / "image", 10 * 65536)
+    with open_disk(tmp_path / "image") as disk:
+        found = [problem.what for problem in disk.problems() if problem.severity == "damage"]
+        assert any(" and the file ends before, at byte 655360" in what for what in found), found
+        assert not any("no cluster" in what for what in found)
+        with pytest.raises(ImageError, match="cut off"):
+            disk.read(0, disk.size)
+        if not packed:
+            with pytest.raises(ImageError, match="can hold: it is cut off"):
+                list(disk.runs())
 
 
 def test_it_is_the_file_that_ends_and_not_a_partition_in_it(tmp_path, capsys):

@@ -118,6 +118,8 @@ class _Counts:
         if not 0 <= first <= last < self._total or (not packed and start % self._cluster):
             if len(self._found) < _MOST_TOLD:
                 what = f"an entry names {start}, where no cluster of the file begins"
+                if last >= self._total and (packed or not start % self._cluster):
+                    what = f"an entry names {start}, and the file ends before, at byte {self._disk.medium.size}"
                 self._found.append(_problem(entry_at, what, "what stands there cannot be read"))
             return False
         fresh = True
