@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from dataclasses import replace
@@ -14,7 +15,7 @@ from support.tools import require
 from rumpbundle import knowledge
 from rumpbundle.errors import UsageError
 from rumpbundle.kernels.unikernel import Device, Family, Firmware
-from rumpbundle.launcher import backend, qemu, registry
+from rumpbundle.launcher import backend, qemu, registry, requests
 from rumpbundle.launcher.backend import Drive, Forward, LaunchRequest
 from rumpbundle.launcher.qemu import Machine, command
 
@@ -309,6 +310,18 @@ def test_virtualbox_forgets_what_shall_not_persist():
     ]
     kept = vbox.plan(replace(REQUEST, disk=replace(vdi, persist=True))).commands
     assert not any("immutable" in line for line in kept)
+
+
+def test_what_bhyve_cannot_be_told_is_refused():
+    with pytest.raises(UsageError, match=r"a,b\.raw: bhyve takes no file with a comma in its name"):
+        registry.find("bhyve").plan(replace(REQUEST, disk=Drive(path="a,b.raw")))
+
+
+def test_no_machines_name_is_an_option(tmp_path):
+    image = tmp_path / "-rf.raw"
+    image.write_bytes(bytes(1 << 20))
+    with contextlib.ExitStack() as stack:
+        assert requests.of_image(image, stack).name == "rf.raw"
 
 
 @pytest.mark.parametrize("name", ["bhyve", "vbox"])

@@ -54,6 +54,8 @@ class _Bhyve:
 
 def _backing(disk: Drive, bus: str) -> str:
     """Return the file of *disk*, read-only if it shall stay as it is: bhyve cannot forget what a guest writes."""
+    if "," in disk.path:
+        raise UsageError("bhyve takes no file with a comma in its name", where=disk.path, hint="rename it")
     return disk.path if disk.persist or bus == "cd" else f"{disk.path},ro"
 
 

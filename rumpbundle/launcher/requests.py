@@ -96,4 +96,4 @@ def of_kit(path: str | os.PathLike[str], *, copy: Path | None = None) -> LaunchR
 
 
 def _hypervisor_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name) or "app"
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip("-") or "app"  # which would be an option
