@@ -115,6 +115,14 @@ CASES: dict[str, tuple[str, bytes]] = {
         )
         for name, less in (("just-fits", 0), ("too-large", 1))
     },
+    **{
+        f"mb2-relocatable-{name}": ("multiboot2", kernel(multiboot2(tag(10, struct.pack("<IIII", *numbers, 0)))))
+        for name, numbers in {
+            "high": (0xE0000000, 0xF0000000, 4096),
+            "far-apart": (0x100000, 0x8000000, 1 << 31),
+            "odd": (0x2000000, 0x8000000, 3),
+        }.items()
+    },
     "mb2-whole-file": (
         "multiboot2",
         flat(0x10, multiboot2(tag(2, struct.pack("<IIII", 0x100010, 0xFFFFFFFF, 0, 0x105000)), ENTRY_TAG)),

@@ -563,6 +563,13 @@ def test_a_kernel_that_writes_vga_text_says_so(read):
     assert kernel.screen == "text"
 
 
+def test_a_kernel_that_is_moved_up_is_there(read):
+    header = multiboot2(tag(10, struct.pack("<IIII", 0x40000001, 0x80000000, 4096, 0)))
+    kernel = read(synthetic.elf([Segment(header + bytes(64))], bits=32))
+    assert (kernel.load.start, kernel.entry) == (0x40001000, 0x40001000)
+    assert "the machine needs more than 1 GiB" in kernel.warnings[0]
+
+
 def test_what_starts_as_linux_does_and_is_none_writes_to_the_screen(read):
     assert read(synthetic.bzimage(release=b"6.10.00")).screen == "terminal"
     assert read(synthetic.bzimage()).screen == ""

@@ -55,6 +55,8 @@ class Header:
     """The physical addresses the header itself says it loads to (a.out kludge, address tag)."""
     entry: int | None = None
     """The entry point the header itself gives."""
+    lowest: int = 0
+    """The lowest address to which it lets itself be moved; it goes there at least."""
     framebuffer: bool = False
     """Whether it asks for a linear framebuffer."""
     flaw: str = ""

@@ -98,6 +98,7 @@ def _read(view: View, elf: Elf | None, head: bytes, at: int) -> Header:
         tags=kinds,
         load=load,
         entry=entry,
+        lowest=_lowest(tags),
         framebuffer=_FRAMEBUFFER in kinds,
         flaw=flaw.problem if flaw else "",
         advice=flaw.advice if flaw else "",
@@ -127,17 +128,30 @@ def _entry_flaw(tags: list[_Tag], elf: Elf | None, load: range | None) -> Flaw |
     return None
 
 
+def _lowest(tags: list[_Tag]) -> int:
+    """Return the lowest address to which a kernel lets itself be moved; 0 if it does not."""
+    moved = next((tag for tag in reversed(tags) if tag.kind == _RELOCATABLE and len(tag.words) >= 3), None)
+    if moved is None:
+        return 0
+    low, _, align = moved.words[:3]
+    # GRUB takes any number, and rounds with what is no power of two to what comes.
+    return -(-low // align) * align if align and not align & align - 1 else low
+
+
 def _range_flaw(tags: list[_Tag], load: range | None) -> Flaw | None:
     """Return what is wrong where a kernel that takes *load* may be moved only to where there is no room for it."""
     size = load.stop - load.start if load is not None else 0
     for tag in tags:
-        if tag.kind == _RELOCATABLE and len(tag.words) >= 2 and tag.words[0] + size > tag.words[1]:
-            low, high = tag.words[:2]
-            where = f"its Multiboot 2 header lets it be loaded from {low:#x} up to {high:#x}"
-            if low > high:
-                return Flaw(f"{where}, which is nowhere")
-            advice = "give a max_addr (tag 10) of at least min_addr and that size"
-            return Flaw(f"{where}, where there is no room for its {size} bytes", advice)
+        if tag.kind != _RELOCATABLE or len(tag.words) < 3:
+            continue
+        low, high, align = tag.words[:3]
+        where = f"its Multiboot 2 header lets it be loaded from {low:#x} up to {high:#x}"
+        if low > high:
+            return Flaw(f"{where}, which is nowhere")
+        if _lowest([tag]) + size > min(high, grubelf.HIGHEST):
+            aligned = f" at a multiple of {align:#x}" if _lowest([tag]) > low else ""
+            advice = "give min_addr and max_addr (tag 10) with that room between them, below 3 GiB"
+            return Flaw(f"{where}, where a PC has no room for its {size} bytes{aligned}", advice)
     return None
 
 

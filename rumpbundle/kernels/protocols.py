@@ -78,6 +78,9 @@ def loaded(file: KernelFile, protocols: tuple[Protocol, ...]) -> tuple[range | N
     if header is not None:
         load = load if header.load is None else header.load
         entry = entry if header.entry is None else header.entry
+    if header is not None and load is not None and header.lowest > load.start:
+        up = header.lowest - load.start
+        return range(load.start + up, load.stop + up), None if entry is None else entry + up
     return load, entry
 
 

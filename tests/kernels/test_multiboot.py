@@ -30,6 +30,7 @@ def flat(header_at: int, header: bytes, size: int = 0x4000) -> bytes:
     return (bytes(header_at) + header).ljust(size, b"\0")
 
 
+MOVED = "its Multiboot 2 header lets it be loaded"
 UNPADDED = (
     "its Multiboot 2 header has a tag of type 5 and 20 bytes at 0x70, behind which GRUB looks for the next at 0x88, "
     "and finds none there"
@@ -189,8 +190,16 @@ def test_multiboot2_by_addresses():
             "its Multiboot 2 header lets it be loaded from 0x200000 up to 0x100000, which is nowhere",
         ),
         (
-            kernel(multiboot2(tag(10, struct.pack("<IIII", 0x20, 0x20 + 111, 4096, 1)))),
-            "its Multiboot 2 header lets it be loaded from 0x20 up to 0x8f, where there is no room for its 112 bytes",
+            kernel(multiboot2(tag(10, struct.pack("<IIII", 0x20, 0x20 + 111, 16, 1)))),
+            f"{MOVED} from 0x20 up to 0x8f, where a PC has no room for its 112 bytes",
+        ),
+        (
+            kernel(multiboot2(tag(10, struct.pack("<IIII", 0xE0000000, 0xF0000000, 4096, 1)))),
+            f"{MOVED} from 0xe0000000 up to 0xf0000000, where a PC has no room for its 112 bytes",
+        ),
+        (
+            kernel(multiboot2(tag(10, struct.pack("<IIII", 0x10, 0x80, 1 << 31, 1)))),
+            f"{MOVED} from 0x10 up to 0x80, where a PC has no room for its 112 bytes at a multiple of 0x80000000",
         ),
         (
             synthetic.elf(
