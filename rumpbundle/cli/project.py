@@ -63,10 +63,12 @@ def _is_name(word: str) -> bool:
     """Whether *word* is a name: without ``/`` and ``.``, or a row's whose key has a dot, and no file's here."""
     if "/" in word or "." not in word:
         return "/" not in word
+    if os.path.lexists(word):
+        return False
     from rumpbundle.project import reading
 
     with contextlib.suppress(RumpbundleError):
-        images = reading.read(reading.find()).images if not os.path.lexists(word) else {}
+        images = reading.read(reading.find()).images
         return any(said.get("rows") and word.startswith(f"{image}-") for image, said in images.items())
     return False
 

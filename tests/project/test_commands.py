@@ -193,3 +193,10 @@ def test_a_row_whose_key_has_a_dot_is_named(project, capsys):
     assert run(capsys, "build", "node-9.9")[2] == "error: fleet.csv: has no row '9.9'\n"
     (project / "node-10.0.0.1").write_text("a file")
     assert "-f: expected the formats" in run(capsys, "build", "node-10.0.0.1")[2]
+
+
+def test_of_a_file_that_is_there_no_project_file_is_read(project):
+    code = "import sys; from rumpbundle.cli import project; project.is_named(['web.bin']); "
+    code += "print('msgspec' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "False\n"
