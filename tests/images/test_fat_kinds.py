@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
+from support import hostile
 from support.media import Bytes, listed
 from support.tools import output_of
 
 from rumpbundle.disk.layout import MIB
 from rumpbundle.images.detect import file_system
+from rumpbundle.images.filesystems.fat import check
 
 
 def made(tmp_path, *options: str, size: int = 40 * MIB) -> bytearray:
@@ -66,3 +70,15 @@ def test_a_mark_of_what_was_there_before(tmp_path):
     image = made(tmp_path)
     image[65600:65608] = b"_BHRfS_M"
     assert file_system(Bytes(image)).kind == "fat16"
+
+
+def test_chains_that_all_files_share_are_not_followed_for_each(monkeypatch):
+    count = 200_000
+    pieces, size = hostile.fat(32, lambda cluster: cluster + 1, 16, count)
+    image = bytearray(size)
+    for at, data in (pieces | {32 * 512: struct.pack(f"<{count}I", *range(1, count + 1))}).items():
+        image[at : at + len(data)] = data
+    monkeypatch.setattr(check, "_SHORT", 0)
+    found = [problem.what for problem in check.problems(file_system(Bytes(bytes(image))))]
+    assert found.count("its files share so many clusters that not all are followed") == 1
+    assert sum("belongs to another file, too" in what for what in found) < 8

@@ -225,6 +225,24 @@ def lvm2(size: int) -> bytes:
     return bytes(512) + struct.pack("<8sQII8s32sQ", b"LABELONE", 1, 0, 32, b"LVM2 001", b"x" * 32, size)
 
 
+def zfs(size: int, kind: bytes = b"disk", more: bytes = b"") -> bytes:
+    """The first label of a disk of a ZFS pool, as far as it matters."""
+    words = struct.pack(">I8sIIQ", 7, b"version", 8, 1, 28) + more
+    words += struct.pack(">I4sIII", 4, b"type", 9, 1, len(kind)) + kind.ljust(8, b"\0")
+    words += struct.pack(">I8sIIQ", 5, b"asize", 8, 1, size - (9 << 19))
+    return bytes(16 << 10) + b"\1\1\0\0".ljust(20, b"\0") + words
+
+
+def test_a_disk_of_a_zfs_pool_says_its_size_if_it_has_all_of_the_data():
+    size = 64 * MIB
+    for head, known in ((zfs(size), True), (zfs(size, b"mirror"), True), (zfs(size, b"raidz"), False)):
+        volume = file_system(Bytes(head.ljust(size // 2, b"\0")))
+        assert isinstance(volume, Unread)
+        assert volume.kind == "zfs"
+        assert volume.cut == (f"it is cut off: it claims {size} bytes, and there are {size // 2}" if known else "")
+        assert not file_system(Bytes(head.ljust(size, b"\0"))).cut
+
+
 def ufs(size: int, kind: int = 2, order: str = "<") -> bytes:
     """The superblock of a UFS (FreeBSD, sys/ufs/ffs/fs.h)."""
     block = bytearray(1376)

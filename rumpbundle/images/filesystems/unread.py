@@ -5,6 +5,7 @@ The marks are those that libblkid (util-linux) and the projects' own headers nam
 
 from __future__ import annotations
 
+import struct
 from typing import Literal as OneOf
 
 from rumpbundle.dataclass import dataclass
@@ -220,7 +221,29 @@ def unread(medium: Medium) -> Unread | None:
         return None
     problem = f"is {mark.name}, which cannot be read"
     claims = (_claimed(medium, claim) for claim in CLAIMS.get(mark.kind, ()))
-    return Unread(medium, mark.kind, problem, size=next(filter(None, claims), None))
+    size = _pooled(medium) if mark.kind == "zfs" else next(filter(None, claims), None)
+    return Unread(medium, mark.kind, problem, size=size)
+
+
+_ZFS_LABEL = slice(16 << 10, 128 << 10)
+"""Where the first of four labels has its list of names and values (sys/vdev_impl.h)."""
+_ZFS_ASIZE = struct.pack(">I8sII", 5, b"asize", 8, 1)
+_ZFS_WHOLE = tuple(
+    struct.pack(">I4sIII", 4, b"type", 9, 1, len(kind)) + kind for kind in (b"disk", b"file", b"mirror")
+)
+"""A name, its type, how many values follow: of what has all of the size on each of its disks."""
+_ZFS_AROUND = (4 << 20) + (512 << 10)
+"""Bytes in front of the data, with two labels, and two labels behind it."""
+
+
+def _pooled(medium: Medium) -> int | None:
+    """Return how many bytes the member of a ZFS pool that begins with *medium* takes, unless others share them."""
+    start = _ZFS_LABEL.start
+    label = medium.read(start, min(_ZFS_LABEL.stop, medium.size) - start)
+    at = label.find(_ZFS_ASIZE) + len(_ZFS_ASIZE)
+    if at < len(_ZFS_ASIZE) or not any(kind in label for kind in _ZFS_WHOLE) or b"\0\0\0\7nparity\0" in label:
+        return None
+    return int.from_bytes(label[at : at + 8], "big") + _ZFS_AROUND
 
 
 def _claimed(medium: Medium, claim: Claim) -> int | None:
