@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -80,6 +79,8 @@ class Provenance:
         paths = [self.sbom] if self.sbom else []
         taken = [*paths]
         if self.key:
+            import glob
+
             from rumpbundle.provenance.minisign import SUFFIX, signature_path
 
             signatures = {output: signature_path(output, output) for output in [*outputs, *paths]}

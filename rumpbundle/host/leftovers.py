@@ -82,6 +82,16 @@ def make_directory(name: str) -> int:
         raise
 
 
+def journal_of(path: Path) -> Path:
+    """Return the name of the journal of *path*, a file or kit that is changed in place."""
+    name = os.fsencode(path.name)
+    if len(name) > 200:
+        import hashlib
+
+        name = name[:100] + hashlib.sha256(name).hexdigest().encode()
+    return path.parent / f".{os.fsdecode(name)}.rollback"
+
+
 def put_right(directory: Path, name: str | None = None) -> None:
     """Restore what killed runs of ours have left half done in *directory*, and remove the rest of theirs.
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -23,6 +24,7 @@ from typing import Any
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import HostError, RumpbundleError
 from rumpbundle.host import naming, signals
+from rumpbundle.host.leftovers import journal_of
 
 _MAGIC = b"rumpbundle rollback 1\n"
 _SECTOR = 512
@@ -39,21 +41,6 @@ class Patch:
     offset: int
     old: bytes
     new: bytes
-
-
-def _sha256(data: bytes) -> bytes:
-    """Return the hex SHA-256 of *data*."""
-    import hashlib  # what has no journal is written without it
-
-    return hashlib.sha256(data).hexdigest().encode()
-
-
-def journal_of(path: Path) -> Path:
-    """Return the name of the journal of *path*, a file or kit."""
-    name = os.fsencode(path.name)
-    if len(name) > 200:
-        name = name[:100] + _sha256(name)
-    return path.parent / f".{os.fsdecode(name)}.rollback"
 
 
 def changed_at(path: Path) -> Path:
@@ -148,7 +135,7 @@ def _write_journal(output: Path, patches: Sequence[Patch], *, sync: bool) -> Non
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(fd, "wb") as out:
-            out.write(_MAGIC + _sha256(body) + b"\n" + body)
+            out.write(_MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
             out.flush()
             if sync:
                 os.fsync(fd)
@@ -259,7 +246,7 @@ def _read(journal: Path) -> tuple[int, list[Patch]]:
             raise HostError("its journal is another user's", hint=f"look at {journal}")
         text = file.read(_MOST)
     magic, digest, body = text[: len(_MAGIC)], text[len(_MAGIC) : len(_MAGIC) + 65], text[len(_MAGIC) + 65 :]
-    if magic != _MAGIC or digest != _sha256(body) + b"\n":
+    if magic != _MAGIC or digest != hashlib.sha256(body).hexdigest().encode() + b"\n":
         raise HostError("its journal is damaged", hint=f"make the file anew, and remove {journal}")
     line, _, data = body.partition(b"\n")
     patches = []

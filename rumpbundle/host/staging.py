@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import HostError, InputError, UsageError, no_room
-from rumpbundle.host import leftovers, naming, rollback, signals
+from rumpbundle.host import leftovers, naming, signals
 
 _MOST_LINKS = 40
 
@@ -118,7 +118,7 @@ def staged_file(path: Path, *, force: bool = False, sync: bool = True) -> Iterat
                 naming.sync_file(fd)
             with signals.held() as hold:
                 _check_place(path, place)
-                rollback.settle(path)
+                _settle(path)
                 _publish(fd, name, path, force=force, sync=sync)
                 name, published, hold.done = None, True, True
     finally:
@@ -142,6 +142,14 @@ def _check_place(path: Path, was: tuple[int, int]) -> None:
     """Raise :class:`HostError` unless *path* is still in the directory it *was* in when it was checked."""
     if _place(path) != was:
         raise HostError("another directory took its place meanwhile; nothing was put there", where=path.parent)
+
+
+def _settle(path: Path) -> None:
+    """Put right what a killed run has left half changed of *path*, in whose place another is about to come."""
+    if os.path.lexists(leftovers.journal_of(path)):
+        from rumpbundle.host import rollback
+
+        rollback.settle(path)
 
 
 def _name_now(name: str, fd: int) -> str:
@@ -226,7 +234,7 @@ def staged_directory(
         yield new
         with writing(path):
             _check_place(path, place)
-            rollback.settle(path)
+            _settle(path)
             if sync:
                 naming.sync_below(scratch)
             with signals.held() as hold:
@@ -287,7 +295,7 @@ def staged_kit(path: Path, beside: tuple[Path, ...], *, force: bool = False, syn
         yield new
         with writing(path):
             _check_place(path, place)
-            rollback.settle(path)
+            _settle(path)
             if sync:
                 naming.sync_below(new)
             with signals.held() as hold, leftovers.alone(path.parent):
@@ -313,7 +321,7 @@ def staged_batch(directory: Path, *, sync: bool = True) -> Iterator[Path]:
             _check_place(directory / "batch", place)
             paths = [directory / name for name in sorted(os.listdir(new))]
             for each in paths:
-                rollback.settle(each)
+                _settle(each)
             if paths and sync:
                 naming.sync_file_system(new)
             with signals.held() as hold:
