@@ -179,6 +179,10 @@ CASES: dict[str, tuple[str, bytes]] = {
     "linux-gzip": ("linux", gzip.compress(synthetic.bzimage(), mtime=0)),
     "linux16-gzip": ("linux16", gzip.compress(synthetic.bzimage(code32_start=0), mtime=0)),
     "linux-old": ("linux16", synthetic.bzimage(0x0203)),
+    **{
+        f"linux-zimage-{size:#x}": ("linux16", synthetic.bzimage(0x0203, loadflags=0, payload=size))
+        for size in (0x80000, 0x80001)
+    },
     "linux-16": ("linux16", synthetic.bzimage(code32_start=0)),
 }
 STRICTER = {
@@ -224,7 +228,15 @@ ALONE = [
     for name in EVERY
     if name in HANGS
     or name.startswith(
-        ("elf32-nobits", "elf64-nobits", "elf64-cut-section-l", "rom", "bss-over-rom", "in-video-memory")
+        (
+            "elf32-nobits",
+            "elf64-nobits",
+            "elf64-cut-section-l",
+            "rom",
+            "bss-over-rom",
+            "in-video-memory",
+            "linux-zimage",
+        )
     )
 ]
 """GRUB 2.06 crashes over the next file once it has read sections of such, or has loaded it low: a boot for each."""

@@ -568,6 +568,7 @@ def test_a_kernel_that_is_moved_up_is_there(read):
     kernel = read(synthetic.elf([Segment(header + bytes(64))], bits=32))
     assert (kernel.load.start, kernel.entry) == (0x40001000, 0x40001000)
     assert "the machine needs more than 1 GiB" in kernel.warnings[0]
+    assert kernel.warnings[0].endswith("lower the min_addr of its Multiboot 2 header (tag 10)")
 
 
 def test_what_starts_as_linux_does_and_is_none_writes_to_the_screen(read):

@@ -6,6 +6,10 @@ from rumpbundle.kernels.view import View
 
 _MOST_SECTORS = 64
 """Of real-mode code that GRUB takes."""
+_LOADED_HIGH = 1
+"""The bit of loadflags that a zImage does not have."""
+_LARGEST_ZIMAGE = 0x8_0000
+"""It goes between 64 and 576 KiB."""
 _HIGH = 0x10_0000
 """Where the protected-mode part is loaded to, for its own addresses."""
 _ROOM = 0xC000_0000 - _HIGH
@@ -31,6 +35,8 @@ def out_of_bounds(head: bytes, sectors: int, size: int, entry: int, wanted: int 
         return "is damaged: its boot sector does not end with 55 AA, which GRUB wants"
     if sectors > _MOST_SECTORS:
         return f"is damaged: {sectors} sectors of real-mode code (setup_sects), GRUB takes {_MOST_SECTORS}"
+    if not head[0x211] & _LOADED_HIGH and size > _LARGEST_ZIMAGE:
+        return f"is a zImage of {size} bytes, and GRUB takes {_LARGEST_ZIMAGE} at most: build it as a bzImage"
     if wanted is not None and wanted + _PAGE <= size:
         return f"is damaged: it wants {wanted} bytes of memory (init_size), and is {size} bytes long"
     if wanted is not None and wanted > _ROOM:

@@ -96,6 +96,13 @@ _MUCH_MEMORY = 1 << 30
 """A kernel that is loaded higher than this was meant to be loaded lower, most likely."""
 
 
+_LOW = {
+    False: "in the linker script, .text : AT(ADDR(.text) - OFFSET)",
+    True: "lower the min_addr of its Multiboot 2 header (tag 10)",
+}
+"""How a kernel is loaded low, by whether it is one that is moved."""
+
+
 def warnings(file: KernelFile, origin: Traits, load: range | None) -> Iterator[str]:
     """Yield what its owner should know of a kernel that boots, as phrases after its name."""
     if load is not None and load.stop > _MUCH_MEMORY and file.pe is not None:
@@ -111,7 +118,7 @@ def warnings(file: KernelFile, origin: Traits, load: range | None) -> Iterator[s
     elif load is not None and load.stop > _MUCH_MEMORY and (file.multiboot1 or file.multiboot2):
         yield (
             f"loads to {load.start:#x}, so the machine needs more than {load.stop >> 30} GiB of memory; if it was "
-            "only meant to run there, load it low: in the linker script, .text : AT(ADDR(.text) - OFFSET)"
+            f"only meant to run there, load it low: {_LOW[bool(file.multiboot2 and file.multiboot2.lowest)]}"
         )
     if strings.VGA_TEXT in origin.marks:
         yield (

@@ -105,6 +105,10 @@ def bzimage(at: int, layout: str, *values: int, **more: int) -> bytes:
 @pytest.mark.parametrize(
     ("image", "flaw"),
     [
+        (
+            synthetic.bzimage(0x0206, loadflags=0, payload=0x80010),
+            "is a zImage of 524304 bytes, and GRUB takes 524288 at most: build it as a bzImage",
+        ),
         (bzimage(0x1FE, "<H", 0), "its boot sector does not end with 55 AA"),
         (bzimage(0x1F1, "<B", 65, payload=80000), "65 sectors of real-mode code (setup_sects), GRUB takes 64"),
         (
