@@ -45,9 +45,7 @@ def layout_of(disk: Disk) -> DiskLayout:
     found = [table for table in tables(disk) if table.kind == "gpt"]
 
     def write_table(padded: DiskLayout) -> tuple[Extent, ...]:
-        if padded.size == size:
-            return extents
-        return _grown(content, disk, found[0], padded.size) if found else extents
+        return _grown(content, disk, found[0], padded.size) if found and padded.size != size else extents
 
     return _Mapped(
         size=size,
@@ -92,8 +90,9 @@ def _grown(content: Content, disk: Disk, table: Table, size: int) -> tuple[Exten
     extents.append(Extent(sector, Literal(_sealed(moved, sector)), "GPT"))
     position = 2 * sector
     for start, length in sorted(ends):
-        if start < max(kept, position):
-            continue  # both headers may name the same entries
+        taken = any(slot.offset < start + length and start < slot.end for slot in table.slots)
+        if taken or start < max(kept, position):
+            continue  # both headers may name the same entries, or a partition reach over where the backup was
         extents += content_extents(content.part(position, start), position, "disk")
         position = start + length
     extents += content_extents(content.part(position, content.size), position, "disk")

@@ -191,6 +191,27 @@ def test_a_table_whose_copies_share_their_entries_grows(tmp_path, count):
     assert not new.flaws
 
 
+def test_a_partition_over_the_old_backup_keeps_its_bytes(tmp_path):
+    """The disk was made larger, and the partition by a program that left the backup where it was."""
+    size, raw = 8 * MIB, tmp_path / "disk.raw"
+    with raw.open("wb") as file:
+        file.truncate(size)
+    output_of("sgdisk", "-n", "1:2048:+2M", str(raw))
+    data = bytearray(raw.read_bytes()).ljust(2 * size, b"\0")
+    last = (2 * size >> 9) - 40
+    for at, entries in ((512, 1024), (size - 512, size - 33 * 512)):
+        data[entries + 40 : entries + 48] = last.to_bytes(8, "little")
+        header = GptHeader.unpack(data, at).replace(header_crc32=0, last_usable_lba=last)
+        header = header.replace(entries_crc32=zlib.crc32(data[entries : entries + 16384]))
+        data[at : at + 92] = header.replace(header_crc32=zlib.crc32(header.pack())).pack()
+    raw.write_bytes(data)
+    assert main(["convert", str(raw), "-q", "-f", "raw", "--size", "24M", "-o", str(tmp_path / "larger")]) == 0
+    larger = (tmp_path / "larger").read_bytes()
+    assert larger[MIB : (last + 1) * 512] == data[MIB : (last + 1) * 512]
+    with open_disk(tmp_path / "larger") as disk:
+        assert tables(disk)[-1].whole
+
+
 def test_what_is_no_damage_to_a_table_lets_it_grow(foreign, tmp_path):
     raw = tmp_path / "disk.raw"
     data = bytearray(foreign.read_bytes())
