@@ -15,7 +15,7 @@ from rumpbundle.cli.command import Command
 from rumpbundle.cli.long_json import print_json
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import recipe_from, recipe_options, report_options
-from rumpbundle.cli.streams import say, tell_error
+from rumpbundle.cli.streams import say, tell
 from rumpbundle.cli.values import Input
 from rumpbundle.errors import GuestError, InputError, UsageError, one_line
 from rumpbundle.finished.kits import requests
@@ -118,7 +118,7 @@ def _status(found: list[Verification], errors: list[InputError]) -> int:
     if len(errors) == 1 and not damaged:
         raise errors[0]
     for error in errors:
-        tell_error(error)
+        tell(str(error))  # the error is one line, and follows
     if len(damaged) == 1:
         count = len(damaged[0].damage)
         raise GuestError(f"is {damaged[0].state}: {count} finding{'s' if count > 1 else ''}", where=damaged[0].path)
