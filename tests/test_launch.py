@@ -581,6 +581,14 @@ def test_an_image_that_another_guest_writes_to_is_named(tmp_path: Path):
     assert f"Is another process using the image [{image}]?" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",)], ids=["run", "dry-run"])
+def test_a_log_that_cannot_be_written_is_refused_before_anything_starts(tmp_path: Path, more):
+    image = disk(tmp_path, "hello", "hang")
+    done = rumpbundle_("run", image, "--accel", "tcg", "--log", "missing/log", *more, cwd=tmp_path)
+    assert done.returncode == 3
+    assert done.stderr.endswith("error: missing/log: cannot be written: No such file or directory\n")
+
+
 def test_an_image_that_cannot_be_written_to_is_no_mistake_of_the_caller(tmp_path: Path, monkeypatch):
     image = disk(tmp_path, "hello", "hang")
     real = os.open

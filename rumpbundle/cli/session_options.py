@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import sys
@@ -109,6 +110,8 @@ class Session:
         self.log: tuple[Path, ...] = () if log is None else (Path(log),)
         """The file the console is written to as well, if there is one."""
         self.dry_run = arguments.pop("dry_run")
+        for path in self.log if self.dry_run else ():
+            _check_log(path)
 
     def follow(self, start: Callable[[tuple[Sink, ...]], Guest], terminal: Terminal) -> None:
         """Start a guest and follow it to the end that is wanted."""
@@ -161,6 +164,14 @@ class _Output:
             if self._is_half and os.path.sameopenfile(1, 2):
                 self._is_half = False
                 os.write(2, b"\n")
+
+
+def _check_log(path: Path) -> None:
+    """Raise what :func:`_log_file` would, as far as that can be told without opening the file."""
+    place = path if path.exists() else path.parent
+    number = errno.ENOENT if not place.exists() else errno.EACCES if not os.access(place, os.W_OK) else 0
+    if number:
+        raise unwritable(OSError(number, os.strerror(number)), path)
 
 
 def _log_file(path: Path, stack: contextlib.ExitStack) -> Sink:
