@@ -80,14 +80,14 @@ class Options:
         firmware = None if self.firmware is None else Firmware(choice("--firmware", self.firmware, tuple(Firmware)))
         if text("--as", self.identity):
             Key.parse(self.identity, "--as")
-        ports = (Forward.of(each) for each in sequence("--publish", self.publish))
+        ports = backend.forwards(sequence("--publish", self.publish))
         gdb = None if self.gdb is None else backend.port(self.gdb, "--gdb")
         given: Any = self.args
         args = () if isinstance(given, str) else words("args", given)
         if isinstance(given, str) or "\0" in "".join(args):
             raise refused("args", "a list of words", given)
         flag("--persist", self.persist)
-        values = {"memory": memory, "firmware": firmware, "publish": tuple(ports), "gdb": gdb, "args": args}
+        values = {"memory": memory, "firmware": firmware, "publish": ports, "gdb": gdb, "args": args}
         for name, value in values.items():
             object.__setattr__(self, name, value)
 

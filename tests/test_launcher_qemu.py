@@ -13,10 +13,11 @@ import pytest
 from support.tools import require
 
 from rumpbundle import knowledge
+from rumpbundle.dev_launch import Options
 from rumpbundle.errors import UsageError
 from rumpbundle.kernels.unikernel import Device, Family, Firmware
 from rumpbundle.launcher import backend, qemu, registry, requests
-from rumpbundle.launcher.backend import Drive, Forward, LaunchRequest
+from rumpbundle.launcher.backend import Drive, Forward, LaunchRequest, forwards
 from rumpbundle.launcher.qemu import Machine, command
 
 PLAIN = Machine(
@@ -243,6 +244,13 @@ def test_ports():
     for text in ("80", "0:80", "80:65536", "80:80/sctp", "80:80/", "a:b", "1:2:3", "80:-:80", "٨:80", "8080:80,x"):
         with pytest.raises(UsageError, match=r"--publish"):
             Forward.parse(text)
+
+
+def test_a_port_of_the_host_leads_to_one():
+    given = ("80:80", "80:80", "81:80", "80:53/udp")
+    assert forwards(given) == (Forward(80, 80), Forward(81, 80), Forward(80, 53, "udp"))
+    with pytest.raises(UsageError, match="--publish: the port 80/tcp leads to two"):
+        Options(publish=("80:80", "80:81"))
 
 
 def test_the_plan_can_be_pasted():

@@ -6,7 +6,7 @@ plan is tested as a value and ``--dry-run`` shows exactly what would happen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from enum import StrEnum
 from typing import Protocol
@@ -14,6 +14,7 @@ from typing import Protocol
 from rumpbundle.arguments import refused
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.layout import SECTOR
+from rumpbundle.errors import UsageError
 from rumpbundle.events import Report
 from rumpbundle.kernels.unikernel import Device, Family, Firmware
 
@@ -51,6 +52,19 @@ class Forward:
         if not colon or (slash and protocol not in ("tcp", "udp")):
             raise refused("--publish", "HOST:GUEST[/udp]", text, "such as '8080:80'")
         return cls(port(host, "--publish"), port(guest, "--publish"), protocol or "tcp")
+
+
+def forwards(values: Iterable[object]) -> tuple[Forward, ...]:
+    """Return the forwards that *values* are.
+
+    Raises:
+        UsageError: one is malformed, or a port of the host leads to two.
+    """
+    found: dict[tuple[int, str], Forward] = {}
+    for each in map(Forward.of, values):
+        if found.setdefault((each.host, each.protocol), each) != each:
+            raise UsageError(f"the port {each.host}/{each.protocol} leads to two", where="--publish")
+    return tuple(found.values())
 
 
 def port(value: str | int, where: str) -> int:
