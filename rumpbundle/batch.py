@@ -41,6 +41,24 @@ class Target:
     options: Any = None
     """The format's own options."""
 
+    @property
+    def name(self) -> str:
+        """What it is called where it failed: the format, with a subformat that is not its first."""
+        first = self.format.subformats[0].name
+        return self.format.name if self.subformat == first else f"{self.format.name}:{self.subformat}"
+
+    def job(self, plan: Plan, *, jobs: int | None = None, report: Report = silent) -> Job:
+        """Return what the format's writer is given for *plan*; raises as :func:`job_for`."""
+        return job_for(
+            plan,
+            self.format,
+            self.output,
+            subformat=self.subformat,
+            options=self.options,
+            jobs=jobs,
+            report=report,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -97,15 +115,7 @@ def write_targets(
 
     def job(target: Target) -> Job | RumpbundleError:
         try:
-            return job_for(
-                planned,
-                target.format,
-                target.output,
-                subformat=target.subformat,
-                options=target.options,
-                jobs=jobs,
-                report=once,
-            )
+            return target.job(planned, jobs=jobs, report=once)
         except RumpbundleError as error:
             return error
 

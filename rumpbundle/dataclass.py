@@ -1,10 +1,10 @@
 """The standard library's ``dataclass``, made in a third of the time; type checkers see the original.
 
 A class costs it half a millisecond, because it writes each of its methods as text and compiles that. A start of
-rumpbundle makes some seventy. Here only ``__init__`` is compiled, and that when the first instance is made, for most
+rumpbundle makes some seventy. Here only ``__init__`` is compiled, and that when the first instance is made, for many
 classes see none in a short run; comparison, hash, representation and the refusal to change what is frozen are shared,
-for nobody can tell them apart. ``field``, ``replace`` and ``fields`` are the
-original's. It has not ``order``, ``unsafe_hash``, ``weakref_slot``, ``InitVar`` nor ``match_args=False``.
+for nobody can tell them apart. ``field``, ``replace`` and ``fields`` are the original's. It has not ``order``,
+``unsafe_hash``, ``weakref_slot``, ``InitVar`` nor ``match_args=False``.
 
 msgspec's ``Struct`` makes its classes faster still, but takes longer to import than is left to gain.
 """

@@ -10,7 +10,7 @@ import click
 
 from rumpbundle import formats as registry
 from rumpbundle.api import check_no_inputs, plan
-from rumpbundle.batch import SUMS, Outcome, Target, targets, write_checksums, write_targets
+from rumpbundle.batch import SUMS, Outcome, targets, write_checksums, write_targets
 from rumpbundle.cli import project, rehearsal
 from rumpbundle.cli.command import completed
 from rumpbundle.cli.guest import GuestCommand
@@ -88,8 +88,7 @@ def _build_app(app: str, formats: list[str], directory: Path, checksums: bool, a
     with terminal:
         planned = plan(recipe, formats=[target.format for target in wanted], report=terminal)
         if dry_run:
-            jobs, failed = rehearsal.rehearse(planned, wanted, terminal, force=force)
-            return rehearsal.show(jobs, [(name_of(target), error) for target, error in failed], as_json=as_json)
+            return rehearsal.rehearsed(planned, wanted, terminal, force=force, as_json=as_json)
         with filled_directory(directory):
             outcomes = write_targets(planned, wanted, force=force, sync=sync, report=terminal)
         digest = planned.bundle.identity.digest if any(outcome.artifact for outcome in outcomes) else None
@@ -116,11 +115,11 @@ def show_outcomes(
     """Print the results to standard output and the errors to standard error."""
     for outcome in outcomes:
         if outcome.error is not None:
-            tell_error(outcome.error, name_of(outcome.target))
+            tell_error(outcome.error, outcome.target.name)
     made = [outcome.artifact for outcome in outcomes if outcome.artifact is not None]
     if as_json:
         failed = [
-            {"format": name_of(outcome.target), "error": str(outcome.error), "hint": outcome.error.hint}
+            {"format": outcome.target.name, "error": str(outcome.error), "hint": outcome.error.hint}
             for outcome in outcomes
             if outcome.error is not None
         ]
@@ -137,9 +136,3 @@ def show_outcomes(
         say_path(path)
     for line in (line for outcome in outcomes for line in outcome.commands) if print_commands else ():
         say(line)
-
-
-def name_of(target: Target) -> str:
-    """Return what a target is called where it failed: the format, with a subformat that is not its first."""
-    first = target.format.subformats[0].name
-    return target.format.name if target.subformat == first else f"{target.format.name}:{target.subformat}"

@@ -13,7 +13,7 @@ import click
 from rumpbundle.api import check_outputs, default_output
 from rumpbundle.batch import Target, targets, write_targets
 from rumpbundle.cli import rehearsal
-from rumpbundle.cli.build import name_of, show_outcomes
+from rumpbundle.cli.build import show_outcomes
 from rumpbundle.cli.command import Command, completed, options
 from rumpbundle.cli.of_formats import check_options, format_options, given_of
 from rumpbundle.cli.progress import Terminal
@@ -73,8 +73,7 @@ def command(image: str, names: tuple[str, ...], output: Path | None, **arguments
             for target in wanted
         )
         if dry_run:
-            jobs, failed = rehearsal.rehearse(planned, wanted, terminal, force=force)
-            return rehearsal.show(jobs, [(name_of(target), error) for target, error in failed], as_json=as_json)
+            return rehearsal.rehearsed(planned, wanted, terminal, force=force, as_json=as_json)
         with filled_directory(wanted[0].output.parent) if len(wanted) > 1 else contextlib.nullcontext():
             outcomes = write_targets(planned, wanted, force=force, sync=sync, report=terminal)
         digest = planned.bundle.identity.digest if any(outcome.artifact for outcome in outcomes) else None

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from rumpbundle.api import Plan, check_outputs, job_for
+from rumpbundle.api import Plan, check_outputs
 from rumpbundle.batch import Target
 from rumpbundle.cli.results import plan_json, plan_text
 from rumpbundle.cli.streams import say, say_json, tell_error
@@ -24,19 +24,18 @@ def rehearse(
     for target in wanted:
         try:
             _check_place(target, force, parents)
-            job = job_for(
-                planned,
-                target.format,
-                target.output,
-                subformat=target.subformat,
-                options=target.options,
-                report=report,
-            )
+            job = target.job(planned, report=report)
         except RumpbundleError as error:
             failed.append((target, error))
         else:
             jobs.append((target, job))
     return jobs, failed
+
+
+def rehearsed(planned: Plan, wanted: Sequence[Target], report: Report, *, force: bool, as_json: bool) -> int:
+    """Print what would be written of *wanted*, and what would not; return the status."""
+    jobs, failed = rehearse(planned, wanted, report, force=force)
+    return show(jobs, [(target.name, error) for target, error in failed], as_json=as_json)
 
 
 def _check_place(target: Target, force: bool, parents: bool) -> None:
