@@ -18,8 +18,8 @@ def notes(request: LaunchRequest) -> Iterator[str]:
         yield f"the kernel writes to the VGA text screen and has no serial port; {_SHOW}"
     elif request.screen == "terminal" and "ttyS" not in request.cmdline:
         yield (
-            "a kernel that starts as Linux does, and is none, writes to the screen, unless it is told otherwise "
-            f"(memtest86+: --cmdline console=ttyS0); {_SHOW}"
+            "the kernel boots as Linux does, but is not Linux; most such kernels write to the screen alone, unless "
+            f"they are told otherwise (memtest86+: --cmdline console=ttyS0); {_SHOW}"
         )
     if request.family is Family.LINUX and "ttyS" not in request.cmdline:
         yield "Linux speaks here only with console=ttyS0 on its command line: --cmdline console=ttyS0"
