@@ -18,11 +18,11 @@ from rumpbundle.errors import ConfigError, FinishedImageError, KernelError, Usag
 from rumpbundle.events import Finished, Note, Report, Started, Warned, silent
 from rumpbundle.formats import Format
 from rumpbundle.host import environment
+from rumpbundle.host.shell import quoted
 from rumpbundle.kernels.grubelf import HIGHEST
 from rumpbundle.kernels.unikernel import Firmware, Protocol, Unikernel
 from rumpbundle.manifest import SLOT, Asked, Bundle, Choice, Module, stem
 from rumpbundle.recipe import ModuleFile, Recipe
-from rumpbundle.shell import quoted
 from rumpbundle.units import shown_size
 
 MAX_NAME = 100

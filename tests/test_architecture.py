@@ -14,7 +14,7 @@ PACKAGE = Path(rumpbundle.__file__).parent
 
 LAYERS = (
     {"dataclass"},
-    {"errors", "events", "shell", "units"},
+    {"errors", "events", "units"},
     {"arguments"},
     {"disk", "host", "config"},
     {"filesystems", "kernels", "images", "component"},

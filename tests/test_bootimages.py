@@ -17,7 +17,7 @@ from rumpbundle.bootloader.bootimages import BootImages
 from rumpbundle.errors import HostError, MissingToolError
 from rumpbundle.events import Ran
 from rumpbundle.host import environment
-from rumpbundle.shell import joined
+from rumpbundle.host.shell import joined
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ import click
 import pytest
 from support import kernels
 
-from rumpbundle import cli, formats, shell
+from rumpbundle import cli, formats
+from rumpbundle.host import shell
 from rumpbundle.errors import one_line
 
 STATUSES = {0, 2, 3, 4, 5, 130, 141}

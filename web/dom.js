@@ -29,7 +29,7 @@ function code(character) {
   return `\\${letter}${number.toString(16).padStart(digits, "0")}`;
 }
 
-/** Returns words as a line for a POSIX shell; as rumpbundle/shell.py writes it. */
+/** Returns words as a line for a POSIX shell; as rumpbundle/host/shell.py writes it. */
 export const shellLine = (words) => words.map(quoted).join(" ");
 
 function quoted(word) {

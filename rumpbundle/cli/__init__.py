@@ -27,7 +27,7 @@ from rumpbundle.errors import (
     nearest,
 )
 from rumpbundle.host import environment, signals
-from rumpbundle.shell import quoted
+from rumpbundle.host.shell import quoted
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Images": ("build", "fleet", "convert", "reconfig"),

@@ -18,8 +18,8 @@ from rumpbundle.cli.session_options import BackendCommand, Session, boot_options
 from rumpbundle.cli.streams import say
 from rumpbundle.errors import FinishedImageError
 from rumpbundle.host.programs import shown
+from rumpbundle.host.shell import quoted
 from rumpbundle.kernels.unikernel import Firmware
-from rumpbundle.shell import quoted
 
 
 @click.command(

@@ -23,9 +23,9 @@ from rumpbundle.errors import UsageError
 from rumpbundle.finished.convert import plan_of
 from rumpbundle.finished.readback import carried
 from rumpbundle.host.directories import filled_directory
+from rumpbundle.host.shell import quoted
 from rumpbundle.images.detect import NoImageError, open_disk
 from rumpbundle.images.disk import Disk
-from rumpbundle.shell import quoted
 
 
 @click.command(

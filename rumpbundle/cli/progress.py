@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from rumpbundle.cli.streams import json_text, tell
 from rumpbundle.errors import one_line
 from rumpbundle.events import Advanced, Event, Finished, Note, Ran, Started, Warned
-from rumpbundle.shell import joined
+from rumpbundle.host.shell import joined
 from rumpbundle.units import shown_size
 
 if TYPE_CHECKING:

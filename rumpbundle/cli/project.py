@@ -21,7 +21,7 @@ from rumpbundle.cli.streams import say, say_json, say_path, tell_error
 from rumpbundle.disk import tree
 from rumpbundle.errors import GuestError, InputError, RumpbundleError, UsageError
 from rumpbundle.events import Note
-from rumpbundle.shell import joined
+from rumpbundle.host.shell import joined
 
 if TYPE_CHECKING:
     from rumpbundle.batch import Target

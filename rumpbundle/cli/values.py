@@ -14,8 +14,8 @@ from rumpbundle import formats
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import UsageError
 from rumpbundle.host.leftovers import put_right
+from rumpbundle.host.shell import quoted
 from rumpbundle.recipe import ModuleFile, parsed_mount
-from rumpbundle.shell import quoted
 from rumpbundle.units import NoSize, parsed_size
 
 

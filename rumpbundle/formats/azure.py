@@ -18,9 +18,9 @@ from rumpbundle.formats._cloud import CloudOptions, drivers, json_text, proven_f
 from rumpbundle.formats._contract import Beside, Format, Job, ReadBack, Standing, Subformat
 from rumpbundle.formats._naming import TextRule, image_name, parse_tags
 from rumpbundle.formats._readback import flat_json, members
+from rumpbundle.host.shell import joined, quoted
 from rumpbundle.images.records import vhd
 from rumpbundle.kernels.unikernel import Firmware
-from rumpbundle.shell import joined, quoted
 
 LOCATION = "LOCATION"
 """Stands for the Azure region: the one placeholder of the request."""

@@ -28,9 +28,9 @@ from rumpbundle.formats._ebs import SnapshotPlan, base64, block_request, hashes_
 from rumpbundle.formats._ec2_requests import BUCKET, KERNEL_ID, SNAPSHOT_ID, Ec2Options, Requests, placeholders
 from rumpbundle.formats._readback import flat_json, string
 from rumpbundle.formats.vmdk import check_stream, write_stream
+from rumpbundle.host.shell import joined
 from rumpbundle.images.records.kitfiles import EC2_BLOCK, EC2_DISK, EC2_MANIFEST
 from rumpbundle.manifest import Bundle
-from rumpbundle.shell import joined
 from rumpbundle.xen import pvgrub
 
 LARGEST = 64 << 40

@@ -30,9 +30,9 @@ from rumpbundle.formats._cloud import (
 from rumpbundle.formats._contract import Beside, Format, Job, ReadBack, Subformat
 from rumpbundle.formats._naming import TextRule, image_name, parse_tags
 from rumpbundle.formats._readback import flat_json, members, string
+from rumpbundle.host.shell import joined
 from rumpbundle.images.records.kitfiles import GCE_DISK
 from rumpbundle.kernels.unikernel import Family, Firmware
-from rumpbundle.shell import joined
 
 BUCKET = "BUCKET"
 """Stands for the Cloud Storage bucket the user uploads to: the one placeholder."""

@@ -21,9 +21,9 @@ from rumpbundle.errors import UsageError
 from rumpbundle.formats._cloud import shell_path
 from rumpbundle.formats._contract import Folder, Format, FormatOptions, Job, ReadBack, option
 from rumpbundle.formats._naming import TextRule, image_name
+from rumpbundle.host.shell import quoted
 from rumpbundle.images.records import kitfiles
 from rumpbundle.manifest import Bundle
-from rumpbundle.shell import quoted
 from rumpbundle.xen import domain, xl
 
 _NAME = TextRule(

@@ -17,7 +17,7 @@ from typing import Any, Self
 from rumpbundle.errors import MissingToolError, ToolError
 from rumpbundle.events import Ran, Report, Waiting, silent
 from rumpbundle.host import environment, signals
-from rumpbundle.shell import joined
+from rumpbundle.host.shell import joined
 
 PACKAGES: Mapping[str, str] = {
     "qemu-img": "qemu-utils",

@@ -12,9 +12,9 @@ import re
 from collections.abc import Sequence
 from enum import StrEnum
 
-from rumpbundle import shell
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ConfigError, InputError, UsageError, nearest
+from rumpbundle.host import shell
 from rumpbundle.images.records.kitfiles import XL_CFG
 from rumpbundle.kernels.unikernel import Firmware
 
