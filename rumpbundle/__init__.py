@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from rumpbundle.formats.xen import XenOptions
     from rumpbundle.kernels.unikernel import Unikernel
     from rumpbundle.launcher.session import Guest
-    from rumpbundle.look import cat, check, inspect, ls
     from rumpbundle.recipe import ModuleFile, Recipe
+    from rumpbundle.report import cat, check, inspect, ls
 
 __version__ = "0.1.0"
 
@@ -45,12 +45,12 @@ _HOME = {
     "XenOptions": "formats.xen",
     "build": "batch",
     "bundle": "api",
-    "cat": "look",
-    "check": "look",
+    "cat": "report",
+    "check": "report",
     "diff": "finished.diff",
-    "inspect": "look",
+    "inspect": "report",
     "launch": "dev_launch",
-    "ls": "look",
+    "ls": "report",
     "plan": "api",
     "run": "dev_launch",
     "verify": "finished.verify",

@@ -22,7 +22,7 @@ LAYERS = (
     {"bootloader", "provenance", "report", "volume", "xen"},
     {"grub", "guests", "formats"},
     {"hybrid", "recipe"},
-    {"launcher", "look", "planning"},
+    {"launcher", "planning"},
     {"api"},
     {"batch"},
     {"dev_launch", "finished"},

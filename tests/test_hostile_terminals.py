@@ -17,8 +17,8 @@ import pytest
 from support import kernels
 
 from rumpbundle import cli, formats
-from rumpbundle.host import shell
 from rumpbundle.errors import one_line
+from rumpbundle.host import shell
 
 STATUSES = {0, 2, 3, 4, 5, 130, 141}
 """What docs/cli.md promises."""
