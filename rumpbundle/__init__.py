@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rumpbundle.api import Artifact, Plan, Result, bundle, plan, write
-    from rumpbundle.batch import build
+    from rumpbundle.bundling.batch import build
+    from rumpbundle.bundling.recipe import ModuleFile, Recipe
+    from rumpbundle.bundling.writing import Artifact, Plan, Result, bundle, plan, write
     from rumpbundle.dev_launch import launch, run
     from rumpbundle.errors import RumpbundleError
     from rumpbundle.finished.diff import Difference, diff
@@ -22,39 +23,38 @@ if TYPE_CHECKING:
     from rumpbundle.formats.xen import XenOptions
     from rumpbundle.kernels.unikernel import Unikernel
     from rumpbundle.launcher.session import Guest
-    from rumpbundle.recipe import ModuleFile, Recipe
     from rumpbundle.report import cat, check, inspect, ls
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Artifact": "api",
+    "Artifact": "bundling.writing",
     "AzureOptions": "formats.azure",
     "Difference": "finished.diff",
     "Ec2Options": "formats._ec2_requests",
     "GceOptions": "formats.gce",
     "Guest": "launcher.session",
-    "ModuleFile": "recipe",
+    "ModuleFile": "bundling.recipe",
     "OvaOptions": "formats.ova",
-    "Plan": "api",
-    "Recipe": "recipe",
-    "Result": "api",
+    "Plan": "bundling.writing",
+    "Recipe": "bundling.recipe",
+    "Result": "bundling.writing",
     "RumpbundleError": "errors",
     "Unikernel": "kernels.unikernel",
     "Verification": "finished.verify",
     "XenOptions": "formats.xen",
-    "build": "batch",
-    "bundle": "api",
+    "build": "bundling.batch",
+    "bundle": "bundling.writing",
     "cat": "report",
     "check": "report",
     "diff": "finished.diff",
     "inspect": "report",
     "launch": "dev_launch",
     "ls": "report",
-    "plan": "api",
+    "plan": "bundling.writing",
     "run": "dev_launch",
     "verify": "finished.verify",
-    "write": "api",
+    "write": "bundling.writing",
 }
 
 __all__ = [

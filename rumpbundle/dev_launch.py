@@ -23,9 +23,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from rumpbundle import api, formats, knowledge
+from rumpbundle import formats, knowledge
 from rumpbundle.arguments import choice, flag, instance, refused, reporter, sequence, size, text, words
 from rumpbundle.bootloader.smbios import Key
+from rumpbundle.bundling import planning, writing
+from rumpbundle.bundling.recipe import Recipe, RecipeFields
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.flat import write_flat
 from rumpbundle.disk.layout import MIB
@@ -38,7 +40,6 @@ from rumpbundle.images.records import kitfiles
 from rumpbundle.kernels.unikernel import Firmware
 from rumpbundle.launcher import backend, registry, requests
 from rumpbundle.launcher.backend import Drive, Ending, Forward, LaunchPlan, LaunchRequest, Reason
-from rumpbundle.recipe import Recipe, RecipeFields
 
 if TYPE_CHECKING:
     from rumpbundle.launcher.session import Guest, Sink
@@ -145,8 +146,7 @@ def launch(
 
     Further keywords are the fields of :class:`Options` (``memory``, ``publish``, ``gdb``, …), or of
     :class:`rumpbundle.Recipe` (``cmdline``, ``modules``, ``config``, …). ``options`` gives the former whole, and
-    a recipe in the place of *app* the latter.
-    Every byte of the console goes to each of *sinks*.
+    a recipe in the place of *app* the latter. Every byte of the console goes to each of *sinks*.
 
     Raises:
         RumpbundleError: see :mod:`rumpbundle.errors`; then nothing runs.
@@ -155,12 +155,12 @@ def launch(
     options = _options(options, {name: value for name, value in more.items() if name in known})
     sinks = _sinks(sinks)
     others: Any = {name: value for name, value in more.items() if name not in known}
-    planned = api.plan(Recipe.of(app, **others), formats=[format_for(options)], bus=_bus(options), report=report)
+    planned = planning.plan(Recipe.of(app, **others), formats=[format_for(options)], bus=_bus(options), report=report)
     return launch_planned(planned, options, sinks=sinks, report=report)
 
 
 def launch_planned(
-    planned: api.Plan,
+    planned: planning.Plan,
     options: Options,
     *,
     disks: Sequence[Data | Writable] = (),
@@ -176,7 +176,7 @@ def launch_planned(
     with contextlib.ExitStack() as stack:
         if isinstance(format.product, Folder):
             kit = _temporary_directory(stack) / "kit"
-            api.write(planned, format, kit, sync=False, report=report)
+            writing.write(planned, format, kit, sync=False, report=report)
             request = _bundled(planned, options, kit=str(kit))
         else:
             # A file without a name: it vanishes with the last process that has it open, however that ends.
@@ -189,8 +189,8 @@ def launch_planned(
 def launch_plan(recipe: Recipe, options: Options, *, report: Report = silent) -> LaunchPlan:
     """Return what :func:`launch` would do, with a named image instead of the nameless one. Nothing is started."""
     format = format_for(options)
-    planned = api.plan(recipe, formats=[format], bus=_bus(options), report=report)
-    image = str(api.default_output(recipe.app, format))
+    planned = planning.plan(recipe, formats=[format], bus=_bus(options), report=report)
+    image = str(writing.default_output(recipe.app, format))
     if isinstance(format.product, Folder):
         return _planned(_bundled(planned, options, kit=image), options, report)
     return _planned(_bundled(planned, options, disk=Drive(path=image, persist=True)), options, report)
@@ -324,7 +324,7 @@ def _temporary_directory(stack: contextlib.ExitStack) -> Path:
 
 
 def _bundled(
-    planned: api.Plan, options: Options, *, disk: Drive | None = None, kit: str | None = None
+    planned: planning.Plan, options: Options, *, disk: Drive | None = None, kit: str | None = None
 ) -> LaunchRequest:
     """Return the request to boot what was bundled, from *disk* or as *kit*."""
     config = planned.delivery.config if kit is None else planned.bundle.config

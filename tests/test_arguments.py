@@ -11,8 +11,8 @@ from support import kernels
 
 import rumpbundle
 from rumpbundle import arguments, dev_launch, formats
+from rumpbundle.bundling.recipe import RecipeFields
 from rumpbundle.errors import RumpbundleError, UsageError
-from rumpbundle.recipe import RecipeFields
 
 WRONG = {
     "a number": 1.5,

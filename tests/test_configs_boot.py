@@ -15,7 +15,7 @@ from support.kernels import Module, Report
 from support.tools import output_of
 
 import rumpbundle
-from rumpbundle.api import ModuleFile
+from rumpbundle.bundling.writing import ModuleFile
 from rumpbundle.cli import main
 from rumpbundle.config import Config, Program
 from rumpbundle.kernels.unikernel import Family, Unikernel

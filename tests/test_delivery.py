@@ -15,7 +15,7 @@ from support import ext2 as ext2_reader
 from support import images, kernels, qemu, rumprun
 from support.tools import output_of
 
-from rumpbundle import api
+from rumpbundle import Recipe, plan
 from rumpbundle.config import Config, Network, Program
 from rumpbundle.disk import tree
 from rumpbundle.filesystems import cpio
@@ -63,8 +63,8 @@ def test_rumprun_by_module(family, length, firmware, tmp_path):
     family(Family.RUMPRUN, target="hw_virtio", drivers=frozenset({"virtio-blk"}))
     config = _of_length(length)
     report, _ = booted(tmp_path, firmware=firmware, config=config)
-    plan = api.plan(api.Recipe(app=kernels.build("multiboot"), config=config))
-    text = plan.delivery.config
+    planned = plan(Recipe(app=kernels.build("multiboot"), config=config))
+    text = planned.delivery.config
     assert len(text) == length
     assert [(m.size, m.crc32) for m in report.modules] == [(length, zlib.crc32(text))]
     guest = rumprun.boot(report.cmdline.decode(), [text], {})

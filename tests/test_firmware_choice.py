@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support import synthetic
 
-from rumpbundle.api import Recipe, plan
+from rumpbundle.bundling.writing import Recipe, plan
 from rumpbundle.errors import KernelError
 from rumpbundle.events import Event, Note, Warned
 from rumpbundle.kernels.unikernel import Firmware, Protocol

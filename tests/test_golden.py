@@ -11,7 +11,7 @@ import pytest
 from support import golden, stub
 
 import rumpbundle
-from rumpbundle import api, formats, hybrid, volume
+from rumpbundle import formats, hybrid, volume
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.tree import Directory, File, Symlink
 from rumpbundle.guests import Delivery
@@ -43,8 +43,11 @@ def plan(monkeypatch):
         cmdline="app.bin -x",
         modules=(Module("module", Content.of_bytes(b"module"), "its text"),),
     )
-    return api.Plan(
-        recipe=api.Recipe(app="app.bin"), bundle=bundle, disk=hybrid.plan(bundle, stub.IMAGES), delivery=Delivery()
+    return rumpbundle.Plan(
+        recipe=rumpbundle.Recipe(app="app.bin"),
+        bundle=bundle,
+        disk=hybrid.plan(bundle, stub.IMAGES),
+        delivery=Delivery(),
     )
 
 
@@ -72,7 +75,7 @@ def compare(name: str, lines, request) -> None:
 
 def written(plan, format, subformat: str, directory: Path):
     """Write *plan* into the empty *directory* and yield what is to be said about it."""
-    api.write(plan, format, directory / f"golden{format.suffix}", subformat=subformat)
+    rumpbundle.write(plan, format, directory / f"golden{format.suffix}", subformat=subformat)
     return golden.of_outputs(directory, golden.Sectors(plan.disk_for(format)))
 
 
@@ -82,7 +85,7 @@ def test_the_picture_of_the_documentation(plan, tmp_path, request):
     data, _ = volume.ext2(tree, label="data", epoch=0, size=8 << 20)
     bundle = dataclasses.replace(plan.bundle, name="web", volumes=(data,))
     plan = dataclasses.replace(plan, bundle=bundle, disk=hybrid.plan(bundle, stub.IMAGES))
-    api.write(plan, formats.find("vdi"), tmp_path / "web.vdi")
+    rumpbundle.write(plan, formats.find("vdi"), tmp_path / "web.vdi")
     picture = svg(inspect(tmp_path / "web.vdi", stored=True))
     page = GOLDEN.parent / "docs" / "inspect.svg"
     if request.config.getoption("--update-golden"):

@@ -6,7 +6,7 @@ import pytest
 from support import synthetic
 from support.synthetic import Segment, multiboot1
 
-from rumpbundle.api import ModuleFile, Recipe, plan
+from rumpbundle.bundling.writing import ModuleFile, Recipe, plan
 from rumpbundle.errors import KernelError, UsageError
 from rumpbundle.kernels.unikernel import Family, Unikernel
 

@@ -13,7 +13,7 @@ from support import kernels
 
 import rumpbundle
 from rumpbundle import dev_launch
-from rumpbundle.api import Recipe
+from rumpbundle.bundling.writing import Recipe
 from rumpbundle.config import Config, Program
 from rumpbundle.dev_launch import Options
 from rumpbundle.disk import tree

@@ -15,7 +15,7 @@ from support.tools import output_of
 
 import rumpbundle
 from rumpbundle import guests, volume
-from rumpbundle.api import ModuleFile
+from rumpbundle.bundling.writing import ModuleFile
 from rumpbundle.config import Config
 from rumpbundle.disk import tree
 

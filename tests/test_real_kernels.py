@@ -11,7 +11,7 @@ from support import images, qemu
 from support.debian import debian_file, linux_image
 from support.tools import output_of
 
-from rumpbundle.api import Recipe, plan
+from rumpbundle.bundling.writing import Recipe, plan
 from rumpbundle.kernels.unikernel import Protocol, Unikernel
 from rumpbundle.knowledge.check import check
 from rumpbundle.launcher.notes import notes

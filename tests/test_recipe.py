@@ -12,12 +12,12 @@ from support import kernels, synthetic
 
 import rumpbundle
 from rumpbundle import guests
+from rumpbundle.bundling.recipe import ModuleFile, Recipe
 from rumpbundle.config import Config
 from rumpbundle.dev_launch import Options
 from rumpbundle.disk import tree
 from rumpbundle.errors import ConfigError, UsageError
 from rumpbundle.launcher.backend import Forward
-from rumpbundle.recipe import ModuleFile, Recipe
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from support import kernels, xenhost
 from support import linux as linux_guest
 
 import rumpbundle
-from rumpbundle.api import ModuleFile
+from rumpbundle.bundling.writing import ModuleFile
 from rumpbundle.config import Config, Program
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.tree import Directory, File

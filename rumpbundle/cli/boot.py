@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from rumpbundle import dev_launch
-from rumpbundle.api import check_no_inputs
+from rumpbundle.bundling.writing import check_no_inputs
 from rumpbundle.cli import project
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import recipe_from, recipe_options, report_options

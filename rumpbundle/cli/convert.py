@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from rumpbundle.api import check_outputs, default_output
-from rumpbundle.batch import Target, targets, write_targets
+from rumpbundle.bundling.batch import Target, targets, write_targets
+from rumpbundle.bundling.writing import check_outputs, default_output
 from rumpbundle.cli import rehearsal
 from rumpbundle.cli.build import show_outcomes
 from rumpbundle.cli.command import Command, completed, options

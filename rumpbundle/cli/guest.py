@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rumpbundle import guests, recipe
+from rumpbundle import guests
+from rumpbundle.bundling import recipe
 from rumpbundle.cli.command import Command, group
 from rumpbundle.cli.values import MountedDirectory, MountWord, end_of_options
 from rumpbundle.disk import tree

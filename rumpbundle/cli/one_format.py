@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 import click
 
-from rumpbundle.api import Result, check_no_inputs, check_outputs, default_output, job_for, plan, write
+from rumpbundle.bundling.writing import Result, check_no_inputs, check_outputs, default_output, job_for, plan, write
 from rumpbundle.cli.command import completed, group, options
 from rumpbundle.cli.guest import GuestCommand
 from rumpbundle.cli.progress import Terminal

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from rumpbundle.batch import write_checksums
+from rumpbundle.bundling.batch import write_checksums
 from rumpbundle.cli import rehearsal
 from rumpbundle.cli.guest import configs_from, data_of, named, origin_of, read_config, volumes_of
 from rumpbundle.cli.progress import Terminal
@@ -24,7 +24,7 @@ from rumpbundle.events import Note
 from rumpbundle.host.shell import joined
 
 if TYPE_CHECKING:
-    from rumpbundle.batch import Target
+    from rumpbundle.bundling.batch import Target
     from rumpbundle.formats import Job
     from rumpbundle.project.entry import Entry, Given
     from rumpbundle.project.maker import Made, Maker

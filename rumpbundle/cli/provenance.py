@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import click
 
-from rumpbundle.api import Artifact, check_no_inputs
+from rumpbundle.bundling.recipe import Recipe
+from rumpbundle.bundling.writing import Artifact, check_no_inputs
 from rumpbundle.cli.command import group, options
 from rumpbundle.cli.values import Output
 from rumpbundle.dataclass import dataclass
@@ -19,7 +20,6 @@ from rumpbundle.host import overlap
 from rumpbundle.host.putting import put
 from rumpbundle.host.staging import check_free
 from rumpbundle.manifest import Bundle
-from rumpbundle.recipe import Recipe
 
 if TYPE_CHECKING:
     from rumpbundle.provenance.minisign import SecretKey
@@ -107,7 +107,7 @@ class Provenance:
             written.append(self.sbom)
         if self.key is None:
             return written
-        from rumpbundle.batch import files_of
+        from rumpbundle.bundling.batch import files_of
         from rumpbundle.provenance.minisign import path_beside
 
         files = [(each.path, file) for each in artifacts for file in files_of(each)]

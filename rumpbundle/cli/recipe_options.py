@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from rumpbundle.api import Recipe
+from rumpbundle.bundling.writing import Recipe
 from rumpbundle.cli.command import group, options
 from rumpbundle.cli.guest import GUEST_OPTIONS, guest_from
 from rumpbundle.cli.values import ModuleWord, Size

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from rumpbundle.api import Artifact, Plan, Result, check_outputs, job_for, write
-from rumpbundle.batch import files_of
+from rumpbundle.bundling.batch import files_of
+from rumpbundle.bundling.writing import Artifact, Plan, Result, check_outputs, job_for, write
 from rumpbundle.cli.command import options
 from rumpbundle.cli.guest import CONFIG_OPTIONS, GuestCommand, config_from, configs_from, named, origin_of
 from rumpbundle.cli.of_formats import check_options, format_options, given_of

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from rumpbundle.api import Plan, check_outputs
-from rumpbundle.batch import Target
+from rumpbundle.bundling.batch import Target
+from rumpbundle.bundling.writing import Plan, check_outputs
 from rumpbundle.cli.results import plan_json, plan_text
 from rumpbundle.cli.streams import say, say_json, tell_error
 from rumpbundle.errors import RumpbundleError

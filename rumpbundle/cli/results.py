@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rumpbundle import hybrid
-from rumpbundle.api import Artifact, Result
+from rumpbundle.bundling.writing import Artifact, Result
 from rumpbundle.cli.streams import say, say_json, say_path
 from rumpbundle.errors import one_line
 from rumpbundle.formats import Format, Job
@@ -16,7 +16,7 @@ from rumpbundle.units import shown_size
 
 def artifacts_json(artifacts: Iterable[Artifact]) -> list[dict[str, Any]]:
     """Return what was written, each with the size and SHA-256 of every file; of a kit they stand in ``files``."""
-    from rumpbundle.batch import files_of, sha256_of
+    from rumpbundle.bundling.batch import files_of, sha256_of
 
     found = []
     for artifact in artifacts:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from rumpbundle import dev_launch, guests
-from rumpbundle.api import check_no_inputs
+from rumpbundle.bundling.writing import check_no_inputs
 from rumpbundle.cli.command import options
 from rumpbundle.cli.guest import CONFIG_OPTIONS, data_of, volumes_of
 from rumpbundle.cli.progress import Terminal

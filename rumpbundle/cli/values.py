@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 from rumpbundle import formats
+from rumpbundle.bundling.recipe import ModuleFile, parsed_mount
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import UsageError
 from rumpbundle.host.leftovers import put_right
 from rumpbundle.host.shell import quoted
-from rumpbundle.recipe import ModuleFile, parsed_mount
 from rumpbundle.units import NoSize, parsed_size
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from rumpbundle.bundling.recipe import Recipe
 from rumpbundle.cli import project
 from rumpbundle.cli.command import Command
 from rumpbundle.cli.long_json import print_json
@@ -21,7 +22,6 @@ from rumpbundle.errors import GuestError, InputError, UsageError, one_line
 from rumpbundle.finished.kits import requests
 from rumpbundle.finished.verify import Verification, verify
 from rumpbundle.provenance.minisign import PublicKey, signed_files
-from rumpbundle.recipe import Recipe
 from rumpbundle.units import shown_size
 
 

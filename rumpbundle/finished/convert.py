@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rumpbundle import guests
+from rumpbundle.bundling.planning import Plan, bus_for, machine_name
+from rumpbundle.bundling.recipe import Recipe
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError, UsageError
@@ -25,8 +27,6 @@ from rumpbundle.images.partitions import tables
 from rumpbundle.images.volumes import mounted, warn_of_cut_off
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel
 from rumpbundle.manifest import Bundle, stem
-from rumpbundle.planning import Plan, bus_for, machine_name
-from rumpbundle.recipe import Recipe
 
 
 def plan_of(

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rumpbundle.batch import SUMS, sha256_of
+from rumpbundle.bundling.batch import SUMS, sha256_of
 from rumpbundle.disk.content import Zeros
 from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.errors import ImageError, InputError, one_line

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rumpbundle.api import Plan
+from rumpbundle.bundling.writing import Plan
 from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.disk.layout import DiskLayout
 from rumpbundle.errors import ImageError, UsageError, one_line

@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from rumpbundle import api, formats
+from rumpbundle import formats
+from rumpbundle.bundling.planning import Plan, plan
+from rumpbundle.bundling.recipe import Recipe
 from rumpbundle.disk.content import CHUNK, Zeros
 from rumpbundle.disk.layout import DiskLayout, LayoutReader
 from rumpbundle.events import Report
@@ -16,8 +18,6 @@ from rumpbundle.finished.origin import Origin
 from rumpbundle.formats import Format
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.problem import Problem
-from rumpbundle.planning import Plan
-from rumpbundle.recipe import Recipe
 
 CONSEQUENCE = "the image is not what these inputs and options make"
 
@@ -51,7 +51,7 @@ def _again(ours: Origin, recipe: Recipe, wanted: Sequence[Format], report: Repor
         size=recipe.size or bundle.asked.size,
         config_room=recipe.config_room or bundle.asked.room,
     )
-    return api.plan(recipe, formats=wanted, bus=bundle.bus, report=report)
+    return plan(recipe, formats=wanted, bus=bundle.bus, report=report)
 
 
 def _manifests(ours: Origin, again: Plan) -> Iterator[Problem]:

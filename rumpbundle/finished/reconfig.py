@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rumpbundle import formats
-from rumpbundle.api import Plan, Recipe
+from rumpbundle.bundling.writing import Plan, Recipe
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.layout import MIB, DiskLayout
 from rumpbundle.disk.tree import File

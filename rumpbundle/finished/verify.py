@@ -14,6 +14,7 @@ from typing import Literal as OneOf
 
 from rumpbundle.arguments import file_name, flag, instance, reporter
 from rumpbundle.bootloader.bootimages import BootImages
+from rumpbundle.bundling.recipe import Recipe
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK
 from rumpbundle.disk.digest import hexdigest
@@ -32,7 +33,6 @@ from rumpbundle.images.disk import Disk
 from rumpbundle.images.problem import Problem
 from rumpbundle.images.records import kitfiles
 from rumpbundle.manifest import PATH
-from rumpbundle.recipe import Recipe
 
 _MOST = 200
 """Findings told of one image; a badly damaged one has no end of them."""

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rumpbundle import __version__
-from rumpbundle.api import Artifact, Plan, check_no_inputs, check_outputs, write
-from rumpbundle.batch import Target, files_of
+from rumpbundle.bundling.batch import Target, files_of
+from rumpbundle.bundling.writing import Artifact, Plan, check_no_inputs, check_outputs, write
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import HostError, RumpbundleError
 from rumpbundle.host.directories import make_directory

@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 
 from rumpbundle import __version__
-from rumpbundle.api import Artifact, check_no_inputs
-from rumpbundle.batch import Target, files_of
+from rumpbundle.bundling.batch import Target, files_of
+from rumpbundle.bundling.recipe import Recipe
+from rumpbundle.bundling.writing import Artifact, check_no_inputs
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import UsageError
 from rumpbundle.host.directories import make_directory
@@ -21,7 +22,6 @@ from rumpbundle.project import record
 from rumpbundle.project.entry import Entry, Given
 from rumpbundle.project.record import Output, Record
 from rumpbundle.provenance.minisign import SecretKey, path_beside
-from rumpbundle.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

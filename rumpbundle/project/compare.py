@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 
-from rumpbundle.api import Artifact, write
-from rumpbundle.batch import Target, files_of
+from rumpbundle.bundling.batch import Target, files_of
+from rumpbundle.bundling.writing import Artifact, write
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK
 from rumpbundle.events import Report, silent

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rumpbundle import formats
-from rumpbundle.batch import Target, targets
+from rumpbundle.bundling.batch import Target, targets
+from rumpbundle.bundling.recipe import Recipe, configs_in
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ConfigError, InputError, RumpbundleError, UsageError, nearest
 from rumpbundle.formats import Format
@@ -20,7 +21,6 @@ from rumpbundle.project import rows
 from rumpbundle.project.model import Image
 from rumpbundle.project.reading import Project
 from rumpbundle.project.stock import Stock
-from rumpbundle.recipe import Recipe, configs_in
 
 T = TypeVar("T")
 E = TypeVar("E", bound=RumpbundleError)

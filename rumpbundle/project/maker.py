@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from rumpbundle import __version__
-from rumpbundle.api import Artifact, Plan, check_no_inputs
-from rumpbundle.batch import Outcome, Target, write_targets
+from rumpbundle.bundling.batch import Outcome, Target, write_targets
+from rumpbundle.bundling.writing import Artifact, Plan, check_no_inputs
 from rumpbundle.dataclass import dataclass
 from rumpbundle.events import Report, silent
 from rumpbundle.host.directories import make_directory

@@ -8,7 +8,7 @@ from typing import Literal as OneOf
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from rumpbundle.recipe import FirmwareChoice, ProtocolChoice
+from rumpbundle.bundling.recipe import FirmwareChoice, ProtocolChoice
 
 SCHEMA_ID = "urn:rumpbundle:project"
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"

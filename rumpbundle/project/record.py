@@ -17,8 +17,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from rumpbundle.api import Artifact
-from rumpbundle.batch import files_of
+from rumpbundle.bundling.batch import files_of
+from rumpbundle.bundling.writing import Artifact
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.inputfile import Fingerprint, InputFile
 from rumpbundle.errors import HostError, InputError

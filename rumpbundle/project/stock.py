@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from rumpbundle import guests
 from rumpbundle.bootloader.bootimages import BootImages, boot_images
+from rumpbundle.bundling.planning import Plan, plan, read_kernel
+from rumpbundle.bundling.recipe import Recipe, parsed_mount, read_config
 from rumpbundle.config import Config
 from rumpbundle.disk import tree
 from rumpbundle.disk.content import Content, FileSlice
@@ -16,8 +18,6 @@ from rumpbundle.events import Report, silent
 from rumpbundle.formats import Format
 from rumpbundle.kernels.unikernel import Unikernel
 from rumpbundle.manifest import Bundle
-from rumpbundle.planning import Plan, plan, read_kernel
-from rumpbundle.recipe import Recipe, parsed_mount, read_config
 
 _WORTH = 64 << 10
 """Bytes of a file whose digest is worth to be kept."""

@@ -7,9 +7,10 @@ import os
 import signal
 import sys
 
-from rumpbundle import __main__, api
+from rumpbundle import __main__
+from rumpbundle.bundling import writing
 
-assert api.formats.formats()  # loaded once, for all children
+assert writing.formats.formats()  # loaded once, for all children
 
 
 def bundle(argv: list[str], environment: dict[str, str], said: str) -> None:

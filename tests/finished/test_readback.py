@@ -311,7 +311,7 @@ def test_what_cannot_be_told_and_makes_a_difference_is_said(inputs, tmp_path, ca
 
 def test_another_version_described_it(inputs, tmp_path, monkeypatch):
     """What an image's own rumpbundle wrote is no description of the user's, and stays its own."""
-    from rumpbundle import planning
+    from rumpbundle.bundling import planning
 
     real = planning.Bundle
     monkeypatch.setattr(planning, "Bundle", lambda *args, **rest: real(*args, **{"version": "0.0.9"} | rest))

@@ -16,7 +16,7 @@ from support.kernels import SUCCESS, build
 from support.qemu import boot
 from support.tools import output_of
 
-from rumpbundle.api import ModuleFile
+from rumpbundle.bundling.writing import ModuleFile
 from rumpbundle.config import parse
 from rumpbundle.errors import InputError, KernelError, UsageError
 from rumpbundle.kernels.unikernel import Family
@@ -315,13 +315,14 @@ def test_commands_are_shell_lines_that_use_the_files(made):
 
 
 def test_same_bytes_whatever_the_number_of_jobs(tmp_path):
-    from rumpbundle import api, formats
+    import rumpbundle
+    from rumpbundle import formats
 
     made = []
     for jobs in (1, 3):
-        plan = api.plan(api.Recipe(app=build("multiboot")))
+        plan = rumpbundle.plan(rumpbundle.Recipe(app=build("multiboot")))
         output = tmp_path / f"{jobs}.ec2"
-        api.write(plan, formats.find("ec2"), output, jobs=jobs)
+        rumpbundle.write(plan, formats.find("ec2"), output, jobs=jobs)
         made.append((output / "manifest.json").read_bytes())
     assert made[0] == made[1]
 

@@ -99,14 +99,14 @@ def test_the_archive_is_what_gnu_tar_makes(made, raw):
 
 
 def test_the_archive_is_small_and_does_not_depend_on_jobs(made, tmp_path):
-    from rumpbundle import api, formats
+    from rumpbundle import Recipe, formats, plan, write
 
     assert made[0].stat().st_size < 4 << 20
     written = set()
     for jobs in (1, 3):
-        plan = api.plan(api.Recipe(app=build("multiboot")))
+        planned = plan(Recipe(app=build("multiboot")))
         output = tmp_path / f"{jobs}.gce.tar.gz"
-        api.write(plan, formats.find("gce"), output, jobs=jobs)
+        write(planned, formats.find("gce"), output, jobs=jobs)
         written.add(output.read_bytes())
     assert len(written) == 1
 

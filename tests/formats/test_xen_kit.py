@@ -8,7 +8,7 @@ from support.tools import output_of
 
 import rumpbundle
 from rumpbundle import guests
-from rumpbundle.api import ModuleFile
+from rumpbundle.bundling.writing import ModuleFile
 from rumpbundle.config import Config, Program
 from rumpbundle.disk import tree
 from rumpbundle.errors import ConfigError, KernelError, RumpbundleError, UsageError

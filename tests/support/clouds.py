@@ -15,7 +15,8 @@ import re
 from functools import cache
 from pathlib import Path
 
-from rumpbundle import api, formats
+import rumpbundle
+from rumpbundle import formats
 
 GIB = 1 << 30
 
@@ -26,12 +27,12 @@ def kit(kernel: Path, output: Path, format: str, *, guest=None, options=None, su
     Returns what was written and the command lines.
     """
     form = formats.find(format)
-    plan = api.plan(api.Recipe(app=kernel, size=size, **recipe), formats=[form])
+    plan = rumpbundle.plan(rumpbundle.Recipe(app=kernel, size=size, **recipe), formats=[form])
     if guest:
         bundle = dataclasses.replace(plan.bundle, kernel=dataclasses.replace(plan.bundle.kernel, **guest))
         plan = dataclasses.replace(plan, bundle=bundle)
     own = form.options(**options) if options else None
-    _, commands = api.write(plan, form, output, subformat=subformat, options=own)
+    _, commands = rumpbundle.write(plan, form, output, subformat=subformat, options=own)
     return form.files(output), commands
 
 

@@ -8,24 +8,25 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from rumpbundle import api, config, formats, guests
+import rumpbundle
+from rumpbundle import config, formats, guests
 from rumpbundle.disk import tree
 
 
 def main(inputs: Path, outputs: Path) -> None:
     settings = inputs / "cfg.json"
-    recipe = api.Recipe(
+    recipe = rumpbundle.Recipe(
         app=inputs / "app.bin",
         config=config.parse(settings.read_bytes(), str(settings)),
         data=(guests.Data(tree.scan(inputs / "data"), "/data"),),
         volumes=(guests.Writable(tree.scan(inputs / "volume"), "/volume", None, 1 << 20),),
     )
-    plan = api.plan(recipe)
+    plan = rumpbundle.plan(recipe)
     for format in formats.formats():
         for subformat in format.variants or ("",):
             directory = outputs / f"{format.name}-{subformat}"
             directory.mkdir()
-            api.write(plan, format, directory / f"app{format.suffix}", subformat=subformat)
+            rumpbundle.write(plan, format, directory / f"app{format.suffix}", subformat=subformat)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import rumpbundle
 from rumpbundle import formats
-from rumpbundle.api import ModuleFile
+from rumpbundle.bundling.writing import ModuleFile
 from support.readers import QEMU_DRIVERS, disk_of_ova
 
 DISK_DRIVERS = QEMU_DRIVERS | {"iso": "raw"}

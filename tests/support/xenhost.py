@@ -28,7 +28,7 @@ from pathlib import Path
 import pytest
 
 import rumpbundle
-from rumpbundle.api import ModuleFile
+from rumpbundle.bundling.writing import ModuleFile
 from support.debian import debian_file, debian_tree
 from support.tools import output_of, require
 

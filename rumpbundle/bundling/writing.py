@@ -20,6 +20,8 @@ from typing import Any, Unpack
 
 from rumpbundle import formats
 from rumpbundle.arguments import count, file_name, flag, instance, refused, reporter
+from rumpbundle.bundling.planning import Plan, plan
+from rumpbundle.bundling.recipe import ModuleFile, Recipe, RecipeFields
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import GuestError, HostError
 from rumpbundle.events import Exact, Finished, Report, Started, Warned, silent
@@ -28,8 +30,6 @@ from rumpbundle.host import overlap
 from rumpbundle.host.staging import check_output, staged_directory, staged_file, staged_kit
 from rumpbundle.kernels.unikernel import Protocol
 from rumpbundle.manifest import stem
-from rumpbundle.planning import Plan, plan
-from rumpbundle.recipe import ModuleFile, Recipe, RecipeFields
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from rumpbundle import formats as registry
 from rumpbundle import guests, hybrid
 from rumpbundle.arguments import choice, instance, reporter, sequence, text
 from rumpbundle.bootloader.bootimages import BootImages, boot_images
+from rumpbundle.bundling.recipe import ModuleFile, Recipe
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.inputfile import InputFile
@@ -22,7 +23,6 @@ from rumpbundle.host.shell import quoted
 from rumpbundle.kernels.grubelf import HIGHEST
 from rumpbundle.kernels.unikernel import Firmware, Protocol, Unikernel
 from rumpbundle.manifest import SLOT, Asked, Bundle, Choice, Module, stem
-from rumpbundle.recipe import ModuleFile, Recipe
 from rumpbundle.units import shown_size
 
 MAX_NAME = 100

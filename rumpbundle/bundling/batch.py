@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from rumpbundle import formats
-from rumpbundle.api import Artifact, Plan, carry_out, check_no_inputs, job_for, plan, threads
 from rumpbundle.arguments import file_name, flag, refused, sequence
+from rumpbundle.bundling.recipe import Recipe, RecipeFields
+from rumpbundle.bundling.writing import Artifact, Plan, carry_out, check_no_inputs, job_for, plan, threads
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK
 from rumpbundle.disk.inputfile import InputFile
@@ -25,7 +26,6 @@ from rumpbundle.formats import Format, Job
 from rumpbundle.host.parallel import run_all
 from rumpbundle.host.putting import put
 from rumpbundle.manifest import stem
-from rumpbundle.recipe import Recipe, RecipeFields
 
 SUMS = "SHA256SUMS"
 """The name of the file of checksums."""

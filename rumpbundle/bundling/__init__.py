@@ -1,0 +1,1 @@
+"""Bundling: from what is asked for (``recipe``) to the disk (``planning``) and the files (``writing``, ``batch``)."""
