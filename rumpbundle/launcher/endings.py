@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.kernels.unikernel import Family
+from rumpbundle.launcher import lastwords
 from rumpbundle.launcher.backend import Ending, Reason
 from rumpbundle.launcher.console import Console
 
@@ -49,74 +50,32 @@ _SAID: Mapping[Family, Mapping[str, tuple[str, ...]]] = {
         ),
         "panic": (r"Assertion failure: .*\n", r"CRIT: .*\n"),
     },
-    # kernel/panic.c, kernel/reboot.c
+    # kernel/panic.c, kernel/reboot.c, arch/x86/mm/extable.c
     Family.LINUX: {
-        "panic": (r"Kernel panic - not syncing: .*\n",),
+        "panic": (r"Kernel panic(?: - not syncing)?: .*\n", r"PANIC: (?:early|double) .*\n"),
         "halt": (r"reboot: (?:System halted|Power off not available: System halted instead)\n",),
     },
     # panic() of xen/drivers/char/console.c, xen/common/shutdown.c, and the Linux in its first domain
     Family.XEN: {
         "panic": (r"Panic on CPU \d+:\n", r"Kernel panic - not syncing: .*\n"),
-        "crash": (r"Hardware Dom0 crashed: .*\n", r"Domain 0 crashed: .*\n"),
+        "crash": (r"Hardware Dom\d+ (?:crashed: |shutdown: watchdog ).*\n", r"Domain 0 crashed: .*\n"),
     },
     # docs/facts/guests.md#hermitos; src/syscalls/mod.rs of the kernel, the panics: src/lib.rs
     Family.HERMIT: {
         # The digits may come one by one.
         "status": (r"exit status -?\d+\n", r"hutting down with code -?\d+\D"),
-        "panic": (r"\[PANIC\] .*\n",),
+        "panic": (r"\[(?:!!!)?PANIC(?:!!!)?\] .*\n",),
     },
     # A foreign image may hold a Linux.
     Family.PLAIN: {"panic": (r"Kernel panic - not syncing: .*\n",)},
 }
 
-_BEFORE = r"(?:\[[^\]]*\]|[^\w\[])*"
-"""What may stand before a word: times and levels in brackets, rows of signs."""
-
-# NetBSD, OpenBSD, FreeBSD and many a small kernel; OSv (runtime.cc), IncludeOS (src/kernel/panic.cpp), Nanos
-# (src/unix/signal.c), kernels in Rust; xv6 (console.c), Zephyr (kernel/fatal.c, lib/os/assert.c), seL4
-# (assert.c), HelenOS and Zircon (words around the panic), and many a tutorial's kernel; newlib's and glibc's assert
-_ANYBODYS = (
-    _BEFORE + r"(?:\w+: )?(?:(?:\w+ )?kernel )?panic\b(?!=| (?:test|mode|handler|hook|screen)).*",
-    r"\[\W*(?:(?:kernel )?panic|fatal)\W*\].*",
-    r"(?:lapicid|cpu with apicid) \d+: panic: .*",
-    _BEFORE + r"(?:err> )?(?:os: |E: )?(?:>>> )?ZEPHYR FATAL ERROR \d+: .*",
-    _BEFORE + r"ASSERTION (?:FAIL|FAILED)\b.*",
-    r"seL4 (?:failed assertion|called fail) .*",
-    _BEFORE + r"fatal (?:exception|error|fault)(?:: | \d| at ).*",
-    _BEFORE + r"(?:unhandled|uncaught) (?:\w+ )?(?:exception|interrupt|fault|trap)\b.*",
-    _BEFORE + r"unexpected (?:\w+ )?(?:exception|fault|trap)\b.*",
-    _BEFORE + r"(?:cpu )?exception #?(?:0x)?[\da-f]+(?: \(.*\))? (?:at|in|on|occurred|raised)\b.*",
-    _BEFORE + r"(?:kernel oops\b(?! test).*|oops: .*|bug: unable to handle .*|(?:kernel )?bug at .*)",
-    _BEFORE + r"(?:cpu )?exception: [\w -]*\b(?:fault|error|opcode|zero|overflow|check|trap|exception)\b.*",
-    _BEFORE + r"(?:[\w-]+ ){1,4}exception\W+system halted\W*",
-    r"fatal trap \d+: .*",
-    r"fatal .* in supervisor mode.*",
-    r"kernel: .* trap, code=.*",
-    # what a handler says of a fault before it stops
-    _BEFORE + r"(?:(?:unhandled|kernel) )?(?:general protection|(?:stack )?segment|stack|page|double|triple) fault"
-    r"(?:\W*| (?:at|in|on) .*|!.*|\W*\(.*\d.*|:.*(?:\b0x|\berror|\b[er]ip|\baddr|\bcr2).*)",
-    _BEFORE + r"fatal: (?!\d).*",
-    r"Assertion failed: .*",
-    r"assertion \".*\" failed: .*",
-    r".*: Assertion [`'].*' failed\.?",
-    r"(?:\*{3} )?stack smashing detected\b.*",
-    r"Aborted",
-    r".*\*{4} PANIC \*{4}.*",
-    r"(?:\*{3} )?signal \d+ received by tid \d+.*",
-    r".*\bpanicked at .*",
-)
-
-_LAST_WORDS: Mapping[Family, tuple[str, ...]] = {
-    Family.PLAIN: _ANYBODYS,
-    # which tells its status only where it was built to say much, and whose programs are of any language
-    Family.UNIKRAFT: _ANYBODYS,
-    # an exception that no OCaml program handles, which tells no status where Solo5 is told to be quiet
-    Family.SOLO5: (r"Fatal error: .*",),
-    # arch/x86/boot/compressed/misc.c, error()
-    Family.LINUX: (r".* -- System halted",),
-}
-"""Lines that say a guest has died, if it ends with no other word soon after them: they alone are no end, because it
-may quote them, or a program on it may have said them and been started anew."""
+_LAST_WORDS: Mapping[Family, str] = {Family.SOLO5: lastwords.OCAML, Family.LINUX: lastwords.UNPACKING}
+"""Lines of a family's own that say a guest has died, if it ends with no other word soon after them: they alone are no
+end, because it may quote them, or a program on it may have said them and been started anew."""
+_ANYBODYS = (Family.PLAIN, Family.UNIKRAFT, Family.SOLO5)
+"""Families that may die with the words of anybody. Unikraft tells its status only where it was built to say much,
+Solo5 unless it was told to be quiet; their programs are of any language."""
 _SOON = 100
 """Lines that a dump of registers and a backtrace may take."""
 
@@ -174,9 +133,10 @@ class Endings:
 
     def _last_words(self) -> str:
         """Return the line among the last that says the guest has died; empty if there is none."""
-        wanted = re.compile("|".join(_LAST_WORDS.get(self.family, ())) or r"\Z\A", re.IGNORECASE)
-        lines = self._console.tail(_SOON) if self._console is not None else ()
-        return next((line.strip() for line in lines if wanted.fullmatch(line.rstrip())), "")
+        lines = self._console.tail(_SOON) if self._console is not None else []
+        if (own := _LAST_WORDS.get(self.family)) and (said := lastwords.matching(lines, own)):
+            return said
+        return lastwords.of_anybody(lines) if self.family in _ANYBODYS else ""
 
     def _not_started(self, match: re.Match[str]) -> None:
         said = match[0].strip()

@@ -1,0 +1,181 @@
+"""Words with which kernels and runtimes die, and words that only sound so."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from rumpbundle.kernels.unikernel import Family
+from rumpbundle.launcher import lastwords
+from rumpbundle.launcher.backend import Ending, Reason
+from rumpbundle.launcher.console import Console
+from rumpbundle.launcher.endings import Endings
+
+DEATHS = """
+EXCEPTION: INVALID TSS
+Exception: Segment Not Present
+EXCEPTION: DEVICE NOT AVAILABLE
+EXCEPTION: BOUND RANGE EXCEEDED
+Exception: Coprocessor Segment Overrun
+EXCEPTION: SIMD FLOATING POINT
+CPU exception: #PF
+CPU EXCEPTION: 14
+CPU exception 0xe, error 0x2
+Exception 14: Page Fault
+EXCEPTION 13 (General Protection Fault)
+Received exception 14
+Interrupt 14: page fault
+INT 0x0E (page fault) err=2
+trap 14 err 2 on cpu 0 eip 0x1000
+Trap 14 at 0x1000
+Invalid Opcode at 0x1000
+Divide-by-zero error!
+DIVIDE ERROR
+#PF! <2:DEADBEEF>
+#GP at rip 0x1000
+page fault @ 0xdeadbeef (access=w)
+page fault outside application, addr: 0x0000000000000000
+do_page_fault(): cr2= deadbeef
+segfault at 0 ip 0x1000
+Segmentation fault
+BUG: kernel NULL pointer dereference, address: 0x0
+NULL pointer dereference at 0x10
+[kernel] Hart 0, Panicked: no memory
+[kernel] Panicked: no memory
+KPANIC! out of memory
+kernel_panic: no memory
+thread 1 panic: reached unreachable code
+CPU 0 panic: x
+CPU#0: KERNEL PANIC
+core 0 panicked: x
+-[ KERNEL PANIC ]-
+<0>panic: foo
+SYSTEM PANIC
+E/kernel: panic: x
+2026-01-01T00:00:00Z PANIC x
+level=panic msg="no"
+{"level":"fatal","msg":"no"}
+Fatal error!
+FATAL ERROR in kmain
+A fatal error has occurred
+The system has been halted due to a fatal error
+FATAL! no memory
+Unrecoverable error
+terminate called after throwing an instance of 'std::runtime_error'
+libc++abi: terminating due to uncaught exception of type int
+raised CONSTRAINT_ERROR : main.adb:12 range check failed
+Error: unhandled exception: index 5 not in 0 .. 4 [IndexDefect]
+Exception in thread "main" java.lang.NullPointerException
+abort() called
+Aborted (core dumped)
+[backtrace]
+program /app.so returned 1
+Stack overflow detected
+__stack_chk_fail: stack smashed
+Out of memory!
+ASSERT: x at main.c:12
+main.c:12: assertion failed: x
+Assertion x failed, file main.c, line 12
+Assertion failure: x
+KASSERT failed: x
+assertion x failed at /src/runtime/heap.c:12 (IP 0x1)  in allocate(); halt
+ASSERT_EFI_ERROR (Status = Not Found)
+BUG! mm.c:12
+KERNEL CRASH: x
+*** STOP: 0x0000001E
+"""
+
+ALL_IS_WELL = """
+Page fault at 0x1000: mapped
+Page fault at 0x1000 (not present, expected)
+#PF handler installed
+[ok] #PF handler at 0x1000
+exception 14 -> vector 0x8e
+EXCEPTION: BREAKPOINT
+Exception 3 (breakpoint)
+assertion tests: all passed
+Assertion failures: 0
+ASSERT test passed
+0 assertions failed
+No assertion failed
+No fatal errors
+kpanic handler ready
+panic_handler: set
+panic: none
+panic timeout: 10
+panic on oops: 1
+Panicking is disabled
+panicked: 0 threads
+crash kernel: not reserved
+kernel crash dump: disabled
+System halted.
+Stack overflow protection enabled
+stack canary: 0xdeadbeef
+out of memory test: ok
+Divide by zero test: ok
+division by zero: caught, ok
+trap 14: gate 0x8e00
+Interrupt 14: IDE
+program /app.so returned 0
+received interrupt: 32
+Double fault stack: 0x9000
+TSS: double fault IST at 0x9000
+Machine check exception support: yes
+[backtrace] disabled
+terminate called: no
+"""
+
+
+def ending(family: Family, text: str, noticed: Reason = Reason.HALTED) -> Ending:
+    console, endings = Console(), Endings(family)
+    endings.watch(console)
+    console.feed(f"boot\n{text}\n".encode())
+    return endings.explained(Ending(noticed))
+
+
+@pytest.mark.parametrize("said", DEATHS.strip().splitlines())
+def test_who_says_so_dies(said: str):
+    assert ending(Family.PLAIN, said) == Ending(Reason.CRASHED, None, said)
+    assert ending(Family.PLAIN, f"said: it is no {said}; all is well").good
+
+
+@pytest.mark.parametrize("said", ALL_IS_WELL.strip().splitlines())
+def test_who_says_so_lives(said: str):
+    assert ending(Family.PLAIN, said).good
+
+
+@pytest.mark.parametrize(
+    "said", ["Page fault at 0x1000", "Exception 14 at 0x1000", "BUG: kernel x", "Out of memory!"]
+)
+def test_who_speaks_of_success_behind_it_has_lived_on(said: str):
+    """A kernel that maps pages when they are touched logs a fault, and goes on; what died does not."""
+    assert ending(Family.PLAIN, f"{said}\nread 7\nall tests passed", Reason.POWERED_OFF).good
+    assert ending(Family.PLAIN, f"{said}\n[ 9.0] reboot: Power down", Reason.POWERED_OFF).good
+    assert not ending(Family.PLAIN, f"{said}\nrax 0\nstack trace done\nnot ok\nhalted", Reason.POWERED_OFF).good
+    assert not ending(Family.PLAIN, f"all tests passed\n{said}\n").good
+    assert not ending(Family.PLAIN, f"panic: {said}\nall done").good
+
+
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [
+        (Family.LINUX, "PANIC: early exception 0x0e IP 10:ffffffff81000000 error 0 cr2 0x0"),
+        (Family.LINUX, "Kernel panic: VFS: Unable to mount root fs on 03:01"),
+        (Family.XEN, "(XEN) Hardware Dom0 shutdown: watchdog rebooting machine"),
+        (Family.XEN, "(XEN) Hardware Dom1 crashed: rebooting machine in 5 seconds."),
+        (Family.HERMIT, "[0][!!!PANIC!!!] panicked at 'no', src/main.rs:3"),
+        (Family.SOLO5, "Fatal error in uncaught exception handler: exception Not_found"),
+        (Family.SOLO5, "Aborted"),
+        (Family.SOLO5, "thread 'main' panicked at src/main.rs:1"),
+    ],
+)
+def test_families_of_their_own_words(family: Family, said: str):
+    assert not ending(family, said, Reason.POWERED_OFF).good
+
+
+@pytest.mark.parametrize("piece", ["[]", "-", "#", "() ", "./", "a.", "1:", "kernel ", "ok ", "<1>"])
+def test_no_console_makes_the_search_long(piece: str):
+    start = time.monotonic()
+    lastwords.of_anybody([(piece * 512)[:512]] * 100)
+    assert time.monotonic() - start < 20
