@@ -113,6 +113,18 @@ def test_what_the_old_tool_wrote_is_read():
             "$.blk[0].mountpoint: expected an",
             None,
         ),
+        ('{"x` - at `$.foo[0]": 1}', "unknown key", "known keys: cmdline, rc, env, hostname, net, blk"),
+        ('{"hostname": "x - at `$.foo[1]"}', "$.hostname: expected letters", None),
+        (
+            '{"net": [{"if": "v", "type": "x - at `$.y[0]", "method": "dhcp"}]}',
+            "$.net[0].type: expected inet or inet6, got 'x - at",
+            None,
+        ),
+        (
+            '{"net": [{"if": "v", "type": "inet", "method": "static", "addr": "1.2.3.4", "mask": 24.0}]}',
+            "$.net[0].mask: expected a whole number",
+            None,
+        ),
         ("[]", "$: expected an object, got an array", None),
         ("", "expected a JSON value", None),
         ('{"cmdline": "a" "env": {}}', "expected ',' or '}', got", None),

@@ -6,6 +6,7 @@ import pytest
 from support import synthetic
 from support.synthetic import Segment, multiboot1
 
+from rumpbundle import config
 from rumpbundle.bundling.writing import ModuleFile, Recipe, plan
 from rumpbundle.errors import KernelError, UsageError
 from rumpbundle.kernels.unikernel import Family, Unikernel
@@ -34,6 +35,21 @@ def test_the_application_is_its_first_module(files):
     with pytest.raises(UsageError, match="there is none") as caught:
         plan(Recipe(app=loader))
     assert caught.value.hint == "--module APPLICATION"
+
+
+def test_its_arguments_follow_two_dashes(files):
+    """What stands before them its kernel takes for itself, and warns of what it does not know."""
+    loader, application = files
+
+    def line(*arguments: str, cmdline: str | None = None) -> str:
+        told = config.combined(None, program="app", arguments=arguments)
+        recipe = Recipe(app=loader, modules=(ModuleFile(application),), config=told, cmdline=cmdline)
+        return plan(recipe).bundle.cmdline
+
+    assert line("hello", "a b") == 'loader -- hello "a b"'
+    assert line("hello", cmdline="-ip 10.0.0.2") == "loader -ip 10.0.0.2 -- hello"
+    with pytest.raises(UsageError, match="arguments too"):
+        line("hello", cmdline="-- words")
 
 
 def test_an_application_is_told_so(files):

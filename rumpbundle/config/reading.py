@@ -32,8 +32,9 @@ def parse(data: bytes, where: str) -> Config:
 
 def explained(message: str) -> tuple[str, str, str | None]:
     """Return what msgspec says as (problem, JSON path, hint)."""
-    problem, _, path = message.partition(" - at `")
-    path = path.rstrip("`") or "$"
+    # A key or a value of the user's may read like a path; the last one is msgspec's own, which the root has none of.
+    told = re.fullmatch(r"(.*) - at `(\$(?:\.\w+|\[(?:\d+|\.\.\.)\])+)`", message, re.DOTALL)
+    problem, path = told.groups() if told else (message, "$")
     if match := re.match(r"(\.[\w.\[\]]+): (.*)", problem, re.DOTALL):
         return match[2], path + match[1], None
     if match := re.fullmatch(r"Object contains unknown field `(.*)`", problem, re.DOTALL):
@@ -44,6 +45,8 @@ def explained(message: str) -> tuple[str, str, str | None]:
     if match := re.fullmatch(r"Invalid enum value '(.*)'", problem, re.DOTALL):
         known = _choices(path)
         return f"expected {' or '.join(known)}, got {match[1]!r}", path, nearest(match[1], known)
+    if re.fullmatch(r"Expected `int.*`, got `float`", problem):
+        return "expected a whole number, without a point or an exponent", path, None
     if match := re.fullmatch(r"Expected `(.*)`, got `(.*)`", problem):
         return f"expected {_kinds(match[1])}, got {_kinds(match[2])}", path, None
     return problem[:1].lower() + problem[1:].replace("`", ""), path, None
@@ -67,7 +70,8 @@ _ENTRIES: Mapping[str, type[Struct]] = {"rc": Program, "net": Network, "blk": Bl
 def _fields(path: str) -> list[str]:
     """Return the keys that may stand in the object at *path*."""
     match = re.match(r"\$\.(\w+)\[", path)
-    return [field.encode_name for field in msgspec.structs.fields(_ENTRIES[match[1]] if match else Config)]
+    holder = _ENTRIES.get(match[1], Config) if match else Config
+    return [field.encode_name for field in msgspec.structs.fields(holder)]
 
 
 def _choices(path: str) -> list[str]:

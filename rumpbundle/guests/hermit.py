@@ -1,13 +1,14 @@
 """HermitOS: a loader, which is the kernel we bundle, and the application it starts, its first boot module.
 
-The command line is the application's: what stands before ``--`` are the kernel's own words
-(docs/facts/guests.md#hermitos). There is no file system and no environment but what the application was built with.
+What stands on the command line before ``--`` are the kernel's own words, and only what follows it reaches the
+application (docs/facts/guests.md#hermitos). There is no file system and no environment but what the application was
+built with.
 """
 
 from __future__ import annotations
 
 from rumpbundle.errors import UsageError
-from rumpbundle.guests._contract import Delivery, Request, arguments_of, command_line, refuse
+from rumpbundle.guests._contract import Delivery, Request, around_arguments, command_line, refuse
 from rumpbundle.kernels.unikernel import Protocol
 
 _CANNOT = {
@@ -23,7 +24,7 @@ def deliver(request: Request) -> Delivery:
 
     Raises:
         ConfigError: the configuration says more than arguments.
-        UsageError: the application is missing, or data or a volume was given.
+        UsageError: the application is missing, data or a volume was given, or a second place for arguments.
     """
     if request.data or request.volumes:
         raise UsageError(
@@ -34,7 +35,8 @@ def deliver(request: Request) -> Delivery:
     text = request.cmdline or ""
     if request.config is not None:
         refuse(request.config, _CANNOT)
-        text = " ".join(filter(None, (text, arguments_of(request.config))))
+        before, after = around_arguments(text, request.config)
+        text = " ".join(filter(None, (before, *(("--", after) if after else ()))))
     if Protocol.EFI in request.boot.values():
         if not request.has_esp_files:
             raise UsageError(

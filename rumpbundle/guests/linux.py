@@ -84,6 +84,8 @@ def _parameters(config: Config) -> Iterator[str]:
 def _ip(network: Network) -> str:
     if network.type != "inet":
         raise ConfigError("$.net[0].type: the kernel's ip= parameter takes IPv4 only")
+    if ":" in network.interface:
+        raise ConfigError("$.net[0].if: a colon parts the fields of the kernel's ip= parameter")
     if network.method == "dhcp":
         return f"ip=:::::{network.interface}:dhcp"
     bits = (0xFFFFFFFF << (32 - (network.mask or 0))) & 0xFFFFFFFF

@@ -7,6 +7,7 @@ or as Linux. Mini-OS and other old kernels have a section ``__xen_guest`` of wor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from rumpbundle.kernels.elf import Elf
@@ -31,11 +32,14 @@ NAMES = {
     17: "supported_features",
     18: "phys32_entry",
 }
-_TEXTS = frozenset(("xen_version", "guest_os", "guest_version", "loader", "pae_mode", "features"))
+_TEXTS = frozenset(("xen_version", "guest_os", "guest_version", "loader", "pae_mode", "features", "bsd_symtab"))
 OWNERS = frozenset(("Xen", "name"))
 """The second is what GNU Mach's assembler source says."""
 _SECTION = "__xen_guest"
 _SECTION_BYTES = 4096
+_MOST_FIGURES = 1000
+"""Of a number that are looked at: Python reads no more than some thousands."""
+_ADDRESS = (1 << 64) - 1
 _KEYS = {
     "VIRT_ENTRY": "entry",
     "HYPERCALL_PAGE": "hypercall_page",
@@ -80,14 +84,22 @@ def _of_section(view: View, elf: Elf) -> dict[str, int | str]:
         name = _KEYS.get(key.strip())
         if name is None:
             continue
-        if name in _TEXTS:
-            found[name] = value[:256]
-        else:
-            try:
-                found[name] = int(value, 0)
-            except ValueError:
-                continue
+        found[name] = value[:256] if name in _TEXTS else _c_number(value)
     return found
+
+
+_C_NUMBER = re.compile(r"\s*([+-]?)(?:0[xX]([0-9a-fA-F]+)|0([0-7]*)|([1-9][0-9]*))")
+
+
+def _c_number(text: str) -> int:
+    """Return what *text* begins with as C's strtoull reads it with base 0: in 64 bits, and 0 for nothing."""
+    match = _C_NUMBER.match(text)
+    if match is None:
+        return 0
+    sign, *digits = match.groups()
+    base, figures = next((base, each) for base, each in zip((16, 8, 10), digits, strict=True) if each is not None)
+    value = min(int(figures[:_MOST_FIGURES] or "0", base), _ADDRESS)
+    return -value & _ADDRESS if sign == "-" else value
 
 
 _PV = frozenset(("entry", "hypercall_page", "virt_base", "loader"))
@@ -122,12 +134,9 @@ def misplaced(said: Mapping[str, int | str], elf: Elf, *, pvh: bool, noted: bool
     base = 0 if pvh else _number(said, "virt_base", 0)
     moved = 0 if pvh else base - _number(said, "paddr_offset", 0 if noted else base)
     first, end = (address + moved & _ADDRESS for address in (load.start, load.stop))
-    if first <= entry & _ADDRESS < end or (said.get("bsd_symtab") and entry >= end):
+    if first <= entry & _ADDRESS < end or (said.get("bsd_symtab") == "yes" and entry >= end):
         return ""
     return f"it is entered at {entry:#x}, outside of what is loaded, {first:#x}-{end - 1:#x}"
-
-
-_ADDRESS = (1 << 64) - 1
 
 
 def _number(said: Mapping[str, int | str], name: str, default: int) -> int:

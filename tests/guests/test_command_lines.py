@@ -102,6 +102,11 @@ def test_command_lines(family, config, cmdline, received):
         (Family.LINUX, Config(env={"A\\": "x"}), "cannot reach init"),
         (Family.LINUX, Config(env={"A": "x y"}), r"\$.env.A: cannot reach init"),
         (Family.LINUX, Config(net=(DHCP, STATIC)), r"\$.net\[1\]"),
+        (
+            Family.LINUX,
+            Config(net=(Network(interface="eth0:1", type="inet", method="dhcp"),)),
+            r"\$.net\[0\].if: a col",
+        ),
         (Family.LINUX, Config(net=(IPV6,)), r"\$.net\[0\].type"),
         (Family.LINUX, Config(blk=(Block(source="dev", path="/dev/ld0a"),)), r"\$.blk"),
     ],

@@ -80,7 +80,8 @@ def test_by_multiboot_it_starts_all_the_same():
         (number(1, 0x100010) + number(3, BASE), None, False),
         (number(1, BASE + 0x100010) + number(3, BASE) + number(4, BASE), None, False),
         (number(1, BASE + 0x101010) + number(3, BASE), None, False),
-        (number(1, BASE + 0x101010) + number(3, BASE) + number(11, 1), None, True),
+        (number(1, BASE + 0x101010) + number(3, BASE) + synthetic.note(b"Xen", 11, b"yes\0"), None, True),
+        (number(1, BASE + 0x101010) + number(3, BASE) + synthetic.note(b"Xen", 11, b"no\0"), None, False),
     ],
 )
 def test_a_pv_entry_is_where_something_is_loaded(notes, entry, fits):

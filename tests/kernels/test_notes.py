@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import struct
 
+import pytest
 from support import synthetic
 from support.synthetic import Section, Segment
 
@@ -80,13 +82,28 @@ def test_no_more_bytes_are_kept_than_a_kernel_could_have():
     assert sum(len(n.value) for n in read(synthetic.elf([Segment(b"code")], sections))) <= notes.MAX_BYTES
 
 
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0x10", 16), ("0XfF", 255), ("010", 8), ("10", 10), ("0", 0), ("", 0), ("x", 0), ("1_0", 1), ("0x10z", 16),
+        ("-1", (1 << 64) - 1), (f"0x{'f' * 4000}", (1 << 64) - 1), ("9" * 4000, (1 << 64) - 1), ("0x", 0),
+    ],
+)  # fmt: skip
+def test_its_numbers_are_those_of_c(text: str, number: int):
+    """The text is anybody's; a number of thousands of figures was no JSON for Python."""
+    view = View.of_bytes(synthetic.elf([Segment(b"code")], [Section("__xen_guest", f"VIRT_ENTRY={text}\0".encode())]))
+    found = elf.read(view)
+    assert xen.read(view, found, notes.read(view, found)) == {"entry": number}
+    json.dumps(number)
+
+
 def test_the_section_that_came_before_the_notes():
     text = b"GUEST_OS=Mini-OS,XEN_VER=xen-3.0,VIRT_BASE=0x0,HYPERCALL_PAGE=0x2,LOADER=generic,ODD=1,VIRT_ENTRY=x\0"
     view = View.of_bytes(synthetic.elf([Segment(b"code")], [Section("__xen_guest", text)]))
     found = elf.read(view)
     said = xen.read(view, found, notes.read(view, found))
     assert said == {"guest_os": "Mini-OS", "xen_version": "xen-3.0", "virt_base": 0, "hypercall_page": 2,
-                    "loader": "generic"}  # fmt: skip
+                    "loader": "generic", "entry": 0}  # fmt: skip
     assert xen.is_pv(said)
     assert xen.pv_refusal(said) == ""
     assert "XEN_VERSION" in xen.pv_refusal({"loader": "generic"})
