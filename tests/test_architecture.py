@@ -218,6 +218,24 @@ def test_modules_and_functions_stay_small():
     assert statistics.median(sizes) <= 120
 
 
+SHARED_NAMES = {
+    **dict.fromkeys(("Asked", "Choice", "Module", "Volume"), "of a bundle, and as its manifest describes it"),
+    **dict.fromkeys(("BootSector", "SuperBlock", "SystemUse"), "as we write it, and as it is read"),
+    "File": "of a tree of files, and a project's, by whose name its published schema goes",
+}
+"""Classes that share a name for they are two sides of one thing."""
+
+
+def test_the_name_of_a_class_has_one_meaning():
+    homes: dict[str, list[str]] = {}
+    for path in own_modules().values():
+        if path.parent.name != "records":  # each of a container of its own, and named with it
+            for node in ast.parse(path.read_text("utf-8")).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    homes.setdefault(node.name, []).append(path.relative_to(PACKAGE).as_posix())
+    assert {name: found for name, found in homes.items() if len(found) > 1 and name not in SHARED_NAMES} == {}
+
+
 NAMES = {
     "/rumpbundle.json": "manifest.py",
     "xl.cfg": "images/records/kitfiles.py",

@@ -55,10 +55,10 @@ def command(
     command again and it goes on where it ended. fleet.json lists all outputs, with sizes and digests.
     """
     from rumpbundle.project import fleet, reading
-    from rumpbundle.project.record import Record
+    from rumpbundle.project.record import BuildRecord
 
     project = reading.read(file or reading.find())
-    record = Record(project.directory)
+    record = BuildRecord(project.directory)
     place = directory or Path(project.directory or ".")
     _check_ours(place / NAME)
     teller = _Teller(**arguments)

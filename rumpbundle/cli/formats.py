@@ -9,7 +9,7 @@ import click
 
 from rumpbundle.cli.command import Command
 from rumpbundle.cli.streams import say_json
-from rumpbundle.cli.tables import Section, show
+from rumpbundle.cli.tables import TableSection, show
 from rumpbundle.formats import ALIASES, Format, formats
 
 
@@ -23,7 +23,7 @@ def command(as_json: bool) -> None:
         return
     rows = tuple(row for format in found for row in _rows(format))
     head = ("format", "suffix", "what it is, and who takes it")
-    show([Section(title="formats", head=head, rows=rows, wrapped=True)])
+    show([TableSection(title="formats", head=head, rows=rows, wrapped=True)])
 
 
 def _described(format: Format) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import click
 from rumpbundle.cli.command import Command
 from rumpbundle.cli.long_json import print_json
 from rumpbundle.cli.progress import Terminal
-from rumpbundle.cli.tables import Section, show
+from rumpbundle.cli.tables import TableSection, show
 from rumpbundle.cli.values import Input
 from rumpbundle.errors import UsageError
 from rumpbundle.host.overlap import check_apart, inode
@@ -74,7 +74,7 @@ def _starts(kernel: Unikernel) -> dict[str, str]:
     return {firmware.value: str(kernel.protocol_for(firmware) or "") for firmware in Firmware}
 
 
-def _kernel(kernel: Unikernel) -> Iterator[Section]:
+def _kernel(kernel: Unikernel) -> Iterator[TableSection]:
     facts = [
         ("file", f"{shown_size(kernel.content.size)}, {kernel.executable} for {kernel.machine}"),
         ("compressed", kernel.compression),
@@ -91,19 +91,19 @@ def _kernel(kernel: Unikernel) -> Iterator[Section]:
         ("repaired", "; ".join(kernel.repairs)),
         ("blake3", kernel.content.digest()),
     ]
-    yield Section(title=kernel.name, rows=tuple((name, value) for name, value in facts if value))
+    yield TableSection(title=kernel.name, rows=tuple((name, value) for name, value in facts if value))
     if kernel.headers:
         rows = tuple(
             (each.kind, each.detail, f"not usable: {each.flaw}" if each.flaw else "") for each in kernel.headers
         )
-        yield Section(title="boot headers", rows=rows)
+        yield TableSection(title="boot headers", rows=rows)
     if kernel.devices:
-        yield Section(title="devices it asks for", rows=tuple((each.kind, each.name) for each in kernel.devices))
+        yield TableSection(title="devices it asks for", rows=tuple((each.kind, each.name) for each in kernel.devices))
     if kernel.xen_notes:
-        yield Section(title="Xen notes", rows=tuple((name, _note(value)) for name, value in kernel.xen_notes))
+        yield TableSection(title="Xen notes", rows=tuple((name, _note(value)) for name, value in kernel.xen_notes))
     if kernel.troubles:
         troubles = tuple((f"{each.protocol} under {each.firmware.upper()}", each.reason) for each in kernel.troubles)
-        yield Section(title="known troubles", rows=troubles)
+        yield TableSection(title="known troubles", rows=troubles)
 
 
 def _range(load: range | None) -> str:
@@ -149,14 +149,14 @@ def _kernel_json(kernel: Unikernel) -> dict[str, Any]:
 # -- an image ----------------------------------------------------------------------------------------------
 
 
-def _image(image: ImageReport, everything: bool) -> Iterator[Section]:
+def _image(image: ImageReport, everything: bool) -> Iterator[TableSection]:
     facts = [("container", image.container), *((name, str(value)) for name, value in image.facts.items())]
     facts += [("file", f"{image.file_size} bytes ({shown_size(image.file_size)})")]
     facts += [("disk", f"{image.disk_size} bytes ({shown_size(image.disk_size)})")]
-    yield Section(title=image.name, rows=tuple(facts))
+    yield TableSection(title=image.name, rows=tuple(facts))
     if image.members:
         rows = tuple((str(each.offset), str(each.size), each.name) for each in image.members)
-        yield Section(title="archive", head=("offset", "bytes", "name"), rows=rows, right=frozenset((0, 1)))
+        yield TableSection(title="archive", head=("offset", "bytes", "name"), rows=rows, right=frozenset((0, 1)))
     if image.manifest is not None:
         yield _bundle(image)
     for table in image.tables:
@@ -173,26 +173,28 @@ def _image(image: ImageReport, everything: bool) -> Iterator[Section]:
             for s in table.slots
         )
         head = ("#", "offset", "bytes", "type", "name", "", "id")
-        yield Section(title=f"{table.kind.upper()} {table.id}", head=head, rows=slots, right=frozenset((0, 1, 2)))
+        yield TableSection(
+            title=f"{table.kind.upper()} {table.id}", head=head, rows=slots, right=frozenset((0, 1, 2))
+        )
     yield from (_catalog(volume) for volume in image.volumes if volume.boot_entries)
     for volume in image.volumes:
         yield _volume(volume, everything)
     yield from _texts("boot configuration", image.boot_configs)
     yield from _texts("guest configuration", image.guest_configs)
     if image.flaws:
-        yield Section(title="problems", text=image.flaws)
+        yield TableSection(title="problems", text=image.flaws)
 
 
-def _catalog(volume: VolumeReport) -> Section:
+def _catalog(volume: VolumeReport) -> TableSection:
     rows = tuple(
         (each.platform, "bootable" if each.bootable else "not bootable", str(each.offset), str(each.size))
         for each in volume.boot_entries
     )
     head = ("firmware", "", "offset", "bytes")
-    return Section(title="El Torito boot catalog", head=head, rows=rows, right=frozenset((2, 3)))
+    return TableSection(title="El Torito boot catalog", head=head, rows=rows, right=frozenset((2, 3)))
 
 
-def _bundle(image: ImageReport) -> Section:
+def _bundle(image: ImageReport) -> TableSection:
     """Return what the manifest says. It comes from a file: nothing in it is as expected until looked at."""
     manifest = image.manifest or {}
     boot = manifest.get("boot")
@@ -206,16 +208,16 @@ def _bundle(image: ImageReport) -> Section:
         ("cmdline", str(manifest.get("cmdline", ""))),
         ("made by", f"rumpbundle {manifest.get('rumpbundle', '?')}"),
     ]
-    return Section(title="bundle (/rumpbundle.json)", rows=tuple(row for row in rows if row[1]))
+    return TableSection(title="bundle (/rumpbundle.json)", rows=tuple(row for row in rows if row[1]))
 
 
-def _volume(volume: VolumeReport, everything: bool) -> Section:
+def _volume(volume: VolumeReport, everything: bool) -> TableSection:
     label = f" “{volume.label}”" if volume.label else ""
     facts = "".join(f", {name} {value}" for name, value in volume.facts.items())
     title = f"{volume.kind}{label}: {volume.where}, {shown_size(volume.size)}{facts}"
     shown = volume.entries if everything else volume.entries[:_FILES]
     more = len(volume.entries) - len(shown)
-    return Section(
+    return TableSection(
         title=title,
         rows=tuple(map(_entry, shown)),
         text=(f"… and {more} more (--all)",) if more else (),
@@ -232,7 +234,7 @@ def _entry(entry: Entry) -> tuple[str, str, str]:
     return mode, str(entry.size) if entry.kind == "file" else "", name
 
 
-def _texts(title: str, texts: tuple[Text, ...]) -> Iterator[Section]:
+def _texts(title: str, texts: tuple[Text, ...]) -> Iterator[TableSection]:
     """Yield a section a text; files with the same text share one."""
     paths: dict[str, list[str]] = {}
     for each in texts:
@@ -241,7 +243,7 @@ def _texts(title: str, texts: tuple[Text, ...]) -> Iterator[Section]:
         said = text.rstrip("#\n")
         if (room := len(text) - len(said)) > 64:
             text = f"{said}\n# {room} bytes of room for another configuration"
-        yield Section(title=f"{title} ({', '.join(where)})", text=tuple(text.splitlines()))
+        yield TableSection(title=f"{title} ({', '.join(where)})", text=tuple(text.splitlines()))
 
 
 def _image_json(image: ImageReport) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from rumpbundle.host.shell import joined
 if TYPE_CHECKING:
     from rumpbundle.bundling.batch import Target
     from rumpbundle.formats import Job
-    from rumpbundle.project.entry import Entry, Given
+    from rumpbundle.project.entry import Given, ProjectEntry
     from rumpbundle.project.maker import Made, Maker
 
 _ALIKE = ("cmdline", "size", "config_room", "firmware", "protocol", "strict", "console", "name", "modules")
@@ -91,7 +91,7 @@ def only(words: Sequence[str], others: Collection[str], hint: str) -> str:
     return words[0]
 
 
-def entries(names: Sequence[str], file: str | None = None) -> list[Entry]:
+def entries(names: Sequence[str], file: str | None = None) -> list[ProjectEntry]:
     """Return what the project file describes under *names*, or all of it."""
     from rumpbundle.project import reading
     from rumpbundle.project.entry import entries
@@ -99,7 +99,7 @@ def entries(names: Sequence[str], file: str | None = None) -> list[Entry]:
     return list(entries(reading.read(file or reading.find()), names))
 
 
-def one(name: str) -> Entry:
+def one(name: str) -> ProjectEntry:
     """Return the one image called *name*, or one row's of it.
 
     Raises:
@@ -164,7 +164,7 @@ def _is_written(ctx: click.Context, name: str) -> bool:
     return ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
-def booting(ctx: click.Context, entry: Entry, arguments: dict[str, Any]) -> tuple[str, ...]:
+def booting(ctx: click.Context, entry: ProjectEntry, arguments: dict[str, Any]) -> tuple[str, ...]:
     """Put what the file says of booting *entry* in the place of options that were not written, and return the words
     for the hypervisor."""
     image, boot = entry.image, entry.image.boot
@@ -186,7 +186,7 @@ def booting(ctx: click.Context, entry: Entry, arguments: dict[str, Any]) -> tupl
 
 
 @contextlib.contextmanager
-def said_by(ctx: click.Context, entry: Entry | None) -> Iterator[None]:
+def said_by(ctx: click.Context, entry: ProjectEntry | None) -> Iterator[None]:
     """Tell where in the project file of *entry* an option is wrong that was not written on the command line."""
     try:
         yield
@@ -200,14 +200,14 @@ def said_by(ctx: click.Context, entry: Entry | None) -> Iterator[None]:
 
 def verify(names: Sequence[str], terminal: Terminal, *, as_json: bool) -> int:
     """Say whether the outputs are what the project file describes under *names*, and return the exit status."""
-    from rumpbundle.project.beside import Beside
+    from rumpbundle.project.beside import BesideWriter
     from rumpbundle.project.compare import compared
     from rumpbundle.project.maker import Maker
-    from rumpbundle.project.record import Record
+    from rumpbundle.project.record import BuildRecord
 
     wanted = entries(names)
-    record = Record(wanted[0].project.directory)
-    maker = Maker.of(record, beside=Beside(record=record, password=password))
+    record = BuildRecord(wanted[0].project.directory)
+    maker = Maker.of(record, beside=BesideWriter(record=record, password=password))
     rows: list[dict[str, str]] = []
     failed: list[tuple[str, RumpbundleError]] = []
     for entry in wanted:
@@ -242,9 +242,9 @@ def build(
     arguments: dict[str, Any],
 ) -> int:
     """Build what the project file describes under *names*, and return the exit status."""
-    from rumpbundle.project.beside import Beside
+    from rumpbundle.project.beside import BesideWriter
     from rumpbundle.project.maker import Maker
-    from rumpbundle.project.record import Record
+    from rumpbundle.project.record import BuildRecord
 
     wins = given(ctx, arguments)
     if odd := sorted(name for name in arguments if name not in _BESIDE and _is_written(ctx, name)):
@@ -254,10 +254,10 @@ def build(
     sync = not arguments.pop("no_sync")
     with Terminal.of(arguments) as terminal:
         wanted = entries(names)
-        record = Record(wanted[0].project.directory) if wanted else None
+        record = BuildRecord(wanted[0].project.directory) if wanted else None
         if record is None:
             return 0
-        beside = Beside(record=record, given=wins, password=password, sync=sync)
+        beside = BesideWriter(record=record, given=wins, password=password, sync=sync)
         maker = Maker.of(
             record, names=formats, directory=directory, given=wins, beside=beside, force=force, sync=sync
         )
@@ -274,7 +274,7 @@ def build(
 
 
 def _make(
-    entry: Entry, maker: Maker, terminal: Terminal, made: list[Made], failed: list[tuple[str, RumpbundleError]]
+    entry: ProjectEntry, maker: Maker, terminal: Terminal, made: list[Made], failed: list[tuple[str, RumpbundleError]]
 ) -> None:
     """Build *entry*; what became of it goes to *made* or *failed*, and a failure is told at once."""
     try:
@@ -289,7 +289,7 @@ def _make(
         failed.append((entry.where, entry.placed(error)))
 
 
-def _rehearse(wanted: Iterable[Entry], maker: Maker, terminal: Terminal, *, as_json: bool) -> int:
+def _rehearse(wanted: Iterable[ProjectEntry], maker: Maker, terminal: Terminal, *, as_json: bool) -> int:
     jobs: list[tuple[Target, Job]] = []
     images: list[str] = []
     failed: list[tuple[str, RumpbundleError]] = []

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class TableSection:
     """A *title* with a table (*rows*, under *head* if it needs one) and lines of *text*."""
 
     title: str
@@ -29,7 +29,7 @@ class Section:
     """Columns of numbers, which end where they would begin otherwise."""
 
 
-def show(sections: Sequence[Section]) -> None:
+def show(sections: Sequence[TableSection]) -> None:
     """Print *sections* to standard output."""
     if sys.stdout.isatty():
         _draw(sections)
@@ -37,7 +37,7 @@ def show(sections: Sequence[Section]) -> None:
         say("\n\n".join(map(plain, sections)))
 
 
-def plain(section: Section) -> str:
+def plain(section: TableSection) -> str:
     """Return *section* as lines without trailing blanks."""
     table = [tuple(map(one_line, row)) for row in ((section.head, *section.rows) if section.head else section.rows)]
     columns = max((len(row) for row in table), default=0)
@@ -67,7 +67,7 @@ def _wrapped(table: list[tuple[str, ...]], widths: list[int]) -> tuple[list[tupl
     return rows, [*widths[:-1], room]
 
 
-def _draw(sections: Sequence[Section]) -> None:
+def _draw(sections: Sequence[TableSection]) -> None:
     from rich.console import Console
     from rich.text import Text
 
@@ -82,7 +82,7 @@ def _draw(sections: Sequence[Section]) -> None:
             console.print()
 
 
-def _drawn(section: Section) -> Table:
+def _drawn(section: TableSection) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text

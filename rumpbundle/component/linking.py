@@ -14,9 +14,9 @@ from rumpbundle.component.relocatable import (
     INIT_ARRAY,
     OBJECT,
     WRITE,
+    PlacedSection,
     Processor,
     Relocation,
-    Section,
     Symbol,
     relocatable,
 )
@@ -61,8 +61,8 @@ def write_object(component: Component, machine: str) -> Content:
         table[at + 2 * word : at + 3 * word] = content.size.to_bytes(word, "little")
     code, calls = _constructor(machine, len(component.directories), files_at, len(component.files))
     sections = (
-        Section(name=".text", flags=ALLOC | EXECUTE, align=ALIGN, data=code, relocations=calls),
-        Section(
+        PlacedSection(name=".text", flags=ALLOC | EXECUTE, align=ALIGN, data=code, relocations=calls),
+        PlacedSection(
             name=".init_array",
             type=INIT_ARRAY,
             flags=ALLOC | WRITE,
@@ -71,9 +71,9 @@ def write_object(component: Component, machine: str) -> Content:
             relocations=(Relocation(0, pointer, ".text"),),
             entry_size=word,
         ),
-        Section(name=".rodata", flags=ALLOC, data=names),
+        PlacedSection(name=".rodata", flags=ALLOC, data=names),
         # Writable: the guest opens these files for writing, and writes where the data lies.
-        Section(
+        PlacedSection(
             name=".data",
             flags=ALLOC | WRITE,
             align=ALIGN,
@@ -81,7 +81,7 @@ def write_object(component: Component, machine: str) -> Content:
             payload=Content(tuple(payload)),
             relocations=tuple(relocations),
         ),
-        Section(name=".note.GNU-stack"),
+        PlacedSection(name=".note.GNU-stack"),
     )
     symbols = (
         Symbol(name="rumpbundle_component", section=".text", size=len(code), kind=FUNCTION),

@@ -56,7 +56,7 @@ class Relocation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class PlacedSection:
     """A section: *data*, in which the relocations lie, and *payload* behind it."""
 
     name: str
@@ -100,14 +100,14 @@ class _Strings:
         return self.places[text]
 
 
-def relocatable(target: Processor, sections: tuple[Section, ...], symbols: tuple[Symbol, ...]) -> Content:
+def relocatable(target: Processor, sections: tuple[PlacedSection, ...], symbols: tuple[Symbol, ...]) -> Content:
     """Return the object file. A relocation names one of *sections* or of *symbols*; local symbols come first."""
     numbers = {section.name: number for number, section in enumerate(sections, 1)}
     related = [section for section in sections if section.relocations]
     symtab_number = len(sections) + len(related) + 1
     symbol_numbers, symtab, strtab, first_global = _symbols(target, numbers, symbols)
     tables = [
-        Section(
+        PlacedSection(
             name=(".rela" if target.rela else ".rel") + section.name,
             type=RELA if target.rela else REL,
             flags=_INFO_LINK,
@@ -120,7 +120,7 @@ def relocatable(target: Processor, sections: tuple[Section, ...], symbols: tuple
         for section in related
     ]
     tables.append(
-        Section(
+        PlacedSection(
             name=".symtab",
             type=SYMTAB,
             align=target.word,
@@ -130,17 +130,17 @@ def relocatable(target: Processor, sections: tuple[Section, ...], symbols: tuple
             entry_size=24 if target.bits == 64 else 16,
         )
     )
-    tables.append(Section(name=".strtab", type=STRTAB, data=strtab))
+    tables.append(PlacedSection(name=".strtab", type=STRTAB, data=strtab))
     placed = sections if target.rela else tuple(map(_addends_in_place, sections))
     return _laid_out(target, (*placed, *tables))
 
 
-def _laid_out(target: Processor, sections: tuple[Section, ...]) -> Content:
+def _laid_out(target: Processor, sections: tuple[PlacedSection, ...]) -> Content:
     """Return header, sections, section names and section headers, each at its alignment."""
     names = _Strings()
     for name in (*(section.name for section in sections), ".shstrtab"):
         names.add(name)
-    sections = (*sections, Section(name=".shstrtab", type=STRTAB, data=bytes(names.data)))
+    sections = (*sections, PlacedSection(name=".shstrtab", type=STRTAB, data=bytes(names.data)))
     header_size, section_header_size = 40 + 3 * target.word, 16 + 6 * target.word
     headers = [bytes(section_header_size)]
     sources: list[Source] = []
@@ -160,7 +160,7 @@ def _laid_out(target: Processor, sections: tuple[Section, ...]) -> Content:
     return Content((Literal(header), *sources, Literal(bytes(at - position) + b"".join(headers))))
 
 
-def _addends_in_place(section: Section) -> Section:
+def _addends_in_place(section: PlacedSection) -> PlacedSection:
     """Put the addends where a REL processor looks for them: into the 32-bit words they belong to."""
     data = bytearray(section.data)
     for relocation in section.relocations:

@@ -28,7 +28,7 @@ def write_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> Non
         offset += count
 
 
-class Batch:
+class WriteBuffer:
     """Gathers neighbouring small pieces, zero gaps below a sector group included, into one write.
 
     No thread writes while the next is filled: of 200,000 small files each lets go of the interpreter four times, and
@@ -165,4 +165,4 @@ def _copy_range(src: int, dst: int, count: int, src_offset: int, dst_offset: int
         return 0
 
 
-__all__ = ["Batch", "Copier", "write_all"]
+__all__ = ["Copier", "WriteBuffer", "write_all"]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeGuard
 
 from rumpbundle.disk.content import CHUNK, Computed, Content, FileSlice, Late, Literal, Stored
-from rumpbundle.disk.copying import Batch, Copier, write_all
+from rumpbundle.disk.copying import Copier, WriteBuffer, write_all
 from rumpbundle.disk.digest import hexdigest
 from rumpbundle.disk.forked import SmallFiles
 from rumpbundle.disk.hashing import Locate, Trail, trailing
@@ -86,7 +86,7 @@ def write_stored(
         Copier(fd, report, label, trail) as copier,
         SmallFiles(source for _, source in placed if _is_gathered(source)) as files,
     ):
-        batch = Batch(fd, lambda count: report(Advanced(label, count)))
+        batch = WriteBuffer(fd, lambda count: report(Advanced(label, count)))
         for offset, source in placed:
             if isinstance(source, FileSlice):
                 if not _is_gathered(source):

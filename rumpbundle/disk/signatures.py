@@ -189,7 +189,7 @@ _PXE = "a boot server hands it to network cards; ipxe.lkrn (of Debian's package 
 
 
 @dataclass(frozen=True, slots=True)
-class BootCode:
+class BootFile:
     """A file of at most *most* bytes with *words* among its first: boot code for something else than a disk image."""
 
     name: str
@@ -200,24 +200,24 @@ class BootCode:
 
 
 BOOT_CODE = (
-    BootCode("GRUB's boot.img", b"GRUB \0Geom\0Hard Disk\0", 512, _MBR),
-    BootCode("GRUB's diskboot.img", b"loading\0.\0\r\n\0Geom\0", 512, _CORE),
-    BootCode("GRUB's cdboot.img", b"no boot info\0cdrom read fails\0", 2048, _CORE),
-    BootCode("GRUB's pxeboot.img", bytes(505), 1024, _CORE, b"\xb2\x7f\xea\x00\x82\0\0"),
-    BootCode(
+    BootFile("GRUB's boot.img", b"GRUB \0Geom\0Hard Disk\0", 512, _MBR),
+    BootFile("GRUB's diskboot.img", b"loading\0.\0\r\n\0Geom\0", 512, _CORE),
+    BootFile("GRUB's cdboot.img", b"no boot info\0cdrom read fails\0", 2048, _CORE),
+    BootFile("GRUB's pxeboot.img", bytes(505), 1024, _CORE, b"\xb2\x7f\xea\x00\x82\0\0"),
+    BootFile(
         "GRUB's loader for Windows' boot manager (g2ldr)",
         b"Missing MBR-helper.",
         16 << 10,
         "bundle the kernel that it starts",
     ),
-    BootCode("SYSLINUX' boot code for an MBR", b"Missing operating system.\r\n", 512, _MBR, b"\x33\xc0\xfa\x8e\xd8"),
-    BootCode("SYSLINUX' boot code for a GPT disk", b"Missing OS\r\n", 512, _MBR, b"\x33\xc0\xfa\x8e\xd8"),
-    BootCode("ISOLINUX' boot code for hybrid ISOs", b"isolinux.bin missing or corrupt.", 512, _MBR),
-    BootCode(
+    BootFile("SYSLINUX' boot code for an MBR", b"Missing operating system.\r\n", 512, _MBR, b"\x33\xc0\xfa\x8e\xd8"),
+    BootFile("SYSLINUX' boot code for a GPT disk", b"Missing OS\r\n", 512, _MBR, b"\x33\xc0\xfa\x8e\xd8"),
+    BootFile("ISOLINUX' boot code for hybrid ISOs", b"isolinux.bin missing or corrupt.", 512, _MBR),
+    BootFile(
         "ISOLINUX, which starts from a CD", b"ISOLINUX ", 64 << 10, "bundle the kernel that it starts", b"\xfa\xea"
     ),
-    BootCode("PXELINUX, which network cards load", b"PXELINUX ", 256 << 10, _PXE, b"\xea"),
-    BootCode("an iPXE that network cards load", b"PXE->EB:", 2 << 20, _PXE, b"\xea"),
+    BootFile("PXELINUX, which network cards load", b"PXELINUX ", 256 << 10, _PXE, b"\xea"),
+    BootFile("an iPXE that network cards load", b"PXE->EB:", 2 << 20, _PXE, b"\xea"),
 )
 """Of Debian's packages grub-pc-bin, syslinux-common, isolinux, pxelinux and ipxe."""
 

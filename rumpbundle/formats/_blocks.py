@@ -17,7 +17,7 @@ from rumpbundle.events import Advanced
 from rumpbundle.formats._contract import Job
 
 
-class Run(NamedTuple):
+class StoredRun(NamedTuple):
     """Blocks that follow each other, on the disk as in the file; all in bytes."""
 
     offset: int
@@ -38,16 +38,16 @@ def fits_surely(layout: DiskLayout, size: int, room: int) -> bool:
     return sum(end - start for start, end in layout.ranges(size)) <= room
 
 
-def in_a_row(used: Iterable[range], size: int, place: int) -> list[Run]:
+def in_a_row(used: Iterable[range], size: int, place: int) -> list[StoredRun]:
     """Return the runs of *used* blocks of *size* bytes that stand one behind the other from *place* on."""
     runs = []
     for blocks in used:
-        runs.append(Run(blocks.start * size, len(blocks) * size, place))
+        runs.append(StoredRun(blocks.start * size, len(blocks) * size, place))
         place += len(blocks) * size
     return runs
 
 
-def write_blocks(job: Job, fd: int, runs: Sequence[Run]) -> None:
+def write_blocks(job: Job, fd: int, runs: Sequence[StoredRun]) -> None:
     """Write the job's disk to where *runs* have its blocks in the file *fd*, which has its size already.
 
     Payload is copied inside the kernel and hashed as it stands in the file; what depends on the hashes comes last. A
@@ -77,7 +77,7 @@ def write_blocks(job: Job, fd: int, runs: Sequence[Run]) -> None:
                 job.report(Advanced(job.label, extent.length))
 
 
-def _moved(extents: Iterable[Extent], runs: Sequence[Run]) -> Iterator[Extent]:
+def _moved(extents: Iterable[Extent], runs: Sequence[StoredRun]) -> Iterator[Extent]:
     """Yield *extents*, sorted, where they stand in the file: cut where a run ends, and without unused blocks."""
     first = 0
     for extent in extents:

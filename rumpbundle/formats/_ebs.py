@@ -26,7 +26,7 @@ SHA-256 has no shortcut through zeros: 0.6 s a GiB, 39 s for a 64 GiB disk howev
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class EbsBlock:
     """A block that is not all zeros."""
 
     index: int
@@ -37,7 +37,7 @@ class Block:
 class SnapshotPlan:
     """All blocks to put, in order."""
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[EbsBlock, ...]
     disk_sha256: str | None
     """The hex SHA-256 of the whole disk; None if it was not computed."""
 
@@ -92,7 +92,7 @@ def plan_changed(layout: DiskLayout, known: Mapping[int, bytes], changed: Iterab
             blocks.pop(index, None)
             if data.count(0) != BLOCK:
                 blocks[index] = hashlib.sha256(data).digest()
-    return SnapshotPlan(blocks=tuple(Block(*each) for each in sorted(blocks.items())), disk_sha256=None)
+    return SnapshotPlan(blocks=tuple(EbsBlock(*each) for each in sorted(blocks.items())), disk_sha256=None)
 
 
 def block_request(index: int, checksum: str) -> dict[str, int | str]:
@@ -105,9 +105,9 @@ def hashes_whole(layout: DiskLayout, *, whole: bool) -> bool:
     return whole or layout.size - layout.payload <= HASHED_ZEROS
 
 
-def _hashed(block: tuple[int, bytes]) -> Block:
+def _hashed(block: tuple[int, bytes]) -> EbsBlock:
     index, data = block
-    return Block(index, hashlib.sha256(data).digest())
+    return EbsBlock(index, hashlib.sha256(data).digest())
 
 
 class _DiskHash:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from rumpbundle.disk.flat import disk_errors, write_all
 from rumpbundle.disk.layout import MIB, DiskLayout
 from rumpbundle.errors import InputError
-from rumpbundle.formats._blocks import Run, fits_surely, used_blocks, write_blocks
+from rumpbundle.formats._blocks import StoredRun, fits_surely, used_blocks, write_blocks
 from rumpbundle.formats._contract import Format, Job, OneFile, Subformat
 from rumpbundle.host.staging import StagedFile
 from rumpbundle.images.records import qcow2
@@ -62,7 +62,7 @@ def _tables_of(layout: DiskLayout) -> int:
     return -(-layout.size // (_ENTRIES * _CLUSTER))
 
 
-def _placed(layout: DiskLayout) -> tuple[_Clusters, list[Run], dict[int, int]]:
+def _placed(layout: DiskLayout) -> tuple[_Clusters, list[StoredRun], dict[int, int]]:
     """Return the file's clusters, and where in them the used ones of *layout* and its second-level tables stand.
 
     Raises:
@@ -98,9 +98,9 @@ class _Clusters:
         return first * _CLUSTER, count
 
 
-def _place(used: Iterable[range], clusters: _Clusters) -> tuple[list[Run], dict[int, int]]:
+def _place(used: Iterable[range], clusters: _Clusters) -> tuple[list[StoredRun], dict[int, int]]:
     """Return where the disk's *used* clusters stand, and by its number where each second-level table does."""
-    runs: list[Run] = []
+    runs: list[StoredRun] = []
     tables: dict[int, int] = {}
     for indices in used:
         index = indices.start
@@ -109,7 +109,7 @@ def _place(used: Iterable[range], clusters: _Clusters) -> tuple[list[Run], dict[
             if table not in tables:
                 tables[table], _ = clusters.take(1)
             place, count = clusters.take(min(indices.stop, (table + 1) * _ENTRIES) - index)
-            runs.append(Run(index * _CLUSTER, count * _CLUSTER, place))
+            runs.append(StoredRun(index * _CLUSTER, count * _CLUSTER, place))
             index += count
     return runs, tables
 
@@ -123,7 +123,7 @@ def _write_counts(fd: int, total: int) -> None:
         write_all(fd, b"\0\1" * min(_COUNTS, total - each), place)
 
 
-def _write_second_level(fd: int, runs: Sequence[Run], tables: dict[int, int]) -> None:
+def _write_second_level(fd: int, runs: Sequence[StoredRun], tables: dict[int, int]) -> None:
     span = _ENTRIES * _CLUSTER
     for table, group in itertools.groupby(runs, lambda run: run.offset // span):
         entries = [0] * _ENTRIES

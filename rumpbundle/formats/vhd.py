@@ -10,7 +10,7 @@ import os
 
 from rumpbundle.disk.flat import disk_errors, write_all, write_flat
 from rumpbundle.disk.layout import GIB, MIB, SECTOR, round_up
-from rumpbundle.formats._blocks import Run, used_blocks, write_blocks
+from rumpbundle.formats._blocks import StoredRun, used_blocks, write_blocks
 from rumpbundle.formats._contract import Format, Job, OneFile, Subformat
 from rumpbundle.host.staging import StagedFile
 from rumpbundle.images.records import vhd
@@ -52,7 +52,7 @@ def _write_dynamic(job: Job, fd: int) -> int:
     for indices in used_blocks(job.layout, _BLOCK):
         for index in indices:
             table[4 * index : 4 * index + 4] = (place // SECTOR).to_bytes(4, "big")
-            runs.append(Run(index * _BLOCK, _BLOCK, place + len(_BITMAP)))
+            runs.append(StoredRun(index * _BLOCK, _BLOCK, place + len(_BITMAP)))
             place += len(_BITMAP) + _BLOCK
     with disk_errors():
         os.ftruncate(fd, place + SECTOR)

@@ -19,7 +19,7 @@ from rumpbundle.disk.flat import disk_errors, write_all
 from rumpbundle.disk.layout import MIB, SECTOR, DiskLayout, LayoutReader, round_up
 from rumpbundle.errors import InputError
 from rumpbundle.events import Advanced
-from rumpbundle.formats._blocks import Run, fits_surely, in_a_row, used_blocks, write_blocks
+from rumpbundle.formats._blocks import StoredRun, fits_surely, in_a_row, used_blocks, write_blocks
 from rumpbundle.formats._contract import Format, Job, OneFile, Subformat
 from rumpbundle.host.environment import check_memory
 from rumpbundle.host.parallel import ordered_map
@@ -159,7 +159,7 @@ def _tables_of(size: int) -> tuple[int, int, tuple[int, int], int]:
     return table_sectors, directory_sectors, sets, round_up(sets[1] + set_sectors, vmdk.GRAIN // SECTOR)
 
 
-def _placed(layout: DiskLayout, start: int) -> list[Run]:
+def _placed(layout: DiskLayout, start: int) -> list[StoredRun]:
     """Return where the grains of *layout* stand in a sparse VMDK, from byte *start* on.
 
     Raises:
@@ -171,7 +171,7 @@ def _placed(layout: DiskLayout, start: int) -> list[Run]:
     return runs
 
 
-def _tables(runs: Iterable[Run]) -> Iterator[tuple[int, bytes]]:
+def _tables(runs: Iterable[StoredRun]) -> Iterator[tuple[int, bytes]]:
     """Yield every grain table that leads to a grain, with its number."""
     grains = (
         (run.offset + at, (run.place + at) // SECTOR) for run in runs for at in range(0, run.length, vmdk.GRAIN)

@@ -27,7 +27,7 @@ PAGE = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class HeaderKind:
     """Where GRUB looks for a header: its first *size* bytes, words that sum up to 0, within *search* bytes."""
 
     name: str
@@ -37,7 +37,7 @@ class Kind:
     search: int
 
 
-_ONE = Kind("Multiboot", 0x1BADB002, 12, 4, 8192)
+_ONE = HeaderKind("Multiboot", 0x1BADB002, 12, 4, 8192)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ def read1(view: View, elf: Elf | None) -> Header | None:
     return near
 
 
-def candidates(head: bytes, kind: Kind) -> Iterator[tuple[int, tuple[int, ...], Flaw | None]]:
+def candidates(head: bytes, kind: HeaderKind) -> Iterator[tuple[int, tuple[int, ...], Flaw | None]]:
     """Yield offset, words and misplacement of all that might be a header; what has a bad checksum comes last."""
     magic = kind.magic.to_bytes(4, "little")
     unsound = None

@@ -14,10 +14,10 @@ from rumpbundle.kernels import grubelf
 from rumpbundle.kernels.elf import SHT_REL, SHT_RELA, Elf
 from rumpbundle.kernels.flaws import Flaw, Repair
 from rumpbundle.kernels.kinds import Firmware
-from rumpbundle.kernels.multiboot import BEYOND, Header, Kind, by_addresses, candidates
+from rumpbundle.kernels.multiboot import BEYOND, Header, HeaderKind, by_addresses, candidates
 from rumpbundle.kernels.view import View
 
-_TWO = Kind("Multiboot 2", 0xE85250D6, 16, 8, 32768)
+_TWO = HeaderKind("Multiboot 2", 0xE85250D6, 16, 8, 32768)
 _ARCHITECTURES = {0: "i386", 4: "mips"}
 
 # Types of the header tags, and of the information tags a kernel may ask for.

@@ -22,10 +22,10 @@ from rumpbundle.errors import HostError, RumpbundleError
 from rumpbundle.host.directories import make_directory
 from rumpbundle.host.staging import staged_batch
 from rumpbundle.project import record
-from rumpbundle.project.entry import Entry, Given
+from rumpbundle.project.entry import Given, ProjectEntry
 from rumpbundle.project.maker import how
 from rumpbundle.project.reading import Project
-from rumpbundle.project.record import Kept, Output
+from rumpbundle.project.record import Kept, RecordedOutput
 from rumpbundle.project.rows import Row
 from rumpbundle.project.stock import Stock
 
@@ -36,7 +36,7 @@ class Item:
 
     name: str
     row: Row | None
-    known: tuple[Output, ...] = ()
+    known: tuple[RecordedOutput, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class Failure:
 class Done:
     """What became of an item."""
 
-    outputs: tuple[Output, ...] = ()
+    outputs: tuple[RecordedOutput, ...] = ()
     """What stands now, with paths as the item's targets have them."""
     made: int = 0
     """How many of them are new."""
@@ -155,10 +155,10 @@ class _Work:
     def __init__(self, batch: Batch, item: Item) -> None:
         self._batch = batch
         self._known = {output.path: output for output in item.known}
-        self._entry = Entry(project=batch.project, name=item.name, row=item.row)
+        self._entry = ProjectEntry(project=batch.project, name=item.name, row=item.row)
         self._plan: Plan | None = None
         self._digest = ""
-        self._outputs: dict[str, Output] = {}
+        self._outputs: dict[str, RecordedOutput] = {}
         self._digests: dict[Path, str] = {}
         self._made = 0
         self._written: list[Target] = []
@@ -226,7 +226,7 @@ class _Work:
         for target in self._written:
             files = files_of(Artifact(target.format.name, target.output))
             kept = tuple(Kept.of(str(file), self._digests[file], self._batch.now) for file in files)
-            self._outputs[str(target.output)] = Output(str(target.output), how(target), self._digest, kept)
+            self._outputs[str(target.output)] = RecordedOutput(str(target.output), how(target), self._digest, kept)
 
     def done(self) -> Done:
         return Done(outputs=tuple(self._outputs.values()), made=self._made, failure=self.failure)

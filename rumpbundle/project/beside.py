@@ -19,16 +19,16 @@ from rumpbundle.host.directories import make_directory
 from rumpbundle.host.putting import put
 from rumpbundle.manifest import Bundle
 from rumpbundle.project import record
-from rumpbundle.project.entry import Entry, Given
-from rumpbundle.project.record import Output, Record
+from rumpbundle.project.entry import Given, ProjectEntry
+from rumpbundle.project.record import BuildRecord, RecordedOutput
 from rumpbundle.provenance.minisign import SecretKey, path_beside
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beside:
+class BesideWriter:
     """Writes what is asked for beside the outputs of one entry after the other."""
 
-    record: Record
+    record: BuildRecord
     given: Given = dataclasses.field(default_factory=Given)
     """What wins over the file."""
     password: Callable[[], str] = lambda: ""
@@ -40,7 +40,7 @@ class Beside:
     _sboms: dict[str, str] = dataclasses.field(default_factory=dict)
     """Whose each SBOM is, by its path."""
 
-    def check(self, entry: Entry, recipe: Recipe, targets: Sequence[Target]) -> None:
+    def check(self, entry: ProjectEntry, recipe: Recipe, targets: Sequence[Target]) -> None:
         """Raise if what is asked for beside *targets* would take another file's place, or cannot be signed.
 
         Raises:
@@ -57,7 +57,7 @@ class Beside:
             whose = f"is {other}'s, too" if other != entry.label else "is what an output is called"
             raise UsageError(f"{whose}: each image has an SBOM of its own", where=sbom)
 
-    def write(self, entry: Entry, bundle: Bundle, artifacts: Sequence[Artifact]) -> None:
+    def write(self, entry: ProjectEntry, bundle: Bundle, artifacts: Sequence[Artifact]) -> None:
         """Write what is asked for of *artifacts*, which stand, and is not up to date."""
         sbom, key = self._sbom(entry), self._key(entry)
         if sbom is not None:
@@ -73,11 +73,13 @@ class Beside:
             if stands is None:
                 self._put(path, key.sign_output(file, digest))
                 kept = tuple(record.look(str(each), self.record.now) for each in (path, file))
-                stands = Output(at, how, digest, kept)
+                stands = RecordedOutput(at, how, digest, kept)
             self.record.add([stands])
             self.paths.append(path)
 
-    def differences(self, entry: Entry, bundle: Bundle, artifacts: Sequence[Artifact]) -> Iterator[tuple[Path, str]]:
+    def differences(
+        self, entry: ProjectEntry, bundle: Bundle, artifacts: Sequence[Artifact]
+    ) -> Iterator[tuple[Path, str]]:
         """Yield each file that is asked for beside *artifacts*, which stand, and in what it differs; or nothing."""
         sbom, key = self._sbom(entry), self._key(entry)
         if sbom is not None:
@@ -87,12 +89,12 @@ class Beside:
                 assert key is not None
                 yield path, _difference(path, key.sign_output(file, bundle.identity.digest))
 
-    def _sbom(self, entry: Entry) -> Path | None:
+    def _sbom(self, entry: ProjectEntry) -> Path | None:
         if self.given.sbom is not None:
             return Path(self.given.sbom)
         return None if entry.image.sbom is None else Path(entry.at(entry.image.sbom))
 
-    def _key(self, entry: Entry) -> SecretKey | None:
+    def _key(self, entry: ProjectEntry) -> SecretKey | None:
         path = entry.key_file(self.given)
         if path is None:
             return None

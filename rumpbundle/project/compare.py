@@ -12,7 +12,7 @@ from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.content import CHUNK
 from rumpbundle.events import Report, silent
 from rumpbundle.host.staging import scratch_directory
-from rumpbundle.project.entry import Entry
+from rumpbundle.project.entry import ProjectEntry
 from rumpbundle.project.maker import Maker
 from rumpbundle.project.record import DIRECTORY
 
@@ -21,13 +21,13 @@ from rumpbundle.project.record import DIRECTORY
 class Compared:
     """An output, and in what it differs from what the file describes."""
 
-    entry: Entry
+    entry: ProjectEntry
     path: Path
     difference: str
     """Empty if it is as described."""
 
 
-def compared(entry: Entry, maker: Maker, report: Report = silent) -> Iterator[Compared]:
+def compared(entry: ProjectEntry, maker: Maker, report: Report = silent) -> Iterator[Compared]:
     """Yield how each output of *entry* compares with what *maker* would make.
 
     Raises:

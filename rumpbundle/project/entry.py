@@ -46,7 +46,7 @@ class Given:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class ProjectEntry:
     """One bundle that a project file describes: an image, or one row's of it."""
 
     project: Project
@@ -236,7 +236,7 @@ class Entry:
         return format.options(**values) if format.options is not None else None
 
 
-def entries(project: Project, names: Sequence[str] = ()) -> Iterator[Entry]:
+def entries(project: Project, names: Sequence[str] = ()) -> Iterator[ProjectEntry]:
     """Yield what *project* describes under *names*, or all of it, in the order of the file and of its rows.
 
     Raises:
@@ -255,7 +255,7 @@ def entries(project: Project, names: Sequence[str] = ()) -> Iterator[Entry]:
             if row is not None and "" not in keys and row.key not in keys:
                 continue
             keys.discard("" if row is None else row.key)
-            entry = Entry(project=project, name=name, row=row)
+            entry = ProjectEntry(project=project, name=name, row=row)
             if entry.label in labels:
                 raise entry.error(f"two images are called {entry.label}, and so their outputs", "rows")
             labels.add(entry.label)

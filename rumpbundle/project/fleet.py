@@ -21,9 +21,9 @@ from rumpbundle.errors import HostError, MissingToolError, RumpbundleError, Tool
 from rumpbundle.host import environment
 from rumpbundle.project import batches
 from rumpbundle.project.batches import Batch, Done, Failure, Item
-from rumpbundle.project.entry import Entry, entries
+from rumpbundle.project.entry import ProjectEntry, entries
 from rumpbundle.project.reading import Project
-from rumpbundle.project.record import Output, Record
+from rumpbundle.project.record import BuildRecord, RecordedOutput
 
 BATCH = 128
 """Bundles a worker is given at most at once: a batch costs client and scheduler some 6 ms, the disk a wait."""
@@ -80,7 +80,7 @@ class Progress:
 class Failed:
     """A bundle there is none of."""
 
-    entry: Entry
+    entry: ProjectEntry
     failure: Failure
 
 
@@ -89,14 +89,14 @@ class Summary:
     """What became of a fleet."""
 
     progress: Progress
-    outputs: tuple[tuple[Entry, tuple[Output, ...]], ...]
+    outputs: tuple[tuple[ProjectEntry, tuple[RecordedOutput, ...]], ...]
     """What stands, in the order of the project file and its rows."""
     failed: tuple[Failed, ...]
 
 
 def run(
     project: Project,
-    record: Record,
+    record: BuildRecord,
     *,
     directory: Path | None = None,
     scheduler: str | None = None,
@@ -169,8 +169,8 @@ class _Run:
         self,
         client: Any,
         project: Project,
-        record: Record,
-        found: list[Entry],
+        record: BuildRecord,
+        found: list[ProjectEntry],
         directory: Path | None,
         sync: bool,
         report: Callable[[Progress], None],
@@ -184,7 +184,7 @@ class _Run:
         self._report = report
         self._complain = complain
         self._began = environment.monotonic()
-        self._outputs: dict[int, tuple[Output, ...]] = {}
+        self._outputs: dict[int, tuple[RecordedOutput, ...]] = {}
         self._failed: dict[int, Failed] = {}
         self._suspects: list[int] = []
         self._made = 0
@@ -238,14 +238,14 @@ class _Run:
         items = tuple(self._item(entry) for entry in self._found[at : at + size])
         return dataclasses.replace(self._batch, items=items)
 
-    def _item(self, entry: Entry) -> Item:
-        known: list[Output | None] = []
+    def _item(self, entry: ProjectEntry) -> Item:
+        known: list[RecordedOutput | None] = []
         if self._resumed:
             with contextlib.suppress(RumpbundleError):  # what is wrong with it, the worker says
                 known = [self._record.outputs.get(path) for path in self._paths(entry)]
         return Item(name=entry.name, row=entry.row, known=tuple(each for each in known if each is not None))
 
-    def _paths(self, entry: Entry) -> list[str]:
+    def _paths(self, entry: ProjectEntry) -> list[str]:
         """Return the absolute paths of the outputs of *entry*.
 
         Only its name and its directory differ from row to row: the client has no time to look at all the rest.

@@ -17,9 +17,9 @@ from rumpbundle.dataclass import dataclass
 from rumpbundle.events import Report, silent
 from rumpbundle.host.directories import make_directory
 from rumpbundle.project import record
-from rumpbundle.project.beside import Beside
-from rumpbundle.project.entry import Entry, Given
-from rumpbundle.project.record import Record
+from rumpbundle.project.beside import BesideWriter
+from rumpbundle.project.entry import Given, ProjectEntry
+from rumpbundle.project.record import BuildRecord
 from rumpbundle.project.stock import Stock
 
 
@@ -27,7 +27,7 @@ from rumpbundle.project.stock import Stock
 class Made:
     """What became of an output: it was made, stands as it was, or failed."""
 
-    entry: Entry
+    entry: ProjectEntry
     outcome: Outcome
     digest: str = ""
     """The bundle's."""
@@ -48,7 +48,7 @@ def how(target: Target) -> str:
 class Maker:
     """Builds one entry after the other, and remembers it."""
 
-    record: Record
+    record: BuildRecord
     stock: Stock = dataclasses.field(default_factory=Stock)
     names: Sequence[str] = ()
     """Formats that are wanted in the place of the file's."""
@@ -56,20 +56,20 @@ class Maker:
     """Where to write in the place of the file's."""
     given: Given | None = None
     """What wins over the file."""
-    beside: Beside | None = None
+    beside: BesideWriter | None = None
     """What writes SBOMs and signatures."""
     force: bool = False
     """Whether what is up to date is made, too."""
     sync: bool = True
 
     @classmethod
-    def of(cls, record: Record, **more: Any) -> Maker:
+    def of(cls, record: BuildRecord, **more: Any) -> Maker:
         """Return a maker that knows what *record* does."""
         maker = cls(record=record, **more)
         maker.stock.digests.update(record.known_inputs())
         return maker
 
-    def plan(self, entry: Entry, report: Report = silent) -> tuple[Plan, tuple[Target, ...]]:
+    def plan(self, entry: ProjectEntry, report: Report = silent) -> tuple[Plan, tuple[Target, ...]]:
         """Return what *entry* is, and what is to be written of it."""
         targets = entry.targets(self.names, self.directory)
         recipe = entry.recipe(self.stock, self.given)
@@ -78,7 +78,7 @@ class Maker:
             self.beside.check(entry, recipe, targets)
         return self.stock.plan(recipe, [each.format for each in targets], report), targets
 
-    def make(self, entry: Entry, report: Report = silent) -> Iterator[Made]:
+    def make(self, entry: ProjectEntry, report: Report = silent) -> Iterator[Made]:
         """Build what is not up to date of *entry*, and yield what became of each of its outputs.
 
         Raises:

@@ -26,7 +26,7 @@ _TOKEN = re.compile(
 )
 
 
-class Places:
+class KeyOffsets:
     """The offsets of all keys and array elements of a valid TOML text."""
 
     def __init__(self, text: str) -> None:

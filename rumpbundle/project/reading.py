@@ -43,8 +43,8 @@ class Project:
         return os.path.dirname(self.path)
 
     @cached_property
-    def _places(self) -> places.Places:
-        return places.Places(self.text)
+    def _places(self) -> places.KeyOffsets:
+        return places.KeyOffsets(self.text)
 
     def image(self, name: str) -> Mapping[str, Any]:
         """Return the image called *name*.

@@ -56,13 +56,13 @@ class Kept(Struct, frozen=True, array_like=True):
         return same and max(self.mtime, self.ctime) + _YOUNG <= self.seen
 
 
-class Input(Struct, frozen=True, array_like=True, tag="input"):
+class RecordedInput(Struct, frozen=True, array_like=True, tag="input"):
     """An input file."""
 
     kept: Kept
 
 
-class Output(Struct, frozen=True, array_like=True, tag="output"):
+class RecordedOutput(Struct, frozen=True, array_like=True, tag="output"):
     """What was written."""
 
     path: str
@@ -77,7 +77,7 @@ class Output(Struct, frozen=True, array_like=True, tag="output"):
         return sum(each.size for each in self.files)
 
 
-Line = Input | Output
+Line = RecordedInput | RecordedOutput
 _decode = msgspec.json.Decoder(Line).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -97,18 +97,18 @@ def _kept(file: InputFile, digest: str, seen: int) -> Kept:
     return Kept(os.path.abspath(file.path), *file.state, digest, seen)
 
 
-def input_line(file: InputFile, digest: str, seen: int) -> Input:
-    return Input(_kept(file, digest, seen))
+def input_line(file: InputFile, digest: str, seen: int) -> RecordedInput:
+    return RecordedInput(_kept(file, digest, seen))
 
 
-def output_line(artifact: Artifact, how: str, bundle: str, seen: int) -> Output:
+def output_line(artifact: Artifact, how: str, bundle: str, seen: int) -> RecordedOutput:
     """Return what is to be remembered of *artifact*, which was just written."""
-    return Output(
+    return RecordedOutput(
         os.path.abspath(artifact.path), how, bundle, tuple(look(str(file), seen) for file in files_of(artifact))
     )
 
 
-def standing(output: Output | None, how: str, bundle: str, seen: int) -> Output | None:
+def standing(output: RecordedOutput | None, how: str, bundle: str, seen: int) -> RecordedOutput | None:
     """Return *output* as it is now if it still is what *bundle* gives, made *how*; None if it has to be made."""
     if output is None or (output.how, output.bundle) != (how, bundle):
         return None
@@ -131,7 +131,7 @@ def standing(output: Output | None, how: str, bundle: str, seen: int) -> Output 
     return msgspec.structs.replace(output, files=tuple(found))
 
 
-class Record:
+class BuildRecord:
     """The record beside a project file."""
 
     def __init__(self, beside: str) -> None:
@@ -142,8 +142,8 @@ class Record:
         """
         self._directory = Path(beside or ".") / DIRECTORY
         self._path = self._directory / NAME
-        self.inputs: dict[str, Input] = {}
-        self.outputs: dict[str, Output] = {}
+        self.inputs: dict[str, RecordedInput] = {}
+        self.outputs: dict[str, RecordedOutput] = {}
         """By their absolute path."""
         self._lines = 0
         try:
@@ -163,7 +163,7 @@ class Record:
                     self._take(_decode(line))
 
     def _take(self, line: Line) -> None:
-        if isinstance(line, Input):
+        if isinstance(line, RecordedInput):
             self.inputs[line.kept.path] = line
         else:
             self.outputs[line.path] = line
@@ -186,7 +186,9 @@ class Record:
         """
         text = b""
         for line in lines:
-            known = self.inputs.get(line.kept.path) if isinstance(line, Input) else self.outputs.get(line.path)
+            known = (
+                self.inputs.get(line.kept.path) if isinstance(line, RecordedInput) else self.outputs.get(line.path)
+            )
             if line != known:
                 with contextlib.suppress(UnicodeEncodeError):  # a name that is not UTF-8 is not remembered
                     text += _encode(line) + b"\n"

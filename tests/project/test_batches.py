@@ -45,7 +45,7 @@ def test_no_plan_is_kept_longer_than_its_bundle_takes(project, monkeypatch):
         return made
 
     monkeypatch.setattr(batches._stock, "plan", plan)
-    kept = record.Record(".")
+    kept = record.BuildRecord(".")
     for made in (1, 0):  # new, and standing already
         done = batches.run(batch_of(project, kept))
         assert [each.made for each in done] == [made] * 3
@@ -54,7 +54,7 @@ def test_no_plan_is_kept_longer_than_its_bundle_takes(project, monkeypatch):
 
 
 def test_where_nothing_can_be_named_what_stands_still_stands(project, monkeypatch):
-    kept = record.Record(".")
+    kept = record.BuildRecord(".")
     for each in batches.run(batch_of(project, kept)):
         kept.add(each.outputs)
     os.unlink("out/node-n0.iso")
@@ -87,7 +87,7 @@ def spoiled(project, name, text='formats = ["raw"]\nmodules = ["node-n0.raw"]'):
         said = file.read().replace('formats = ["iso"]', text).replace('output = "out"\n', "").replace("cmdline", "#")
     with open("rumpbundle.toml", "w") as file:
         file.write(said)
-    return batch_of(reading.read("rumpbundle.toml"), record.Record("."))
+    return batch_of(reading.read("rumpbundle.toml"), record.BuildRecord("."))
 
 
 def test_no_output_takes_the_place_of_an_input(project):

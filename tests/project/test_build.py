@@ -135,13 +135,13 @@ def test_without_its_record_it_takes_longer_and_makes_the_same(project, capsys, 
 def test_a_large_input_is_not_read_again_but_if_it_changed(project, capsys, monkeypatch):
     (project / "site" / "big.bin").write_bytes(bytes(200_000))
     os.utime(project / "site" / "big.bin", (1, 1))
-    known = record.Record("").known_inputs
+    known = record.BuildRecord("").known_inputs
     assert known() == {}
     (project / "rumpbundle.toml").write_text(
         "[image.a]\napp='build/web.bin'\nformats=['iso']\nmodules=['site/big.bin']\n"
     )
     run(capsys, "build")
-    after = record.Record("")
+    after = record.BuildRecord("")
     (line,) = after.inputs.values()
     assert line.kept.path.endswith("big.bin")
     status = os.stat(line.kept.path)

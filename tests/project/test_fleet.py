@@ -211,9 +211,9 @@ def test_the_client_looks_at_no_row_more_than_it_has_to(tmp_path, monkeypatch):
     text = (tmp_path / "rumpbundle.toml").read_text().replace('output = "out"', 'output = "out/{id}/../x"')
     (tmp_path / "rumpbundle.toml").write_text(text)
     found = list(entries(project := reading.read(str(tmp_path / "rumpbundle.toml"))))
-    kept = record.Record(str(tmp_path))
+    kept = record.BuildRecord(str(tmp_path))
     paths = [os.path.abspath(target.output) for entry in found for target in entry.targets()]
-    kept.outputs.update((path, record.Output(path, "", "", ())) for path in paths)
+    kept.outputs.update((path, record.RecordedOutput(path, "", "", ())) for path in paths)
     typed = []
     real = reading.Project.typed
     monkeypatch.setattr(reading.Project, "typed", lambda *args: (typed.append(args), real(*args))[1])

@@ -15,7 +15,7 @@ import rumpbundle
 from rumpbundle.errors import InputError, UsageError
 from rumpbundle.project import model, reading
 from rumpbundle.project.entry import entries
-from rumpbundle.project.places import Places
+from rumpbundle.project.places import KeyOffsets
 
 DOCS = Path(rumpbundle.__file__).parents[1] / "docs"
 
@@ -213,7 +213,7 @@ def test_everything_is_found_where_it_was_written(values, data):
     writer = Writer(data.draw)
     writer.table((), values)
     tomllib.loads(writer.text)
-    found = Places(writer.text)
+    found = KeyOffsets(writer.text)
     for path, offset in writer.places.items():
         assert path in found, (path, writer.text)
         line, column = found.line_of(path)
@@ -221,7 +221,7 @@ def test_everything_is_found_where_it_was_written(values, data):
 
 
 def test_what_is_not_written_is_told_where_it_would_stand():
-    found = Places("a = 1\n[b]\nc.d = 2\n[[e]]\nf = 1\n[[e]]\nf = 2\n[e.g]\nh = 07:32:00.5\n")
+    found = KeyOffsets("a = 1\n[b]\nc.d = 2\n[[e]]\nf = 1\n[[e]]\nf = 2\n[e.g]\nh = 07:32:00.5\n")
     assert found.line_of(("b", "c", "d")) == (3, 3)
     assert found.line_of(("b", "x")) == (2, 1)
     assert (found.line_of(("e", 0, "f")), found.line_of(("e", 1, "f"))) == ((5, 1), (7, 1))

@@ -137,7 +137,7 @@ MARKS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class SizeField:
     """Where what bears a mark says how many bytes it takes: a count at *count*, in units that stand at *unit*.
 
     Both are place and width of a number; a *unit* without a place is its width. *power*: the unit's power of two.
@@ -151,25 +151,28 @@ class Claim:
     """A place and what stands there in those that say it so."""
 
 
-_CLAIMS: tuple[tuple[str, Claim], ...] = (
-    ("xfs", Claim((8, 8), (4, 4), "big")),
-    ("btrfs", Claim((65536 + 0xD1, 8))),  # of this device
-    ("ntfs", Claim((40, 8), (11, 2))),  # without the copy of the first sector
-    ("exfat", Claim((72, 8), (108, 1), power=True)),
-    ("f2fs", Claim((1060, 8), (1040, 4), power=True)),
-    ("squashfs", Claim((40, 8), only=(28, b"\4\0"))),
-    ("erofs", Claim((1060, 4), (1036, 1), power=True)),
-    ("jfs", Claim((32776, 8), (32792, 4))),
-    ("hfsplus", Claim((1068, 4), (1064, 4), "big", only=(1024, b"H"))),
-    ("apfs", Claim((40, 8), (36, 4))),
-    ("nilfs2", Claim((1056, 8))),
-    ("reiserfs", Claim((65536, 4), (65580, 2), only=(65588, b"ReIsEr"))),
-    ("romfs", Claim((8, 4), order="big")),
-    *(("lvm2", Claim((at + 64, 8), only=(at, b"LABELONE"))) for at in range(0, 2048, 512)),
+_CLAIMS: tuple[tuple[str, SizeField], ...] = (
+    ("xfs", SizeField((8, 8), (4, 4), "big")),
+    ("btrfs", SizeField((65536 + 0xD1, 8))),  # of this device
+    ("ntfs", SizeField((40, 8), (11, 2))),  # without the copy of the first sector
+    ("exfat", SizeField((72, 8), (108, 1), power=True)),
+    ("f2fs", SizeField((1060, 8), (1040, 4), power=True)),
+    ("squashfs", SizeField((40, 8), only=(28, b"\4\0"))),
+    ("erofs", SizeField((1060, 4), (1036, 1), power=True)),
+    ("jfs", SizeField((32776, 8), (32792, 4))),
+    ("hfsplus", SizeField((1068, 4), (1064, 4), "big", only=(1024, b"H"))),
+    ("apfs", SizeField((40, 8), (36, 4))),
+    ("nilfs2", SizeField((1056, 8))),
+    ("reiserfs", SizeField((65536, 4), (65580, 2), only=(65588, b"ReIsEr"))),
+    ("romfs", SizeField((8, 4), order="big")),
+    *(("lvm2", SizeField((at + 64, 8), only=(at, b"LABELONE"))) for at in range(0, 2048, 512)),
     # Without its last page, and as if pages were small.
-    *(("swap", Claim((1028, 4), (None, 4096), order, only=(1024, (1).to_bytes(4, order)))) for order in _ORDERS),
+    *(("swap", SizeField((1028, 4), (None, 4096), order, only=(1024, (1).to_bytes(4, order)))) for order in _ORDERS),
     *(
-        ("ufs", Claim((place + size, width), (place + 52, 4), order, only=(place + 1372, magic.to_bytes(4, order))))
+        (
+            "ufs",
+            SizeField((place + size, width), (place + 52, 4), order, only=(place + 1372, magic.to_bytes(4, order))),
+        )
         for place in _UFS
         for magic, size, width in ((0x011954, 36, 4), (0x19540119, 1080, 8))
         for order in _ORDERS
@@ -246,7 +249,7 @@ def _pooled(medium: Medium) -> int | None:
     return int.from_bytes(label[at : at + 8], "big") + _ZFS_AROUND
 
 
-def _claimed(medium: Medium, claim: Claim) -> int | None:
+def _claimed(medium: Medium, claim: SizeField) -> int | None:
     """Return how many bytes what begins with *medium* takes by its own *claim*, if that is how it says it."""
 
     def there(place: int, width: int) -> bytes:

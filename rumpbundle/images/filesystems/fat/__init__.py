@@ -12,7 +12,7 @@ from rumpbundle.images.budget import Budget
 from rumpbundle.images.filesystem import Entry, FileSystem, Span, Spans
 from rumpbundle.images.filesystems.fat.boot import BootSector
 from rumpbundle.images.filesystems.fat.names import LongName, short_name
-from rumpbundle.images.filesystems.fat.table import Table
+from rumpbundle.images.filesystems.fat.table import FatTable
 from rumpbundle.images.medium import Medium
 from rumpbundle.images.problem import Problem
 
@@ -26,7 +26,7 @@ class Fat(FileSystem):
 
     def __init__(self, medium: Medium) -> None:
         self.boot = BootSector.read(medium.read(0, 512), medium.size)
-        self.table = Table(medium, self.boot, self.boot.active)
+        self.table = FatTable(medium, self.boot, self.boot.active)
         self._followed = 0
         super().__init__(medium, self.boot.size, self.boot.label)
 

@@ -15,7 +15,7 @@ _PAGE = 3 << 14
 _LITTLE = array("I", [1]).tobytes()[0] == 1
 
 
-class Table:
+class FatTable:
     """The copy *number* of the table of *boot* on *medium*."""
 
     def __init__(self, medium: Medium, boot: BootSector, number: int) -> None:
