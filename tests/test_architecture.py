@@ -221,7 +221,7 @@ def test_modules_and_functions_stay_small():
 SHARED_NAMES = {
     **dict.fromkeys(("Asked", "Choice", "Module", "Volume"), "of a bundle, and as its manifest describes it"),
     **dict.fromkeys(("BootSector", "SuperBlock", "SystemUse"), "as we write it, and as it is read"),
-    "File": "of a tree of files, and a project's, by whose name its published schema goes",
+    "File": "of a tree, of a manifest and of a project, by whose name the last two' published schemas go",
 }
 """Classes that share a name for they are two sides of one thing."""
 

@@ -52,7 +52,7 @@ def _bundled(found: Mapping[str, Entry], named: Mapping[str, records.Described])
             yield _problem(path, _place(entry), f"it has {entry.size} bytes, {PATH} says {described.size}")
 
 
-def _compared(path: str, entry: Entry, described: records.ListedFile) -> Iterator[Problem]:
+def _compared(path: str, entry: Entry, described: records.File) -> Iterator[Problem]:
     kind = "symlink" if described.target is not None else "file" if described.size is not None else "directory"
     place = _place(entry)
     if entry.kind != kind:

@@ -55,7 +55,7 @@ class Volume(Described, frozen=True, kw_only=True):
     device: str = ""
 
 
-class ListedFile(Struct, frozen=True, kw_only=True):
+class File(Struct, frozen=True, kw_only=True):
     """A file (with a size), a symbolic link (with a target) or a directory of the guest's."""
 
     path: str
@@ -121,8 +121,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     kernel: Kernel
     modules: tuple[Module, ...]
     volumes: tuple[Volume, ...]
-    files: tuple[ListedFile, ...]
-    esp: tuple[ListedFile, ...] = ()
+    files: tuple[File, ...]
+    esp: tuple[File, ...] = ()
     choices: tuple[Choice, ...] = ()
 
 

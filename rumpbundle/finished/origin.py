@@ -210,7 +210,7 @@ class _Image:
             raise ImageError(f"{path} is missing, though {PATH} names it")
         return entry
 
-    def _content(self, entry: Entry, described: records.Described | records.ListedFile) -> Content:
+    def _content(self, entry: Entry, described: records.Described | records.File) -> Content:
         """Return the bytes of *entry*, which the manifest describes."""
         if entry.size != described.size:
             raise ImageError(f"{entry.path} has {entry.size} bytes, {PATH} says {described.size}")
@@ -255,7 +255,7 @@ class _Image:
         ordered = sorted(listed, key=_as_walked)
         if len(ordered) != len(self._manifest.files):
             raise ImageError(f"it holds {len(ordered)} files for the guest, {PATH} lists {len(self._manifest.files)}")
-        nodes: list[tuple[str, Entry, records.ListedFile]] = []
+        nodes: list[tuple[str, Entry, records.File]] = []
         for path, described in zip(ordered, self._manifest.files, strict=True):
             nodes.append((path, self._entries[path], described))
             if self._entries[path].kind == "directory":
@@ -266,7 +266,7 @@ class _Image:
         return Directory("", tuple(reversed(children[""])))
 
     def _node(
-        self, name: str, path: str, entry: Entry, described: records.ListedFile, children: Mapping[str, list[Node]]
+        self, name: str, path: str, entry: Entry, described: records.File, children: Mapping[str, list[Node]]
     ) -> Node:
         if entry.kind == "symlink":
             return Symlink(name, entry.target)
