@@ -33,12 +33,14 @@ class BootImages(BuildHookInterface):  # type: ignore[type-arg]
         from rumpbundle import __version__
         from rumpbundle.cli import cli
 
-        for page in sorted((Path(self.root) / "docs").glob("*.md")):
-            build_data["force_include"][str(page)] = f"rumpbundle/docs/{page.name}"
+        docs = Path(self.root) / "docs"
+        for page in sorted(docs.rglob("*.md")):
+            build_data["force_include"][str(page)] = f"rumpbundle/docs/{page.relative_to(docs).as_posix()}"
         scratch.mkdir()
         context = click.Context(cli)
         commands = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
-        whole = click.Group("rumpbundle", commands=commands, params=cli.params, help=cli.help, epilog=cli.epilog)
+        whole = click.Group("rumpbundle", commands=commands, params=cli.params, help=cli.help, epilog=cli.epilog,
+                            short_help="turn a bootable kernel into a machine image")  # fmt: skip
         # A given date, so that the wheel is the same every day.
         write_man_pages("rumpbundle", whole, version=__version__, target_dir=str(scratch), date="1980-01-01")
         for page in sorted(scratch.iterdir()):

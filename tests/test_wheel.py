@@ -18,6 +18,7 @@ from support.tools import require
 import rumpbundle
 
 ROOT = Path(rumpbundle.__file__).parents[1]
+PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("docs/facts/*.md")])
 SOURCES = ("rumpbundle", "docs", "README.md", "LICENSE", "LICENSES", "pyproject.toml", "hatch_build.py")
 
 
@@ -71,7 +72,7 @@ def test_it_holds_what_it_needs_and_nothing_else(build):
     kept = subprocess.run(
         ["git", "ls-files"], cwd=ROOT / "rumpbundle", check=True, capture_output=True, text=True
     ).stdout
-    pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    pages = {str(path.relative_to(ROOT)) for path in PAGES}
     assert packaged == set(kept.splitlines()) | pages
     made = f"rumpbundle-{rumpbundle.__version__}"
     assert {name.split("/")[0] for name in names} == {"rumpbundle", f"{made}.dist-info", f"{made}.data"}
@@ -84,11 +85,14 @@ def test_two_builds_differ_in_no_byte(build):
 def test_it_brings_its_documentation_and_man_pages(build, tmp_path):
     with zipfile.ZipFile(build("documented")) as wheel:
         wheel.extractall(tmp_path)
-    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
-    assert {path.name for path in (tmp_path / "rumpbundle" / "docs").iterdir()} == pages
+    docs = tmp_path / "rumpbundle" / "docs"
+    assert {path.relative_to(docs) for path in docs.rglob("*.md")} == {
+        path.relative_to(ROOT / "docs") for path in PAGES
+    }
     (data,) = tmp_path.glob("*.data")
     manuals = {path.name for path in (data / "data/share/man/man1").iterdir()}
     assert {"rumpbundle.1", "rumpbundle-iso.1", "rumpbundle-check.1"} <= manuals
+    assert "a machine image" in (data / "data/share/man/man1/rumpbundle.1").read_text("utf-8").partition(".SH SYN")[0]
     ran = subprocess.run(
         [sys.executable, "-m", "rumpbundle", "help", "guests"],
         cwd=tmp_path,

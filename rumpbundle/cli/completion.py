@@ -8,9 +8,9 @@ from rumpbundle.cli.command import Command
 from rumpbundle.cli.streams import say
 
 _HOW = {
-    "bash": 'eval "$(rumpbundle completion bash)"      in ~/.bashrc',
-    "zsh": 'eval "$(rumpbundle completion zsh)"       in ~/.zshrc',
-    "fish": "rumpbundle completion fish | source       in ~/.config/fish/config.fish",
+    "bash": '  eval "$(rumpbundle completion bash)"      in ~/.bashrc',
+    "zsh": '  eval "$(rumpbundle completion zsh)"       in ~/.zshrc',
+    "fish": "  rumpbundle completion fish | source       in ~/.config/fish/config.fish",
 }
 
 
