@@ -8,6 +8,9 @@ import pytest
 from support import images, kernels, qemu
 from support.kernels import Module, Report
 
+import rumpbundle
+from rumpbundle import formats
+
 pytestmark = pytest.mark.boot
 
 CONTENT = bytes(range(256)) * 5000 + b"an odd end"
@@ -61,6 +64,18 @@ def test_boots_from_every_bus(image, format, firmware, bus):
 )
 def test_every_disk_format_boots(image, format, subformat, firmware):
     boots(image(format, subformat), firmware=firmware, fmt=images.DISK_DRIVERS[format], **WORDS)
+
+
+@pytest.mark.parametrize("firmware", qemu.FIRMWARES)
+@pytest.mark.parametrize("format", sorted({*formats.names()} - {*images.DISK_DRIVERS}))
+def test_every_kit_boots(tmp_path, format, firmware):
+    app = kernels.build("multiboot")
+    output = tmp_path / f"app{formats.find(format).suffix}"
+    (path, *_) = rumpbundle.bundle(app, format, output=output, cmdline=f"exit={ODD} words").paths
+    with rumpbundle.run(path, accel="tcg", firmware=firmware) as guest:
+        ending = guest.wait(180)
+    assert Report.parse(guest.console.text.encode()).arguments == f"{app.name} exit={ODD} words"
+    assert ending.status == ODD
 
 
 @pytest.mark.parametrize(
