@@ -77,7 +77,8 @@ def test_what_can_run_is_run():
         for kind, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
             assert kind in ("", "console", "csv", "json", "python", "sh", "text", "toml", "yaml"), page
             if kind == "":
-                assert not re.search(r"^\$ ", block, re.MULTILINE), f"{page}: {block}"
+                assert not re.search(r"^(\$|error:|hint:) ", block, re.MULTILINE), f"{page}: {block}"
+                assert page == "cli" or not re.search(r"^rumpbundle [a-z]", block, re.MULTILINE), f"{page}: {block}"
             if kind == "text":
                 assert page.startswith("reference/")
             if kind == "sh":

@@ -7,8 +7,11 @@ import re
 from importlib.machinery import SourceFileLoader
 
 import pytest
+from fresh import run as fresh
 from support.kernels import ROOT
 from support.tools import require
+
+from rumpbundle import formats
 
 LOADER = SourceFileLoader("trust", str(ROOT / "scripts" / "trust"))
 SPEC = importlib.util.spec_from_loader("trust", LOADER)
@@ -72,3 +75,9 @@ def test_faults_are_counted():
     require("gcc")
     made = trust.faults(number=3, moments=0, kills=0, names=["iso"])
     assert made.endswith("fails or kills it, 1 formats | 3 | 0 |")
+
+
+def test_the_page_tells_which_formats_fresh_systems_make_alike():
+    made = {name.partition(":")[0] for name in fresh.ALIKE.split(",")}
+    (left_out,) = re.findall(r"in every format but `(\w+)` on each", trust.PAGE.read_text("utf-8"))
+    assert made == {*formats.names()} - {left_out}

@@ -128,14 +128,18 @@ FILES = {"toml": "rumpbundle.toml", "csv": "fleet.csv"}
 
 
 def run_blocks(blocks: Sequence[tuple[str, str]], place: Path, run: Run = run_command) -> None:
-    """Save files and run the commands of *blocks* in *place*; each has to give the output that is shown below it."""
+    """Save files and run the commands of *blocks* in *place*; each has to give the output that is shown below it.
+
+    One that shows an error has to fail.
+    """
     for kind, block in blocks:
         if kind in FILES:
             (place / FILES[kind]).write_text(block)
             continue
         for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, shown = step.partition("\n")
-            done = run(command, place)
+            fails = re.search(r"^error: ", shown, re.MULTILINE)
+            done = run(f"! {command}" if fails else command, place)
             wanted = re.compile(pattern(shown), re.DOTALL)
             assert wanted.fullmatch(done.stdout) or wanted.fullmatch(done.stdout + done.stderr), (
                 f"$ {command}\n{done.stdout}{done.stderr}"
