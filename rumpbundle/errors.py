@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 
@@ -39,13 +39,21 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str | None:
-    """Return the hint for a *name* that is none of *known*: the one it looks like, else *otherwise*, if any."""
+def nearest(
+    name: str, known: Iterable[str], otherwise: str = "", *, also: Mapping[str, str] | None = None
+) -> str | None:
+    """Return the hint for a *name* that is none of *known*: the one it looks like, else *otherwise*, if any.
+
+    *also* has what people say for some of them, and what they mean. Capitals make no difference.
+    """
+    if meant := (also or {}).get(name.lower()):
+        return f"did you mean {meant}?"
     # Only who gets an error pays for this import.
     from difflib import get_close_matches
 
-    near = get_close_matches(name, known, 1)
-    return f"did you mean {near[0]}?" if near else otherwise or None
+    written = {each.lower(): each for each in known}
+    near = get_close_matches(name.lower(), written, 1)
+    return f"did you mean {written[near[0]]}?" if near else otherwise or None
 
 
 class RumpbundleError(Exception):

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import click
 import pytest
 from support import kernels
+from support.tools import require
 
 import rumpbundle
 from rumpbundle import cli, formats, knowledge
@@ -23,6 +25,7 @@ from rumpbundle.host import programs
 from rumpbundle.units import NoSize, parsed_size
 
 ROOT = Path(rumpbundle.__file__).parents[1]
+PAGES = sorted(path.relative_to(ROOT / "docs").with_suffix("").as_posix() for path in (ROOT / "docs").rglob("*.md"))
 RUMPBUNDLE = [sys.executable, "-m", "rumpbundle"]
 
 
@@ -72,6 +75,16 @@ def test_boot_has_help(words, capsys):
     assert "What runs the guest" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", commands())
+def test_the_examples_of_the_help_are_for_that_command(name, place):
+    """None of their words goes to a hypervisor, or is an image; the options are those of the command."""
+    command = commands()[name]
+    for example in {getattr(each, "group", ("", ""))[1] for each in command.params} - {""}:
+        context = command.make_context(name, ["app.bin", *shlex.split(example)], resilient_parsing=True)
+        assert context.meta.get("theirs", ()) == ()
+        assert context.params.get("images", ("app.bin",)) == ("app.bin",)
+
+
 def test_a_finished_image_is_not_bundled_to_be_booted(place, capsys):
     assert main(["iso", "app.bin", "-q"]) == 0
     capsys.readouterr()
@@ -92,15 +105,19 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"rumpbundle {rumpbundle.__version__}\n" * 2
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.stem)
-def test_help_prints_every_page(page, capsys):
-    assert main(["help", page.stem]) == 0
-    assert capsys.readouterr().out.strip() == page.read_text("utf-8").strip()
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("form", ["{}", "docs/{}.md", "docs/{}.md#linux"])
+def test_help_prints_every_page(page, form, capsys):
+    """By the words with which the pages and ``check --json`` name them, too."""
+    assert main(["help", form.format(page)]) == 0
+    assert capsys.readouterr().out.strip() == (ROOT / "docs" / f"{page}.md").read_text("utf-8").strip()
 
 
 def test_help_lists_topics_and_knows_commands(capsys):
     assert main(["help"]) == 0
-    assert "\n  guests " in capsys.readouterr().out
+    topics = capsys.readouterr().out.partition("Topics")[2].splitlines()[1:]
+    assert "  guests " in "\n".join(topics)
+    assert len({re.match(r"  \S+ +", line).end() for line in topics}) == 1  # one column
     assert main(["help", "iso"]) == 0
     assert "Bundle APP as iso" in capsys.readouterr().out
     assert main(["help", "guest"]) == 2
@@ -145,6 +162,20 @@ def test_a_bare_number_of_whole_kibibytes_may_mean_these():
     [
         (["vmware", "app.bin"], "no such command 'vmware'", "did you mean vmdk or ova?"),
         (["VirtualBox", "app.bin"], "no such command 'VirtualBox'", "did you mean vdi or ova?"),
+        (["ISO", "app.bin"], "no such command 'ISO'", "did you mean iso?"),
+        (["vmdk:stream", "app.bin"], "no such command 'vmdk:stream'",
+         "a subformat is given to build: rumpbundle build APP -f vmdk:stream"),
+        (["build", "app.bin", "-f", "VMDK"], "no such format: VMDK", "did you mean vmdk?"),
+        (["build", "app.bin", "-f", "virtualbox"], "no such format: virtualbox", "did you mean vdi or ova?"),
+        (["check", "app.bin", "--target", "awss"], "no such target: awss", "did you mean aws?"),
+        (["check", "app.bin", "--target", "Xen"], "no such target: Xen",
+         "did you mean xen-hvm, xen-pv or xen-pvh?"),
+        (["boot", "app.bin", "--boot", "VirtualBox"], "--boot: no such backend: VirtualBox", "did you mean vbox?"),
+        (["iso", "app.bin", "--firmware", "efi"],
+         "invalid value for '--firmware': 'efi' is not one of 'both', 'bios', 'uefi'", "did you mean uefi?"),
+        (["xen", "app.bin", "--type", "PVH"],
+         "invalid value for '--type': 'PVH' is not one of 'auto', 'pv', 'pvh', 'hvm'", "did you mean pvh?"),
+        (["--boot", "qemu"], "missing argument 'APP | NAME'", "rumpbundle boot --help"),
         (["--boot"], "option '--boot' requires an argument", "rumpbundle boot --help"),
         (["iso", "app.bin", "-o"], "option '-o' requires an argument", "rumpbundle iso --help"),
         (["iso", "app.bin", "-cmdline", "x"], "got unexpected extra argument (x)", "did you mean --cmdline?"),
@@ -276,6 +307,9 @@ def complete(*words):
         (["--boot", "qemu", "a", "--acc"], ["--accel"]),
         (["run", "a", "--boot", "x"], ["xl"]),
         (["completion", ""], ["bash", "zsh", "fish"]),
+        (["--b"], ["--boot"]),
+        (["help", "ver"], ["verify", "version"]),
+        (["xen", "a", "--type", "pv"], ["pv", "pvh"]),
     ],
     ids=lambda value: " ".join(value),
 )
@@ -324,6 +358,66 @@ def test_json_has_sizes_digests_and_commands(place, capsys):
         assert artifact["size"] == sum(Path(file["path"]).stat().st_size for file in artifact["files"])
         assert all(len(file["sha256"]) == 64 for file in artifact["files"])
     assert value["commands"]["gce"][1].startswith("gcloud storage cp")
+
+
+def fields(value):
+    """Yield the names of all fields in *value*; those of tables whose keys are values of ours are none."""
+    for each in value if isinstance(value, list) else ():
+        yield from fields(each)
+    for key, each in value.items() if isinstance(value, dict) else ():
+        yield key
+        yield from () if key in ("boot", "commands", "labels", "tools") else fields(each)
+
+
+JSON = {
+    "iso": ["iso", "app.bin", "--sbom", "app.cdx.json"],
+    "dry run": ["iso", "app.bin", "--dry-run", "--force"],
+    "kit": ["ec2", "app.bin"],
+    "build": ["build", "app.bin", "-f", "gce,vdi", "-o", "out", "--checksums"],
+    "project": ["build"],
+    "project verify": ["verify"],
+    "check": ["check", "app.bin"],
+    "check target": ["check", "app.bin", "--target", "ec2"],
+    "verify": ["verify", "app.iso"],
+    "verify key": ["verify", "app.iso", "--key", "k.pub"],
+    "verify damaged": ["verify", "./torn.iso", "./none.iso", "out/SHA256SUMS"],
+    "diff": ["diff", "app.iso", "torn.iso"],
+    "ls": ["ls", "app.iso"],
+    "formats": ["formats"],
+    "volume": ["volume", "out", "-o", "out.img", "-t", "ext2"],
+    "component": ["component", "app.xen", "-o", "app.o"],
+    "inspect kernel": ["inspect", "app.bin"],
+    "inspect": ["inspect", "app.iso"],
+}
+
+
+def test_every_field_of_json_is_documented(place, capsys):
+    require("minisign")
+    told = (ROOT / "docs" / "cli.md").read_text("utf-8").partition("\n## JSON results\n")[2]
+    words = set(re.findall(r"`([a-z0-9_]+)`", told.partition("\n## ")[0]))
+    assert main(["build", "app.bin", "-f", "iso,xen", "-q"]) == 0
+    Path("torn.iso").write_bytes(Path("app.iso").read_bytes().replace(b"insmod", b"insmoq"))
+    subprocess.run(["minisign", "-G", "-W", "-p", "k.pub", "-s", "k.key"], check=True, capture_output=True)
+    assert main(["iso", "app.bin", "-q", "--force", "--sign", "k.key"]) == 0
+    Path("rumpbundle.toml").write_text("[image.web]\napp = 'app.bin'\nformats = ['raw']\n")
+    capsys.readouterr()
+    for name, argv in JSON.items():
+        assert main([*argv, "--json", *(["--force"] if name in ("iso", "kit", "build") else [])]) in (0, 1, 2, 5), (
+            name
+        )
+        value = json.loads(capsys.readouterr().out)
+        found = set(value if name.startswith("inspect") else fields(value))
+        assert found - words == set(), name
+
+
+def test_json_of_a_volume_and_a_component_has_size_and_digest(place, capsys):
+    Path("d").mkdir()
+    Path("d/file").write_text("x")
+    for argv in (["volume", "d", "-o", "made"], ["component", "d", "-o", "made", "--force"]):
+        assert main([*argv, "-q", "--json"]) == 0
+        value = json.loads(capsys.readouterr().out)
+        sums = subprocess.run(["sha256sum", "made"], capture_output=True, text=True, check=True).stdout
+        assert (value["size"], value["sha256"]) == (Path("made").stat().st_size, sums.split()[0])
 
 
 # -- progress

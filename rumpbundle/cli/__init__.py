@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,6 +30,9 @@ from rumpbundle.errors import (
 from rumpbundle.host import environment, signals
 from rumpbundle.host.shell import quoted
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Images": ("build", "fleet", "convert", "reconfig"),
     "Look and check": ("inspect", "check", "verify", "diff", "ls", "cat"),
@@ -38,21 +42,6 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
 """The commands that are no formats, as the help shows them: modules of this package with a ``command``."""
 
 _COMMANDS = tuple(name for names in SECTIONS.values() for name in names)
-
-_MADE_FOR: Mapping[str, str] = {
-    "hyper-v": "vhdx",
-    "hyperv": "vhdx",
-    "img": "raw",
-    "kvm": "qcow2",
-    "libvirt": "qcow2",
-    "openstack": "qcow2",
-    "proxmox": "qcow2",
-    "qemu": "qcow2",
-    "usb": "iso",
-    "virtualbox": "vdi or ova",
-    "vmware": "vmdk or ova",
-}
-"""The formats for what people also give as the command, and what several of them would suit."""
 
 _FEW = 6
 """Commands that a hint names: fewer than this."""
@@ -83,6 +72,12 @@ class _Commands(click.Group):
             assert isinstance(command, click.Command)
             return command
         return None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        boot = [CompletionItem("--boot")] if incomplete.startswith("-") and "--boot".startswith(incomplete) else []
+        return [*boot, *super().shell_complete(ctx, incomplete)]
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         name = args[0]
@@ -196,9 +191,10 @@ def _advice(name: str, known: list[str]) -> str | None:
     """Return what to do instead of giving *name* as the command."""
     if os.path.isfile(name):
         return f"what to make of it comes first, as in: rumpbundle iso {quoted(name)}"
-    if meant := _MADE_FOR.get(name.lower()):
-        return f"did you mean {meant}?"
-    return nearest(name, known, "rumpbundle --help")
+    format, colon, _ = name.partition(":")
+    if colon and format in registry.names():
+        return f"a subformat is given to build: rumpbundle build APP -f {quoted(name)}"
+    return nearest(name, known, "rumpbundle --help", also=registry.MADE_FOR)
 
 
 def _with_two_dashes(context: click.Context | None, arguments: list[str]) -> str | None:
@@ -223,7 +219,12 @@ def _elsewhere(error: click.ClickException, context: click.Context | None, argum
         return f"{error.option_name} is an option of {', '.join(owners)}" if 0 < len(owners) < _FEW else None
     if isinstance(error, click.MissingParameter) and "--" in arguments[:-1]:
         return "the words behind -- are for the guest: APP comes before it"
-    if command in ("boot", "run"):
+    if isinstance(error, click.BadParameter) and isinstance(
+        choice := getattr(error.param, "type", None), click.Choice
+    ):
+        given = re.match(r"'(.*?)' is not one of ", error.message)
+        return given and nearest(given[1], map(str, choice.choices))
+    if command in ("boot", "run") and arguments[:1] == [command]:
         from rumpbundle.launcher.registry import NAMES
 
         backend = next((word for word in arguments[1:2] if word in NAMES), None)

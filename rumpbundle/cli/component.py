@@ -9,6 +9,7 @@ import click
 from rumpbundle.cli.command import Command
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import NO_SYNC, report_options
+from rumpbundle.cli.results import size_and_digest
 from rumpbundle.cli.streams import say, say_json, say_path
 from rumpbundle.cli.values import Output
 from rumpbundle.component import MACHINES, Component, collect, save, split_source
@@ -64,7 +65,7 @@ def command(
         if not dry_run:
             save(component, machine, output, force=force, sync=not no_sync)
     if as_json:
-        say_json(_described(component, machine, output))
+        say_json(_described(component, machine, output) | ({} if dry_run else size_and_digest(output)))
     elif dry_run:
         for path in component.directories:
             say(f"{path}/")

@@ -179,7 +179,8 @@ class _Teller:
     def end(self, now: Progress) -> None:
         """Tell how it ended."""
         if not self._silent and not self._json:
-            tell(f"note: {now.done} bundles are done; new outputs: {now.made}; it took {_span(now.seconds)}")
+            done = "1 bundle is" if now.done == 1 else f"{now.done} bundles are"
+            tell(f"note: {done} done; new outputs: {now.made}; it took {_span(now.seconds)}")
 
 
 def _span(seconds: float) -> str:

@@ -38,10 +38,10 @@ _CONFIGS_OPTIONS = (
                       "repeatable."),
     click.option("--configs", metavar="DIR", help="The same for each file KEY.json in DIR."),
 )  # fmt: skip
-CONFIG_OPTIONS = group("The configuration", "-c cfg.json -e MODE=fast -- --port 80", *_CONFIG_OPTIONS,
+CONFIG_OPTIONS = group("The configuration", "-c cfg.json -e MODE=fast --arg /srv", *_CONFIG_OPTIONS,
                        *_CONFIGS_OPTIONS)  # fmt: skip
 GUEST_OPTIONS = group(
-    "The guest", "-c cfg.json --data site:/srv --volume state:/var:64M -- --port 80",
+    "The guest", "-c cfg.json --data site:/srv --volume state:/var:64M --arg /srv",
     *_CONFIG_OPTIONS,
     *_CONFIGS_OPTIONS,
     click.option("--data", type=MountWord(sized=False), metavar="DIR:MOUNT", multiple=True,

@@ -16,13 +16,11 @@ from rumpbundle.units import shown_size
 
 def artifacts_json(artifacts: Iterable[Artifact]) -> list[dict[str, Any]]:
     """Return what was written, each with the size and SHA-256 of every file; of a kit they stand in ``files``."""
-    from rumpbundle.bundling.batch import files_of, sha256_of
+    from rumpbundle.bundling.batch import files_of
 
     found = []
     for artifact in artifacts:
-        files: list[dict[str, Any]] = [
-            {"path": str(path), "size": path.stat().st_size, "sha256": sha256_of(path)} for path in files_of(artifact)
-        ]
+        files: list[dict[str, Any]] = [{"path": str(path)} | size_and_digest(path) for path in files_of(artifact)]
         value: dict[str, Any] = {"format": artifact.format, "path": str(artifact.path)}
         if len(files) == 1 and files[0]["path"] == value["path"]:
             value |= files[0]
@@ -30,6 +28,13 @@ def artifacts_json(artifacts: Iterable[Artifact]) -> list[dict[str, Any]]:
             value |= {"size": sum(file["size"] for file in files), "files": files}
         found.append(value)
     return found
+
+
+def size_and_digest(path: Path) -> dict[str, Any]:
+    """Return the size and SHA-256 of the file *path*, for ``--json``."""
+    from rumpbundle.bundling.batch import sha256_of
+
+    return {"size": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def result_json(result: Result, beside: Sequence[Path] = ()) -> dict[str, Any]:

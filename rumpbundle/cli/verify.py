@@ -13,11 +13,12 @@ from click.core import ParameterSource
 from rumpbundle.bundling.recipe import Recipe
 from rumpbundle.cli import project
 from rumpbundle.cli.command import Command
+from rumpbundle.cli.guest import GuestCommand
 from rumpbundle.cli.long_json import print_json
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import recipe_from, recipe_options, report_options
 from rumpbundle.cli.streams import say, tell
-from rumpbundle.cli.values import Input
+from rumpbundle.cli.values import Input, end_of_options
 from rumpbundle.errors import GuestError, InputError, UsageError, one_line
 from rumpbundle.finished.kits import requests
 from rumpbundle.finished.verify import Verification, verify
@@ -25,9 +26,18 @@ from rumpbundle.provenance.minisign import PublicKey, signed_files
 from rumpbundle.units import shown_size
 
 
+class _VerifyCommand(GuestCommand):
+    """With ``--rebuild`` it takes the words behind ``--`` as bundling does; without, they are images."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = args[: end_of_options(self, args)]
+        rebuilds = any(word.partition("=")[0] == "--rebuild" for word in own)
+        return super().parse_args(ctx, args) if rebuilds else Command.parse_args(self, ctx, args)
+
+
 @click.command(
     "verify",
-    cls=Command,
+    cls=_VerifyCommand,
     example="rumpbundle verify app.vmdk app.iso",
     short_help="is a finished image whole, and what it says it is?",
 )

@@ -12,6 +12,7 @@ from rumpbundle import volume
 from rumpbundle.cli.command import Command
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import NO_SYNC, report_options
+from rumpbundle.cli.results import size_and_digest
 from rumpbundle.cli.streams import say_json, say_path
 from rumpbundle.cli.values import Output, Size
 from rumpbundle.disk import tree
@@ -80,7 +81,7 @@ def command(
         else:
             made = volume.iso9660(root, label=label, epoch=environment.epoch())
         volume.save(made, output, force=force, sync=not no_sync, report=terminal)
-    say_json(shown | {"size": made.content.size}) if as_json else say_path(output)
+    say_json(shown | size_and_digest(output)) if as_json else say_path(output)
 
 
 def _checked(label: str, kind: volume.FileSystem) -> str:

@@ -19,6 +19,22 @@ from rumpbundle.formats._readback import read as read_back
 
 ALIASES: Mapping[str, str] = {"aws": "ec2", "esxi": "ova", "gcp": "gce", "vbox": "vdi"}
 """What people also call a format."""
+MADE_FOR: Mapping[str, str] = {
+    "amazon": "ec2",
+    "google": "gce",
+    "hyper-v": "vhdx",
+    "hyperv": "vhdx",
+    "img": "raw",
+    "kvm": "qcow2",
+    "libvirt": "qcow2",
+    "openstack": "qcow2",
+    "proxmox": "qcow2",
+    "qemu": "qcow2",
+    "usb": "iso",
+    "virtualbox": "vdi or ova",
+    "vmware": "vmdk or ova",
+}
+"""The formats for what people also give as one, and what several of them would suit: hints, no names."""
 
 
 @cache
@@ -39,7 +55,7 @@ def find(name: str | Format) -> Format:
         raise refused("format", "the name of a format", name)
     name = ALIASES.get(name, name)
     if name not in names():
-        hint = nearest(name, names(), f"known formats: {', '.join(names())}")
+        hint = nearest(name, (*names(), *ALIASES), f"known formats: {', '.join(names())}", also=MADE_FOR)
         raise UsageError(f"no such format: {name}", hint=hint)
     found = importlib.import_module(f"rumpbundle.formats.{name}").FORMAT
     assert isinstance(found, Format)
@@ -53,6 +69,7 @@ def formats() -> Iterator[Format]:
 
 __all__ = [
     "ALIASES",
+    "MADE_FOR",
     "Beside",
     "Folder",
     "Format",

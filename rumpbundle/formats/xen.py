@@ -37,7 +37,7 @@ _NAME = TextRule(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class XenOptions(FormatOptions):
-    type: str = option("auto", "How Xen runs it: auto, pv, pvh or hvm.", metavar="TYPE")
+    type: str = option("auto", "How Xen runs it.", choices=("auto", "pv", "pvh", "hvm"))
     memory: int = option(0, "The domain's memory: 64M.  [default: what the guest needs]", metavar="SIZE", size=True)
     host_directory: str = option(
         "",

@@ -207,6 +207,16 @@ def platforms() -> tuple[Platform, ...]:
 
 ALIASES: Mapping[str, str] = {"aws": "ec2", "esxi": "vmware", "gcp": "gce", "vbox": "virtualbox"}
 """What people also call a platform."""
+_MEANT: Mapping[str, str] = {
+    "amazon": "ec2",
+    "google": "gce",
+    "kvm": "qemu",
+    "libvirt": "qemu",
+    "proxmox": "qemu",
+    "xen": "xen-hvm, xen-pv or xen-pvh",
+    "xl": "xen-hvm, xen-pv or xen-pvh",
+}
+"""The platforms that other words may mean: hints, no names."""
 
 
 def platform(name: str) -> Platform:
@@ -218,7 +228,7 @@ def platform(name: str) -> Platform:
     table = _table("platforms")
     name = ALIASES.get(name, name)
     if name not in table:
-        hint = nearest(name, table, f"known targets: {', '.join(table)}")
+        hint = nearest(name, (*table, *ALIASES), f"known targets: {', '.join(table)}", also=_MEANT)
         raise UsageError(f"no such target: {name}", hint=hint)
     return _platform(name)
 

@@ -13,6 +13,9 @@ KITS = {"xl": "xen"}
 
 NAMES = ("bhyve", "qemu", "vbox", "xl")
 
+_MEANT = {"kvm": "qemu", "virtualbox": "vbox", "xen": "xl"}
+"""The backends that other words may mean: hints, no names."""
+
 
 def find(name: str) -> Backend:
     """Return the backend called *name*.
@@ -21,7 +24,7 @@ def find(name: str) -> Backend:
         UsageError: there is none; the hint names the nearest.
     """
     if arguments.text("--boot", name) not in NAMES:
-        hint = nearest(name, NAMES, f"known: {', '.join(NAMES)}")
+        hint = nearest(name, NAMES, f"known: {', '.join(NAMES)}", also=_MEANT)
         raise UsageError(f"no such backend: {name}", where="--boot", hint=hint)
     backend: Backend = importlib.import_module(f"rumpbundle.launcher.{name}").BACKEND
     return backend

@@ -26,9 +26,10 @@ def kind_of(kernel: Unikernel, wanted: str = "auto") -> DomainKind:
     A kernel that boots from a disk does so in an HVM domain, unless it was built for Xen; one that does not is
     entered by Xen itself, as PVH before PV where it can do both.
 
+    *wanted* is one of them, or ``auto``.
+
     Raises:
         KernelError: Xen cannot start it, or not as *wanted*.
-        UsageError: *wanted* is no such kind.
     """
     able = {
         DomainKind.PVH: kernel.pvh_entry is not None and not kernel.pvh_flaw,
@@ -39,8 +40,6 @@ def kind_of(kernel: Unikernel, wanted: str = "auto") -> DomainKind:
         # A bzImage holds its notes compressed; one without them is refused by xl create, not misunderstood.
         able |= {DomainKind.PV: not kernel.pv_flaw, DomainKind.PVH: not kernel.pvh_flaw}
     if wanted != "auto":
-        if wanted not in (*DomainKind,):
-            raise UsageError(f"expected auto, pv, pvh or hvm, got {wanted!r}", where="--type")
         if not able[DomainKind(wanted)]:
             can = ", ".join(each for each in DomainKind if able[each]) or "none of Xen's"
             flaw = {"pv": kernel.pv_flaw, "pvh": kernel.pvh_flaw}.get(wanted)

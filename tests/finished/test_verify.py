@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from support import kernels
+from support import kernels, synthetic
 
 import rumpbundle
 from rumpbundle.cli import main
@@ -155,6 +155,16 @@ def test_what_another_program_makes_of_a_disk_of_ours_is_whole(raw, tmp_path, ca
     told = [line.split(": ", 2)[2] for line in capsys.readouterr().out.splitlines() if "remark" in line]
     grown = "the backup GPT is not at the end of the disk; the disk was made larger; sgdisk -e moves it"
     assert told == ([] if "-c" in options else [grown])
+
+
+def test_words_behind_two_dashes_are_the_programs_when_it_is_bundled_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("app.bin").write_bytes(synthetic.rumprun())
+    assert main(["raw", "app.bin", "-q", "--", "-p", "80"]) == 0
+    assert main(["verify", "app.raw", "--rebuild", "app.bin", "-q", "--", "-p", "80"]) == 0
+    assert main(["verify", "app.raw", "--rebuild=app.bin", "-q", "--", "-p", "81"]) == 5
+    Path("app.raw").rename("-app.raw")
+    assert main(["verify", "-q", "--", "-app.raw"]) == 0
 
 
 def test_what_stands_behind_the_end_of_a_disk_made_larger_is_damage(raw, tmp_path, capsys):

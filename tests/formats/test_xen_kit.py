@@ -141,7 +141,7 @@ def test_settings_that_would_not_do_what_they_say(tmp_path, line, problem):
 def test_kinds_the_kernel_cannot_be(tmp_path, kernel, type, problem):
     with pytest.raises(KernelError, match=problem):
         kit(tmp_path, kernel, options={"type": type})
-    with pytest.raises(UsageError, match="expected auto"):
+    with pytest.raises(UsageError, match="expected one of auto"):
         kit(tmp_path, kernel, options={"type": "xen"})
 
 
