@@ -18,6 +18,8 @@ HIGHEST = 0xC000_0000
 _HALF = 0xC000_0000
 """Where 32-bit kernels are linked that keep the lower addresses for programs."""
 _ROMS = range(0xC_0000, 0x10_0000)
+_VIDEO = range(0xA_0000, 0xC_0000)
+_TEXT_SCREEN = range(0xB_8000, 0xC_0000)
 _WIDEST_ALIGNMENT = 1 << 20
 _ALIGNMENT = 16
 """Suits all that a symbol table holds."""
@@ -64,17 +66,20 @@ def load_flaw(loads: Iterable[range]) -> Flaw | None:
     return Flaw(f"loads to {load.start:#x}, where a PC has no memory (GRUB: out of memory)", advice)
 
 
-def rom_flaw(starts: Iterable[int]) -> Flaw | None:
-    """Return why nothing starts where what is read from the file is put to one of *starts*, None if it can.
+def hole_flaw(loads: Iterable[range]) -> Flaw | None:
+    """Return why nothing keeps what is read from the file to one of *loads*, None if memory is there.
 
     GRUB copies it there all the same.
     """
-    start = next((each for each in starts if each in _ROMS), None)
-    if start is None:
-        return None
-    return Flaw(
-        f"loads to {start:#x}, where a PC has ROMs", "link it for 1 MiB and above (. = 1M; in the linker script)"
-    )
+    for load in loads:
+        for hole, what in ((_ROMS, "ROMs"), (_VIDEO, "video memory")):
+            low, high = max(load.start, hole.start), min(load.stop, hole.stop)
+            # A picture for the text screen is at home there.
+            if low < high and not (_TEXT_SCREEN.start <= load.start and load.stop <= _TEXT_SCREEN.stop):
+                where = f"loads to {low:#x}" if low == load.start else f"loads to {load.start:#x} and over {low:#x}"
+                advice = "link it for 1 MiB and above (. = 1M; in the linker script)"
+                return Flaw(f"{where}, where a PC has {what}", advice)
+    return None
 
 
 def _start(load: range) -> int:
@@ -97,7 +102,7 @@ def place_flaw(elf: Elf | None) -> Flaw | None:
         return Flaw(
             "has segments that overlap in memory, which GRUB refuses", "let each section begin where the last ends"
         )
-    return load_flaw(elf.loaded) or rom_flaw(s.paddr for s in elf.loads if s.filesz)
+    return load_flaw(elf.loaded) or hole_flaw(range(s.paddr, s.paddr + s.filesz) for s in elf.loads)
 
 
 def _entry_flaw(elf: Elf) -> Flaw | None:

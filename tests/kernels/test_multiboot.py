@@ -239,6 +239,17 @@ def test_relocatable_multiboot2_segments_may_overlap():
     assert not found.flaw
 
 
+def test_what_a_kernel_may_load_below_1_mib():
+    """A picture for the text screen, and what it has in .bss: nobody reads that from the file."""
+    low = Segment(multiboot1() + bytes(64), paddr=0x80000, memsz=0x90000)
+    found = read1(synthetic.elf([low, Segment(bytes(4000), paddr=0xB8000 + (1 << 20))], bits=32))
+    assert found is not None
+    assert not found.flaw
+    found = read1(synthetic.elf([Segment(multiboot1() + bytes(64)), Segment(bytes(4000), paddr=0xB8000)], bits=32))
+    assert found is not None
+    assert not found.flaw
+
+
 def test_tables_beyond_the_search_window():
     data = bytearray(synthetic.elf([Segment(multiboot1() + bytes(9000))], None, bits=32))
     table = data[52:84]
@@ -269,6 +280,26 @@ def test_tables_beyond_the_search_window():
         (
             synthetic.elf([Segment(multiboot1() + bytes(64), paddr=0xF0000)], bits=32),
             "loads to 0xf0000, where a PC has ROMs",
+            ". = 1M",
+        ),
+        (
+            synthetic.elf([Segment(multiboot1() + bytes(0x90000), paddr=0x80000)], bits=32),
+            "loads to 0x80000 and over 0xc0000, where a PC has ROMs",
+            ". = 1M",
+        ),
+        (
+            synthetic.elf([Segment(multiboot1() + bytes(64), paddr=0x9FFF0)], bits=32),
+            "loads to 0x9fff0 and over 0xa0000, where a PC has video memory",
+            ". = 1M",
+        ),
+        (
+            synthetic.elf([Segment(multiboot1() + bytes(64), paddr=0xA0000)], bits=32),
+            "loads to 0xa0000, where a PC has video memory",
+            ". = 1M",
+        ),
+        (
+            flat(0x10, multiboot1(0x10003, 0x80010, 0x80000, 0xC0010, 0, 0x80040), 0x40010),
+            "loads to 0x80000 and over 0xc0000, where a PC has ROMs",
             ". = 1M",
         ),
         (
