@@ -202,6 +202,7 @@ def test_a_kernel_that_draws_gets_a_display_and_is_announced():
     for screen, word in (
         ("framebuffer", "asks for a framebuffer"),
         ("text", "writes to the VGA text screen"),
+        ("console", "asks for a VGA text screen"),
         ("terminal", "--cmdline console=ttyS0"),
     ):
         drawing = replace(REQUEST, screen=screen)

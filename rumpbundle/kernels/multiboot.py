@@ -59,6 +59,8 @@ class Header:
     """The lowest address to which it lets itself be moved; it goes there at least."""
     framebuffer: bool = False
     """Whether it asks for a linear framebuffer."""
+    text: bool = False
+    """Whether it asks for VGA text instead."""
     flaw: str = ""
     """Why GRUB will not boot it by this header, empty if it will."""
     advice: str = ""
@@ -140,6 +142,7 @@ def _read(view: View, elf: Elf | None, head: bytes, at: int, flags: int) -> Head
         load=load,
         entry=entry,
         framebuffer=mode == 0,
+        text=mode == 1,
         flaw=flaw.problem if flaw else "",
         advice=flaw.advice if flaw else "",
         repairs=_without_video(at, flags) if flags & VIDEO and mode is None else (),

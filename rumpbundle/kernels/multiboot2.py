@@ -100,6 +100,7 @@ def _read(view: View, elf: Elf | None, head: bytes, at: int) -> Header:
         entry=entry,
         lowest=_lowest(tags),
         framebuffer=_FRAMEBUFFER in kinds,
+        text=_FRAMEBUFFER not in kinds and any(flags & _EGA_TEXT for flags in _consoles(tags)),
         flaw=flaw.problem if flaw else "",
         advice=flaw.advice if flaw else "",
         not_under=not_under,
@@ -247,9 +248,14 @@ def _with_load_address(tag: _Tag, load_addr: int) -> list[Repair]:
     ]
 
 
+def _consoles(tags: list[_Tag]) -> list[int]:
+    """Return the flags of the console tags."""
+    return [tag.words[0] for tag in tags if tag.kind == _CONSOLE and tag.words]
+
+
 def _not_under(tags: list[_Tag], kinds: tuple[int, ...]) -> Iterator[tuple[Firmware, str]]:
     """Yield the firmwares under which GRUB refuses these tags, and why."""
-    consoles = [tag.words[0] for tag in tags if tag.kind == _CONSOLE and tag.words]
+    consoles = _consoles(tags)
     if any(flags & _CONSOLE_REQUIRED for flags in consoles) and _FRAMEBUFFER not in kinds:
         if not all(flags & _EGA_TEXT for flags in consoles):
             yield Firmware.BIOS, "its Multiboot 2 header requires a console, and takes none that GRUB can give"

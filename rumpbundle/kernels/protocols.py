@@ -150,6 +150,7 @@ def troubles(file: KernelFile, origin: Traits) -> Iterator[Trouble]:
 def screen(file: KernelFile, origin: Traits) -> str:
     """Return what the kernel draws on: ``framebuffer``, ``text``, or nothing as far as headers and code tell.
 
+    ``console`` is VGA text as well, but asked for: whether there is a serial port, too, is not known.
     ``terminal`` is one that starts as Linux does and is none: memtest86+, iPXE and memdisk write to the screen, and
     the first to a serial port as well if it is told to.
     """
@@ -157,7 +158,10 @@ def screen(file: KernelFile, origin: Traits) -> str:
         return "framebuffer"
     if file.setup is not None and origin.family is Family.PLAIN:
         return "terminal"
-    return "text" if origin.marks & {strings.VGA_TEXT, strings.INVADERS} else ""
+    if origin.marks & {strings.VGA_TEXT, strings.INVADERS}:
+        return "text"
+    asked = any(header.text for header in (file.multiboot1, file.multiboot2) if header is not None)
+    return "console" if asked else ""
 
 
 def carried(file: KernelFile) -> Iterator[Carried]:

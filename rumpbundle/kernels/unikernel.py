@@ -69,7 +69,8 @@ class Unikernel:
     """The same of a PVH kernel."""
     troubles: tuple[Trouble, ...] = ()
     screen: str = ""
-    """``framebuffer``, (VGA) ``text`` or ``terminal`` (as it is told), as far as the file tells; else empty."""
+    """``framebuffer``, (VGA) ``text``, ``console`` (VGA text that it asks for) or ``terminal`` (as it is told), as
+    far as the file tells; else empty."""
     vga_text: bool = False
     """Whether it prints into VGA text memory, and nowhere else that its file tells of."""
     warnings: tuple[str, ...] = ()

@@ -14,6 +14,8 @@ def notes(request: LaunchRequest) -> Iterator[str]:
     """Yield what is worth saying of *request*, one line each."""
     if request.screen == "framebuffer":
         yield f"the kernel asks for a framebuffer; {_SHOW}"
+    elif request.screen == "console":
+        yield f"the kernel asks for a VGA text screen; {_SHOW}"
     elif request.screen == "text":
         yield f"the kernel writes to the VGA text screen and has no serial port; {_SHOW}"
     elif request.screen == "terminal" and "ttyS" not in request.cmdline:

@@ -6,9 +6,11 @@ import pytest
 from support import synthetic
 from support.synthetic import Section, Segment, multiboot1, multiboot2, tag
 
+from rumpbundle.disk.content import Content
 from rumpbundle.kernels import elf, multiboot
 from rumpbundle.kernels import multiboot2 as two
 from rumpbundle.kernels.kinds import Firmware
+from rumpbundle.kernels.unikernel import examine
 from rumpbundle.kernels.view import View
 
 
@@ -349,3 +351,24 @@ def test_which_firmware_gives_what_a_header_asks_for():
     framebuffer = read2(kernel(multiboot2(tag(4, struct.pack("<I", 3)), tag(5, bytes(12), flags=1))))
     assert framebuffer is not None
     assert (framebuffer.not_under, framebuffer.framebuffer) == ((), True)
+
+
+@pytest.mark.parametrize(
+    ("data", "framebuffer", "text"),
+    [
+        (kernel(multiboot1(7, 0, 0, 0, 0, 0, 0, 1024, 768, 32)), True, False),
+        (kernel(multiboot1(7, 0, 0, 0, 0, 0, 1, 80, 25, 0)), False, True),
+        (kernel(multiboot1(3, 0, 0, 0, 0, 0, 1, 80, 25, 0)), False, False),
+        (kernel(multiboot2(tag(5, bytes(12)))), True, False),
+        (kernel(multiboot2(tag(4, struct.pack("<I", 2)))), False, True),
+        (kernel(multiboot2(tag(4, struct.pack("<I", 3)))), False, True),
+        (kernel(multiboot2(tag(4, struct.pack("<I", 2)), tag(5, bytes(12), flags=1))), True, False),
+        (kernel(multiboot2(tag(4, bytes(4)))), False, False),
+    ],
+)
+def test_which_screen_a_header_asks_for(data, framebuffer, text):
+    header = read1(data) or read2(data)
+    assert header is not None
+    assert (header.framebuffer, header.text) == (framebuffer, text)
+    screen = examine("kernel", View.of_bytes(data), Content.of_bytes(data)).screen
+    assert screen == ("framebuffer" if framebuffer else "console" if text else "")
