@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 
 import click
 import pytest
+from support import synthetic
 
-from rumpbundle.cli import one_format
+from rumpbundle.cli import main, one_format
+from rumpbundle.cli.guest import GUEST_OPTIONS
 from rumpbundle.config import Block, Config, Network, Program
 from rumpbundle.errors import InputError, RumpbundleError
 from rumpbundle.formats import find
@@ -65,6 +68,16 @@ def test_options_change_what_the_file_says(recipe, tmp_path):
     (tmp_path / "cfg.json").write_text('{"cmdline": "httpd", "env": {"A": "file", "B": "file"}}')
     found = recipe("-c", str(tmp_path / "cfg.json"), "-e", "A=option")
     assert found.config == Config(cmdline="httpd", env={"A": "option", "B": "file"})
+
+
+def test_the_help_shows_networks_that_a_guest_takes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "app.bin").write_bytes(synthetic.rumprun())
+    (option,) = (each for each in GUEST_OPTIONS if "--net" in each(lambda: None).__click_params__[0].opts)
+    shown = re.findall(r"\w+,inet6?,[^; ]*\w", option(lambda: None).__click_params__[0].help)
+    assert len(shown) == 3
+    for network in shown:
+        assert main(["iso", "app.bin", "--force", "--net", network]) == 0
 
 
 def test_standard_input(recipe, monkeypatch):

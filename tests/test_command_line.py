@@ -267,10 +267,12 @@ def test_synonyms(place, capsys):
     for words in (
         ["app.bin", "--cmdline", "a", "--module", "initrd"],
         ["--kernel", "app.bin", "--append", "a", "--initrd", "initrd"],
-        ["--kernel=app.bin"[9:], "--append=a", "--initrd=initrd"],
+        ["--kernel=app.bin", "--append=a", "--initrd=initrd"],
     ):
         assert main(["iso", *words, "--dry-run"]) == 0
         said.append(capsys.readouterr().out)
+        assert main(["--boot", "vbox", *words, "--dry-run"]) == 0
+        assert capsys.readouterr().out.startswith("rumpbundle ")
     assert said[0] == said[1] == said[2]
 
 

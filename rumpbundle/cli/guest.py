@@ -26,8 +26,8 @@ _CONFIG_OPTIONS = (
     click.option("-e", "--env", metavar="KEY=VALUE", multiple=True, help="Set an environment variable; repeatable."),
     click.option("--hostname", metavar="NAME", help="The guest's host name."),
     click.option("--net", metavar="IF,TYPE,METHOD", multiple=True,
-                 help="Configure an interface: vioif0,inet,dhcp; eth0,inet6,auto; "
-                      "vioif0,inet,static,10.0.0.2/24,10.0.0.1."),
+                 help="Configure an interface: vioif0,inet,dhcp; vioif0,inet,static,10.0.0.2/24,10.0.0.1; "
+                      "vioif0,inet6,static,fd00::2/64."),
     click.option("--arg", "arguments", metavar="ARG", multiple=True,
                  help="An argument of the guest's program; repeatable. Where nothing is booted, all words "
                       "after -- are arguments, too."),

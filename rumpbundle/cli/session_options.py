@@ -36,9 +36,9 @@ class BackendCommand(Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         at = end_of_options(self, args)
-        own, theirs = args[:at], args[at + 1 :]
+        own, theirs = without_kernel_option(args[:at]), args[at + 1 :]
         ctx.meta["own"], ctx.meta["theirs"] = tuple(own), tuple(theirs)
-        return super().parse_args(ctx, without_kernel_option(list(own)))
+        return super().parse_args(ctx, own)
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         return [*super().collect_usage_pieces(ctx), "[-- BACKEND ARGS]"]

@@ -15,6 +15,8 @@ from rumpbundle.errors import ConfigError, UsageError
 def network(text: str) -> Network:
     """Read ``--net``: ``IF,inet,dhcp``, ``IF,inet6,auto``, ``IF,inet,static,ADDR/MASK[,GW]``.
 
+    ``IF,inet6,auto`` is part of rumprun's language; there is no guest yet that can be told it.
+
     Raises:
         UsageError: it is none of these; ConfigError: a part of it is wrong.
     """
@@ -26,7 +28,7 @@ def network(text: str) -> Network:
     rest = parts[3:]
     if len(parts) < 3 or len(rest) > (2 if entry.get("method") == "static" else 0):
         raise UsageError(
-            f"expected IF,inet,dhcp or IF,inet6,auto or IF,inet,static,ADDR/MASK[,GW], got {text!r}", where="--net"
+            f"expected IF,inet,dhcp or IF,inet,static,ADDR/MASK[,GW] (or inet6), got {text!r}", where="--net"
         )
     if rest:
         entry["addr"], _, mask = rest[0].partition("/")
