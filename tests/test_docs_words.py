@@ -33,6 +33,18 @@ def literals() -> str:
     return "\n".join(found)
 
 
+def test_nothing_we_say_sends_people_to_a_repository():
+    """Who installed a wheel has no docs, but ``rumpbundle help``, which prints the facts we name as sources."""
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        unsaid = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in unsaid:
+                assert not re.search(r"\bdocs/[a-z]+\.md|\b(tests|scripts|examples)/", node.value), (
+                    f"{path}: {node.value}"
+                )
+
+
 def test_twenty_errors_are_told():
     assert len(SHOWN) >= 20
 

@@ -48,7 +48,7 @@ def deliver(request: Request) -> Delivery:
     for data in request.data:
         mounts.append(Mounted(data.mount, f"module {len(modules)}"))
         modules.append(data.as_initrd(labels, request.epoch))
-        notes.append(f"{data.mount} is part of the initial file system, in memory; see docs/guests.md, Linux")
+        notes.append(f"{data.mount} is part of the initial file system, in memory; see rumpbundle help guests, Linux")
     volumes: list[Volume] = []
     for writable in request.volumes:
         made, uuid = writable.as_ext2(labels, request.epoch)

@@ -102,5 +102,5 @@ def schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """Return the schema as docs/project.schema.json holds it."""
+    """Return the schema as ``init --schema`` prints it and docs/project.schema.json holds it."""
     return msgspec.json.format(msgspec.json.encode(schema()), indent=2).decode() + "\n"

@@ -14,12 +14,12 @@ from rumpbundle.knowledge.check import check
 from rumpbundle.manifest import stem
 
 _CONFIGS = (
-    'config-for = ["serial:web7=web7.json"]  # for machines whose firmware says so; configs = "DIR": docs/configs.md',
+    'config-for = ["serial:web7=web7.json"]  # for some machines; configs = "DIR": rumpbundle help configs',
     'config-room = "4K"  # kept for a later rumpbundle reconfig',
 )
 _GUEST: Mapping[Family, tuple[str, ...]] = {
     Family.RUMPRUN: (
-        'config = "cfg.json"  # programs, mounts and interfaces: docs/config.md',
+        'config = "cfg.json"  # programs, mounts and interfaces: rumpbundle help config',
         'env = { PORT = "80" }',
         'net = ["vioif0,inet,dhcp"]',
         'hostname = "web1"',
@@ -58,7 +58,7 @@ def text(app: str) -> str:
     kernel = Unikernel.read(app, disk=False)
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem(os.path.basename(app))).strip("-")[:64] or "app"
     lines = [
-        "# What `rumpbundle build` makes. Paths are relative to this file; docs/project.md explains every key.",
+        "# What `rumpbundle build` makes. Paths are relative to this file; `rumpbundle help project` explains them.",
         "",
         f"[image.{name}]",
         f"app = {_quoted(app)}  # {_what(kernel)}",

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rumpbundle
+from rumpbundle.cli import main
 from rumpbundle.errors import InputError, UsageError
 from rumpbundle.project import model, reading
 from rumpbundle.project.entry import entries
@@ -112,7 +113,11 @@ def test_one_of_somebody_else_is_used_only_where_one_stands(tmp_path, monkeypatc
     assert reading.find() == "rumpbundle.toml"
 
 
-def test_the_published_schema_is_the_one_that_is_read():
+def test_the_published_schema_is_the_one_that_is_read(capsys):
+    assert main(["init", "--schema"]) == 0
+    assert capsys.readouterr().out == model.schema_text()
+    for words in ([], ["app.bin", "--schema"]):
+        assert main(["init", *words]) == 2
     assert (DOCS / "project.schema.json").read_text("utf-8") == model.schema_text()
     schema = json.loads(model.schema_text())
     assert "app" in schema["$defs"]["Image"]["properties"]
