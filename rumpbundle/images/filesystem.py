@@ -15,7 +15,7 @@ from rumpbundle.disk.bounds import MAX_DIRECTORY
 from rumpbundle.disk.content import CHUNK
 from rumpbundle.disk.tree import MAX_DEPTH
 from rumpbundle.errors import ImageError
-from rumpbundle.images.budget import Budget
+from rumpbundle.images.budget import Budget, TooMuchError
 from rumpbundle.images.disk import Fact
 from rumpbundle.images.medium import Medium
 from rumpbundle.images.problem import Problem
@@ -83,6 +83,8 @@ class FileSystem:
         self.directories: list[Span] = []
         """Where the directories stand that have been read so far."""
         self.budget = Budget()
+        self.funds: list[Budget] = []
+        """The budgets of all looks at it for which nobody else pays."""
         self._entered = 0
         """Bytes of all directories so far."""
 
@@ -112,7 +114,12 @@ class FileSystem:
         Raises:
             ImageError: it is damaged, or lists more than the *budget* allows.
         """
-        return (entry for entry, _ in self.walk(within, budget or Budget()))
+        return (entry for entry, _ in self.walk(within, budget or self.fund()))
+
+    def fund(self) -> Budget:
+        """Return a budget for one more look at it."""
+        self.funds.append(Budget())
+        return self.funds[-1]
 
     def walk(self, within: str, budget: Budget) -> Iterator[tuple[Entry, int | None]]:
         """Do what :meth:`entries` does; of directories that are entered, give their number, too."""
@@ -126,7 +133,7 @@ class FileSystem:
         while stack:
             path, directory, depth = stack.pop()
             if depth > MAX_DEPTH:
-                raise ImageError(f"{self.kind}: directories are nested deeper than {MAX_DEPTH}")
+                raise TooMuchError(f"{self.kind}: directories are nested deeper than {MAX_DEPTH}")
             below = []
             for entry, inside in self._directory(path, directory):
                 if len(entry.path) > MAX_PATH:
@@ -158,7 +165,7 @@ class FileSystem:
         length = sum(span.length for span in spans if span.offset is not None)
         self._entered += length
         if length > MAX_DIRECTORY:
-            raise ImageError(f"{self.kind}: directory {path or '/'} has {length} bytes, more than is sensible")
+            raise TooMuchError(f"{self.kind}: directory {path or '/'} has {length} bytes, more than is sensible")
         if self._entered > self.medium.size:
             raise ImageError(f"{self.kind}: directory {path or '/'} shares its bytes with others")
         self.budget.directory(length)
@@ -198,8 +205,12 @@ class FileSystem:
             for entry in self.entries():
                 try:
                     _ = entry.spans
+                except TooMuchError:
+                    raise
                 except ImageError as error:
                     yield Problem(where=entry.path, offset=None, what=error.problem, consequence="it cannot be read")
+        except TooMuchError as error:
+            yield not_all("/", error)
         except ImageError as error:
             yield Problem(where="/", offset=None, what=error.problem, consequence="not all files can be listed")
 
@@ -207,6 +218,12 @@ class FileSystem:
         """Return the entry at the absolute *path*, or None."""
         wanted = "/" + path.strip("/")
         return next((entry for entry in self.entries(wanted) if entry.path == wanted), None)
+
+
+def not_all(where: str, error: TooMuchError) -> Problem:
+    """Return what to say of a look at *where* that *error* has ended."""
+    ends = "what is wrong with the others was not looked at"
+    return Problem(where=where, offset=None, what=error.problem, consequence=ends, severity="remark")
 
 
 def _on_the_way(path: str, wanted: str) -> bool:

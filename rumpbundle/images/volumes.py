@@ -23,8 +23,8 @@ from rumpbundle.images.partitions import Table, tables
 from rumpbundle.images.partitions.mbr import has_boot_code
 from rumpbundle.images.problem import Problem
 
-MOST = 64
-"""File systems looked at on one disk."""
+MOST = 256
+"""Places looked at on one disk: more than a table has as a rule (128), or than we write."""
 _CUT = "what stands behind the end cannot be read"
 
 
@@ -70,6 +70,12 @@ def places(disk: Medium, found: tuple[Table, ...]) -> tuple[Place, ...]:
             if 0 < slot.offset < disk.size and not slot.is_container
         }
     return tuple(by_offset[offset] for offset in sorted(by_offset))[:MOST]
+
+
+def _passed_over(found: tuple[Table, ...]) -> str:
+    """Return what to say if the tables *found* have more partitions than are looked at."""
+    number = max((len(table.slots) for table in found), default=0)
+    return f"of its {number} partitions the first {MOST - 1} are looked at" if number >= MOST else ""
 
 
 def mounted(disk: Medium, found: tuple[Table, ...]) -> Iterator[MountedVolume]:
@@ -136,8 +142,14 @@ def problems(disk: Medium) -> Iterator[Problem]:
     for problem in (problem for table in found for problem in table.problems):
         # Of a RAID's disks the first alone has a table, which is of all of them.
         yield replace(problem, severity="remark") if any(map(_is_member, there)) else problem
+    if passed := _passed_over(found):
+        yield _unlooked("the disk", passed)
+    spent = 0.0
     for volume in there:
         where = f"{volume.files.kind}, {volume.place.where}"
+        if spent > Budget.LISTINGS:
+            yield _unlooked(where, "the file systems before it have more files than are looked at on one disk")
+            continue
         if isinstance(volume.files, Unread):
             damaged = volume.files.kind == "damaged"
             yield Problem(
@@ -160,6 +172,12 @@ def problems(disk: Medium) -> Iterator[Problem]:
             inside = problem.where if problem.where.startswith("/") and len(problem.where) > 1 else ""
             offset = None if problem.offset is None else volume.offset + problem.offset
             yield replace(problem, where=f"{where}: {inside}" if inside else where, offset=offset)
+        spent += sum(fund.spent for fund in volume.files.funds)
+
+
+def _unlooked(where: str, what: str) -> Problem:
+    ends = "what is wrong behind that was not looked at"
+    return Problem(where=where, offset=None, what=what, consequence=ends, severity="remark")
 
 
 def _is_member(volume: MountedVolume) -> bool:
@@ -240,7 +258,7 @@ def listed(disk: Medium, path: str, report: Report = silent) -> Iterator[tuple[M
     """
     found = volumes(disk)
     yield from select(found, path)
-    for what in _behind(disk):
+    for what in (*_behind(disk), *filter(None, [_passed_over(tables(disk, thorough=False))])):
         report(Note(what))
     _tell(found, report)
 

@@ -146,6 +146,9 @@ def item(kind: int, instance: int, host: str = "", parent: int = 0, at: int = 0)
     )
 
 
+MACHINE = '</VirtualHardwareSection></VirtualSystem><VirtualSystem ovf:id="n"><VirtualHardwareSection>'
+
+
 @pytest.mark.parametrize(
     ("items", "first"),
     [
@@ -154,14 +157,25 @@ def item(kind: int, instance: int, host: str = "", parent: int = 0, at: int = 0)
         (item(6, 3) + item(17, 8, "ovf:/disk/d1", 3, 1) + item(17, 9, "ovf:/disk/d2", 3, 0), "boot.img"),
         (item(5, 3) + item(6, 4) + item(17, 8, "/disk/d1", 4, 0) + item(17, 9, "ovf://disk/d2", 3, 1), "boot.img"),
         (item(17, 8, "ovf:/disk/d1") + item(17, 9, "ovf:/disk/d2"), "data.img"),
+        (item(17, 8, "ovf:/file/f2"), "boot.img"),  # without a disk of the list
+        # Two machines, each with a controller 3.
+        (item(6, 3) + item(17, 8, "ovf:/disk/d2", 3, 1) + MACHINE + item(6, 3) + item(17, 8, "ovf:/disk/d1", 3, 0),
+         "boot.img"),
     ],
-)
+)  # fmt: skip
 def test_the_ovf_says_which_disk_is_first(tmp_path, items, first):
     files = [("data.img", raw(1)), ("boot.img", raw(2)), ("m.ovf", description(FILES, DISKS, items))]
     expected = {"data.img": raw(1), "boot.img": raw(2)}[first]
     for order in (files, files[::-1]):
         assert opened(tmp_path / "x.ova", tar(*order)) == expected
         assert opened(tmp_path / "x.ova.gz", gzip.compress(tar(*order))) == expected
+
+
+def test_an_ovf_of_version_0_9_names_its_disk(tmp_path):
+    text = description('<File ovf:id="f" ovf:href="a.img"/>', '<Disk ovf:diskId="d" ovf:fileRef="f"/>')
+    old = b'Section xmlns:x="y" x:type="ovf:DiskSection_Type"'
+    text = text.replace(b"<DiskSection", b"<" + old).replace(b"</DiskSection", b"</Section")
+    assert opened(tmp_path / "x.ova", tar(("m.ovf", text), ("a.img", raw(1)), ("b.img", raw(2)))) == raw(1)
 
 
 @pytest.mark.parametrize(

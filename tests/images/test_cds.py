@@ -12,6 +12,7 @@ from support.tools import output_of
 from rumpbundle.cli import main
 from rumpbundle.errors import ImageError
 from rumpbundle.images.detect import file_system
+from rumpbundle.images.filesystems.iso9660.eltorito import boot_entries
 
 
 @pytest.fixture
@@ -142,6 +143,23 @@ def test_a_fat_that_only_the_boot_catalog_names(tmp_path, capsysbinary):
     assert capsysbinary.readouterr().out == b"MZ loader"
     assert main(["inspect", str(tmp_path / "iso")]) == 0
     assert b"boot entry (uefi)" in capsysbinary.readouterr().out
+
+
+def test_a_boot_entry_with_criteria_hides_none_behind_it(tmp_path):
+    """El Torito 1.0, figure 6: an entry may go on in any number of others, which the section does not count."""
+    record = bytes(71) + struct.pack("<I", 1)
+    validation = struct.pack("<BB2x24xH2s", 1, 0, 0x55AA, b"\x55\xaa")
+    summed = -sum(struct.unpack("<16H", validation)) & 0xFFFF
+    validation = validation[:28] + struct.pack("<H", summed) + validation[30:]
+    entries = [
+        struct.pack("<BBHBxHI20x", 0x88, media, 0, 0, 4, block) for block, media in ((5, 0), (6, 0x20), (7, 0))
+    ]
+    header = struct.pack("<BBH28x", 0x91, 0xEF, 2)
+    extension = struct.pack("<BB30x", 0x44, 0)
+    catalog = validation + entries[0] + header + entries[1] + 2 * extension + entries[2]
+    found = boot_entries(Bytes(bytes(2048) + catalog.ljust(2048, b"\0")), record)
+    assert [(entry.platform, entry.offset // 2048, entry.emulation) for entry in found] == [
+        ("bios", 5, 0), ("uefi", 6, 0), ("uefi", 7, 0)]  # fmt: skip
 
 
 def test_udf_beside_it_is_told(tmp_path, capsys):

@@ -30,6 +30,7 @@ EXT = {
     "ext4, inline data": ("-t", "ext4", "-O", "inline_data"),
     "ext4, mmp and quota": ("-t", "ext4", "-O", "mmp,quota"),
     "ext4, sparse_super2": ("-t", "ext4", "-O", "sparse_super2", "-b", "1024"),
+    "ext4, bad blocks": ("-t", "ext4", "-l", "bad"),
     "ext4, no resize_inode": ("-t", "ext4", "-O", "^resize_inode,^flex_bg", "-b", "1024"),
 }
 
@@ -53,7 +54,9 @@ def found(data: bytes) -> list[str]:
 
 
 @pytest.mark.parametrize("shape", EXT)
-def test_sound_ext(top, tmp_path, shape):
+def test_sound_ext(top, tmp_path, monkeypatch, shape):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad").write_text("5000\n5001\n")
     output_of("mke2fs", "-q", *EXT[shape], "-d", str(top), str(tmp_path / "image"), "40M")
     assert found((tmp_path / "image").read_bytes()) == []
 
@@ -154,6 +157,11 @@ def test_fat_32_keeps_two_boot_sectors(fat):
     data = bytearray(fat)
     data[6 * 512 + 100] ^= 1
     assert found(data) == ["fat32, whole disk: the backup of the boot sector differs"]
+    data = bytearray(fat)
+    data[65] ^= 1  # as Linux does while it is mounted
+    data[71:82] = b"NEW NAME   "  # as mlabel does
+    (problem,) = problems(Bytes(bytes(data)))
+    assert (problem.severity, problem.offset) == ("remark", 6 * 512)
     data = bytearray(fat)
     data[512 + 488 : 512 + 492] = struct.pack("<I", 5)
     (problem,) = problems(Bytes(bytes(data)))

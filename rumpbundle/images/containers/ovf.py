@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from rumpbundle.dataclass import dataclass
@@ -11,6 +12,8 @@ from rumpbundle.images.records.ovf import parse
 MAX_BYTES = 4 << 20
 _DISK = "17"
 _CONTROLLERS = {"5", "6", "20"}
+_HOST = re.compile("/(disk|file)/([^/]*)$")
+"""What an item is on: a disk of the list, or a file without one (DSP0243 1.1.0, 8.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class DiskFile:
 
 
 def disks(text: bytes) -> tuple[DiskFile, ...]:
-    """Return the files with disks that the OVF *text* names, in the order in which the machine has them.
+    """Return the files with disks that the OVF *text* names, in the order in which its machines have them.
 
     Raises:
         ImageError: it is no XML, or not such as an OVF is.
@@ -36,7 +39,8 @@ def disks(text: bytes) -> tuple[DiskFile, ...]:
     files = {each.get("id", ""): each for each in found.files}
     by_disk = {each.get("diskId", ""): each for each in found.disks}
     # A disk that is attached comes twice, and counts where it is first: searching such lists may have no end.
-    wanted = [disk for disk in map(by_disk.get, found.attached()) if disk is not None] + found.disks
+    attached = ({"fileRef": name} if kind == "file" else by_disk.get(name) for kind, name in found.attached())
+    wanted = [disk for disk in attached if disk is not None] + found.disks
     result: dict[str, DiskFile] = {}
     for disk in wanted:
         file = files.get(disk.get("fileRef", ""))
@@ -59,6 +63,9 @@ class _Reader:
         self.files: list[Mapping[str, str]] = []
         self.disks: list[Mapping[str, str]] = []
         self._items: list[dict[str, str]] = []
+        self._machines: list[int] = []
+        """Of each item, how many machines were described before."""
+        self._machine = 0
         self._path: list[str] = []
         self._text = ""
 
@@ -69,31 +76,35 @@ class _Reader:
             raise ImageError(f"OVF: is no XML that we read: {error}") from None
         return self
 
-    def attached(self) -> list[str]:
-        """Return the ids of the disks in the machine, by controller and place on it."""
-        controllers: dict[str | None, int] = {}
-        for item in self._items:
+    def attached(self) -> list[tuple[str, str]]:
+        """Return ``disk`` or ``file`` and its id for all in the machines, by controller and place on it."""
+        items = tuple(zip(self._machines, self._items, strict=True))
+        controllers: dict[tuple[int, str | None], int] = {}  # each machine counts them anew
+        for machine, item in items:
             if item.get("ResourceType") in _CONTROLLERS:
-                controllers.setdefault(item.get("InstanceID"), len(controllers))
+                controllers.setdefault((machine, item.get("InstanceID")), len(controllers))
         found = []
-        for number, item in enumerate(self._items):
-            host = item.get("HostResource", "")
-            if item.get("ResourceType") == _DISK and "/disk/" in host:
-                parent, place = item.get("Parent"), item.get("AddressOnParent", "")
-                on = controllers.get(parent, len(controllers))
+        for number, (machine, item) in enumerate(items):
+            named = _HOST.search(item.get("HostResource", ""))
+            if item.get("ResourceType") == _DISK and named is not None:
+                place = item.get("AddressOnParent", "")
+                on = controllers.get((machine, item.get("Parent")), len(controllers))
                 at = int(place) if place.isascii() and place.isdigit() and len(place) < 9 else 1 << 30
-                found.append((on, at, number, host.rpartition("/")[2]))
-        return [identifier for *_, identifier in sorted(found)]
+                found.append((machine, on, at, number, named.groups()))
+        return [(kind, name) for *_, (kind, name) in sorted(found)]
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         name = name.rpartition(":")[2]
         plain = {key.rpartition(":")[2]: value for key, value in attributes.items()}
         if name == "File" and self._path[-1:] == ["References"]:
             self.files.append(plain)
-        elif name == "Disk" and self._path[-1:] == ["DiskSection"]:
+        elif name == "Disk" and self._path[-1:] in (["DiskSection"], ["Section"]):
             self.disks.append(plain)
         elif name in ("Item", "StorageItem"):
             self._items.append({})
+            self._machines.append(self._machine)
+        elif name in ("VirtualSystem", "Content"):
+            self._machine += 1
         self._path.append(name)
         self._text = ""
 

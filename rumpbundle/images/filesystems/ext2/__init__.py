@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from rumpbundle.disk.bounds import MAX_DIRECTORY
 from rumpbundle.errors import ImageError
+from rumpbundle.images.budget import TooMuchError
 from rumpbundle.images.disk import Fact
 from rumpbundle.images.filesystem import Entry, FileSystem, Span, Spans
 from rumpbundle.images.filesystems.ext2 import superblock
@@ -164,7 +165,7 @@ class Ext2(FileSystem):
         inode = self.inode(number)
         size = self.size_of(inode)
         if size > MAX_DIRECTORY:
-            raise ImageError(f"{self.kind}: directory {path or '/'} has {size} bytes")
+            raise TooMuchError(f"{self.kind}: directory {path or '/'} has {size} bytes, more than is sensible")
         spans = self.spans(number, inode)
         self._enter(spans, path)
         inline = int.from_bytes(inode[32:36], "little") & _INLINE

@@ -11,7 +11,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from rumpbundle.errors import ImageError
-from rumpbundle.images.budget import Budget
+from rumpbundle.images.budget import TooMuchError
+from rumpbundle.images.filesystem import not_all
 from rumpbundle.images.filesystems.ext2 import superblock
 from rumpbundle.images.problem import Problem, Severity
 
@@ -24,7 +25,7 @@ _MAX_INODES = 1 << 22
 _MAX_GROUPS = 1 << 17
 _MAX_TOLD = 16
 """Findings of one kind."""
-_RESIZE = 7
+_BAD, _RESIZE = 1, 7
 _INODE_UNINIT, _BLOCK_UNINIT = 1, 2
 _STABLE = ((0, 8), (20, 44), (56, 58), (76, 80), (84, 90), (92, 120), (254, 256))
 """The parts of a superblock that do not change with use, but for ..."""
@@ -46,6 +47,8 @@ def problems(volume: Ext2) -> Iterator[Problem]:
     yield from _copies(volume)
     try:
         yield from _bitmaps(volume)
+    except TooMuchError as error:
+        yield not_all("/", error)
     except ImageError as error:
         yield _problem(None, error.problem, "the bitmaps cannot be compared with the inodes")
 
@@ -103,7 +106,7 @@ def _bitmaps(volume: Ext2) -> Iterator[Problem]:
     large = sb.blocks > _MAX_BLOCKS or sb.inodes > _MAX_INODES or sb.groups > _MAX_GROUPS
     if sb.read_only & _BIG_CLUSTERS or large:
         return
-    volume.budget = Budget()
+    volume.budget = volume.fund()
     taken = bytearray(sb.blocks)
     for group in range(sb.groups):
         _take_structures(volume, group, taken)
@@ -116,6 +119,8 @@ def _crossed(volume: Ext2, taken: bytearray) -> Iterator[Problem]:
     for number, inode in _inodes(volume):
         try:
             double = _take_inode(volume, number, inode, taken)
+        except TooMuchError:
+            raise
         except ImageError as error:
             yield _problem(volume.place_of_inode(number), f"inode {number}: {error.problem}", "it cannot be read")
             continue
@@ -182,7 +187,8 @@ def _take_inode(volume: Ext2, number: int, inode: bytes, taken: bytearray) -> in
     flags = int.from_bytes(inode[32:36], "little")
     mode = int.from_bytes(inode[:2], "little") & 0o170000
     short = mode == 0o120000 and volume.size_of(inode) < 60 and not flags & 0x80000
-    if mode not in (0o100000, 0o040000, 0o120000) or short or flags & _INLINE or not any(inode[40:100]):
+    kept = mode in (0o100000, 0o040000, 0o120000) or number == _BAD  # which holds the blocks that are bad
+    if not kept or short or flags & _INLINE or not any(inode[40:100]):
         return None
     if number == _RESIZE:  # it maps blocks that are kept for descriptors, through one that is its own
         _take(taken, int.from_bytes(inode[92:96], "little"), 1)
@@ -190,7 +196,7 @@ def _take_inode(volume: Ext2, number: int, inode: bytes, taken: bytearray) -> in
     spans, others = volume.mapped(inode)
     runs = [(span.offset // sb.block_size, span.length // sb.block_size) for span in spans if span.offset is not None]
     for start, count in (*runs, *others):
-        if any(taken[start : start + count]):
+        if number != _BAD and any(taken[start : start + count]):
             double = start + taken[start : start + count].index(1)
         _take(taken, start, count)
     return double

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 from rumpbundle.disk.bounds import MAX_DIRECTORY
 from rumpbundle.errors import ImageError
-from rumpbundle.images.budget import Budget
 from rumpbundle.images.filesystem import Entry, FileSystem, Span, Spans
 from rumpbundle.images.filesystems.fat.boot import BootSector
 from rumpbundle.images.filesystems.fat.names import LongName, short_name
@@ -84,7 +83,7 @@ class Fat(FileSystem):
 
     def starts(self) -> Iterator[tuple[str, int, int | None]]:
         """Yield path, first cluster and size of every file; directories have no size."""
-        for entry, inside in self.walk("/", Budget()):
+        for entry, inside in self.walk("/", self.fund()):
             if isinstance(entry.place, functools.partial):
                 yield entry.path, entry.place.args[0], entry.size
             elif inside is not None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from rumpbundle.disk.content import CHUNK
 from rumpbundle.errors import ImageError
-from rumpbundle.images.budget import Budget
+from rumpbundle.images.budget import Budget, TooMuchError
+from rumpbundle.images.filesystem import not_all
 from rumpbundle.images.problem import Problem, Severity
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _MAX_CLUSTERS = 1 << 24
 """Clusters up to which all chains are followed."""
+_USED = slice(65, 82)
+"""What Linux (whether it is mounted) and mlabel (serial number, label) change in the first boot sector alone."""
 _SHORT = 1 << 20
 """Clusters that the chains of a small volume may have more together than it has."""
 
@@ -27,6 +30,8 @@ def problems(volume: Fat) -> Iterator[Problem]:
         yield from _copies(volume)
         if volume.boot.clusters <= _MAX_CLUSTERS:
             yield from _chains(volume)
+    except TooMuchError as error:
+        yield not_all("/", error)
     except ImageError as error:
         yield _problem(None, error.problem, "the table cannot be checked")
 
@@ -46,8 +51,11 @@ def _boot(volume: Fat) -> Iterator[Problem]:
     if boot.bits != 32:
         return
     backup = int.from_bytes(boot.raw[50:52], "little") * boot.sector
-    if 0 < backup < boot.table and medium.read(backup, 512) != boot.raw:
-        yield _problem(backup, "the backup of the boot sector differs", "a repair that starts from it destroys files")
+    if 0 < backup < boot.table and (copy := medium.read(backup, 512)) != boot.raw:
+        used = copy[: _USED.start] + boot.raw[_USED] + copy[_USED.stop :] == boot.raw
+        what, ends = ("has another state or label", "a repair that starts from it brings that back") if used else (
+            "differs", "a repair that starts from it destroys files")  # fmt: skip
+        yield _problem(backup, f"the backup of the boot sector {what}", ends, "remark" if used else "damage")
     info = int.from_bytes(boot.raw[48:50], "little") * boot.sector
     if 0 < info < boot.table:
         raw = medium.read(info, 512)
@@ -75,6 +83,7 @@ def _copies(volume: Fat) -> Iterator[Problem]:
 def _chains(volume: Fat) -> Iterator[Problem]:
     """Follow every chain: no cluster in two, each as long as its file, and no other cluster in use."""
     boot = volume.boot
+    volume.fund().pointers -= boot.clusters // 2  # a look at each of them, below
     owned = bytearray(boot.clusters + 2)
     starts: list[tuple[str, int, int | None]] = [("/", boot.root_cluster, None)] if boot.root_cluster else []
     starts += [(path, cluster, size) for path, cluster, size in volume.starts() if cluster or size]

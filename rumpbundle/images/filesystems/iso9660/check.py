@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.bounds import MAX_DIRECTORY
 from rumpbundle.errors import ImageError
-from rumpbundle.images.budget import Budget
+from rumpbundle.images.budget import TooMuchError
+from rumpbundle.images.filesystem import not_all
 from rumpbundle.images.problem import Problem, Severity
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ def problems(volume: Iso9660) -> Iterator[Problem]:
     told: list[Problem] = []
     try:
         found = list(_directories(volume, told))
+    except TooMuchError as error:
+        yield not_all("/", error)
+        return
     except ImageError as error:
         yield _problem(None, error.problem, "its path tables cannot be compared with its directories")
         return
@@ -83,13 +87,13 @@ def _directories(volume: Iso9660, told: list[Problem]) -> Iterator[_Found]:
     block, length = struct.unpack_from("<I4xI", volume.primary, 158)
     stack = [_Found(b"\0", block, block)]
     lengths = {block: length}
-    budget = Budget()
+    budget = volume.fund()
     while stack:
         here = stack.pop()
         yield here
         length = lengths[here.block]
         if length > MAX_DIRECTORY:
-            raise ImageError(f"the directory at block {here.block} has {length} bytes")
+            raise TooMuchError(f"the directory at block {here.block} has {length} bytes")
         budget.directory(length)
         data = volume.medium.read(here.block * volume.block, length)
         for number, (at, record) in enumerate(_records(data)):

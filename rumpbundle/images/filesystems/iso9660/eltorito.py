@@ -13,6 +13,7 @@ from rumpbundle.images.medium import Medium
 
 _BLOCK = 2048
 _MAX_ENTRIES = 64
+_EXTENSION = b"\x44"
 _PLATFORMS = {0: "bios", 1: "powerpc", 2: "mac", 0xEF: "uefi"}
 
 
@@ -43,9 +44,13 @@ def boot_entries(medium: Medium, record: bytes) -> tuple[BootEntry, ...]:
         platform, count = catalog[position + 1], int.from_bytes(catalog[position + 2 : position + 4], "little")
         last = catalog[position] == 0x91
         position += 32
-        for _ in range(min(count, (_BLOCK - position) // 32)):
+        for _ in range(count):
+            if position + 32 > _BLOCK:
+                break
             entries.append(_entry(catalog[position : position + 32], platform))
             position += 32
+            while catalog[position : position + 1] == _EXTENSION:  # not counted: by what firmware chooses the entry
+                position += 32
         if last:
             break
     return tuple(entries)
@@ -59,4 +64,4 @@ def catalog_at(record: bytes) -> int:
 def _entry(entry: bytes, platform: int) -> BootEntry:
     sectors, block = struct.unpack_from("<HI", entry, 6)
     name = _PLATFORMS.get(platform, f"platform {platform}")
-    return BootEntry(name, entry[0] == 0x88, entry[1], block * _BLOCK, sectors * 512)
+    return BootEntry(name, entry[0] == 0x88, entry[1] & 15, block * _BLOCK, sectors * 512)

@@ -1,0 +1,100 @@
+"""A disk may have more than is looked at; then it is told, and not called damaged, and takes no longer."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+from support.media import Bytes
+from support.tools import output_of
+
+from rumpbundle.cli import main
+from rumpbundle.images import filesystem, volumes
+from rumpbundle.images.budget import Budget
+from rumpbundle.images.volumes import problems
+
+MIB = 1 << 20
+OTHERS = "what is wrong with the others was not looked at"
+
+
+def made(tmp_path, kind: str) -> bytes:
+    image, top = tmp_path / "image", tmp_path / "top"
+    top.mkdir()
+    for number in range(20):
+        (top / f"file{number}").write_bytes(b"x" * 9000)
+    if kind == "iso9660":
+        output_of("genisoimage", "-quiet", "-R", "-o", str(image), str(top))
+    elif kind == "ext4":
+        output_of("mke2fs", "-q", "-t", "ext4", "-d", str(top), str(image), "4M")
+    else:
+        output_of("mkfs.fat", "-C", "-F", "12", str(image), "4096")
+        output_of("mcopy", "-i", str(image), *map(str, top.iterdir()), "::/")
+    return image.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["iso9660", "ext4", "fat12"])
+@pytest.mark.parametrize("scarce", ["entries", "directories", "pointers", "spans"])
+def test_what_is_not_looked_at_is_not_damaged(tmp_path, monkeypatch, kind, scarce):
+    data = made(tmp_path, kind)
+    monkeypatch.setattr(filesystem, "Budget", functools.partial(Budget, **{scarce: 3}))
+    found = list(problems(Bytes(data)))
+    if (kind, scarce) not in [("iso9660", "pointers")]:  # it follows none
+        assert {problem.consequence for problem in found} == {OTHERS}
+    assert {problem.severity for problem in found} <= {"remark"}
+
+
+def disk_of(count: int, piece: bytes) -> bytes:
+    """Return a disk with a GPT of *count* partitions of a MiB that begin with *piece*."""
+    from rumpbundle.disk.gpt import GptEntry, GptHeader
+
+    size = (count + 2) * MIB
+    disk = bytearray(size)
+    disk[446:462] = bytes([0, 0, 2, 0, 0xEE, 255, 255, 255, 1, 0, 0, 0]) + (size // 512 - 1).to_bytes(4, "little")
+    disk[510:512] = b"\x55\xaa"
+    entries = b"".join(
+        GptEntry(type_guid=b"\1" * 16, unique_guid=number.to_bytes(16, "little"), first_lba=first,
+                 last_lba=first + 2047).pack()
+        for number, first in enumerate(range(2048, 2048 * (count + 1), 2048), 1)
+    )  # fmt: skip
+    from zlib import crc32
+
+    last = size // 512 - 1
+    for at, other, lba in ((1, last, 2), (last, 1, last - 256)):
+        header = GptHeader(
+            my_lba=at, alternate_lba=other, first_usable_lba=2048, last_usable_lba=last - 257, disk_guid=b"\3" * 16,
+            entries_lba=lba, entry_count=count, entries_crc32=crc32(entries),
+        )  # fmt: skip
+        disk[512 * at : 512 * at + 512] = header.replace(header_crc32=crc32(header.pack()[:92])).pack().ljust(512)
+        disk[512 * lba : 512 * lba + len(entries)] = entries
+    for at in range(MIB, (count + 1) * MIB, MIB):
+        disk[at : at + len(piece)] = piece
+    return bytes(disk)
+
+
+@pytest.fixture
+def piece(tmp_path):
+    output_of("mkfs.fat", "-C", str(tmp_path / "fat"), "1024")
+    (tmp_path / "f").write_text("f")
+    output_of("mcopy", "-i", str(tmp_path / "fat"), str(tmp_path / "f"), "::/F")
+    return (tmp_path / "fat").read_bytes()
+
+
+@pytest.mark.parametrize("count", [128, 300])
+def test_all_partitions_are_looked_at_or_told(tmp_path, capsys, piece, count):
+    (tmp_path / "disk").write_bytes(disk_of(count, piece))
+    looked = min(count, 255)
+    assert main(["ls", str(tmp_path / "disk")]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == looked
+    assert err == ("" if looked == count else "note: of its 300 partitions the first 255 are looked at\n")
+    assert main(["verify", str(tmp_path / "disk")]) == 0
+    assert ("first 255" in capsys.readouterr().out) == (looked < count)
+
+
+def test_the_files_of_all_file_systems_together_are_bounded(monkeypatch, piece):
+    disk = Bytes(disk_of(4, piece))
+    assert list(problems(disk)) == []
+    monkeypatch.setattr(volumes.Budget, "LISTINGS", 0)
+    assert [problem.where for problem in problems(disk) if problem.severity == "remark"] == [
+        f"fat12, partition {number}" for number in (2, 3, 4)
+    ]
