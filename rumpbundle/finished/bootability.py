@@ -6,6 +6,7 @@ import posixpath
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ImageError
+from rumpbundle.images.budget import Budget
 from rumpbundle.images.detect import file_system
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.filesystems.fat import Fat
@@ -39,10 +40,11 @@ def bootability(disk: Disk) -> Bootability:
     """
     firmware = []
     machine = "x86-64"
+    budget = Budget()
     if has_boot_code(disk):
         firmware.append(Firmware.BIOS)
     for slot in (slot for table in tables(disk) for slot in table.slots if slot.meaning == "EFI system partition"):
-        if found := _loader(disk, slot):
+        if found := _loader(disk, slot, budget):
             firmware.append(Firmware.UEFI)
             machine = found
             break
@@ -51,13 +53,13 @@ def bootability(disk: Disk) -> Bootability:
     return Bootability(firmware=tuple(firmware), machine=machine, cd=cd, why=why)
 
 
-def _loader(disk: Disk, slot: Slot) -> str:
+def _loader(disk: Disk, slot: Slot, budget: Budget) -> str:
     """Return the machine whose firmware finds a loader in *slot*; empty if none does."""
     try:
         files = file_system(Window(disk, slot.offset, min(slot.size, disk.size - slot.offset), "the ESP"))
         if not isinstance(files, Fat):
             return ""
-        for entry in files.entries():
+        for entry in files.entries("/", budget):
             directory, name = posixpath.split(entry.path.upper())
             if directory == "/EFI/BOOT" and name in _FALLBACK:
                 return _FALLBACK[name]

@@ -263,6 +263,7 @@ def _files(one: Disk, other: Disk, ranges: list[tuple[int, int]]) -> Iterator[Di
     pairs = [
         {(volume.place.where, volume.name): volume for volume in mounted(disk, tables(disk))} for disk in (one, other)
     ]
+    spent = 0.0
     for place, first in pairs[0].items():
         second = pairs[1].get(place)
         where = f"{first.name}, {first.place.where}"
@@ -270,7 +271,12 @@ def _files(one: Disk, other: Disk, ranges: list[tuple[int, int]]) -> Iterator[Di
             what = "this file system is only in the first"
             yield Difference(kind="file", where=where, offset=first.offset, what=what)
             continue
+        if spent > Budget.LISTINGS:
+            what = "the file systems before it have more files than are compared"
+            yield Difference(kind="file", where=where, offset=first.offset, what=what)
+            break
         lines = list(_compared(first, second, ranges))
+        spent += sum(fund.spent for volume in (first, second) for fund in volume.files.funds)
         for path, what in lines[:_MOST]:
             yield Difference(kind="file", where=f"{where}: {path}", offset=None, what=what)
         if len(lines) > _MOST:
@@ -285,14 +291,21 @@ def _files(one: Disk, other: Disk, ranges: list[tuple[int, int]]) -> Iterator[Di
 
 def _compared(one: MountedVolume, other: MountedVolume, ranges: list[tuple[int, int]]) -> Iterator[tuple[str, str]]:
     lists: list[dict[str, Entry]] = []
+    cut = ""
     for volume in (one, other):
         found: dict[str, Entry] = {}
-        with suppress(ImageError):
+        try:
             found.update((entry.path, entry) for entry in volume.files.entries())
+        except ImageError as error:
+            cut = error.problem
         lists.append(found)
+    if cut:
+        yield "/", f"not all files are compared: {cut}"
     for path in sorted({*lists[0], *lists[1]}):
         first, second = lists[0].get(path), lists[1].get(path)
         if first is None or second is None:
+            if cut:
+                continue  # it may be among those that were not listed
             yield path, "only in the second" if first is None else "only in the first"
             continue
         parts = [

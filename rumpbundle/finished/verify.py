@@ -26,11 +26,12 @@ from rumpbundle.finished import opinions as others
 from rumpbundle.finished import rebuild as again
 from rumpbundle.finished.origin import ContradictionError, NotOursError, Origin, manifest_of, origin
 from rumpbundle.images import volumes
+from rumpbundle.images.budget import TooMuchError
 from rumpbundle.images.compression import Unpacked
 from rumpbundle.images.containers.qcow2_check import LATER
 from rumpbundle.images.detect import NoImageError, disk_file, open_disk
 from rumpbundle.images.disk import Disk
-from rumpbundle.images.problem import Problem
+from rumpbundle.images.problem import Problem, Severity
 from rumpbundle.images.records import kitfiles
 from rumpbundle.manifest import PATH
 
@@ -243,7 +244,9 @@ class _Findings:
 
 
 def _unreadable(where: str, error: RumpbundleError) -> Problem:
-    return Problem(where=where, offset=None, what=error.problem, consequence="what follows could not be looked at")
+    ends = "what follows could not be looked at"
+    severity: Severity = "remark" if isinstance(error, TooMuchError) else "damage"
+    return Problem(where=where, offset=None, what=error.problem, consequence=ends, severity=severity)
 
 
 def _around(disk: Disk, found: _Findings) -> None:

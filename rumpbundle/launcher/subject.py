@@ -10,6 +10,7 @@ from rumpbundle.disk.content import Content
 from rumpbundle.errors import ImageError
 from rumpbundle.events import Report, silent
 from rumpbundle.images import detect
+from rumpbundle.images.budget import Budget
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.filesystems.fat import Fat
 from rumpbundle.images.filesystems.iso9660 import Iso9660
@@ -64,10 +65,13 @@ def _boot_code(disk: Disk) -> BootCode:
         known = tables(disk)
         counted = {slot.offset: table.sector for table in known for slot in table.slots}
         anywhere: set[int] = set()
+        budget = Budget()
         for volume in mounted(disk, known):
             if isinstance(volume.files, Iso9660):  # El Torito leads there as well
                 anywhere |= {volume.offset + entry.offset for entry in volume.files.boot_entries}
-            if isinstance(volume.files, Fat) and any(e.path.lower() == _EFI for e in volume.files.entries()):
+            if isinstance(volume.files, Fat) and any(
+                e.path.lower() == _EFI for e in volume.files.entries("/", budget)
+            ):
                 needs = 0 if volume.offset in anywhere else counted.get(volume.offset, 0)
                 found[Firmware.UEFI] = min(needs, found.get(Firmware.UEFI, needs))
     return BootCode(found, disk.sector_size or 0, from_cd=cd)

@@ -148,7 +148,7 @@ def test_a_fat_that_only_the_boot_catalog_names(tmp_path, capsysbinary):
 def test_a_boot_entry_with_criteria_hides_none_behind_it(tmp_path):
     """El Torito 1.0, figure 6: an entry may go on in any number of others, which the section does not count."""
     record = bytes(71) + struct.pack("<I", 1)
-    validation = struct.pack("<BB2x24xH2s", 1, 0, 0x55AA, b"\x55\xaa")
+    validation = struct.pack("<BB2x24xH2s", 1, 0, 0, b"\x55\xaa")
     summed = -sum(struct.unpack("<16H", validation)) & 0xFFFF
     validation = validation[:28] + struct.pack("<H", summed) + validation[30:]
     entries = [

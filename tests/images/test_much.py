@@ -98,3 +98,21 @@ def test_the_files_of_all_file_systems_together_are_bounded(monkeypatch, piece):
     assert [problem.where for problem in problems(disk) if problem.severity == "remark"] == [
         f"fat12, partition {number}" for number in (2, 3, 4)
     ]
+
+
+def test_other_readers_find_no_damage_in_what_is_not_listed(tmp_path, monkeypatch, capsys):
+    made(tmp_path, "iso9660")
+    monkeypatch.setattr(filesystem, "Budget", functools.partial(Budget, entries=3))
+    assert main(["verify", str(tmp_path / "image")]) == 0
+    assert "damage" not in capsys.readouterr().out
+
+
+def test_diff_tells_what_it_does_not_compare(tmp_path, monkeypatch, capsys):
+    one = made(tmp_path, "fat12")
+    (tmp_path / "one").write_bytes(one)
+    output_of("mdel", "-i", str(tmp_path / "image"), "::/file0")
+    monkeypatch.setattr(filesystem, "Budget", functools.partial(Budget, entries=18))
+    assert main(["diff", str(tmp_path / "one"), str(tmp_path / "image")]) == 1
+    out = capsys.readouterr().out
+    assert "not all files are compared: there are more than" in out
+    assert "only in the" not in out

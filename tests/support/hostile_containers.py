@@ -7,10 +7,12 @@ import io
 import lzma
 import struct
 import tarfile
+import uuid
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from rumpbundle.disk.gpt import ESP_GUID
 from rumpbundle.disk.layout import MIB
 from rumpbundle.images.records import qcow2, vdi, vhd, vmdk
 from support import disks
@@ -347,12 +349,33 @@ def gpt_all_over(directory: Path) -> Path:
 
 def gpt_of_many_partitions(directory: Path) -> Path:
     """As many partitions as a table of two megabytes can hold, each of a sector."""
+    places = (struct.pack("<QQ", 8192 + 2 * number, 8192 + 2 * number) for number in range(16384))
+    return write(directory / "image", *_gpt_of(places, b"\1" * 16))
+
+
+def gpt_of_many_esps(directory: Path) -> Path:
+    """As many ESPs, whose FATs share one table and one root directory of 65,520 files that are no loader."""
+    first, table, size = 8192, 8192 + 16384 + 8, 64 * MIB
+    places = (struct.pack("<QQ", first + number, size // 512 - 8193) for number in range(16384))
+    pieces, size = _gpt_of(places, uuid.UUID(ESP_GUID).bytes_le)
+    for number in range(16384):
+        boot = bytearray(512)
+        sectors = size // 512 - 8192 - first - number
+        struct.pack_into("<HBHBHHBH8xI", boot, 11, 512, 8, table - first - number, 1, 65520, 0, 0xF8, 64, sectors)
+        boot[54:62], boot[510:512] = b"FAT16   ", b"\x55\xaa"
+        pieces[512 * (first + number)] = bytes(boot)
+    pieces[512 * table] = b"\xf8\xff\xff\xff"
+    pieces[512 * (table + 64)] = b"".join(b"A%07dTXT\x20" % number + bytes(20) for number in range(65520))
+    return write(directory / "image", pieces, size)
+
+
+def _gpt_of(places: Iterator[bytes], kind: bytes) -> tuple[Pieces, int]:
+    """Return a disk with 16384 partitions of *kind* at *places*, first and last sector."""
     from rumpbundle.disk.gpt import GptEntry, GptHeader
 
     count, size = 16384, 64 * MIB
     last = size // 512 - 1
-    entry = GptEntry(type_guid=b"\1" * 16, unique_guid=b"\2" * 16).pack()
-    places = (struct.pack("<QQ", 8192 + 2 * number, 8192 + 2 * number) for number in range(count))
+    entry = GptEntry(type_guid=kind, unique_guid=b"\2" * 16).pack()
     entries = b"".join(entry[:32] + place + entry[48:] for place in places)
     pieces: Pieces = {0: MBR[:450] + b"\xee" + MBR[451:]}
     for at, other, lba in ((1, last, 2), (last, 1, last - 4096)):
@@ -362,7 +385,7 @@ def gpt_of_many_partitions(directory: Path) -> Path:
         )  # fmt: skip
         pieces[512 * at] = header.replace(header_crc32=zlib.crc32(header.pack())).pack()
         pieces[512 * lba] = entries
-    return write(directory / "image", pieces, size)
+    return pieces, size
 
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
@@ -372,6 +395,6 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
         vmdk_one_grain, vmdk_marked_zero, stream_one_grain, vdi_one_block, vhd_one_block, vhd_cleared_block,
         split_one_file, split_many_files, split_zeros, split_empty_lines, ova_of_many_disks, tar_of_words,
         tar_of_pieces, gzip_bomb, xz_bomb, bzip2_bomb, zstd_bomb, ova_bomb, tar_of_nothing, ext4_loop,
-        iso_in_itself, iso_chain, gpt_all_over, gpt_of_many_partitions,
+        iso_in_itself, iso_chain, gpt_all_over, gpt_of_many_partitions, gpt_of_many_esps,
     )
 }  # fmt: skip
