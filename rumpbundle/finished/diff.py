@@ -297,7 +297,7 @@ def _compared(one: MountedVolume, other: MountedVolume, ranges: list[tuple[int, 
         try:
             found.update((entry.path, entry) for entry in volume.files.entries())
         except ImageError as error:
-            cut = error.problem
+            cut = error.problem if found else cut  # else it is one that is not read at all
         lists.append(found)
     if cut:
         yield "/", f"not all files are compared: {cut}"
