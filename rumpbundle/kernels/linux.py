@@ -28,7 +28,7 @@ class Setup:
     release: str
     """What the kernel calls itself, empty if it does not say."""
     cmdline_size: int
-    """The longest command line it takes, in bytes without the final NUL."""
+    """The longest command line that GRUB gives it, in bytes without the final NUL."""
     machine: str
     """``x86-64`` if it has a 64-bit entry, else ``i386``."""
     flaw: str = ""
@@ -92,11 +92,19 @@ def read(view: View) -> Setup | None:
         init_size=init_size,
         preferred=since(0x020A, "<Q", 0x258),
         release=_release(view, struct.unpack_from("<H", head, 0x20E)[0]),
-        cmdline_size=since(0x0206, "<I", 0x238, 255),
+        cmdline_size=_cmdline_size(since(0x0206, "<I", 0x238, 255)),
         machine="x86-64" if since(0x020C, "<H", 0x236) & XLF_KERNEL_64 else "i386",
         flaw=flaw,
         xen_flaw=bzimage.hidden(view, start, version, *struct.unpack_from("<II", head, 0x248)),
     )
+
+
+def _cmdline_size(announced: int) -> int:
+    """Return the bytes of command line that GRUB gives a kernel that has *announced* so many (grub_cmd_linux).
+
+    It counts the NUL in, in 32 bits, and gives 128 at least.
+    """
+    return max(announced + 1 & 0xFFFFFFFF, 128) - 1
 
 
 def _release(view: View, pointer: int) -> str:

@@ -32,8 +32,8 @@ _UNTOUCHED = "link it again, and leave the .reloc section as the linker made it"
 _MAX_TEXT = 4096
 """Bytes of a command line that are looked at; Linux on x86 takes half of that."""
 _PAGE = 4096
-_RELOCATIONS = 5
-"""Their number among the directories."""
+_SIGNATURES, _RELOCATIONS = 4, 5
+"""Their numbers among the directories; of the former the address is an offset in the file."""
 _STRIPPED = 1
 """The Characteristics bit that says there are no relocations: it counts, whatever directories and sections say."""
 _LOW = range(0x10_0000)
@@ -208,6 +208,9 @@ def _refused(view: View, optional: int, size: int, headers_end: int, sections: l
         return f"has PE headers of {headers} bytes in an image of {image}, which firmware refuses"
     if not alignment or any(each.length and each.start < headers for each in sections):
         return "has PE sections that lie in its headers, or no alignment for them, which firmware refuses"
+    signed, length = (directories > _SIGNATURES and view.unpack("<II", optional + 112 + 8 * _SIGNATURES)) or (0, 0)
+    if length and signed + length > view.size:
+        return f"is truncated: its signature reaches to byte {signed + length}, the file has {view.size}"
     if any(each.address + each.size > image for each in sections):
         return f"has PE sections that reach beyond its image of {image} bytes, which firmware refuses"
     if not any(each.address <= entry < each.address + each.size for each in sections):

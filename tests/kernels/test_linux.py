@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import struct
+
 import pytest
 from support import synthetic
 
@@ -34,6 +36,17 @@ def test_what_has_no_32_bit_entry_needs_real_mode(old):
 def test_fields_an_old_protocol_does_not_have_are_not_read():
     setup = read(synthetic.bzimage(0x0205))
     assert (setup.cmdline_size, setup.init_size, setup.preferred, setup.machine) == (255, 0, 0, "i386")
+
+
+@pytest.mark.parametrize(
+    ("announced", "given"), [(0, 127), (100, 127), (127, 127), (255, 255), (2047, 2047), (0xFFFFFFFF, 127)]
+)
+def test_how_long_a_command_line_grub_gives(announced: int, given: int):
+    image = bytearray(synthetic.bzimage())
+    struct.pack_into("<I", image, 0x238, announced)
+    setup = linux.read(View.of_bytes(image))
+    assert setup is not None
+    assert setup.cmdline_size == given
 
 
 def test_truncation():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import struct
 
 import pytest
 from support import synthetic
@@ -196,6 +197,24 @@ def test_broken_relocations_are_as_none_where_it_must_be_moved(problem, base, wh
 @pytest.mark.parametrize("base", [0, 0x400000])
 def test_relocations_outside_of_the_image_are_never_loaded(more, where, base):
     assert relocated(GOOD, base=base, **more).flaw.startswith(f"has relocations at {where}")
+
+
+@pytest.mark.parametrize(
+    ("address", "size", "flaw"),
+    [
+        (1536, 100, "is truncated: its signature reaches to byte 1636, the file has 1536"),
+        (0xFFFFFFFF, 16, "is truncated: its signature reaches to byte 4294967311, the file has 1536"),
+        (1500, 36, ""),
+        (1 << 20, 0, ""),
+    ],
+)
+def test_a_signature_that_is_cut_off(address: int, size: int, flaw: str):
+    """Firmware looks whether it is there, be it verified or not (Unsupported, seen with OVMF)."""
+    image = bytearray(synthetic.pe(directories=6))
+    struct.pack_into("<II", image, 0x40 + 24 + 112 + 8 * 4, address, size)
+    found = pe.read(View.of_bytes(image))
+    assert found is not None
+    assert found.flaw == flaw
 
 
 def test_an_image_without_sections():
