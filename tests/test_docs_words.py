@@ -18,7 +18,7 @@ KNOWN = {
     *("e2fsprogs", "grub-common", "grub-efi-amd64-bin", "grub-pc-bin", "ovmf", "pipx"),
     *("qemu-system-x86", "qemu-utils", "xen-system-amd64"),
 }
-"""All packages that we name. Reviewed by hand: Debian 13 and Ubuntu 24.04 have them under the same names."""
+"""All packages that we name: ``tests/fresh/run.py`` looks for them in Debian 13 and Ubuntu 24.04, too."""
 
 
 def literals() -> str:

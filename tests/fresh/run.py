@@ -1,10 +1,11 @@
 """The first ten minutes on a fresh system: what README.md and docs/start.md tell people to type, as it stands there.
 
-``PYTHONPATH=.:tests nice python tests/fresh/run.py [bookworm|trixie|noble…]`` needs root, debootstrap, some minutes
+``PYTHONPATH=.:tests nice python tests/fresh/run.py [bookworm|trixie|noble]`` needs root, debootstrap, some minutes
 and 2 GB for each. It makes a root with nothing but git, make, python3 and sudo in it, and works there: once from a
 clone of this commit, once from its wheel, which stands in for the one on PyPI. Only /proc is mounted. It ends at the
-first command that fails, or shows something else than the page does. All of them have to make the same images, byte
-for byte. This machine's certificates are copied, so that pip reaches its index as it does here.
+first command that fails, or shows something else than the page does, and at a package that we name and the system has
+not. All of them have to make the same images, byte for byte. This machine's certificates are copied, so that pip
+reaches its index as it does here.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from pathlib import Path
 
 from support.kernels import ROOT
 from support.pages import blocks, run_blocks
+from test_docs_words import KNOWN
 
 DEBIAN = ("http://deb.debian.org/debian", "main")
 UBUNTU = ("http://archive.ubuntu.com/ubuntu", "main,universe")
 MIRRORS = {"bookworm": DEBIAN, "trixie": DEBIAN, "noble": UBUNTU}
-USUAL = ("bookworm", "trixie")
+SCRIPTS = Path("/usr/share/debootstrap/scripts")
 PACKAGES = "ca-certificates,git,make,python3,sudo"
 """What the README asks for before it starts, what git and pip want for https, and its ``sudo``."""
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
@@ -67,7 +69,9 @@ def make_root(suite: str, root: Path) -> Fresh:
     """Install *suite* into *root*, as small as it comes."""
     mirror, components = MIRRORS[suite]
     argv = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", f"--components={components}"]
-    subprocess.run([*argv, suite, str(root), mirror], check=True, stdout=subprocess.DEVNULL)
+    # A debootstrap knows no Ubuntu later than itself; the way to install one has had this name since 2007.
+    script = [] if (SCRIPTS / suite).exists() else [str(SCRIPTS / "gutsy")]
+    subprocess.run([*argv, suite, str(root), mirror, *script], check=True, stdout=subprocess.DEVNULL)
     (root / "etc/apt/apt.conf.d/assume-yes").write_text('APT::Get::Assume-Yes "true";\n')
     (root / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n")  # services stay off, as in any chroot
     (root / "usr/sbin/policy-rc.d").chmod(0o755)
@@ -105,6 +109,7 @@ def from_a_wheel(fresh: Fresh, wheel: Path, kernel: Path) -> str:
     (install,), shown = page("docs/start.md")
     assert "pipx install rumpbundle" in install
     fresh.run("apt-get -q update")
+    fresh.run(" && ".join(f"apt-cache show {name} > /dev/null" for name in sorted(KNOWN)))
     for command in install:
         fresh.run(command.replace("install rumpbundle", f"install /{wheel.name}"))
     (fresh.root / "root/try").mkdir()
@@ -129,11 +134,11 @@ def make_wheel(scratch: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("suite", nargs="*", help=f"of {', '.join(MIRRORS)}; else {' and '.join(USUAL)}")
+    parser.add_argument("suite", nargs="*", help=f"of {', '.join(MIRRORS)}; else all")
     parser.add_argument("--directory", type=Path)
     asked = parser.parse_args()
     kernel, digests = b"", set()
-    for suite in asked.suite or USUAL:
+    for suite in asked.suite or MIRRORS:
         with tempfile.TemporaryDirectory(prefix="rumpbundle-fresh-", dir=asked.directory) as name:
             scratch = Path(name)
             print(f"{suite}: installing", flush=True)
