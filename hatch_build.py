@@ -1,4 +1,4 @@
-"""Puts the documentation and man pages into the wheel, and GRUB's boot images if GRUB is installed there.
+"""Puts documentation, man pages and the project's URLs into the wheel, and GRUB's boot images if GRUB is installed.
 
 With boot images it writes bootable images on machines that have no GRUB. Without them it still works: they are made
 at first use (see rumpbundle/bootloader/bootimages.py).
@@ -6,12 +6,36 @@ at first use (see rumpbundle/bootloader/bootimages.py).
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
+
+
+class Home(MetadataHookInterface):
+    """Hatchling's metadata hook: the project's URLs, and a README whose links lead somewhere on PyPI, too."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        root = Path(self.root)
+        home = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["rumpbundle"]["home"]
+        text = (root / "README.md").read_text("utf-8")
+        metadata["urls"] = {}
+        if home:
+            tag = f"v{metadata['version']}"
+            text = re.sub(r"(!\[[^]]*\]\()(?!https:)", rf"\1{home}/raw/{tag}/", text)
+            text = re.sub(r"((?<!!)\[[^]]*\]\()(?!https:)", rf"\1{home}/blob/{tag}/", text)
+            metadata["urls"] = {
+                "Source": home,
+                "Documentation": f"{home}/blob/{tag}/docs/index.md",
+                "Changelog": f"{home}/blob/{tag}/CHANGELOG.md",
+                "Issues": f"{home}/issues",
+            }
+        metadata["readme"] = {"content-type": "text/markdown", "text": text}
 
 
 class BootImages(BuildHookInterface):  # type: ignore[type-arg]

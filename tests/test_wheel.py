@@ -27,11 +27,15 @@ def build(tmp_path_factory):
     """A function that builds a wheel from a copy of the sources in a place of its own."""
     require("grub-mkimage")
 
-    def build(name: str) -> Path:
+    def build(name: str, home: str = "") -> Path:
         place = tmp_path_factory.mktemp(name)
         for source in SOURCES:
             copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
             copy(ROOT / source, place / source)
+        project = place / "pyproject.toml"
+        project.write_text(
+            re.sub('^home = ".*"$', f'home = "{home}"', project.read_text("utf-8"), flags=re.M), "utf-8"
+        )
         subprocess.run(
             [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "dist"],
             cwd=place,
@@ -76,6 +80,28 @@ def test_it_holds_what_it_needs_and_nothing_else(build):
     assert packaged == set(kept.splitlines()) | pages
     made = f"rumpbundle-{rumpbundle.__version__}"
     assert {name.split("/")[0] for name in names} == {"rumpbundle", f"{made}.dist-info", f"{made}.data"}
+
+
+def test_its_links_lead_to_the_project(build):
+    home = "https://forge.example/who/rumpbundle"
+    with zipfile.ZipFile(build("home", home)) as wheel:
+        metadata = wheel.read(f"rumpbundle-{rumpbundle.__version__}.dist-info/METADATA").decode("utf-8")
+    urls = dict(re.findall(r"^Project-URL: (\w+), (.+)$", metadata, re.M))
+    links = re.findall(r"\]\((.+?)\)", metadata)
+    assert urls.keys() == {"Source", "Documentation", "Changelog", "Issues"}
+    assert urls["Source"] == home
+    assert len(links) > 20
+    kind = {".svg": "raw"}
+    for link in (*links, urls["Documentation"], urls["Changelog"]):
+        path = Path(link.removeprefix(f"{home}/{kind.get(Path(link).suffix, 'blob')}/v{rumpbundle.__version__}/"))
+        assert (ROOT / path).is_file(), link
+
+
+def test_without_a_home_it_names_none(build):
+    with zipfile.ZipFile(build("homeless")) as wheel:
+        metadata = wheel.read(f"rumpbundle-{rumpbundle.__version__}.dist-info/METADATA").decode("utf-8")
+    assert "Project-URL" not in metadata
+    assert metadata.endswith((ROOT / "README.md").read_text("utf-8"))
 
 
 def test_two_builds_differ_in_no_byte(build):
