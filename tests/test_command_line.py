@@ -412,6 +412,15 @@ def test_every_field_of_json_is_documented(place, capsys):
         assert found - words == set(), name
 
 
+def test_every_event_of_json_is_documented():
+    told = (ROOT / "docs" / "cli.md").read_text("utf-8").partition("| `event` | keys |")[2].partition("\n\n")[0]
+    code = "".join(path.read_text("utf-8") for path in (ROOT / "rumpbundle" / "cli").glob("*.py"))
+    told_events = {
+        word for row in re.findall(r"^\| (`[^|]*)\|", told, re.MULTILINE) for word in re.findall(r"`(\w+)`", row)
+    }
+    assert told_events == set(re.findall(r"""event(?:=|": )"(\w+)\"""", code))
+
+
 def test_json_of_a_volume_and_a_component_has_size_and_digest(place, capsys):
     Path("d").mkdir()
     Path("d/file").write_text("x")
