@@ -39,6 +39,25 @@ def test_every_command_and_option_is_documented(name, command):
             assert re.search(rf"`[^`]*{re.escape(longest)}\b", text), f"{name} {longest} is not in docs/cli.md"
 
 
+SENTENCES = sorted({*PAGES, *ROOT.glob("examples/*/*.md")} - {ROOT / "CHANGELOG.md"})  # which tells of the past, too
+
+
+@pytest.mark.parametrize("page", SENTENCES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_in_a_sentence_has_the_options_it_is_shown_with(page):
+    known = {name: {word for each in command.params for word in each.opts} for name, command in commands()}
+    general = {"--help", "-h", "--kernel"}
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for shown in re.findall(r"`rumpbundle ([^`]+)`", text):
+        first, *words = re.split(r" -- | \| ", " ".join(shown.split()))[0].split()
+        name = "boot" if first == "--boot" else formats.ALIASES.get(first, first)
+        if name in ("FORMAT", "COMMAND", "app.bin"):  # forms, and the mistake that troubleshooting tells of
+            continue
+        assert name in known, shown
+        for word in words:
+            if option := re.match(r"\[?(--?[a-z][a-z-]*)", word):
+                assert option[1] in known[name] | general, shown
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_page_that_is_named_exists(page):
     text = page.read_text("utf-8")
