@@ -254,8 +254,15 @@ def test_a_repaired_gzip_is_bundled_unpacked(read):
 
 
 @pytest.mark.parametrize("bits", [32, 64])
-def test_a_kernel_without_section_headers_gets_a_table_of_them(read, bits):
-    data = synthetic.elf([Segment(multiboot1() + bytes(65))], None, bits=bits)
+@pytest.mark.parametrize("said", ["none", "no size", "no place"])
+def test_a_kernel_without_section_headers_gets_a_table_of_them(read, bits, said):
+    """Also one that announces some of no size (seen with GRUB 2.06), or nowhere."""
+    data = bytearray(synthetic.elf([Segment(multiboot1() + bytes(65))], None, bits=bits))
+    place, sizes = (32, 46) if bits == 32 else (40, 58)
+    if said != "none":
+        struct.pack_into("<HH", data, sizes, 0 if said == "no size" else 64, 3)
+        struct.pack_into("<I", data, place, 0x40 if said == "no size" else 0)
+    data = bytes(data)
     kernel = read(data)
     assert kernel.repairs == ("added a table of section headers, without which GRUB 2.12 stops (invalid e_shoff)",)
     bundled = kernel.content.read()

@@ -35,6 +35,8 @@ MAX_HEADERS = 512
 """Program headers looked at; kernels have 2 to 20. More are taken for damage."""
 MAX_DYNAMIC = 1 << 14
 """Bytes of the dynamic section looked at."""
+_SECTION_HEADER = {32: 40, 64: 64}
+"""Bytes of a section header, by the class of the file."""
 MAX_NAMES = 1 << 16
 """Bytes of section names looked at."""
 
@@ -78,7 +80,7 @@ class Elf:
     segments: tuple[Segment, ...]
     sections: tuple[Section, ...]
     sections_announced: int
-    """How many section headers the file says it has (``e_shnum``)."""
+    """How many section headers the file says it has (``e_shnum``); 0 if it says nothing of where, or of their size."""
     sections_whole: bool
     """Whether the file holds all the section headers it announces."""
     is_library: bool
@@ -155,6 +157,8 @@ def read(view: View) -> Elf | None:
     (type_, machine, version, entry, phoff, shoff, _, _, phentsize, phnum, shentsize, shnum, shstrndx) = (
         struct.unpack_from(layout, head, 16)
     )
+    if not shoff or shentsize < _SECTION_HEADER[bits]:
+        shnum = 0  # nobody can read what there may be
     segments, flaw = _segments(view, order, bits, phoff, phentsize, phnum)
     if version != 1:
         flaw = f"is a damaged ELF file: its version is {version}, not 1"
