@@ -146,7 +146,7 @@ def test_who_says_so_lives(said: str):
 
 
 @pytest.mark.parametrize(
-    "said", ["Page fault at 0x1000", "Exception 14 at 0x1000", "BUG: kernel x", "Out of memory!"]
+    "said", ["Page fault at 0x1000", "Exception 14 at 0x1000", "Oops: 0002 [#1]", "Out of memory!"]
 )
 def test_who_speaks_of_success_behind_it_has_lived_on(said: str):
     """A kernel that maps pages when they are touched logs a fault, and goes on; what died does not."""

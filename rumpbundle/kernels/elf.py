@@ -80,7 +80,7 @@ class Elf:
     segments: tuple[Segment, ...]
     sections: tuple[Section, ...]
     sections_announced: int
-    """How many section headers the file says it has (``e_shnum``); 0 if it says nothing of where, or of their size."""
+    """How many section headers the file says it has (``e_shnum``); 0 if it says not where, or of no size."""
     sections_whole: bool
     """Whether the file holds all the section headers it announces."""
     is_library: bool

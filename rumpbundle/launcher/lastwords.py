@@ -58,7 +58,6 @@ _DEATHS = (
     _SPEAKER + r"(?:the )?system\b.{0,40} due to an? (?:fatal|unrecoverable) .*",
     r"kernel: .* trap, code=.*",
     r"seL4 (?:failed assertion|called fail) .*",
-    _SPEAKER + r"(?:kernel )?oops\b(?! test)(?:: .*|!.*|\W*|.*\bat .*)",
     _SPEAKER + r"(?:\*{3} )?(?:stack smashing detected|stack smashed|__stack_chk_fail)\b.*",
     r"(?:\*{3} )?signal \d+ received by tid \d+.*",
     r"terminate called (?:after|without|recursively)\b.*",
@@ -94,6 +93,7 @@ _PERHAPS = (
     _SPEAKER + r"(?:kernel )?stack (?:overflow|corruption|corrupted|canary (?:corrupted|mismatch|clobbered))"
     r"(?: detected)?(?:[!:].*|\W*| (?:at|in) .*)",
     _SPEAKER + r"out of memory(?:!.*|: .*|\W*)",
+    _SPEAKER + r"(?:kernel )?oops\b(?! test)(?:: .*|!.*|\W*|.*\bat .*)",
     _SPEAKER + r"(?:kernel )?bug(?: at .*|_on\(.*|! .*|: (?:unable to handle|kernel|failure|bad|scheduling) .*)",
     _SPEAKER + r"(?:kernel )?k?assert(?:ion)?(?:\b|_).{0,200}?\bfail(?:ed|ure|s)?\b(?!ures?: 0).*",
     _SPEAKER + r"assertion fail\b.*",
