@@ -490,3 +490,9 @@ def test_a_driver_there_is_not_is_told_without_a_target_too(capsys):
     said = [main(["check", app, "--driver", "nvmee", *more]) for more in ([], ["--target", "ec2"])]
     assert said == [2, 2]
     assert capsys.readouterr().err == "error: --driver: no such driver: nvmee\nhint: did you mean nvme?\n" * 2
+
+
+def test_what_bundling_warns_of_is_noted_where_the_kernel_boots():
+    high = kernel("plain", warnings=("loads to 0x90000000",))
+    assert "it loads to 0x90000000" in check(high, "qemu").notes
+    assert check(high, "xen-pv").notes == check(PLAIN, "xen-pv").notes

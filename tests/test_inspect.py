@@ -228,6 +228,18 @@ def test_two_boxes_of_middle_size_are_to_scale(tmp_path):
     assert 1.4 < widths["/b"] / widths["/a"] <= 2.05
 
 
+def test_a_kernel_that_bundling_warns_of(tmp_path, capfd):
+    high = tmp_path / "high"
+    high.write_bytes(
+        synthetic.elf([synthetic.Segment(synthetic.multiboot1() + bytes(64), paddr=0x90000000)], bits=32)
+    )
+    assert main(["inspect", str(high)]) == 0
+    assert "mind " in (said := capfd.readouterr().out)
+    assert "more than 2 GiB of memory below its devices" in said
+    assert main(["inspect", "--json", str(high)]) == 0
+    assert "2 GiB" in json.loads(capfd.readouterr().out)["warnings"][0]
+
+
 def test_a_kernel_has_no_picture(app, tmp_path, capfd):
     assert main(["inspect", str(app), "--svg", str(tmp_path / "a.svg")]) == 2
     assert not (tmp_path / "a.svg").exists()

@@ -593,4 +593,4 @@ def test_a_kernel_that_asks_for_a_framebuffer_says_so(read):
 
 def test_a_kernel_that_loads_high_says_what_memory_that_takes(read):
     kernel = read(synthetic.elf([Segment(multiboot1() + bytes(64), paddr=0x80100000)], bits=32))
-    assert kernel.warnings[0].startswith("loads to 0x80100000, so the machine needs more than 2 GiB of memory")
+    assert kernel.warnings[0].startswith("loads to 0x80100000, so the machine needs more than 2 GiB of memory below")

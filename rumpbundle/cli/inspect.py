@@ -89,6 +89,7 @@ def _kernel(kernel: Unikernel) -> Iterator[TableSection]:
         ("tells Linux", kernel.cmdline),
         ("cmdline", "" if kernel.cmdline_limit is None else f"at most {kernel.cmdline_limit} bytes"),
         ("repaired", "; ".join(kernel.repairs)),
+        ("mind", "; ".join(f"it {warning}" for warning in kernel.warnings)),
         ("blake3", kernel.content.digest()),
     ]
     yield TableSection(title=kernel.name, rows=tuple((name, value) for name, value in facts if value))
@@ -141,6 +142,7 @@ def _kernel_json(kernel: Unikernel) -> dict[str, Any]:
             for each in kernel.troubles
         ],
         "repairs": list(kernel.repairs),
+        "warnings": list(kernel.warnings),
         "refusal": kernel.refusal,
         "advice": kernel.advice,
     }

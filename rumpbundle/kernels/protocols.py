@@ -94,8 +94,10 @@ def unloaded(file: KernelFile, protocols: tuple[Protocol, ...]) -> int:
 
 _MUCH_MEMORY = 1 << 30
 """A kernel that is loaded higher than this was meant to be loaded lower, most likely."""
-
-
+_LEAST_LOW = 2 << 30
+"""Up to here every PC has memory, if it has that much."""
+_BELOW_DEVICES = " below its devices, which begin at 2 GiB on many (UEFI on QEMU's q35)"
+"""What to say of a kernel that is loaded above that (low in knowledge/platforms.toml)."""
 _LOW = {
     False: "in the linker script, .text : AT(ADDR(.text) - OFFSET)",
     True: "lower the min_addr of its Multiboot 2 header (tag 10)",
@@ -116,9 +118,10 @@ def warnings(file: KernelFile, origin: Traits, load: range | None) -> Iterator[s
             f"{file.pe.advice}"
         )
     elif load is not None and load.stop > _MUCH_MEMORY and (file.multiboot1 or file.multiboot2):
+        where = _BELOW_DEVICES if load.stop > _LEAST_LOW else ""
         yield (
-            f"loads to {load.start:#x}, so the machine needs more than {load.stop >> 30} GiB of memory; if it was "
-            f"only meant to run there, load it low: {_LOW[bool(file.multiboot2 and file.multiboot2.lowest)]}"
+            f"loads to {load.start:#x}, so the machine needs more than {load.stop >> 30} GiB of memory{where}; if it "
+            f"was only meant to run there, load it low: {_LOW[bool(file.multiboot2 and file.multiboot2.lowest)]}"
         )
     if strings.VGA_TEXT in origin.marks:
         yield (

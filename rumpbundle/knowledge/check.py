@@ -131,13 +131,16 @@ class _Comparison:
         notes = list(self.platform.notes)
         if self.firmware in self.guest.memory:
             notes.append(f"give it at least {self.guest.memory[self.firmware]} MiB of memory")
+        boots = self._boots()
+        if boots.answer != "no" and self.firmware in tuple(Firmware):
+            notes += [f"it {warning}" for warning in self.kernel.warnings]
         return Verdict(
             kernel=self.kernel.name,
             target=self.platform.name,
             title=self.platform.title,
             firmware=self.firmware,
             findings=(
-                self._boots(),
+                boots,
                 self._device("disk", self.guest.disk, "disk"),
                 self._device("network", self.guest.nic, "nic"),
                 self._console(),
