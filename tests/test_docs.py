@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 
 import rumpbundle
 from rumpbundle import formats
+from rumpbundle.bundling.recipe import RecipeFields
 from rumpbundle.cli import cli
+from rumpbundle.dev_launch import BootFields
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -77,6 +80,15 @@ def test_the_api_page_names_every_public_name():
     text = (ROOT / "docs" / "api.md").read_text("utf-8")
     for name in rumpbundle.__all__:
         assert re.search(rf"\b{name}\b", text), name
+
+
+def test_every_keyword_is_documented():
+    text = (ROOT / "docs" / "api.md").read_text("utf-8")
+    assert [name for name in RecipeFields.__annotations__ if f"`{name}`" not in text] == []
+    told = (ROOT / "docs" / "launch.md").read_text("utf-8").partition("`launch()` takes")[2].partition("\n\n")[0]
+    words = set(re.findall(r"`(\w+)`", told)) - {"Recipe", "Guest"}
+    taken = {*inspect.signature(rumpbundle.run).parameters, *BootFields.__annotations__}
+    assert words == taken - {"image", "options", "report", "more"}
 
 
 def test_the_changelog_has_an_unreleased_head():
