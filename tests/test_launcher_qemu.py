@@ -93,6 +93,13 @@ def test_uefi_gets_a_variable_store_that_forgets():
     ]
 
 
+@pytest.mark.parametrize("place", ["/opt/homebrew/share/qemu", "/usr/local/share/qemu"])
+def test_uefi_is_found_where_homebrew_has_it(monkeypatch, place):
+    there = {f"{place}/edk2-x86_64-code.fd", f"{place}/edk2-i386-vars.fd"}
+    monkeypatch.setattr(qemu.os.path, "exists", there.__contains__)
+    assert set(qemu.find_uefi()) == there
+
+
 def test_published_ports_listen_on_loopback_only():
     machine = replace(PLAIN, card="e1000,netdev={netdev}", publish=(Forward(8080, 80), Forward(53, 53, "udp")))
     argv = command(machine)
