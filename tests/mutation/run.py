@@ -21,6 +21,7 @@ import os
 import random
 import shutil
 import sys
+import tarfile
 import tempfile
 import zlib
 from collections import Counter
@@ -64,6 +65,8 @@ SLOW = ("gce",)
 MEANINGLESS = {
     "name of the extent": ("vmdk", "vmdk:stream", "ova"),
     "names of features": ("qcow2",),
+    "first digit of a checksum in a tar's header": ("ova",),
+    "case of a digest's digit": ("ova",),
     "end of compressed data": ("vmdk:stream", "ova", "gce"),
     "date in gzip's header": ("gce",),
     "bits that fill a byte of compressed data": ("gce",),
@@ -165,6 +168,13 @@ def meaning(format: str, data: bytes, at: int, changed: bytes, inside: list[tupl
         start = data.find(b"\x68\x03\xf8\x57")
         if start + 8 <= at < start + 8 + int.from_bytes(data[start + 4 : start + 8], "big"):
             return "names of features"
+    if format == "ova":
+        for member in _members(data):
+            if at == member.offset + 148 and _members(changed) == _members(data):
+                return "first digit of a checksum in a tar's header"
+            inside_it = member.offset_data <= at < member.offset_data + member.size
+            if member.name.endswith(".mf") and inside_it and changed.lower() == data.lower():
+                return "case of a digest's digit"
     if format in MEANINGLESS["end of compressed data"] and any(high - 6 <= at < high for _, high in inside):
         return "end of compressed data"
     if format in MEANINGLESS["date in gzip's header"] and 4 <= at < 8:
@@ -173,6 +183,20 @@ def meaning(format: str, data: bytes, at: int, changed: bytes, inside: list[tupl
     if format in MEANINGLESS[filling] and _unpacked(changed) == _unpacked(data):
         return "bits that fill a byte of compressed data"
     return ""
+
+
+class _Member(tarfile.TarInfo):
+    """What Python's own tarfile reads of a member, to compare."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Member) and self.get_info() == other.get_info()
+
+    __hash__ = None
+
+
+def _members(data: bytes) -> list[_Member]:
+    with tarfile.open(fileobj=io.BytesIO(data), tarinfo=_Member) as file:
+        return file.getmembers()
 
 
 @lru_cache(maxsize=2)
