@@ -163,6 +163,8 @@ def test_a_bare_number_of_whole_kibibytes_may_mean_these():
         (["vmware", "app.bin"], "no such command 'vmware'", "did you mean vmdk or ova?"),
         (["VirtualBox", "app.bin"], "no such command 'VirtualBox'", "did you mean vdi or ova?"),
         (["ISO", "app.bin"], "no such command 'ISO'", "did you mean iso?"),
+        (["build", "app.bin", "-f", "vmdk", "--subformat", "stream"], "no such option '--subformat'",
+         "a subformat stands behind its format, as in -f vmdk:stream"),
         (["vmdk:stream", "app.bin"], "no such command 'vmdk:stream'",
          "a subformat is given to build: rumpbundle build APP -f vmdk:stream"),
         (["build", "app.bin", "-f", "VMDK"], "no such format: VMDK", "did you mean vmdk?"),

@@ -42,6 +42,17 @@ def test_every_command_and_option_is_documented(name, command):
             assert re.search(rf"`[^`]*{re.escape(longest)}\b", text), f"{name} {longest} is not in docs/cli.md"
 
 
+def test_every_command_that_bundles_has_the_options_that_are_said_to_be_everyones():
+    page = (ROOT / "docs" / "cli.md").read_text("utf-8").partition("## Options of every command that bundles")[2]
+    rows = re.findall(r"^\| (`-.*?) \| ", page.partition("\n## ")[0], re.MULTILINE)
+    told = {option for row in rows for option in re.findall(r"(?<![\w-])--[a-z0-9-]+", row)} - {"--subformat"}
+    kept = {"--output", "--force", "--no-sync", "--json", "--sbom", "--sign"}
+    for name, command in commands():
+        if name in formats.names() or name in ("build", "boot"):
+            lacks = told - {word for each in command.params for word in each.opts}
+            assert lacks == (kept if name == "boot" else set()), name
+
+
 SENTENCES = sorted({*PAGES, *ROOT.glob("examples/*/*.md")} - {ROOT / "CHANGELOG.md"})  # which tells of the past, too
 
 

@@ -213,6 +213,8 @@ def _elsewhere(error: click.ClickException, context: click.Context | None, argum
             return f"options come behind the command: rumpbundle {first} {error.option_name}"
         if file := next((word for word in arguments if word.startswith("-") and os.path.isfile(word)), None):
             return f"write {quoted(os.path.join('.', file))} for the file of that name"
+        if command == "build" and error.option_name == "--subformat":
+            return "a subformat stands behind its format, as in -f vmdk:stream"
         owners = [name for name in (*registry.names(), *_COMMANDS) if error.option_name in _options_of(name)]
         if command in registry.names() and {"boot", "run"} <= set(owners):
             return f"rumpbundle --boot qemu APP and rumpbundle run IMAGE take {error.option_name}"
