@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from rumpbundle.disk import signatures
 from rumpbundle.errors import KernelError
-from rumpbundle.kernels import elf, foreign, linux
+from rumpbundle.kernels import elf, foreign, linux, strings
 from rumpbundle.kernels.elf import Elf
 from rumpbundle.kernels.kernelfile import KernelFile
 from rumpbundle.kernels.pe import Pe
 
 _RELINK = "link it again: the entry that its notes name must lie in one of its segments"
+_ELSEWHERE = (
+    "take the disk image that is made with that, or give the kernel an entry for Multiboot 2 as well; rumpbundle run "
+    "and convert take the image"
+)
 _BOOTS = "bundle a kernel: an ELF file with a Multiboot header, a Linux bzImage or an EFI application"
 _JOIN = "join it with what it starts: cat lnxboot.img core.img, for GRUB's"
 _AGAIN = "copy it again from where it comes, or build it again"
@@ -80,8 +84,8 @@ def _elf_kernel(file: KernelFile, found: Elf) -> tuple[str, str]:
             "is a Unikraft kernel without a Multiboot header, as Firecracker boots it (lxboot)",
             "build it for the qemu platform with Multiboot, or as an EFI stub",
         )
-    if system := _of_a_system(file, found):
-        return system
+    if other := _of_a_system(file, found) or _of_a_loader(file, found):
+        return other
     if file.is_xen_pv or (file.pvh_entry is not None and file.pvh_flaw):
         kind, flaw = ("Xen PV", file.pv_flaw) if file.is_xen_pv else ("PVH", file.pvh_flaw)
         return f"is a {kind} kernel that Xen does not start: {flaw}", _RELINK
@@ -110,6 +114,24 @@ def _of_a_system(file: KernelFile, found: Elf) -> tuple[str, str] | None:
         f"is the kernel of {name}, which only its own boot loader starts, {_LOADERS[name]}",
         f"{elsewhere}for a disk take an image of {name} itself",
     )
+
+
+_SECTIONS = {
+    ".bootloader-config": "the Rust crate bootloader",
+    ".stivale2hdr": "Limine (stivale2)",
+    ".stivalehdr": "Limine (stivale)",
+}
+"""Sections of kernels that other loaders start (rust-osdev/bootloader; the stivale specifications)."""
+
+
+def _of_a_loader(file: KernelFile, found: Elf) -> tuple[str, str] | None:
+    """Return what to say of a kernel that is for another boot loader than GRUB; None if it is none."""
+    loader = next((_SECTIONS[section.name] for section in found.sections if section.name in _SECTIONS), "")
+    if not loader and not _is_ordinary(found) and strings.search(file.view, None, [strings.LIMINE]):
+        loader = "Limine"
+    if not loader:
+        return None
+    return f"is a kernel that only the boot loader it is made for starts: {loader}", _ELSEWHERE
 
 
 _UPPER_HALF = {32: 0xC000_0000, 64: 0xFFFF_8000_0000_0000}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping
 
 from rumpbundle.kernels.elf import Elf
@@ -27,6 +28,8 @@ SOLO5_SINGLE = b": not configured\n"
 drive but one each (bindings/virtio/pci.c until its pull request 581)."""
 VGA_TEXT = b"VGA text"
 """Stands for the address of VGA text memory, 0xb8000, in a kernel's code; see :func:`writes_vga_text`."""
+LIMINE = struct.pack("<QQ", 0xC7B1DD30DF4C8B88, 0x0A82E883A194F07B)
+"""How each request of a kernel to the boot loader Limine begins (its PROTOCOL.md)."""
 MARKS = (RUMPRUN, RUMPRUN_HW, UNIKRAFT, XEN, HERMIT, HERMIT_CRATE, GNU_MACH, INVADERS)
 """What tells families, and kernels with known troubles, apart."""
 

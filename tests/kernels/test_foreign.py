@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import struct
 import tarfile
 import zipfile
 
@@ -137,6 +138,29 @@ def test_the_kernel_of_a_bsd_is_its_own_loaders(tmp_path, name, more):
     ) as caught:
         Unikernel.read(path)
     assert f"an image of {name} itself" in caught.value.hint
+
+
+REQUEST = struct.pack("<QQ", 0xC7B1DD30DF4C8B88, 0x0A82E883A194F07B)
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "section"),
+    [
+        ("Limine", bytes(100) + REQUEST, ".limine_requests"),
+        (r"Limine \(stivale2\)", bytes(64), ".stivale2hdr"),
+        ("the Rust crate bootloader", bytes(64), ".bootloader-config"),
+    ],
+)
+def test_the_kernel_of_another_loader(tmp_path, name, code, section):
+    path = tmp_path / "kernel"
+    high = Segment(code, vaddr=0xFFFFFFFF80200000, paddr=0x200000)
+    path.write_bytes(synthetic.elf([high], [synthetic.Section(section, b"12345678")]))
+    with pytest.raises(KernelError, match=f"only the boot loader it is made for starts: {name}$") as caught:
+        Unikernel.read(path)
+    assert "Multiboot 2" in caught.value.hint
+    path.write_bytes(synthetic.elf([high, Segment(b"/lib/ld.so\0", synthetic.INTERP)]))
+    with pytest.raises(KernelError, match="is an ordinary dynamically linked program"):
+        Unikernel.read(path)
 
 
 LARGE = bytes(packed.LIMIT)
