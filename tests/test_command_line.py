@@ -278,6 +278,13 @@ def test_synonyms(place, capsys):
     assert said[0] == said[1] == said[2]
 
 
+def test_an_option_keeps_its_value_whatever_it_looks_like(place, capsys):
+    for words in (["--cmdline", "--kernel"], ["--cmdline", "--kernel=x"]):
+        assert main(["iso", "app.bin", *words, "-q", "--force"]) == 0
+        assert main(["cat", "app.iso", "/boot/grub/grub.cfg"]) == 0
+        assert f" '{words[1]}';" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("alias", "name"), formats.ALIASES.items())
 def test_a_format_by_its_other_name(place, alias, name, capsys):
     assert main([alias, "app.bin", "--dry-run", "--json", "-q"]) == 0

@@ -12,7 +12,7 @@ import click
 from rumpbundle import guests
 from rumpbundle.bundling import recipe
 from rumpbundle.cli.command import Command, group
-from rumpbundle.cli.values import MountedDirectory, MountWord, end_of_options
+from rumpbundle.cli.values import MountedDirectory, MountWord, end_of_options, without_kernel_option
 from rumpbundle.disk import tree
 from rumpbundle.errors import InputError, UsageError
 from rumpbundle.guests import ConfigFor, ordered
@@ -57,15 +57,7 @@ class GuestCommand(Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         at = end_of_options(self, args)
         args = [*args[:at], *(f"--arg={word}" for word in args[at + 1 :])]
-        return super().parse_args(ctx, without_kernel_option(args))
-
-
-def without_kernel_option(words: list[str]) -> list[str]:
-    """Return *words* with ``--kernel FILE``, as QEMU has it, as the argument it stands for."""
-    if "--kernel" in words[:-1]:
-        at = words.index("--kernel")
-        return [*words[:at], *words[at + 1 :]]
-    return [word.removeprefix("--kernel=") for word in words]
+        return super().parse_args(ctx, without_kernel_option(self, args))
 
 
 def guest_from(app: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
     files, boot images and dates stay what they are in the image.
     """
     if in_place == (output is not None):
-        raise UsageError("give -o NEW to write another image, or --in-place to change this one")
+        both = "-o and --in-place exclude each other: " if in_place else ""
+        raise UsageError(f"{both}give -o NEW to write another image, or --in-place to change this one")
     shown = Path(image) if output is None else output
     path = rollback.changed_at(Path(image)) if output is None else output  # a link to the image stays one
     force, dry_run, as_json = (arguments.pop(name) for name in ("force", "dry_run", "as_json"))

@@ -16,10 +16,9 @@ import click
 from rumpbundle import dev_launch
 from rumpbundle.arguments import pattern
 from rumpbundle.cli.command import Command, completed, group, options
-from rumpbundle.cli.guest import without_kernel_option
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.streams import say, tell, unwritable
-from rumpbundle.cli.values import Seconds, Size, end_of_options
+from rumpbundle.cli.values import Seconds, Size, end_of_options, without_kernel_option
 from rumpbundle.dev_launch import Options
 from rumpbundle.errors import GuestError
 from rumpbundle.events import Note
@@ -36,7 +35,7 @@ class BackendCommand(Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         at = end_of_options(self, args)
-        own, theirs = without_kernel_option(args[:at]), args[at + 1 :]
+        own, theirs = without_kernel_option(self, args[:at]), args[at + 1 :]
         ctx.meta["own"], ctx.meta["theirs"] = tuple(own), tuple(theirs)
         return super().parse_args(ctx, own)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,11 +122,27 @@ def end_of_options(command: click.Command, words: Sequence[str]) -> int:
 
     One that is an option's value, as in ``--arg --``, does not.
     """
+    return next((at for at in _own(command, words) if words[at] == "--"), len(words))
+
+
+def without_kernel_option(command: click.Command, words: Sequence[str]) -> list[str]:
+    """Return *words* with ``--kernel FILE``, as QEMU has it, as the argument of *command* that it stands for."""
+    for at in _own(command, words):
+        name, equals, file = words[at].partition("=")
+        if words[at] == "--":
+            break
+        if name == "--kernel" and (equals or words[at + 1 :]):
+            return [*words[:at], *([file] if equals else ()), *words[at + 1 :]]
+    return list(words)
+
+
+def _own(command: click.Command, words: Sequence[str]) -> Iterator[int]:
+    """Yield where in *words* those stand that are not the value of the option of *command* before them."""
     takes = {name for option in command.params if not getattr(option, "is_flag", False) for name in option.opts}
     at = 0
-    while at < len(words) and words[at] != "--":
+    while at < len(words):
+        yield at
         at += 2 if words[at] in takes and words[at].startswith("-") else 1
-    return min(at, len(words))
 
 
 def driver_names() -> list[str]:

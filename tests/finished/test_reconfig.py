@@ -186,7 +186,7 @@ def test_an_image_without_a_configuration_carries_an_empty_one(inputs, tmp_path,
     ("words", "message"),
     [
         ([], "give -o NEW"),
-        (["-o", "x", "--in-place"], "give -o NEW"),
+        (["-o", "x", "--in-place"], "exclude each other"),
         (["-o", "x", "--controller", "ide"], "no option of raw"),
         (["-o", "x", "-e", "novalue"], "novalue"),
     ],
