@@ -597,6 +597,14 @@ def test_a_silent_guest_that_resets_was_started_all_the_same(tmp_path: Path, at_
 
 
 @pytest.mark.boot
+def test_of_a_silent_guest_that_halts_it_is_said_where_else_to_look(tmp_path: Path):
+    with start(tmp_path, "", "halt") as guest:
+        ending = guest.wait(180)
+    assert ending.good
+    assert "chardev=serial0 shows what it writes to port 0xE9" in ending.detail
+
+
+@pytest.mark.boot
 @pytest.mark.parametrize("content", [b"", b"\x55\xaa" * 100])
 def test_a_disk_with_nothing_to_boot_is_not_started(tmp_path: Path, content: bytes):
     image = tmp_path / "disk.raw"

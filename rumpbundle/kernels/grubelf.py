@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from rumpbundle.kernels.elf import ET_DYN, ET_EXEC, PT_NULL, SHT_NOBITS, Elf, Section
+from rumpbundle.kernels.elf import ET_DYN, ET_EXEC, PT_NOTE, PT_NULL, SHT_NOBITS, Elf, Section, Segment
 from rumpbundle.kernels.flaws import Flaw, Repair
 from rumpbundle.kernels.view import View
 
@@ -94,7 +94,7 @@ def _offset(load: range) -> int:
     return load.start - 0x10_0000
 
 
-def place_flaw(elf: Elf | None) -> Flaw | None:
+def place_flaw(elf: Elf | None, view: View) -> Flaw | None:
     """Return what is wrong where GRUB gives every segment a block of memory of its own: unless it may relocate."""
     if elf is None:
         return None
@@ -102,7 +102,27 @@ def place_flaw(elf: Elf | None) -> Flaw | None:
         return Flaw(
             "has segments that overlap in memory, which GRUB refuses", "let each section begin where the last ends"
         )
-    return load_flaw(elf.loaded) or hole_flaw(range(s.paddr, s.paddr + s.filesz) for s in elf.loads)
+    return load_flaw(elf.loaded) or hole_flaw(
+        range(s.paddr, s.paddr + s.filesz) for s in elf.loads if _loses(s, elf, view)
+    )
+
+
+def _loses(segment: Segment, elf: Elf, view: View) -> bool:
+    """Whether a kernel might miss what of *segment* goes to where there is no memory.
+
+    It does not miss the ELF file's own headers, and its notes, which a linker told ``-Ttext=0x100000`` and no more
+    puts right below that; nor zeros.
+    """
+    skipped = segment.offset - segment.paddr
+    low, high = max(segment.paddr, _VIDEO.start), min(segment.paddr + segment.filesz, _ROMS.stop)
+    start = low + skipped
+    lost = bytearray(view.read(start, high - low))
+    notes = (range(s.offset, s.offset + s.filesz) for s in elf.segments if s.type == PT_NOTE)
+    for known in (range(elf.headers_end), *notes):
+        first, end = max(known.start - start, 0), min(known.stop - start, len(lost))
+        if first < end:
+            lost[first:end] = bytes(end - first)
+    return any(lost)
 
 
 def _entry_flaw(elf: Elf) -> Flaw | None:

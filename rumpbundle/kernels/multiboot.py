@@ -133,7 +133,7 @@ def _read(view: View, elf: Elf | None, head: bytes, at: int, flags: int) -> Head
                 wrong = Flaw(f"its Multiboot header enters at {entry:#x}, outside of what it loads")
             flaw = flaw or wrong
     else:
-        flaw = flaw or grubelf.flaw(elf, view, _ONE.search) or grubelf.place_flaw(elf)
+        flaw = flaw or grubelf.flaw(elf, view, _ONE.search) or grubelf.place_flaw(elf, view)
     mode = _video_mode(head, at) if flags & VIDEO else None
     return Header(
         version=1,

@@ -168,7 +168,7 @@ def _elf_flaw(view: View, elf: Elf | None, *, relocatable: bool) -> Flaw | None:
     if relocatable and elf is not None:
         # It goes elsewhere; but GRUB wants its addresses in 32 bits all the same.
         return grubelf.load_flaw(each for each in elf.loaded if each.stop >= 1 << 32)
-    return grubelf.place_flaw(elf)
+    return grubelf.place_flaw(elf, view)
 
 
 def _tags(head: bytes, at: int) -> tuple[list[_Tag], Flaw | None]:

@@ -11,6 +11,7 @@ import os
 import select
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from rumpbundle import arguments
@@ -31,6 +32,11 @@ GRACE = 0.3
 PATIENCE = 2.0
 """Seconds after which it is ended even if it goes on talking."""
 _READ = 64 << 10
+_ELSEWHERE = (
+    "it said nothing on its serial port; -- -device isa-debugcon,iobase=0xe9,chardev=serial0 shows what it writes to "
+    "port 0xE9, -- -vga std -display gtk its screen"
+)
+"""Of a guest that halts in silence: nobody can tell whether it has done anything."""
 
 Sink = Callable[[bytes], object]
 
@@ -227,4 +233,7 @@ class Guest:
                     return Ending(Reason.NOT_STARTED, None, "its firmware found nothing to boot")
             unknown = "without a word: either its firmware found nothing to boot, or what it started said nothing"
             return Ending(Reason.RESET, None, unknown)
-        return self._endings.explained(ending)
+        explained = self._endings.explained(ending)
+        if explained == ending and ending.reason is Reason.HALTED and not self.console.text.strip():
+            return replace(ending, detail="; ".join(filter(None, (ending.detail, _ELSEWHERE))))
+        return explained

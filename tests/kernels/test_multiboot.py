@@ -252,6 +252,22 @@ def test_what_a_kernel_may_load_below_1_mib():
     assert not found.flaw
 
 
+@pytest.mark.parametrize("bits", [32, 64])
+def test_headers_and_notes_below_1_mib_are_not_missed(bits):
+    """``ld -Ttext=0x100000`` puts them there, and such kernels are many; what else is there is missed."""
+    head = Segment(b"", paddr=0xFF000, offset=0, filesz={32: 192, 64: 272}[bits])
+    note = Segment(synthetic.note(b"GNU", 5, bytes(16)), type=synthetic.NOTE, paddr=0)
+    data = synthetic.elf([head, note, Segment(multiboot1() + bytes(64))], bits=bits)
+    found = read1(data)
+    assert found is not None
+    assert not found.flaw
+    more = read1(
+        synthetic.elf([head, Segment(b"a text"), Segment(multiboot1() + bytes(64), paddr=0x101000)], bits=bits)
+    )
+    assert more is not None
+    assert more.flaw == "loads to 0xff000, where a PC has ROMs"
+
+
 def test_tables_beyond_the_search_window():
     data = bytearray(synthetic.elf([Segment(multiboot1() + bytes(9000))], None, bits=32))
     table = data[52:84]
@@ -285,12 +301,12 @@ def test_tables_beyond_the_search_window():
             ". = 1M",
         ),
         (
-            synthetic.elf([Segment(multiboot1() + bytes(0x90000), paddr=0x80000)], bits=32),
+            synthetic.elf([Segment(multiboot1() + b"x" * 0x90000, paddr=0x80000)], bits=32),
             "loads to 0x80000 and over 0xc0000, where a PC has ROMs",
             ". = 1M",
         ),
         (
-            synthetic.elf([Segment(multiboot1() + bytes(64), paddr=0x9FFF0)], bits=32),
+            synthetic.elf([Segment(multiboot1() + b"x" * 64, paddr=0x9FFF0)], bits=32),
             "loads to 0x9fff0 and over 0xa0000, where a PC has video memory",
             ". = 1M",
         ),
