@@ -28,6 +28,9 @@ _KNOWN_TAGS = frozenset(
 _SMBIOS = 13
 _KNOWN_INFORMATION = frozenset(range(22)) - {_SMBIOS}
 _CONSOLE_REQUIRED, _EGA_TEXT = 1, 2
+_CONSOLE_ADVICE = (
+    "add a framebuffer tag (5), or take VGA text too (bit 1 of the flags in tag 4), or require no console"
+)
 _WHOLE_FILE = 0xFFFFFFFF
 """As load address: load from the start of the file."""
 
@@ -91,7 +94,7 @@ def _read(view: View, elf: Elf | None, head: bytes, at: int) -> Header:
         flaw = flaw or _elf_flaw(view, elf, relocatable=_RELOCATABLE in kinds)
     not_under = tuple(_not_under(tags, kinds))
     if len({firmware for firmware, _ in not_under}) == len(Firmware):
-        flaw = flaw or Flaw(not_under[0][1])
+        flaw = flaw or _nowhere(not_under[0][1])
     return Header(
         version=2,
         offset=at,
@@ -246,6 +249,11 @@ def _with_load_address(tag: _Tag, load_addr: int) -> list[Repair]:
             "wrong where load_end_addr and bss_end_addr are given",
         )
     ]
+
+
+def _nowhere(why: str) -> Flaw:
+    """Return the flaw of a header that GRUB takes under no firmware."""
+    return Flaw(why, _CONSOLE_ADVICE if "requires a console" in why else "")
 
 
 def _consoles(tags: list[_Tag]) -> list[int]:
