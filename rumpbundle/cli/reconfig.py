@@ -53,9 +53,7 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
     Options override what the image carries; -c replaces it, and --config-for what it carries for that KEY. Kernel,
     files, boot images and dates stay what they are in the image.
     """
-    if in_place == (output is not None):
-        both = "-o and --in-place exclude each other: " if in_place else ""
-        raise UsageError(f"{both}give -o NEW to write another image, or --in-place to change this one")
+    _check_one_place(output, in_place=in_place)
     shown = Path(image) if output is None else output
     path = rollback.changed_at(Path(image)) if output is None else output  # a link to the image stays one
     force, dry_run, as_json = (arguments.pop(name) for name in ("force", "dry_run", "as_json"))
@@ -108,6 +106,12 @@ def command(image: str, output: Path | None, in_place: bool, cmdline: str | None
         artifact = Artifact(format.name, shown)
         result = Result(artifacts=(artifact,), digest=planned.bundle.identity.digest, commands=commands)
     show(result, result_json(result) if as_json else None, print_commands=bool(given.get("print_commands")))
+
+
+def _check_one_place(output: Path | None, *, in_place: bool) -> None:
+    if in_place == (output is not None):
+        both = "-o and --in-place exclude each other: " if in_place else ""
+        raise UsageError(f"{both}give -o NEW to write another image, or --in-place to change this one")
 
 
 def plan_from(found: Origin, image: str, cmdline: str | None, arguments: dict[str, Any]) -> Plan:
