@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from rumpbundle.bundling.batch import write_checksums
+from rumpbundle.bundling.batch import SUMS, check_checksums, write_checksums
 from rumpbundle.cli import rehearsal
 from rumpbundle.cli.guest import configs_from, data_of, named, origin_of, read_config, volumes_of
 from rumpbundle.cli.progress import Terminal
@@ -261,6 +261,8 @@ def build(
         maker = Maker.of(
             record, names=formats, directory=directory, given=wins, beside=beside, force=force, sync=sync
         )
+        if checksums:
+            _check_checksums(wanted, formats, directory, force=force)
         if dry_run:
             return _rehearse(wanted, maker, terminal, as_json=as_json)
         made: list[Made] = []
@@ -268,7 +270,7 @@ def build(
         for entry in wanted:
             _make(entry, maker, terminal, made, failed)
         record.tidy()
-    sums = _checksums(made, sync=sync) if checksums else []
+    sums = _checksums(made, force=force, sync=sync) if checksums else []
     _show(made, failed, sums, beside.paths, as_json=as_json)
     return max((error.exit_code for _, error in failed), default=0)
 
@@ -306,12 +308,24 @@ def _rehearse(wanted: Iterable[ProjectEntry], maker: Maker, terminal: Terminal, 
     return rehearsal.show(jobs, failed, as_json=as_json, images=images)
 
 
-def _checksums(made: Sequence[Made], *, sync: bool) -> list[Path]:
-    """Write SHA256SUMS into every directory that has outputs."""
+def _check_checksums(
+    wanted: Iterable[ProjectEntry], formats: Sequence[str], directory: Path | None, *, force: bool
+) -> None:
+    """Raise :class:`UsageError` if something else stands where a list of checksums is to go."""
+    places: dict[Path, None] = {}
+    for entry in wanted:
+        with contextlib.suppress(RumpbundleError):  # which the build tells of
+            places |= dict.fromkeys(target.output.parent for target in entry.targets(formats, directory))
+    for place in places:
+        check_checksums(place / SUMS, force=force)
+
+
+def _checksums(made: Sequence[Made], *, force: bool, sync: bool) -> list[Path]:
+    """Write SHA256SUMS into every directory that has outputs; what it says of other files there stays."""
     artifacts = [each.outcome.artifact for each in made if each.outcome.artifact is not None]
     places = sorted({artifact.path.parent for artifact in artifacts})
     inside = {place: [artifact for artifact in artifacts if artifact.path.parent == place] for place in places}
-    return [write_checksums(found, place, force=True, sync=sync) for place, found in inside.items()]
+    return [write_checksums(found, place, force=force, keep=True, sync=sync) for place, found in inside.items()]
 
 
 def _show(

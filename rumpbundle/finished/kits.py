@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rumpbundle.bundling.batch import SUMS, sha256_of
+from rumpbundle.bundling.batch import MOST_SUMS, SUM, SUMS, name_of, sha256_of
 from rumpbundle.disk.content import Zeros
 from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.errors import ImageError, InputError, one_line
@@ -23,8 +23,6 @@ from rumpbundle.images.records.kitfiles import EC2_BLOCK, EC2_DISK, EC2_MANIFEST
 
 _MOST = 256 << 20
 """Bytes of a manifest: a volume of 64 TiB has 140 bytes for each half MiB that is not zero."""
-_MOST_SUMS = 16 << 20
-_LINE = re.compile(rb"(\\?)([0-9a-f]{64}) [ *](.+)")
 _BUNDLE = re.compile(r"\b[0-9a-f]{64}\b")
 _DEFAULT = re.compile(r"made by rumpbundle \S+ from bundle [0-9a-f]{64}$")
 """The end of a description that nobody gave."""
@@ -57,21 +55,19 @@ def sums_problems(path: str | os.PathLike[str], named: Mapping[bytes, str]) -> I
         yield from _summed(Path(path).parent, name, digest)
 
 
-def _sums(path: Path) -> Iterator[tuple[bytes, str]]:
+def _sums(path: Path, *, strict: bool = True) -> Iterator[tuple[bytes, str]]:
+    """Yield name and SHA-256 in each line of the list at *path*; with *strict* it may hold nothing else."""
     file = InputFile(path)
-    if file.size > _MOST_SUMS:
-        raise InputError(f"a list of checksums of more than {_MOST_SUMS} bytes", where=path)
+    if file.size > MOST_SUMS:
+        raise InputError(f"a list of checksums of more than {MOST_SUMS} bytes", where=path)
     lines = file.read(0, file.size).split(b"\n")
     for number, line in enumerate(lines, 1):
-        if not line:
+        match = SUM.fullmatch(line)
+        if match is None and (not line or line.startswith(b"#") or not strict):
             continue
-        match = _LINE.fullmatch(line)
         if match is None:
             raise ImageError(f"line {number} is no checksum of a file", where=path)
-        name = match[3]
-        if match[1]:
-            name = re.sub(rb"\\(.)", lambda m: {b"n": b"\n", b"r": b"\r"}.get(m[1], m[1]), name)
-        yield name, match[2].decode()
+        yield name_of(match), match[2].decode()
 
 
 def _summed(directory: Path, name: bytes, digest: str) -> Iterator[Problem]:
@@ -95,7 +91,8 @@ def listed(path: str | os.PathLike[str]) -> Iterator[Problem]:
     list_of_all = top.parent / SUMS
     if is_sums(top) or not list_of_all.is_file():
         return
-    for name, digest in _sums(list_of_all):
+    # It may be anybody's, signed by PGP or as other programs write it: what is no checksum is no fault of the image.
+    for name, digest in _sums(list_of_all, strict=False):
         if Path(os.fsdecode(name)).parts[:1] == (top.name,):
             yield from _summed(top.parent, name, digest)
 

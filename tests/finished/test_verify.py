@@ -380,6 +380,22 @@ def test_a_list_of_checksums(built, tmp_path, capsys):
     assert "not in the directory" in rumpbundle.verify(tmp_path / "SHA256SUMS").damage[0].what
 
 
+def test_what_is_no_checksum_in_a_list_beside_an_image_is_not_its_fault(tmp_path):
+    from support.tools import output_of
+
+    with open(tmp_path / "disk.img", "wb") as file:
+        file.truncate(4 << 20)
+    output_of("mkfs.fat", str(tmp_path / "disk.img"))
+    digest = hashlib.sha256((tmp_path / "disk.img").read_bytes()).hexdigest()
+    sums = tmp_path / "SHA256SUMS"
+    sums.write_text(f"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n# disk.img\n{digest} *disk.img\n")
+    assert rumpbundle.verify(tmp_path / "disk.img").state == "whole"
+    sums.write_text(sums.read_text().replace(digest, "0" * 64))
+    assert rumpbundle.verify(tmp_path / "disk.img").state == "damaged"
+    sums.write_text(f"# as sha256sum skips them\n{digest} *disk.img\n")
+    assert rumpbundle.verify(sums).state == "whole"
+
+
 def test_a_list_of_checksums_says_how_many_files_it_names(tmp_path, capsys):
     one, two = (f"{hashlib.sha256(text).hexdigest()}  {text.decode()}\n" for text in (b"one", b"two"))
     sums = tmp_path / "SHA256SUMS"

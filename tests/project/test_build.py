@@ -274,3 +274,27 @@ def test_a_file_in_the_way_to_the_outputs(project, capsys):
     status, out, err = run(capsys, "build", "web", "-q")
     assert (status, out) == (2, [])
     assert "rumpbundle.toml/a/b: cannot be made a directory: Not a directory" in err
+
+
+def test_a_list_of_checksums_keeps_what_it_says_of_others(project, capsys):
+    (project / "out").mkdir()
+    (project / "out/theirs").write_text("x")
+    sums = project / "out/SHA256SUMS"
+    sums.write_text(f"{'a' * 64}  theirs\n{'b' * 64} *gone\n\\{'c' * 64}  a\\nb\n")
+    (project / "out/a\nb").write_text("y")
+    assert run(capsys, "build", "-q", "--checksums")[0] == 0
+    lines = sums.read_text().splitlines()
+    assert lines[:2] == [f"{'a' * 64}  theirs", f"\\{'c' * 64}  a\\nb"]
+    assert {line.split("  ")[1] for line in lines[2:]} >= {"web.iso", "node-n1.iso", "node-n2.iso", "web.stream.vmdk"}
+    assert run(capsys, "build", "-q", "--checksums", "node-n1")[0] == 0
+    assert sorted(sums.read_text().splitlines()) == sorted(lines)
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_what_is_no_list_of_checksums_is_not_replaced(project, capsys, more):
+    (project / "out").mkdir()
+    (project / "out/SHA256SUMS").write_text("notes\n")
+    status, _, err = run(capsys, "build", "-q", "--checksums", *more)
+    assert (status, "out/SHA256SUMS: is there, and is no list of checksums" in err) == (2, True)
+    assert os.listdir(project / "out") == ["SHA256SUMS"]
+    assert run(capsys, "build", "-q", "--checksums", "--force", *more)[0] == 0
