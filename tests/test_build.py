@@ -102,7 +102,7 @@ def test_nothing_written_leaves_nothing(app, capsys, monkeypatch):
         (["-f", "vmdk:thick"], "no such subformat: thick"),
         (["-f", "vmdk:"], "no such subformat"),
         (["-f", "iso,iso"], "iso is given twice"),
-        (["-f", "iso", "-o", "app.bin"], "cannot be made a directory"),
+        (["-f", "iso", "-o", "app.bin"], "is there, and is no directory"),
         (["-f", "iso", "-o", "a/b"], "cannot be made a directory"),
     ],
 )

@@ -188,7 +188,7 @@ def test_a_bare_number_of_whole_kibibytes_may_mean_these():
          "as in -f iso,ova"),
         (["build", "app.bin", "-f", "iso", "vmdk"], "expected one kernel, got 2 paths",
          "give all formats in one word, as in -f iso,ova"),
-        (["build", "app.bin", "-f", "iso", "-o", "app.bin"], "app.bin: cannot be made a directory: File exists",
+        (["build", "app.bin", "-f", "iso", "-o", "app.bin"], "app.bin: is there, and is no directory",
          "that is the directory for all that is written"),
         (["build", "app.bin", "-f", "iso", "-o", "a/b"], "a/b: cannot be made a directory: No such file or directory",
          "make a first"),

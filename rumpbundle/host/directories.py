@@ -28,7 +28,7 @@ def make_directory(path: Path, *, parents: bool = False) -> bool:
         if path.is_dir():  # another made it meanwhile
             return False
         raise InputError(
-            "cannot be made a directory: File exists",
+            "is a symbolic link that leads nowhere" if path.is_symlink() else "is there, and is no directory",
             where=path,
             hint="that is the directory for all that is written",
         ) from None

@@ -19,6 +19,18 @@ from rumpbundle.images.volumes import select, volumes
 EXTENDED = {"05": "5", "0f": "f", "85": "85"}
 
 
+def test_a_label_without_partitions_is_a_table(tmp_path, capsys):
+    image = tmp_path / "disk"
+    with open(image, "wb") as file:
+        file.truncate(4 << 20)
+    output_of("sfdisk", "-q", str(image), input="label: dos\n")
+    assert main(["verify", str(image)]) == 0
+    assert main(["ls", str(image)]) == 2
+    assert "holds no file system we can read" in capsys.readouterr().err
+    assert main(["convert", str(image), "-f", "vdi", "-o", str(tmp_path / "disk.vdi"), "-q", "--no-sync"]) == 0
+    assert "taken for a raw disk" not in capsys.readouterr().err
+
+
 def partitioned(path, size, *script):
     with open(path, "wb") as file:
         file.truncate(size)

@@ -264,7 +264,7 @@ def test_a_file_where_outputs_are_to_stand(project, capsys):
     (project / "out").write_text("x")
     status, out, err = run(capsys, "build", "web", "-q")
     assert (status, out) == (2, [])
-    assert err.startswith("error: web: out: cannot be made a directory: File exists\nhint: ")
+    assert err.startswith("error: web: out: is there, and is no directory\nhint: ")
     assert main(["build", "web.bin", "-f", "iso", "-o", "out"]) == 2
 
 

@@ -8,7 +8,7 @@ from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
 from rumpbundle.images.medium import Medium, Window
 from rumpbundle.images.partitions.gpt import SECTORS, read_gpt
-from rumpbundle.images.partitions.mbr import read_mbr
+from rumpbundle.images.partitions.mbr import empty_mbr, read_mbr
 from rumpbundle.images.partitions.table import TYPES, Slot, Table
 from rumpbundle.images.problem import Problem
 
@@ -28,6 +28,8 @@ def tables(disk: Medium, *, thorough: bool = True) -> tuple[Table, ...]:
         gpt = replace(gpt, problems=(*gpt.problems, _other_sectors(gpt, said)))
     if gpt is None and mbr is not None and (other := _sectors_of(disk, mbr)) is not None:
         mbr = replace(other, problems=(*other.problems, _other_sectors(other, said)))
+    if gpt is None and mbr is None:
+        mbr = empty_mbr(disk, sector_size)
     return tuple(table for table in (mbr, gpt) if table is not None)
 
 

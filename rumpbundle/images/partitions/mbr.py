@@ -49,6 +49,14 @@ def read_mbr(disk: Medium, sector_size: int) -> Table | None:
     )
 
 
+def empty_mbr(disk: Medium, sector_size: int) -> Table | None:
+    """Return the table in the first sector of *disk* that has an id and no partition yet, nor boot code."""
+    raw = disk.read(0, min(disk.size, _SIZE))
+    if raw[510:] != _SIGNATURE or not any(raw[440:444]) or any(raw[:_CODE]) or any(raw[444:510]):
+        return None
+    return Table(kind="mbr", id=raw[440:444][::-1].hex(), slots=(), sector=sector_size, regions=((0, _SIZE, "MBR"),))
+
+
 def has_boot_code(disk: Medium) -> bool:
     """Whether a BIOS finds code in the first sector of *disk*, and not only to say that nothing is to boot."""
     raw = disk.read(0, min(disk.size, _SIZE))
