@@ -85,7 +85,7 @@ def _grown(content: Content, disk: Disk, table: Table, size: int) -> tuple[Exten
     old = GptHeader.unpack(disk.read(primary.alternate_lba * sector, GptHeader.SIZE))
     ends = [(old.entries_lba * sector, sectors * sector), (primary.alternate_lba * sector, sector)]
     kept = max(2 * sector, primary.entries_lba * sector + len(entries))
-    extents = [Extent(0, Literal(_protective(disk.read(0, SECTOR), last)), "protective MBR")]
+    extents = [Extent(0, Literal(_protective(disk.read(0, SECTOR), primary.alternate_lba, last)), "protective MBR")]
     extents += content_extents(content.part(SECTOR, sector), SECTOR, "disk")
     extents.append(Extent(sector, Literal(_sealed(moved, sector)), "GPT"))
     position = 2 * sector
@@ -106,12 +106,18 @@ def _sealed(header: GptHeader, sector: int) -> bytes:
     return header.replace(header_crc32=zlib.crc32(header.pack())).pack().ljust(sector, b"\0")
 
 
-def _protective(sector: bytes, last: int) -> bytes:
-    """Return the MBR *sector* with the protective entry over a disk whose last sector is *last*."""
+def _protective(sector: bytes, was: int, last: int) -> bytes:
+    """Return the MBR *sector* with the protective entry over a disk whose last sector *was* another and is *last*.
+
+    Beside others (a hybrid MBR) one may protect no more than what is in front of them; that stays so.
+    """
     made = bytearray(sector)
-    for at in range(_MBR_TABLE, _MBR_TABLE + 4 * MbrEntry.SIZE, MbrEntry.SIZE):
-        entry = MbrEntry.unpack(bytes(made[at : at + MbrEntry.SIZE]))
-        if entry.type == PROTECTIVE_MBR and entry.first_lba == 1:
+    places = range(_MBR_TABLE, _MBR_TABLE + 4 * MbrEntry.SIZE, MbrEntry.SIZE)
+    entries = {at: MbrEntry.unpack(sector, at) for at in places}
+    alone = sum(entry.type != 0 for entry in entries.values()) == 1
+    for at, entry in entries.items():
+        all_of_it = alone or entry.sectors >= min(was, 0xFFFFFFFF)
+        if entry.type == PROTECTIVE_MBR and entry.first_lba == 1 and all_of_it:
             made[at : at + MbrEntry.SIZE] = entry.replace(sectors=min(last, 0xFFFFFFFF)).pack()
     return bytes(made)
 

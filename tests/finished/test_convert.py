@@ -191,6 +191,18 @@ def test_a_table_whose_copies_share_their_entries_grows(tmp_path, count):
     assert not new.flaws
 
 
+@pytest.mark.parametrize(("order", "grows"), [("1", False), ("1:EE", False), ("", True)])
+def test_a_hybrid_mbr_protects_what_it_did(tmp_path, order, grows):
+    """Its protective entry ends in front of the partition that the others name (gdisk's manual, hybrid MBRs)."""
+    raw = tmp_path / "disk.raw"
+    with raw.open("wb") as file:
+        file.truncate(8 * MIB)
+    output_of("sgdisk", "-n", "1:4096:+2M", *(["-h", order] if order else []), str(raw))
+    assert main(["convert", str(raw), "-q", "-f", "raw", "--size", "16M", "-o", str(tmp_path / "larger")]) == 0
+    assert (raw.read_bytes()[446:510] != (tmp_path / "larger").read_bytes()[446:510]) == grows
+    assert "overlap" not in output_of("sgdisk", "-v", str(tmp_path / "larger"))
+
+
 def test_a_partition_over_the_old_backup_keeps_its_bytes(tmp_path):
     """The disk was made larger, and the partition by a program that left the backup where it was."""
     size, raw = 8 * MIB, tmp_path / "disk.raw"
