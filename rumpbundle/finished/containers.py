@@ -21,11 +21,15 @@ from rumpbundle.images.containers.vdi import Vdi
 from rumpbundle.images.containers.vhd import DynamicVhd, FixedVhd
 from rumpbundle.images.containers.vhdx import Vhdx
 from rumpbundle.images.containers.vmdk import SparseVmdk, StreamVmdk
+from rumpbundle.images.containers.vmdk_descriptor import parse
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.medium import Medium
 from rumpbundle.images.problem import Problem
 from rumpbundle.images.records import qcow2, vdi, vhd, vhdx, vmdk
 
+_LEFT = "another program has written to it"
+_FEW = 2
+"""Characters or bytes of an id in which damage lets it differ; who writes an image draws all of it anew."""
 _IDS = "it is not what bundling writes: another id, or a field nobody here sets"
 
 
@@ -48,6 +52,16 @@ def _same(medium: Medium, at: int, wanted: bytes, where: str, what: str) -> Iter
     if found != wanted:
         first = next((n for n in range(len(found)) if found[n] != wanted[n]), len(found))
         yield _problem(where, at + first, f"{what} is {found[first:][:8].hex()}, expected {wanted[first:][:8].hex()}")
+
+
+def _used(where: str, at: int, what: str) -> Problem:
+    """Return what to say of a container that is whole, and was opened to write since."""
+    return Problem(where=where, offset=at, what=what, consequence=_LEFT, severity="remark")
+
+
+def _is_new(found: bytes | str, wanted: bytes | str) -> bool:
+    """Whether the id *found* was drawn anew: it is not *wanted* with a few bytes damaged."""
+    return sum(one != other for one, other in zip(found, wanted, strict=True)) > _FEW
 
 
 def _empty(medium: Medium, claims: Claims, unit: int = 0) -> Iterator[Problem]:
@@ -89,6 +103,9 @@ def _vdi(disk: Vdi, ours: Origin) -> Iterator[Problem]:
         uuid_create=create,
         uuid_modify=modify,
     )
+    if header.uuid_create == create and _is_new(header.uuid_modify, modify):  # as VirtualBox does
+        yield _used("VDI", 0, "it has another id of its last change")
+        wanted = wanted.replace(uuid_modify=header.uuid_modify)
     yield from _same(disk.medium, 0, wanted.pack(), "VDI", "the header")
     yield from _empty(disk.medium, disk.claims())
 
@@ -124,14 +141,23 @@ def _vhdx(disk: Vhdx, ours: Origin) -> Iterator[Problem]:
     medium = disk.medium
     identifier = vhdx.FileIdentifier(creator="rumpbundle".encode("utf-16-le")).pack()
     yield from _same(medium, 0, identifier, "VHDX", "the identifier")
+    # Who opens it to write changes these, and the checksum with them; damage to them that leaves out.
+    used = disk.header.sequence > 2 and disk.header.file_write_guid != guids["file_write_guid"]
+    if used:
+        yield _used(
+            "VHDX", disk.header_offset, f"it was opened to write, its header is of version {disk.header.sequence}"
+        )
     for sequence, offset in enumerate(vhdx.HEADERS, 1):
-        header = disk.header.replace(sequence=sequence, **guids).sealed()
-        yield from _same(medium, offset, header.pack(), "VHDX", "a header")
+        there = vhdx.Header.unpack(medium.read(offset, vhdx.Header.SIZE))
+        kept = (
+            {name: getattr(there, name) for name in ("sequence", *guids)} if used else guids | {"sequence": sequence}
+        )
+        yield from _same(medium, offset, disk.header.replace(**kept).sealed().pack(), "VHDX", "a header")
     start, _ = disk.regions[vhdx.METADATA]
     for at, data in vhdx.metadata(disk.block, disk.size, page):
         yield from _same(medium, start + at, data, "VHDX", "the metadata")
     log = medium.read(disk.header.log_offset, min(disk.header.log_length, 1 << 20))
-    if log.count(0) != len(log):
+    if log.count(0) != len(log) and not used:
         yield _problem("VHDX", disk.header.log_offset, "the log is not empty")
     yield from disk.unused_entries()
     yield from _empty(medium, disk.claims())
@@ -148,6 +174,11 @@ def _vmdk(disk: SparseVmdk, ours: Origin) -> Iterator[Problem]:
     # Where we write it, and as much as we do: what the header says of that may be anything.
     start, room = vmdk.SparseHeader.descriptor_offset, vmdk.SparseHeader.descriptor_size
     wanted = text.ljust(room * SECTOR, b"\0")
+    there, made = parse(disk.descriptor), parse(text.decode("utf-8", "surrogateescape"))
+    cids = [each.values.get("CID", "") for each in (there, made)]
+    if there.extents == made.extents and re.fullmatch("[0-9a-f]{8}", cids[0]) and _is_new(*cids):
+        yield _used("VMDK", start * SECTOR, f"its content has another id ({cids[0]})")
+        wanted = wanted.replace(f"\nCID={cids[1]}\n".encode(), f"\nCID={cids[0]}\n".encode())
     yield from _same(disk.medium, start * SECTOR, wanted, "VMDK", "the descriptor")
     if type(disk) is StreamVmdk:
         flags = vmdk.FLAG_NEWLINES | vmdk.FLAG_COMPRESSED | vmdk.FLAG_MARKERS

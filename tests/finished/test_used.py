@@ -1,4 +1,4 @@
-"""verify: what a machine that ran an image leaves in a qcow2 is no damage."""
+"""verify: what a machine that ran an image leaves in its container is no damage."""
 
 from __future__ import annotations
 
@@ -102,3 +102,34 @@ def test_what_a_guest_wrote_is_told(image, capsys):
     written(image, "write -P 7 6M 64k")
     assert main(["verify", str(image)]) == 5
     assert "free space at byte 6291456: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("format", ["vhdx", "vmdk", "vdi"])
+def test_the_ids_of_a_container_that_was_written_to_are_new(bundled, tmp_path, capsys, format):
+    image = tmp_path / f"app.{format}"
+    assert main([format, str(bundled.parent / "app.bin"), "-q", "--size", "16M", "-o", str(image)]) == 0
+    if format == "vdi":  # as VirtualBox does it; QEMU leaves it
+        data = bytearray(image.read_bytes())
+        data[408:424] = bytes(range(16))
+        image.write_bytes(data)
+    else:
+        written(image, "write -P 0 5M 64k")
+    capsys.readouterr()
+    assert main(["verify", str(image)]) == 0
+    (remark,) = [line for line in capsys.readouterr().out.splitlines() if "remark" in line]
+    assert remark.endswith("; another program has written to it")
+    data = bytearray(image.read_bytes())
+    place = {"vhdx": 65536 + 20, "vmdk": data.find(b"\nCID=") + 5, "vdi": 392}[format]
+    data[place] ^= 0x41
+    image.write_bytes(data)
+    assert main(["verify", str(image)]) == 5
+
+
+def test_an_id_that_is_damaged_is_not_new(bundled, tmp_path, capsys):
+    image = tmp_path / "app.vmdk"
+    assert main(["vmdk", str(bundled.parent / "app.bin"), "-q", "-o", str(image)]) == 0
+    data = bytearray(image.read_bytes())
+    at = data.index(b"\nCID=") + 5
+    data[at] = ord("1") if data[at] != ord("1") else ord("2")
+    image.write_bytes(data)
+    assert main(["verify", str(image)]) == 5

@@ -102,6 +102,20 @@ def test_ext2_bitmaps(ours):
     assert found(data) == ["ext2, whole disk: block 32000 is marked as used and belongs to no file"]
 
 
+def test_bitmaps_wait_for_the_journal(top, tmp_path):
+    """A disk that was copied while it was mounted: the blocks in its journal are newer than those in their places."""
+    image = tmp_path / "image"
+    output_of("mke2fs", "-q", "-t", "ext4", "-O", "^metadata_csum", "-d", str(top), str(image), "40M")
+    data = bytearray(image.read_bytes())
+    volume = file_system(Bytes(bytes(data)))
+    bitmap = struct.unpack_from("<I", data, volume.superblock.descriptor(0))[0] * volume.superblock.block_size
+    data[bitmap + 40] ^= 1
+    assert [problem.severity for problem in problems(Bytes(bytes(data)))] == ["damage"]
+    data[1024 + 44] = 1  # it was mounted
+    data[1024 + 96] |= 4  # and its journal has to be replayed
+    assert [problem.severity for problem in problems(Bytes(bytes(data)))] == ["remark"]
+
+
 def test_ext2_files_that_share_a_block(ours):
     volume = file_system(Bytes(ours))
     numbers = dict(volume._names("/a", next(number for name, number in volume._names("", 2) if name == "a")))

@@ -6,6 +6,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rumpbundle.disk.layout import SECTOR, round_up
@@ -68,7 +69,9 @@ def problems(disk: SparseVmdk) -> Iterator[Problem]:
     header = disk.header
     yield from _descriptor(disk)
     if header.unclean_shutdown:
-        yield _problem(72, "it was not closed cleanly", "VMware checks it before it starts")
+        yield replace(
+            _problem(72, "it was not closed cleanly", "VMware checks it before it starts"), severity="remark"
+        )
     if header.compression:
         yield _problem(77, f"compression {header.compression} without the flag for it", "readers may refuse it")
     differing = list(_copies(disk))

@@ -104,8 +104,8 @@ def _bitmaps(volume: Ext2) -> Iterator[Problem]:
     """Compare what the bitmaps say with what the inodes take."""
     sb = volume.superblock
     large = sb.blocks > _MAX_BLOCKS or sb.inodes > _MAX_INODES or sb.groups > _MAX_GROUPS
-    if sb.read_only & _BIG_CLUSTERS or large:
-        return
+    if sb.read_only & _BIG_CLUSTERS or large or sb.incompatible & superblock.RECOVER:
+        return  # what the journal has to say of them comes first
     volume.budget = volume.fund()
     taken = bytearray(sb.blocks)
     for group in range(sb.groups):
