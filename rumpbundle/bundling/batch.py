@@ -5,9 +5,7 @@ One that fails does not take the others down; what became of each is in its :cla
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -19,21 +17,11 @@ from rumpbundle.arguments import file_name, flag, refused, sequence
 from rumpbundle.bundling.recipe import Recipe, RecipeFields
 from rumpbundle.bundling.writing import Artifact, Plan, carry_out, check_no_inputs, job_for, plan, threads
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.content import CHUNK
-from rumpbundle.disk.inputfile import InputFile
-from rumpbundle.errors import InputError, Interrupted, RumpbundleError, UsageError
+from rumpbundle.errors import Interrupted, RumpbundleError, UsageError
 from rumpbundle.events import Event, Note, Report, Warned, silent
 from rumpbundle.formats import Format, Job
 from rumpbundle.host.parallel import run_all
-from rumpbundle.host.putting import put
 from rumpbundle.manifest import stem
-
-SUMS = "SHA256SUMS"
-"""The name of the file of checksums."""
-SUM = re.compile(rb"(\\?)([0-9a-f]{64}) [ *](.+)")
-"""A line of it: whether the name is escaped, the SHA-256, the name."""
-MOST_SUMS = 16 << 20
-"""Bytes of one that is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,57 +178,6 @@ class _Once:
         self._report(event)
 
 
-def write_checksums(
-    artifacts: Sequence[Artifact], directory: Path, *, force: bool = False, keep: bool = False, sync: bool = True
-) -> Path:
-    """Write ``SHA256SUMS`` of all files of *artifacts*, which are in *directory*, as ``sha256sum -c`` reads it.
-
-    With *keep* a list that is there already keeps its lines of other files, as long as those are there.
-
-    Raises:
-        UsageError: it exists and *force* is not given; with *keep*: it is something else.
-    """
-    files = [file for artifact in artifacts for file in files_of(artifact)]
-    stop = threading.Event()
-    digests = run_all([partial(sha256_of, file, stop) for file in files], os.cpu_count() or 1, stop.set)
-    lines = [_line(os.path.relpath(file, directory), digest) for file, digest in zip(files, digests, strict=True)]
-    path = directory / SUMS
-    others = _others(path, lines, force=force) if keep else []
-    put(path, b"".join([*others, *lines]), force=force or keep, sync=sync)
-    return path
-
-
-def check_checksums(path: Path, *, force: bool) -> None:
-    """Raise :class:`UsageError` if the list at *path*, which is about to be kept, is something else."""
-    _others(path, [], force=force)
-
-
-def _others(path: Path, lines: Sequence[bytes], *, force: bool) -> list[bytes]:
-    """Return the lines of the list at *path* for what is still there and is not in *lines*, which replace theirs.
-
-    Raises:
-        UsageError: it is no list of checksums, and *force* is not given.
-    """
-    if not os.path.lexists(path):
-        return []
-    found = None
-    if path.is_file() and not path.is_symlink() and path.stat().st_size <= MOST_SUMS:
-        found = list(map(SUM.fullmatch, filter(None, path.read_bytes().split(b"\n"))))
-    if found is None or None in found:
-        if force:
-            return []
-        raise UsageError("is there, and is no list of checksums", where=path, hint="give --force to overwrite it")
-    made = {match[3] for match in (SUM.fullmatch(line.rstrip(b"\n")) for line in lines) if match}
-    kept = [match for match in found if match is not None and match[3] not in made]
-    return [match[0] + b"\n" for match in kept if os.path.lexists(path.parent / os.fsdecode(name_of(match)))]
-
-
-def name_of(line: re.Match[bytes]) -> bytes:
-    """Return the name in a *line* of a list of checksums."""
-    escapes = {b"n": b"\n", b"r": b"\r"}
-    return re.sub(rb"\\(.)", lambda m: escapes.get(m[1], m[1]), line[3]) if line[1] else line[3]
-
-
 def files_of(artifact: Artifact) -> Iterator[Path]:
     """Yield the files of *artifact*: itself, all in it if it is a directory, and those beside it."""
     for path in formats.find(artifact.format).files(artifact.path):
@@ -250,33 +187,4 @@ def files_of(artifact: Artifact) -> Iterator[Path]:
             yield path
 
 
-def sha256_of(path: Path, stop: threading.Event | None = None) -> str:
-    """Return the hex SHA-256 of a file, or of what was read of it before *stop* was set."""
-    digest = hashlib.sha256()
-    try:
-        with open(InputFile(path).open(), "rb") as file:
-            while not (stop and stop.is_set()) and (chunk := file.read(CHUNK)):
-                digest.update(chunk)
-    except OSError as error:
-        raise InputError(f"cannot be read: {os.strerror(error.errno or 0)}", where=path) from None
-    return digest.hexdigest()
-
-
-def _line(name: str, digest: str) -> bytes:
-    """Return a line of a checksum file, with GNU's escapes where the name needs them."""
-    raw = os.fsencode(name)
-    escaped = raw.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
-    return (b"\\" if escaped != raw else b"") + digest.encode("ascii") + b"  " + escaped + b"\n"
-
-
-__all__ = [
-    "Outcome",
-    "Target",
-    "build",
-    "check_checksums",
-    "files_of",
-    "sha256_of",
-    "targets",
-    "write_checksums",
-    "write_targets",
-]
+__all__ = ["Outcome", "Target", "build", "files_of", "targets", "write_targets"]

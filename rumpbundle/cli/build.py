@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from rumpbundle import formats as registry
-from rumpbundle.bundling.batch import SUMS, Outcome, targets, write_checksums, write_targets
+from rumpbundle.bundling.batch import Outcome, targets, write_targets
+from rumpbundle.bundling.checksums import SUMS, write_checksums
 from rumpbundle.bundling.writing import check_no_inputs, plan
 from rumpbundle.cli import project, rehearsal
 from rumpbundle.cli.command import completed

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from rumpbundle.bundling.batch import SUMS, check_checksums, write_checksums
+from rumpbundle.bundling.checksums import SUMS, check_checksums, write_checksums
 from rumpbundle.cli import rehearsal
 from rumpbundle.cli.guest import configs_from, data_of, named, origin_of, read_config, volumes_of
 from rumpbundle.cli.progress import Terminal

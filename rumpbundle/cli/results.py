@@ -32,7 +32,7 @@ def artifacts_json(artifacts: Iterable[Artifact]) -> list[dict[str, Any]]:
 
 def size_and_digest(path: Path) -> dict[str, Any]:
     """Return the size and SHA-256 of the file *path*, for ``--json``."""
-    from rumpbundle.bundling.batch import sha256_of
+    from rumpbundle.bundling.checksums import sha256_of
 
     return {"size": path.stat().st_size, "sha256": sha256_of(path)}
 

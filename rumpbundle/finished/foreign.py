@@ -19,8 +19,6 @@ from rumpbundle.finished.origin import content_at
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.partitions import Table, tables
 
-_MBR_TABLE = 446
-
 
 class _Mapped(DiskLayout):
     """A disk whose content is no longer in one piece when its backup GPT has moved: it is hashed on its own then."""
@@ -107,17 +105,13 @@ def _sealed(header: GptHeader, sector: int) -> bytes:
 
 
 def _protective(sector: bytes, was: int, last: int) -> bytes:
-    """Return the MBR *sector* with the protective entry over a disk whose last sector *was* another and is *last*.
-
-    Beside others (a hybrid MBR) one may protect no more than what is in front of them; that stays so.
-    """
+    """Return the MBR *sector* of a disk whose last sector *was* another: what protects it grows to *last*."""
+    # Beside others (in a hybrid MBR) it may protect no more than what is in front of them.
     made = bytearray(sector)
-    places = range(_MBR_TABLE, _MBR_TABLE + 4 * MbrEntry.SIZE, MbrEntry.SIZE)
-    entries = {at: MbrEntry.unpack(sector, at) for at in places}
-    alone = sum(entry.type != 0 for entry in entries.values()) == 1
+    entries = {at: MbrEntry.unpack(sector, at) for at in range(446, 510, MbrEntry.SIZE)}
+    least = 0 if sum(entry.type != 0 for entry in entries.values()) == 1 else min(was, 0xFFFFFFFF)
     for at, entry in entries.items():
-        all_of_it = alone or entry.sectors >= min(was, 0xFFFFFFFF)
-        if entry.type == PROTECTIVE_MBR and entry.first_lba == 1 and all_of_it:
+        if entry.type == PROTECTIVE_MBR and entry.first_lba == 1 and entry.sectors >= least:
             made[at : at + MbrEntry.SIZE] = entry.replace(sectors=min(last, 0xFFFFFFFF)).pack()
     return bytes(made)
 

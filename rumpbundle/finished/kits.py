@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rumpbundle.bundling.batch import MOST_SUMS, SUM, SUMS, name_of, sha256_of
+from rumpbundle.bundling.checksums import MOST_SUMS, SUM, SUMS, name_of, sha256_of
 from rumpbundle.disk.content import Zeros
 from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.errors import ImageError, InputError, one_line
