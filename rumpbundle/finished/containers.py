@@ -28,8 +28,6 @@ from rumpbundle.images.problem import Problem
 from rumpbundle.images.records import qcow2, vdi, vhd, vhdx, vmdk
 
 _LEFT = "another program has written to it"
-_FEW = 2
-"""Characters or bytes of an id in which damage lets it differ; who writes an image draws all of it anew."""
 _IDS = "it is not what bundling writes: another id, or a field nobody here sets"
 
 
@@ -60,8 +58,8 @@ def _used(where: str, at: int, what: str) -> Problem:
 
 
 def _is_new(found: bytes | str, wanted: bytes | str) -> bool:
-    """Whether the id *found* was drawn anew: it is not *wanted* with a few bytes damaged."""
-    return sum(one != other for one, other in zip(found, wanted, strict=True)) > _FEW
+    """Whether the id *found* was drawn anew: most of it is another than *wanted*, and not a number's bytes."""
+    return 2 * sum(one != other for one, other in zip(found, wanted, strict=True)) > len(wanted)
 
 
 def _empty(medium: Medium, claims: Claims, unit: int = 0) -> Iterator[Problem]:
