@@ -332,6 +332,23 @@ def test_a_foreign_image_is_judged_by_its_boot_code(tmp_path, capfd):
     assert "the image has boot code for BIOS" in capfd.readouterr().out
 
 
+def test_a_damaged_fat_does_not_hide_the_loader_on_the_next(tmp_path, capfd):
+    volume, disk = tmp_path / "fat", tmp_path / "disk.raw"
+    output_of("mkfs.fat", "-C", str(volume), "4096")
+    (tmp_path / "BOOTX64.EFI").write_bytes(b"MZ")
+    output_of("mmd", "-i", str(volume), "::/EFI", "::/EFI/BOOT")
+    output_of("mcopy", "-i", str(volume), str(tmp_path / "BOOTX64.EFI"), "::/EFI/BOOT")
+    sound = volume.read_bytes()
+    efi, boot = (sound.index(b"%-11s\x10" % name) + 26 for name in (b"EFI", b"BOOT"))
+    damaged = sound[:boot] + sound[efi : efi + 2] + sound[boot + 2 :]  # a directory that holds itself
+    disk.write_bytes(bytes(1 << 20) + damaged + sound)
+    output_of("sfdisk", "-q", str(disk), input="2048,8192,ef\n10240,8192,ef\n")
+    assert main(["ls", str(disk)]) == 2
+    capfd.readouterr()
+    assert main(["check", str(disk), "--target", "qemu", "--firmware", "uefi"]) == 0
+    assert "the image has boot code for UEFI" in capfd.readouterr().out
+
+
 def cd(tmp_path):
     """A CD whose first sector is empty: a BIOS starts it by El Torito, from a CD drive alone."""
     (tmp_path / "tree").mkdir()

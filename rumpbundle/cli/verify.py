@@ -19,7 +19,7 @@ from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.recipe_options import recipe_from, recipe_options, report_options
 from rumpbundle.cli.streams import say, tell
 from rumpbundle.cli.values import Input, end_of_options
-from rumpbundle.errors import GuestError, InputError, UsageError, one_line
+from rumpbundle.errors import GuestError, HostError, InputError, RumpbundleError, UsageError, one_line
 from rumpbundle.finished.kits import requests
 from rumpbundle.finished.verify import Verification, verify
 from rumpbundle.provenance.minisign import PublicKey, signed_files
@@ -73,12 +73,12 @@ def command(images: tuple[str, ...], rebuild: str | None, as_json: bool, key: st
     public = None if key is None else PublicKey.read(key)
     signed = {} if public is None else _signatures(images, public)
     found: list[Verification] = []
-    errors: list[tuple[str, InputError]] = []
+    errors: list[tuple[str, RumpbundleError]] = []
     with terminal:
         for image in images:
             try:
                 found.append(verify(image, rebuild=recipe, report=terminal))
-            except InputError as error:
+            except (InputError, HostError) as error:
                 errors.append((image, error))
     if as_json:
         described = [_described(each) | _signed_json(public, signed.get(each.path, ())) for each in found]
@@ -122,7 +122,7 @@ def _signatures(images: tuple[str, ...], key: PublicKey) -> dict[str, Signed]:
     }
 
 
-def _status(found: list[Verification], errors: list[InputError]) -> int:
+def _status(found: list[Verification], errors: list[RumpbundleError]) -> int:
     """Return 0 if all is well, else raise the one error of all."""
     damaged = [each for each in found if each.damage]
     if len(errors) == 1 and not damaged:
@@ -135,7 +135,8 @@ def _status(found: list[Verification], errors: list[InputError]) -> int:
     if damaged:
         raise GuestError(f"{len(damaged)} images are damaged")
     if errors:
-        raise InputError(f"{len(errors)} images cannot be read")
+        host = all(isinstance(error, HostError) for error in errors)
+        raise (HostError if host else InputError)(f"{len(errors)} images cannot be read")
     return 0
 
 
@@ -179,5 +180,5 @@ def _signed_json(key: PublicKey | None, signed: Signed) -> dict[str, Any]:
     return {"key": str(key), "signed": [{"path": str(file), "comment": comment} for file, comment in signed]}
 
 
-def _failed(image: str, error: InputError) -> dict[str, Any]:
+def _failed(image: str, error: RumpbundleError) -> dict[str, Any]:
     return {"path": image, "state": None, "error": str(error), "hint": error.hint}

@@ -69,9 +69,14 @@ def _boot_code(disk: Disk) -> BootCode:
         for volume in mounted(disk, known):
             if isinstance(volume.files, Iso9660):  # El Torito leads there as well
                 anywhere |= {volume.offset + entry.offset for entry in volume.files.boot_entries}
-            if isinstance(volume.files, Fat) and any(
-                e.path.lower() == _EFI for e in volume.files.entries("/", budget)
-            ):
+            if isinstance(volume.files, Fat) and _has_loader(volume.files, budget):
                 needs = 0 if volume.offset in anywhere else counted.get(volume.offset, 0)
                 found[Firmware.UEFI] = min(needs, found.get(Firmware.UEFI, needs))
     return BootCode(found, disk.sector_size or 0, from_cd=cd)
+
+
+def _has_loader(files: Fat, budget: Budget) -> bool:
+    """Whether UEFI finds something to start in *files*; a damaged one does not hide what stands in others."""
+    with contextlib.suppress(ImageError):
+        return any(entry.path.lower() == _EFI for entry in files.entries("/", budget))
+    return False

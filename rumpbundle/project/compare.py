@@ -56,8 +56,11 @@ def compared(entry: ProjectEntry, maker: Maker, report: Report = silent) -> Iter
 def _difference(made: Artifact, target: Target) -> str:
     """Return in what *target*'s output differs from *made*."""
     there = Artifact(target.format.name, target.output)
-    if not all(file.exists() for file in target.format.files(target.output)):
-        return "is missing"
+    for file in target.format.files(target.output):
+        if not file.exists():
+            return "is missing"
+        if not file.is_file() and not file.is_dir():
+            return "is no file"
     ours = {file.relative_to(made.path.parent): file for file in files_of(made)}
     theirs = {file.relative_to(there.path.parent): file for file in files_of(there)}
     for name in sorted({*ours, *theirs}):

@@ -15,6 +15,8 @@ from support import kernels, synthetic
 
 import rumpbundle
 from rumpbundle.cli import main
+from rumpbundle.cli import verify as verify_command
+from rumpbundle.errors import HostError
 from rumpbundle.images.detect import NoImageError
 from rumpbundle.images.records.vmdk import SparseHeader
 
@@ -468,6 +470,21 @@ def test_what_cannot_be_bundled_again_is_not_called_the_same(raw, tmp_path, caps
     torn = changed(raw, tmp_path, place(raw, "/rumpbundle.json") + 5, b"XX")
     assert main(["verify", str(torn), "--rebuild", app]) == 5
     assert "it was not bundled again" in capsys.readouterr().out
+
+
+def test_what_this_machine_lacks_for_one_image_hides_no_other(raw, monkeypatch, capfd):
+    real = verify_command.verify
+
+    def lacking(path, **more):
+        if path.endswith("other.iso"):
+            raise HostError("there is no memory left", where=path)
+        return real(path, **more)
+
+    monkeypatch.setattr(verify_command, "verify", lacking)
+    assert main(["verify", "other.iso", str(raw)]) == 3
+    out, err = capfd.readouterr()
+    assert f"{raw}: whole" in out
+    assert err == "error: other.iso: there is no memory left\n"
 
 
 @pytest.mark.parametrize("name", ["SHA256SUMS", "cfg.json", "listed"])

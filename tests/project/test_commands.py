@@ -151,6 +151,14 @@ def test_a_hint_names_a_row_as_a_shell_takes_it(project, capsys):
     assert run(capsys, "verify", "node-n 1")[2].endswith("hint: rumpbundle build 'node-n 1'\n")
 
 
+def test_verify_waits_for_no_fifo(project, capsys):
+    run(capsys, "build", "node", "-q")
+    os.remove("out/node-n1.iso")
+    os.mkfifo("out/node-n1.iso")
+    status, out, _ = run(capsys, "verify", "node-n1")
+    assert (status, out) == (5, "out/node-n1.iso: is no file\n")
+
+
 def test_verify_of_a_name_bundles_nothing_else(project, capsys):
     assert run(capsys, "verify", "web", "--rebuild", "web.bin")[2].startswith("error: --rebuild: takes images, ")
 
