@@ -31,7 +31,7 @@ report() {
     echo "END $1"
 }
 tries=0
-until DB=$(findfs LABEL=db 2>/dev/null) || [ $tries = 100 ]; do tries=$((tries+1)); sleep 0.1; done
+until DB=$(findfs LABEL=db 2>/dev/null) || [ $tries = 900 ]; do tries=$((tries+1)); sleep 0.1; done
 report data /srv/site
 mkdir /db /iso
 mount -t ext4 $DB /db
