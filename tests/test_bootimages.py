@@ -163,6 +163,7 @@ def test_the_commands_it_tells_make_the_same_images(tmp_path):
     lines = [joined(event.argv) for event in events if isinstance(event, Ran)]
     assert len(lines) == 3
     subprocess.run(["sh", "-e", "-c", "\n".join(lines)], cwd=tmp_path / "pasted", check=True, capture_output=True)
-    assert (tmp_path / "pasted" / "efi.img").read_bytes() == (tmp_path / "ours" / "efi.img").read_bytes()
+    efi = core.quieted((tmp_path / "pasted" / "efi.img").read_bytes())
+    assert efi == (tmp_path / "ours" / "efi.img").read_bytes()
     bios = core.quickened((tmp_path / "pasted" / "bios.img").read_bytes())
     assert bios == (tmp_path / "ours" / "bios.img").read_bytes()

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import kernels
+from support.qemu import boot
 from support.tools import output_of
 
+import rumpbundle
 from rumpbundle.bootloader import core
 from rumpbundle.bootloader.bootimages import boot_images
 
@@ -140,6 +143,26 @@ def test_a_machine_without_a_display_is_no_error():
     assert core._without_vbe_error(short[:-1] + b"\0") == short[:-1] + b"\0"
 
 
+@pytest.mark.boot
+def test_the_guest_has_the_first_word_under_uefi(tmp_path):
+    made = boot_images().efi
+    assert made.count(b"WARNING: no console will be available to OS\0") == 2  # of Multiboot and of Multiboot 2
+    assert not [found for said in core._NO_SCREEN for found in said.finditer(made)]
+    assert made.count(core._NOP + b"\xe9") >= 2
+    assert made.count(core._NOP + b"\x31\xd2\x48\xb8") >= 2
+    rumpbundle.bundle(kernels.build("multiboot"), "raw", output=tmp_path / "app.raw", sync=False)
+    said = boot(tmp_path / "app.raw", firmware="uefi").text.partition("Welcome to GRUB!")[2]
+    assert "console" not in said.partition("multiboot")[0]
+    assert "video mode" not in said
+
+
+def test_a_later_grub_is_quiet_too():
+    """2.12 keeps a frame pointer where 2.06 does not."""
+    rsi, rdx, rdi, rax = (bytes.fromhex(movabs) + bytes(8) for movabs in ("48be", "48ba", "48bf", "48b8"))
+    before = b"".join((bytes.fromhex("bf15000000 5b 31c0"), rsi, b"\x5d", rdx, b"\xff\xe2", rdi, rax))
+    assert core.quieted(before + b"\xff\xd0\xe9") == before + b"\x66\x90\xe9"
+
+
 @pytest.mark.parametrize("image", [b"", bytes(4096), b"\xe8" * 10_000])
 def test_what_is_not_as_expected_is_left_alone(image: bytes):
-    assert core.quickened(image) == image
+    assert core.quickened(image) == core.quieted(image) == image

@@ -107,7 +107,7 @@ def boot_images(report: Report = silent) -> BootImages:
     """
     if (_PACKAGED / _FACTS).exists():
         return _load(_PACKAGED)
-    patches = "lz4, 3 ms, VBE, sum, digest"
+    patches = "lz4, 3 ms, VBE, no screen, sum, digest"
     recipe = json.dumps([patches, _host_grub(), _BIOS_MODULES, _EFI_MODULES, list(_PREFIX.values())])
     directory = environment.cache_directory() / f"grub-{hexdigest(recipe.encode())[:16]}"
     try:
@@ -142,8 +142,8 @@ def make_boot_images(directory: Path, report: Report = silent) -> BootImages:
         command = ("grub-mkimage", "-O", target, "-p", _PREFIX[firmware], "-o")
         told = (*command, name, *modules)
         programs.run([*command, str(directory / name), *modules], report=report, told=told)
-    bios = directory / "bios.img"
-    bios.write_bytes(core.quickened(bios.read_bytes()))
+    for name, changed in (("bios.img", core.quickened), ("efi.img", core.quieted)):
+        (directory / name).write_bytes(changed((directory / name).read_bytes()))
     mbr = directory / "mbr.img"
     mbr.write_bytes((_LIBRARY / "i386-pc" / "boot_hybrid.img").read_bytes())
     mbr.chmod(0o600)  # whatever the umask
