@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _ALIKE = ("cmdline", "size", "config_room", "firmware", "protocol", "strict", "console", "name", "modules")
 _BESIDE = ("force", "dry_run", "as_json", "no_sync", "quiet", "verbose", "progress")
 _GUEST = ("env", "hostname", "net", "arguments")
+_NOTHING = Note("the project file describes no image: its tables have no rows")
 _TAKEN = ("no_argv0", "esp", "data", "volumes", "config", "config_for", "configs", "sbom", "sign")
 
 
@@ -206,10 +207,13 @@ def verify(names: Sequence[str], terminal: Terminal, *, as_json: bool) -> int:
     from rumpbundle.project.record import BuildRecord
 
     wanted = entries(names)
-    record = BuildRecord(wanted[0].project.directory)
-    maker = Maker.of(record, beside=BesideWriter(record=record, password=password))
     rows: list[dict[str, str]] = []
     failed: list[tuple[str, RumpbundleError]] = []
+    if not wanted:
+        terminal(_NOTHING)
+    else:
+        record = BuildRecord(wanted[0].project.directory)
+        maker = Maker.of(record, beside=BesideWriter(record=record, password=password))
     for entry in wanted:
         try:
             for one in compared(entry, maker, terminal):
@@ -254,9 +258,11 @@ def build(
     sync = not arguments.pop("no_sync")
     with Terminal.of(arguments) as terminal:
         wanted = entries(names)
-        record = BuildRecord(wanted[0].project.directory) if wanted else None
-        if record is None:
+        if not wanted:
+            terminal(_NOTHING)
+            rehearsal.show([], [], as_json=as_json) if dry_run else _show([], [], [], [], as_json=as_json)
             return 0
+        record = BuildRecord(wanted[0].project.directory, write=not dry_run)
         beside = BesideWriter(record=record, given=wins, password=password, sync=sync)
         maker = Maker.of(
             record, names=formats, directory=directory, given=wins, beside=beside, force=force, sync=sync

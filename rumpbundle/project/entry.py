@@ -266,9 +266,19 @@ def entries(project: Project, names: Sequence[str] = ()) -> Iterator[ProjectEntr
 
 def _named(project: Project, name: str) -> tuple[str, str]:
     """Return the image that *name* is of, and the key of its row, as outputs are called; empty for all of it."""
-    if name not in project.images:
-        for image, said in project.images.items():
-            if said.get("rows") and name.startswith(f"{image}-"):
-                return image, name[len(image) + 1 :]
-    project.image(name)
-    return name, ""
+    found = [
+        (image, name[len(image) + 1 :])
+        for image, said in project.images.items()
+        if said.get("rows") and name.startswith(f"{image}-")
+    ]
+    if name in project.images or not found:
+        project.image(name)
+        return name, ""
+    # web-a-b may be the row a-b of web, or the row b of web-a.
+    rightly = (each for each in found if len(found) > 1 and _has_row(project, *each))
+    return next(rightly, found[0])
+
+
+def _has_row(project: Project, image: str, key: str) -> bool:
+    table = project.images[image]["rows"]
+    return isinstance(table, str) and any(row.key == key for row in rows.read(os.path.join(project.directory, table)))

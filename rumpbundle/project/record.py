@@ -134,8 +134,10 @@ def standing(output: RecordedOutput | None, how: str, bundle: str, seen: int) ->
 class BuildRecord:
     """The record beside a project file."""
 
-    def __init__(self, beside: str) -> None:
+    def __init__(self, beside: str, *, write: bool = True) -> None:
         """Read the record in the directory *beside*; what cannot be understood of it is as if it were not there.
+
+        One that is not to *write* leaves no trace, and takes no file for younger than it is.
 
         Raises:
             HostError: it cannot be written.
@@ -146,6 +148,17 @@ class BuildRecord:
         self.outputs: dict[str, RecordedOutput] = {}
         """By their absolute path."""
         self._lines = 0
+        self.now = 0
+        if write:
+            self._prepare()
+        with contextlib.suppress(OSError):
+            for line in self._path.read_bytes().split(b"\n"):
+                self._lines += 1
+                with contextlib.suppress(msgspec.MsgspecError):
+                    self._take(_decode(line))
+
+    def _prepare(self) -> None:
+        """Make the record's directory, and learn what time it is there."""
         try:
             self._directory.mkdir(exist_ok=True)
             ignore = self._directory / ".gitignore"
@@ -156,13 +169,11 @@ class BuildRecord:
         except OSError as error:
             raise HostError(f"cannot be written: {os.strerror(error.errno or 0)}", where=self._directory) from None
         leftovers.put_right(self._directory)
-        with contextlib.suppress(OSError):
-            for line in self._path.read_bytes().split(b"\n"):
-                self._lines += 1
-                with contextlib.suppress(msgspec.MsgspecError):
-                    self._take(_decode(line))
 
     def _take(self, line: Line) -> None:
+        files = (line.kept,) if isinstance(line, RecordedInput) else line.files
+        if any("\0" in kept.path for kept in files):
+            return  # no file has such a name: the line is damaged
         if isinstance(line, RecordedInput):
             self.inputs[line.kept.path] = line
         else:

@@ -114,7 +114,7 @@ def test_a_kept_file_is_trusted_only_when_it_was_old_enough(tmp_path):
     assert not old.is_still(os.stat(tmp_path / "f"))
 
 
-@pytest.mark.parametrize("damage", ["gone", "garbage", "torn"])
+@pytest.mark.parametrize("damage", ["gone", "garbage", "torn", "nul"])
 def test_without_its_record_it_takes_longer_and_makes_the_same(project, capsys, damage):
     run(capsys, "build", "node")
     whole = Path("out/node-n1.iso").read_bytes()
@@ -126,6 +126,10 @@ def test_without_its_record_it_takes_longer_and_makes_the_same(project, capsys, 
             path.write_bytes(b'\xff\x00[1]\n{}\nnull\n["output"]\n' + path.read_bytes())
         case "torn":
             path.write_bytes(path.read_bytes()[:-20])
+        case "nul":
+            lines = map(json.loads, path.read_text().split())
+            odd = [[*line[:4], [["/a\0b", *file[1:]] for file in line[4]]] for line in lines if line[0] == "output"]
+            path.write_text("\n".join(map(json.dumps, odd)))
     for _ in range(2):
         status, out, _ = run(capsys, "build", "node")
         assert (status, out) == (0, ["out/node-n1.iso", "out/node-n2.iso"])

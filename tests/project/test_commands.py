@@ -208,3 +208,31 @@ def test_of_a_file_that_is_there_no_project_file_is_read(project):
     code += "print('msgspec' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "False\n"
+
+
+def test_a_table_without_rows_is_nothing_to_do(project, capsys):
+    Path("fleet.csv").write_text("id\n")
+    for words in (["build", "node"], ["build", "node", "--dry-run"], ["verify", "node"]):
+        status, out, err = run(capsys, *words)
+        assert (status, out) == (0, "")
+        assert "have no rows" in err
+        status, out, _ = run(capsys, *words, "--json")
+        assert (status, any(json.loads(out).values()) if out.startswith("{") else json.loads(out) != []) == (0, False)
+
+
+def test_the_dash_of_a_row_may_be_one_of_the_images_name(project, capsys):
+    text = TEXT.replace('rows = "fleet.csv"', 'rows = "other.csv"').replace("image.node", "image.node-a")
+    Path("rumpbundle.toml").write_text(TEXT + text[text.index("[image.node-a]") :])
+    Path("other.csv").write_text("id\nb\n")
+    for name in ("node-a-b", "node-n1"):
+        assert main(["build", name, "-q"]) == 0
+        assert Path(f"out/{name}.iso").exists()
+    capsys.readouterr()
+    assert main(["build", "node-a-c", "-q"]) == 2
+    assert "has no row 'a-c'" in capsys.readouterr().err
+
+
+def test_a_dry_run_writes_nothing_at_all(project, capsys):
+    before = sorted(os.listdir())
+    assert run(capsys, "build", "web", "--dry-run")[0] == 0
+    assert sorted(os.listdir()) == before
