@@ -57,6 +57,8 @@ def command(
     from rumpbundle.project import fleet, reading
     from rumpbundle.project.record import BuildRecord
 
+    if scheduler is not None and workers is not None:
+        raise UsageError("--scheduler and --workers contradict each other: a cluster has its own workers")
     project = reading.read(file or reading.find())
     record = BuildRecord(project.directory)
     place = directory or Path(project.directory or ".")
@@ -71,6 +73,7 @@ def command(
         sync=not no_sync,
         report=teller.progress,
         complain=teller.failed,
+        alone=teller.alone,
     )
     record.tidy()
     teller.end(summary.progress)
@@ -175,6 +178,13 @@ class _Teller:
         tell(f"error: {one.entry.where}: {one.failure.problem}")
         if one.failure.hint:
             tell(f"hint: {one.failure.hint}")
+
+    def alone(self) -> None:
+        """Tell that there is nobody to do the work."""
+        if self._json:
+            tell(json_text({"event": "waiting", "workers": 0}))
+        elif not self._silent:
+            tell("note: the scheduler has no workers: waiting for one; it ends at once if it lacks rumpbundle")
 
     def end(self, now: Progress) -> None:
         """Tell how it ended."""

@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ _LOCAL = {
     "distributed.deploy.lost-worker-timeout": "1000 hours",
 }
 """What Dask does all the time for those who look at it is left out: nobody looks at local workers."""
+_PATIENCE = 5.0
+"""Seconds without any worker after which that is told."""
 _STRIKES = 4
 """Workers that may die over one batch."""
 
@@ -104,13 +107,16 @@ def run(
     sync: bool = True,
     report: Callable[[Progress], None] = lambda progress: None,
     complain: Callable[[Failed], None] = lambda failed: None,
+    alone: Callable[[], None] = lambda: None,
 ) -> Summary:
     """Make all that *project* describes and is not up to date, on the workers of *scheduler* or on *workers* here.
+
+    *alone* is called whenever the scheduler has no workers left, for which it waits.
 
     Raises:
         InputError: the project file or a table is wrong; then nothing was made.
         MissingToolError: Dask is not installed.
-        HostError: there is no such scheduler.
+        HostError: there is no such scheduler, or it is gone.
     """
     for name, image in project.images.items():
         for key in ("sbom", "sign"):
@@ -118,8 +124,14 @@ def run(
                 problem = "a fleet writes no SBOMs and signs nothing"
                 raise project.error(problem, ("image", name, key), "leave it out, or use rumpbundle build for it")
     found = list(entries(project))
-    with _client(scheduler, workers) as client:
-        return _Run(client, project, record, found, directory, sync, report, complain).follow()
+    with _client(scheduler, workers) as client, _watched(client, alone):
+        from distributed.client import FutureCancelledError
+        from distributed.comm.core import CommClosedError
+
+        try:
+            return _Run(client, project, record, found, directory, sync, report, complain).follow()
+        except (FutureCancelledError, CommClosedError):
+            raise HostError("the scheduler is gone", hint="start the same command again: what stands stays") from None
 
 
 @contextlib.contextmanager
@@ -131,7 +143,8 @@ def _client(scheduler: str | None, workers: int | None) -> Iterator[Any]:
     except ImportError:
         raise MissingToolError("Dask is not installed", hint="pip install 'rumpbundle[fleet]'") from None
     # What Dask says of a worker that died is ours to say: what became of its batch.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client"):  # which has a level of its own
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
         try:
             if scheduler is None:
@@ -154,6 +167,31 @@ def _client(scheduler: str | None, workers: int | None) -> Iterator[Any]:
                 raise
             raise HostError(f"no scheduler answers there: {error}", where=scheduler) from None
         yield client
+
+
+@contextlib.contextmanager
+def _watched(client: Any, alone: Callable[[], None]) -> Iterator[None]:
+    """Call *alone* if the scheduler of *client* has had no worker for a while: nothing else would tell."""
+    over = threading.Event()
+
+    def watch() -> None:
+        told = False
+        while not over.wait(_PATIENCE):
+            try:
+                lonely = not client.nthreads()
+            except (OSError, RuntimeError):  # it is gone, which is told elsewhere
+                return
+            if lonely and not told:
+                alone()
+            told = lonely
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(1)  # what a dead scheduler is asked may take long to fail
 
 
 def batch_size(left: int, threads: int, rate: float | None) -> int:

@@ -236,3 +236,28 @@ def test_a_fleet_json_of_somebody_elses_stays(project):
     )
     assert Path("fleet.json").read_text() == '{"mine": 1}'
     assert not Path("out").exists()
+
+
+def test_workers_here_and_a_cluster_are_one_too_many(project, capsys):
+    assert main(["fleet", "--workers", "1", "--scheduler", "tcp://127.0.0.1:1"]) == 2
+    assert "--scheduler and --workers contradict each other" in capsys.readouterr().err
+
+
+def test_a_scheduler_that_goes_is_one_error(tmp_path):
+    support.make_project(tmp_path, 3000)
+    with support.cluster(tmp_path, 1) as address:
+        process = support.start(tmp_path, "--scheduler", address, "-q")
+        support.wait_for(tmp_path, 16, process)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (3, "")
+    assert err == "error: the scheduler is gone\nhint: start the same command again: what stands stays\n"
+
+
+def test_a_scheduler_without_workers_is_waited_for_with_a_word(tmp_path):
+    support.make_project(tmp_path, 3)
+    with support.cluster(tmp_path, 0) as address:
+        process = support.start(tmp_path, "--scheduler", address)
+        assert "note: the scheduler has no workers" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "error: interrupted\n")
