@@ -419,3 +419,9 @@ def test_a_dry_run_lists_and_writes_nothing(tree, tmp_path, capfd):
     assert main(["component", str(tree), "-o", str(tmp_path / "data.o"), "--dry-run"]) == 0
     assert "/index.html  13" in capfd.readouterr().out.splitlines()
     assert not (tmp_path / "data.o").exists()
+
+
+def test_a_dry_run_has_a_line_for_each_name(tmp_path, capfd):
+    (tmp_path / "tree" / "a\nb").mkdir(parents=True)
+    assert main(["component", str(tmp_path / "tree"), "-o", str(tmp_path / "data.o"), "--dry-run", "-q"]) == 0
+    assert capfd.readouterr().out == "/a\\nb/\n"

@@ -68,7 +68,7 @@ def command(
         say_json(_described(component, machine, output) | ({} if dry_run else size_and_digest(output)))
     elif dry_run:
         for path in component.directories:
-            say(f"{path}/")
+            say(f"{one_line(path)}/")
         for path, content in component.files:
             say(f"{one_line(path)}  {content.size}")
     else:
