@@ -236,3 +236,16 @@ def test_a_dry_run_writes_nothing_at_all(project, capsys):
     before = sorted(os.listdir())
     assert run(capsys, "build", "web", "--dry-run")[0] == 0
     assert sorted(os.listdir()) == before
+
+
+def test_two_rows_that_want_one_file_are_refused(project, capsys):
+    Path("fleet.csv").write_text("id\nx.fixed\nx\n10.0.0.1\n10.0.0\n")
+    assert run(capsys, "build", "node", "--dry-run")[0] == 0
+    text = TEXT.replace('formats = ["iso"]', 'formats = ["vhd", "vhd:fixed"]')
+    Path("rumpbundle.toml").write_text(text)
+    for words in (["build"], ["build", "node"], ["verify", "node"], ["fleet", "--workers", "1"]):
+        status, _, err = run(capsys, *words)
+        assert status == 2
+        assert "node-x and node-x.fixed are both to be written to out/node-x.fixed.vhd" in err
+    assert not Path("out").exists()
+    assert run(capsys, "build", "node", "-f", "iso", "-q")[0] == 0
