@@ -39,8 +39,19 @@ export async function boot(blob, cd) {
   image = { blob, cd };
   byId("machine").hidden = false;
   state("starting …");
-  loading ??= makeTerminal();
-  const [bytes] = await Promise.all([blob.arrayBuffer(), loading]);
+  loading ??= makeTerminal().catch((error) => {
+    loading = null; // the next time it may come
+    throw error;
+  });
+  let bytes;
+  try {
+    [bytes] = await Promise.all([blob.arrayBuffer(), loading]);
+  } catch (error) {
+    if (turn !== mine) return;
+    stop();
+    say(`It cannot be started: ${error.message}`);
+    return;
+  }
   if (turn !== mine) return; // it was stopped, or another started
   terminal.reset();
   byId("said").textContent = byId("screen-text").textContent = "";

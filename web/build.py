@@ -46,6 +46,7 @@ LICENCES = {
 
 
 def main(target: Path) -> None:
+    check_ours(target)
     fetch_modules()
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
@@ -61,6 +62,18 @@ def main(target: Path) -> None:
     copy_licences(target / "licences")
     (target / "package.json").write_text('{"type": "module"}\n', "ascii")  # for Node.js
     finish(target)
+
+
+def check_ours(target: Path) -> None:
+    """End here if *target*, which is emptied, holds anything but a page that was built before."""
+    if not target.exists():
+        return
+    mark = (WEB / "sw.js").read_text("utf-8").partition("\n")[0]
+    worker = target / "sw.js"
+    if not target.is_dir() or (
+        any(target.iterdir()) and not (worker.is_file() and worker.read_text("utf-8", "replace").startswith(mark))
+    ):
+        sys.exit(f"error: {target}: is there, and is no page that this has built, so it is not replaced")
 
 
 def fetch_modules() -> None:

@@ -29,6 +29,7 @@ export function onFiles(id, taken, refused) {
     over(false)(event);
     const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
     const { files } = event.dataTransfer;
+    if (!entries.length && !files.length) return; // a piece of text, say
     const directory = entries.find((entry) => entry.isDirectory);
     if (!directory) {
       input.files = files; // so that the field shows their names
@@ -37,7 +38,8 @@ export function onFiles(id, taken, refused) {
     if (!input.webkitdirectory) return refused(directory.name);
     input.value = "";
     const found = [];
-    for (const entry of entries) await gather(entry, entry.isDirectory ? "" : entry.name, found);
+    // The name of one directory is no part of the paths below it; several would get into each other's way without.
+    for (const entry of entries) await gather(entry, entries.length === 1 ? "" : entry.name, found);
     taken(found);
   });
 }

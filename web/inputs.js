@@ -81,6 +81,7 @@ export function inputFileSystem(FS, read, unreadable) {
         const last = names.pop();
         let parent = root;
         for (const name of names) parent = parent.contents.get(name) ?? directory(parent, name);
+        if (!(parent.contents instanceof Map) || parent.contents.has(last)) throw new Error(`${path}: its name is taken`);
         make(parent, last, FILE, { contents: data, size: data.size, path });
       }
       return root;

@@ -92,8 +92,8 @@ function entryItem(here, name, { volume, path, kind, size, target }) {
   button.onclick = async () => {
     button.disabled = true;
     const argv = ["cat", name, `${volume}:${path}`];
-    const { status, err, files } = await ask("save", { ...here, argv, name: "file" });
-    button.disabled = false;
+    const saving = ask("save", { ...here, argv, name: "file" });
+    const { status, err, files } = await saving.finally(() => (button.disabled = false));
     if (status) return button.replaceWith(element("span", { class: "bad" }, sorted(err).errors));
     const link = saved({ ...files[0], name: path.split("/").pop() || "file" }, "look");
     item.replaceWith(link);

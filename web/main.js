@@ -3,8 +3,8 @@
 import { boot, tooWide } from "./boot.js";
 import { byId, element, plain, shellLine, shownSize, sorted } from "./dom.js";
 import { onFiles } from "./drop.js";
-import { ask, onLine } from "./python.js";
-import { address, chosen, recipe, restore, tickedFormats } from "./recipe.js";
+import { ask } from "./python.js";
+import { address, chosen, recipe, restore, tick, tickedFormats } from "./recipe.js";
 import { look } from "./look.js";
 import { forget, saved } from "./save.js";
 
@@ -31,10 +31,11 @@ async function start() {
   const { version, formats } = await ask("start");
   show("version", version);
   formats.forEach(addFormat);
-  restore();
+  tick();
   show("status", "");
   update();
   document.body.dataset.ready = "true";
+  checkConfig();
 }
 
 function addFormat({ name, summary }) {
@@ -103,6 +104,12 @@ onFiles("modules", (files) => {
 }, noDirectory("modules"));
 
 onFiles("data", (files) => {
+  const names = new Set();
+  const twice = files.map(({ name }) => name).find((name) => names.size === names.add(name).size);
+  if (twice !== undefined) {
+    files = [];
+    complain(`error: ${plain(twice)}: two files have this name\nhint: a browser knows names in UTF-8 alone; rename one`, "data");
+  }
   chosen.data = files;
   const size = files.reduce((sum, { data }) => sum + data.size, 0);
   show("data-facts", files.length ? `${files.length} files, ${shownSize(size)}` : "");
@@ -149,10 +156,10 @@ async function build(formats) {
   busy("Bundling …");
   running = true;
   enable();
-  onLine((line) => over() || busy(line));
-  const { argv, files } = recipe(formats);
   try {
-    const answer = await ask("make", { directory: "bundle", files, argv: ["build", "--output=/out", ...argv] });
+    const { argv, files } = recipe(formats);
+    const argument = { directory: "bundle", files, argv: ["build", "--output=/out", ...argv] };
+    const answer = await ask("make", argument, (line) => over() || busy(line));
     if (over()) return [];
     const { errors, notes } = sorted(answer.err);
     complain(errors || (answer.status ? "error: it could not be made" : ""));
@@ -207,10 +214,11 @@ onFiles("image", (files) => files.length && look(files[0]), (name) => show("look
 addEventListener("unhandledrejection", ({ reason }) => complain(`error: the page failed: ${reason?.message ?? reason}`));
 addEventListener("hashchange", () => {
   restore();
+  tick();
   update();
   checkConfig();
 });
 
-if (location.hash.includes("config=")) checkConfig();
+restore(); // now, and not when Python has come: what is typed meanwhile stays
 start().catch((error) => show("status", `This browser cannot run it: ${error.message}`));
 if ("serviceWorker" in navigator) navigator.serviceWorker.register("sw.js").catch(() => {});

@@ -4,6 +4,8 @@ import { byId } from "./dom.js";
 
 const TEXTS = ["cmdline", "mount", "config", "firmware", "name", "size"];
 const FIRST = ["iso"];
+/** By that name the command line takes words without a dot for images of a project, as the kernel's may be. */
+const PROJECT = "rumpbundle.toml";
 
 /** The files chosen or dropped: {kernel: [File], modules: […], data: [{name, data}], image: […]}. */
 export const chosen = { kernel: [], modules: [], data: [], image: [] };
@@ -15,10 +17,16 @@ export const tickedFormats = () =>
 export function recipe(formats) {
   const [kernel] = chosen.kernel;
   const files = [{ name: safe(kernel.name), data: kernel }];
-  const taken = new Set([files[0].name]);
+  const taken = new Set([files[0].name, PROJECT]); // names of files and of directories
+  const directory = (nth) => {
+    let number = 2;
+    while (taken.has(nth(number))) number++;
+    taken.add(nth(number));
+    return nth(number);
+  };
   const add = (name, data) => {
-    let path = safe(name);
-    for (let number = 2; taken.has(path); number++) path = `${number}/${safe(name)}`;
+    const plain = safe(name);
+    const path = taken.has(plain) ? `${directory(String)}/${plain}` : plain;
     taken.add(path);
     files.push({ name: path, data });
     return path;
@@ -28,7 +36,7 @@ export function recipe(formats) {
   if (given.cmdline) argv.push(`--cmdline=${given.cmdline}`);
   for (const module of chosen.modules) argv.push(`--module=${add(module.name, module)}`);
   if (chosen.data.length) {
-    const top = "data.d";
+    const top = directory((number) => (number === 2 ? "data.d" : `data${number - 1}.d`));
     for (const { name, data } of chosen.data) files.push({ name: `${top}/${name}`, data });
     argv.push(`--data=${top}:${given.mount}`);
   }
@@ -53,22 +61,29 @@ export function address() {
   const kept = new URLSearchParams();
   for (const id of TEXTS) {
     const field = byId(id);
-    const first = field.tagName === "SELECT" ? field.options[0].value : field.defaultValue;
-    if (field.value !== first) kept.set(id, field.value);
+    if (field.value !== first(field)) kept.set(id, field.value);
   }
   kept.set("formats", tickedFormats().join(","));
   return `${location.href.split("#")[0]}#${kept}`;
 }
 
-/** Fills the form from the address: texts now, formats where they exist. */
+/** What a field holds where nobody chose anything. */
+const first = (field) => (field.tagName === "SELECT" ? field.options[0].value : field.defaultValue);
+
+/** Fills the texts of the form from the address, if that has a recipe; what it does not say is as it is at first. */
 export function restore() {
   const kept = new URLSearchParams(location.hash.slice(1));
+  if (![...TEXTS, "formats"].some((id) => kept.has(id))) return;
   for (const id of TEXTS) {
-    if (!kept.has(id)) continue;
-    byId(id).value = kept.get(id);
-    if (id !== "cmdline") byId("more").open = true;
+    byId(id).value = kept.get(id) ?? first(byId(id));
+    if (kept.has(id) && id !== "cmdline") byId("more").open = true;
   }
   if (!byId("firmware").value) byId("firmware").value = "both";
+}
+
+/** Ticks the formats of the address, as soon as the form has them. */
+export function tick() {
+  const kept = new URLSearchParams(location.hash.slice(1));
   const formats = kept.has("formats") ? kept.get("formats").split(",") : FIRST;
   for (const box of document.querySelectorAll("#formats input"))
     box.checked = formats.includes(box.id.slice("format-".length));

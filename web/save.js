@@ -23,7 +23,8 @@ async function stream(name, blob, size, runs, button) {
   let handle;
   try {
     handle = await showSaveFilePicker({ suggestedName: name });
-  } catch {
+  } catch (error) {
+    if (error.name !== "AbortError") button.textContent = `Not saved: ${error.message}`;
     return; // nobody chose a file
   }
   button.disabled = true;

@@ -2,6 +2,7 @@
 
 import { loadPyodide } from "./lib/pyodide/pyodide.js";
 import { provideDeflate } from "./deflate.js";
+import { plain } from "./dom.js";
 import { blobOf, runsOf, sparseFileSystem, unpack } from "./files.js";
 import { provideHashes, sha256 } from "./hashes.js";
 import { inputFileSystem } from "./inputs.js";
@@ -17,6 +18,7 @@ let room = MOST;
 let python = null;
 let page = null;
 let inputs = null;
+let current = 0; // the call that is worked on
 const gone = new Set(); // the names of files that could not be read
 const mounted = new Set();
 
@@ -49,10 +51,10 @@ async function start() {
 }
 
 function run(argv, directory, out = "") {
-  const told = (line) => postMessage({ line });
+  const told = (line) => postMessage({ id: current, line });
   gone.clear();
   const result = JSON.parse(page.run(python.toPy(argv), directory, told, out));
-  for (const name of gone) result.err += `hint: choose ${name} again: it was changed, moved or removed since\n`;
+  for (const name of gone) result.err += `hint: choose ${plain(name)} again: it was changed, moved or removed since\n`;
   return { ...result, err: result.err.replaceAll(`${OUT}/`, ""), gone: [...gone] };
 }
 
@@ -60,8 +62,9 @@ function run(argv, directory, out = "") {
 function show(directory, files) {
   const { FS } = python;
   const path = `/${directory}`;
-  if (mounted.has(path)) FS.unmount(path);
-  else FS.mkdir(path);
+  // What could not be shown left a directory.
+  if (mounted.delete(path)) FS.unmount(path);
+  else if (!FS.analyzePath(path).exists) FS.mkdir(path);
   FS.mount(inputs, { files }, path);
   mounted.add(path);
   return path;
@@ -91,7 +94,7 @@ async function collecting(action) {
 
 /** Learns how much room there is for the next outputs; nobody waits for it. */
 async function estimate() {
-  const { quota, usage } = (await navigator.storage?.estimate?.()) ?? {};
+  const { quota, usage } = (await navigator.storage?.estimate?.().catch(() => null)) ?? {};
   room = Math.min(MOST, quota ? quota - usage : MOST);
 }
 
@@ -121,6 +124,7 @@ const warm = () => (queue = queue.then(() => page.warm()).catch(() => {}));
 started.then(warm, () => {});
 onmessage = ({ data: { id, call, argument } }) => {
   queue = queue.then(async () => {
+    current = id;
     try {
       postMessage({ id, result: await calls[call](argument) });
     } catch (error) {
