@@ -99,6 +99,7 @@ CASES: dict[str, tuple[str, bytes]] = {
         kernel(multiboot2(RELOCATABLE), Segment(bytes(32), paddr=0x100020)),
     ),
     "bss-over-rom": ("multiboot", kernel(multiboot1(), Segment(paddr=0xC0000, memsz=4096, filesz=0))),
+    "zeros-over-rom": ("multiboot", kernel(multiboot1(), Segment(bytes(64), paddr=0xC8000))),
     "in-video-memory": ("multiboot", kernel(multiboot1(), Segment(bytes(64), paddr=0xB8000))),
     "mb2-relocatable-in-32-bits": (
         "multiboot2",
@@ -190,7 +191,7 @@ STRICTER = {
         "multiboot",
         kernel(multiboot1(), Segment(bytes(64), type=4, paddr=0x300000, vaddr=0x500000), entry=0x500010),
     ),
-    "rom": ("multiboot", kernel(multiboot1(), Segment(bytes(64), paddr=0xC8000))),
+    "rom": ("multiboot", kernel(multiboot1(), Segment(b"x" * 64, paddr=0xC8000))),
     "rom-by-addresses": (
         "multiboot",
         flat(0x10, multiboot1(0x10003, *(each - 0x100000 + 0xE0000 for each in ADDRESSES))),
@@ -234,6 +235,7 @@ ALONE = [
             "elf64-cut-section-l",
             "rom",
             "bss-over-rom",
+            "zeros-over-rom",
             "in-video-memory",
             "linux-zimage",
         )

@@ -107,22 +107,26 @@ def place_flaw(elf: Elf | None, view: View) -> Flaw | None:
     )
 
 
+def lost(view: View, load: range, offset: int) -> bytes:
+    """Return what of *load*, which is in the file at *offset*, goes to where there is no memory."""
+    low, high = max(load.start, _VIDEO.start), min(load.stop, _ROMS.stop)
+    return view.read(low - load.start + offset, high - low)
+
+
 def _loses(segment: Segment, elf: Elf, view: View) -> bool:
     """Whether a kernel might miss what of *segment* goes to where there is no memory.
 
     It does not miss the ELF file's own headers, and its notes, which a linker told ``-Ttext=0x100000`` and no more
     puts right below that; nor zeros.
     """
-    skipped = segment.offset - segment.paddr
-    low, high = max(segment.paddr, _VIDEO.start), min(segment.paddr + segment.filesz, _ROMS.stop)
-    start = low + skipped
-    lost = bytearray(view.read(start, high - low))
+    start = segment.offset + max(_VIDEO.start - segment.paddr, 0)
+    missed = bytearray(lost(view, range(segment.paddr, segment.paddr + segment.filesz), segment.offset))
     notes = (range(s.offset, s.offset + s.filesz) for s in elf.segments if s.type == PT_NOTE)
     for known in (range(elf.headers_end), *notes):
-        first, end = max(known.start - start, 0), min(known.stop - start, len(lost))
+        first, end = max(known.start - start, 0), min(known.stop - start, len(missed))
         if first < end:
-            lost[first:end] = bytes(end - first)
-    return any(lost)
+            missed[first:end] = bytes(end - first)
+    return any(missed)
 
 
 def _entry_flaw(elf: Elf) -> Flaw | None:

@@ -182,7 +182,10 @@ def by_addresses(
     if length <= 0 or (bss_end and bss_end < load_addr + length):
         return None, None, Flaw("its Multiboot header's addresses run backwards")
     load = range(load_addr, bss_end or load_addr + length)
-    if flaw := grubelf.load_flaw((load,)) or grubelf.hole_flaw((range(load_addr, load_addr + length),)):
+    held = range(load_addr, load_addr + length)
+    if flaw := grubelf.load_flaw((load,)) or grubelf.hole_flaw(
+        [held] if any(grubelf.lost(view, held, start)) else ()
+    ):
         return load, None, flaw
     missing = start + length - view.size
     if missing >= PAGE:

@@ -247,7 +247,10 @@ def test_what_a_kernel_may_load_below_1_mib():
     found = read1(synthetic.elf([low, Segment(bytes(4000), paddr=0xB8000 + (1 << 20))], bits=32))
     assert found is not None
     assert not found.flaw
-    found = read1(synthetic.elf([Segment(multiboot1() + bytes(64)), Segment(bytes(4000), paddr=0xB8000)], bits=32))
+    found = read1(synthetic.elf([Segment(multiboot1() + bytes(64)), Segment(b"x" * 4000, paddr=0xB8000)], bits=32))
+    assert found is not None
+    assert not found.flaw
+    found = read1(flat(0x10, multiboot1(0x10003, 0x80010, 0x80000, 0x101000, 0, 0x80040), 0x80000) + b"x" * 4096)
     assert found is not None
     assert not found.flaw
 
@@ -316,7 +319,7 @@ def test_tables_beyond_the_search_window():
             ". = 1M",
         ),
         (
-            flat(0x10, multiboot1(0x10003, 0x80010, 0x80000, 0xC0010, 0, 0x80040), 0x40010),
+            flat(0x10, multiboot1(0x10003, 0x80010, 0x80000, 0xC0010, 0, 0x80040), 0x40000) + b"x" * 16,
             "loads to 0x80000 and over 0xc0000, where a PC has ROMs",
             ". = 1M",
         ),
