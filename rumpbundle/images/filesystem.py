@@ -164,12 +164,25 @@ class FileSystem:
         """
         length = sum(span.length for span in spans if span.offset is not None)
         self._entered += length
-        if length > MAX_DIRECTORY:
-            raise TooMuchError(f"{self.kind}: directory {path or '/'} has {length} bytes, more than is sensible")
+        self._check_directory(path, length)
         if self._entered > self.medium.size:
             raise ImageError(f"{self.kind}: directory {path or '/'} shares its bytes with others")
         self.budget.directory(length)
         self.directories.extend(spans)
+
+    def _check_directory(self, path: str, length: int, room: int | None = None) -> None:
+        """Raise if the directory *path* of *length* bytes is too large to be one; *room* is what is kept for it.
+
+        Raises:
+            ImageError: it has more bytes than that, or than the medium.
+            TooMuchError: it has more than are looked at.
+        """
+        told = f"{self.kind}: directory {path or '/'} has {length} bytes"
+        most = self.medium.size if room is None else min(self.medium.size, max(room, MAX_DIRECTORY))
+        if length > most:
+            raise ImageError(f"{told}, and there is room for {most}")
+        if length > MAX_DIRECTORY:
+            raise TooMuchError(f"{told}, more than is sensible")
 
     def chunks(self, entry: Entry) -> Iterator[bytes]:
         """Yield the bytes of a file, at most ``CHUNK`` at a time.

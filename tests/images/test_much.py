@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import struct
 
 import pytest
 from support.media import Bytes
@@ -15,6 +16,17 @@ from rumpbundle.images.volumes import problems
 
 MIB = 1 << 20
 OTHERS = "what is wrong with the others was not looked at"
+
+
+class _Sparse(Bytes):
+    """A medium with zeros behind what is in memory."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        super().__init__(data)
+        self.size = size
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self.data[offset : offset + length].ljust(length, b"\0")
 
 
 def made(tmp_path, kind: str) -> bytes:
@@ -41,6 +53,27 @@ def test_what_is_not_looked_at_is_not_damaged(tmp_path, monkeypatch, kind, scarc
     if (kind, scarce) not in [("iso9660", "pointers")]:  # it follows none
         assert {problem.consequence for problem in found} == {OTHERS}
     assert {problem.severity for problem in found} <= {"remark"}
+
+
+@pytest.mark.parametrize("kind", ["iso9660", "ext4"])
+@pytest.mark.parametrize("room", [0, 1 << 40])
+def test_a_directory_larger_than_its_disk_is_damaged(tmp_path, monkeypatch, kind, room):
+    """And so is one that is larger than the blocks that an inode has; one flipped bit makes it so."""
+    (tmp_path / "top" / "under").mkdir(parents=True)
+    image = tmp_path / "image"
+    if kind == "iso9660":
+        output_of("genisoimage", "-quiet", "-R", "-o", str(image), str(tmp_path / "top"))
+        data = bytearray(image.read_bytes())
+        at = data.index(b"\5UNDER") - 32
+        data[at + 10 : at + 18] = struct.pack("<I", 1 << 28) + struct.pack(">I", 1 << 28)
+    else:
+        output_of("mke2fs", "-q", "-t", "ext4", "-O", "^metadata_csum", "-d", str(tmp_path / "top"), str(image), "4M")
+        output_of("debugfs", "-w", "-R", f"set_inode_field /under size {1 << 28}", str(image))
+        data = bytearray(image.read_bytes())
+    disk = Bytes(bytes(data)) if not room else _Sparse(bytes(data), room)
+    damaged = [problem for problem in problems(disk) if problem.severity == "damage"]
+    # An ISO's directory has no other size to compare with.
+    assert bool(damaged) == (not room or kind == "ext4")
 
 
 def disk_of(count: int, piece: bytes) -> bytes:

@@ -10,9 +10,8 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from rumpbundle.disk.bounds import MAX_DIRECTORY
+from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
-from rumpbundle.images.budget import TooMuchError
 from rumpbundle.images.disk import Fact
 from rumpbundle.images.filesystem import Entry, FileSystem, Span, Spans
 from rumpbundle.images.filesystems.ext2 import superblock
@@ -164,8 +163,7 @@ class Ext2(FileSystem):
         """Yield name and inode of everything in the directory *path*."""
         inode = self.inode(number)
         size = self.size_of(inode)
-        if size > MAX_DIRECTORY:
-            raise TooMuchError(f"{self.kind}: directory {path or '/'} has {size} bytes, more than is sensible")
+        self._check_directory(path, size, int.from_bytes(inode[28:32], "little") * SECTOR)
         spans = self.spans(number, inode)
         self._enter(spans, path)
         inline = int.from_bytes(inode[32:36], "little") & _INLINE

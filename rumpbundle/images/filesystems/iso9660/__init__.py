@@ -10,9 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 from rumpbundle.dataclass import dataclass
-from rumpbundle.disk.bounds import MAX_DIRECTORY
 from rumpbundle.errors import ImageError
-from rumpbundle.images.budget import TooMuchError
 from rumpbundle.images.disk import Fact
 from rumpbundle.images.filesystem import Entry, FileSystem, Span, Spans
 from rumpbundle.images.filesystems.iso9660 import zisofs
@@ -129,8 +127,7 @@ class Iso9660(FileSystem):
 
     def _directory(self, path: str, number: int) -> Iterator[tuple[Entry, int | None]]:
         length = self._length[number]
-        if length > MAX_DIRECTORY:
-            raise TooMuchError(f"ISO 9660: directory {path or '/'} has {length} bytes, more than is sensible")
+        self._check_directory(path, length)
         self._enter((Span(number * self.block, length),), path)
         pending: list[Span] = []
         for record in self._records(number, length):

@@ -93,7 +93,8 @@ def _directories(volume: Iso9660, told: list[Problem]) -> Iterator[_Found]:
         yield here
         length = lengths[here.block]
         if length > MAX_DIRECTORY:
-            raise TooMuchError(f"the directory at block {here.block} has {length} bytes")
+            larger = length > volume.medium.size
+            raise (ImageError if larger else TooMuchError)(f"the directory at block {here.block} has {length} bytes")
         budget.directory(length)
         data = volume.medium.read(here.block * volume.block, length)
         for number, (at, record) in enumerate(_records(data)):
