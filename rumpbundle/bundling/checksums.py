@@ -66,9 +66,14 @@ def _others(path: Path, lines: Sequence[bytes], *, force: bool) -> list[bytes]:
         if force:
             return []
         raise UsageError("is there, and is no list of checksums", where=path, hint="give --force to overwrite it")
-    made = {match[3] for match in (SUM.fullmatch(line.rstrip(b"\n")) for line in lines) if match}
-    kept = [match for match in found if match is not None and match[3] not in made]
-    return [match[0] + b"\n" for match in kept if os.path.lexists(path.parent / os.fsdecode(name_of(match)))]
+    made = {_file(path, match) for match in (SUM.fullmatch(line.rstrip(b"\n")) for line in lines) if match}
+    kept = [match for match in found if match is not None and _file(path, match) not in made]
+    return [match[0] + b"\n" for match in kept if os.path.lexists(_file(path, match))]
+
+
+def _file(path: Path, line: re.Match[bytes]) -> str:
+    """Return the file that a *line* of the list at *path* names; it may be as ``./app.iso``."""
+    return os.path.normpath(path.parent / os.fsdecode(name_of(line)))
 
 
 def name_of(line: re.Match[bytes]) -> bytes:

@@ -292,6 +292,10 @@ def test_a_list_of_checksums_keeps_what_it_says_of_others(project, capsys):
     assert {line.split("  ")[1] for line in lines[2:]} >= {"web.iso", "node-n1.iso", "node-n2.iso", "web.stream.vmdk"}
     assert run(capsys, "build", "-q", "--checksums", "node-n1")[0] == 0
     assert sorted(sums.read_text().splitlines()) == sorted(lines)
+    sums.write_text(f"{'d' * 64}  ./web.iso\n{'a' * 64}  ./theirs\n")
+    assert run(capsys, "build", "-q", "--checksums")[0] == 0
+    assert sums.read_text().splitlines()[0] == f"{'a' * 64}  ./theirs"
+    assert "./web.iso" not in sums.read_text()
 
 
 @pytest.mark.parametrize("more", [(), ("--dry-run",)])
