@@ -38,7 +38,7 @@ def command(ctx: click.Context, /, topic: str | None) -> None:
         say(f"\nTopics (rumpbundle help TOPIC):\n{rows}")
         return
     assert isinstance(group.command, click.Group)
-    topic = topic.partition("#")[0].removeprefix("docs/").removesuffix(".md")
+    given, topic = topic, topic.partition("#")[0].removeprefix("docs/").removesuffix(".md")
     found = group.command.get_command(group, topic)
     if topic in pages:
         say(pages[topic].read_text("utf-8").rstrip("\n"))
@@ -47,7 +47,7 @@ def command(ctx: click.Context, /, topic: str | None) -> None:
             say(found.get_help(inner), styled=True)
     else:
         known = [*pages, *group.command.list_commands(group)]
-        raise UsageError(f"no such topic: {topic}", hint=nearest(topic, known, f"topics: {', '.join(pages)}"))
+        raise UsageError(f"no such topic: {given}", hint=nearest(topic, known, f"topics: {', '.join(pages)}"))
 
 
 def _pages() -> dict[str, Path]:
