@@ -195,6 +195,7 @@ def test_who_speaks_of_success_behind_it_has_lived_on(said: str):
         (">>> ZEPHYR FATAL ERROR 0: CPU exception on CPU 0", "PROJECT EXECUTION SUCCESSFUL"),
         ("thread 'main' panicked at src/main.rs:1:2:", "test result: ok. 3 passed; 0 failed; 0 ignored"),
         ("panic: boom", "--- PASS: TestPanic (0.00s)\nPASS\nok  \texample.com/x\t0.1s"),
+        ("panicked at src/main.rs:1:2: should panic", "[ok]"),
         ("FATAL ERROR: as expected", "all 12 tests passed!"),
         ("Aborted (core dumped)", "[   12.345678] reboot: Power down"),
         ("thread 'main' panicked at src/main.rs:1:2:", "reboot: Restarting system"),

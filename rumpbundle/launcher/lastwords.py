@@ -82,7 +82,7 @@ _DEATHS = (
 )
 """Lines that nobody says who lives on, but tests of that, and programs on a system."""
 _PASSED = (
-    r"PROJECT EXECUTION SUCCESSFUL|PASS(?:ED)?|test result: ok\b.*|ok\s+\S+\s+[\d.]+s"
+    r"PROJECT EXECUTION SUCCESSFUL|PASS(?:ED)?|\[ok\]|test result: ok\b.*|ok\s+\S+\s+[\d.]+s"
     r"|\W*(?:all|\d+)(?: \w+)? tests? (?:have |were )?(?:passed|ok|successful)\W*"
     r"|(?:\[[ \d.]+\] )?reboot: (?:power down|restarting system)\b.*"
 )
