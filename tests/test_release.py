@@ -73,6 +73,9 @@ def test_a_version_is_released_once(released, tmp_path):
     output_of("git", "clone", "-q", str(released[0]), str(tmp_path / "clone"))
     command = [sys.executable, "scripts/release", "7.8.9", "2031-02-04"]
     done = subprocess.run(command, cwd=tmp_path / "clone", capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: there is a tag v7.8.9 already\n")
+    output_of("git", "-C", str(tmp_path / "clone"), "tag", "-d", "v7.8.9")
+    done = subprocess.run(command, cwd=tmp_path / "clone", capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "error: CHANGELOG.md has a section 7.8.9 already\n")
 
 
