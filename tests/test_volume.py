@@ -186,3 +186,10 @@ def test_a_name_that_is_no_utf_8_is_no_damage(tmp_path, capsys):
     assert main(["volume", str(tmp_path / "tree"), "-o", str(image), "-q"]) == 0
     assert main(["verify", str(image)]) == 0
     assert "whole" in capsys.readouterr().out
+
+
+def test_a_size_that_is_too_large_is_not_told_to_be_too_small(tmp_path, capsys):
+    (tmp_path / "d").mkdir()
+    words = ["volume", str(tmp_path / "d"), "-o", str(tmp_path / "v"), "-t", "ext2", "--size", "100T"]
+    assert main(words) == 2
+    assert "does not fit ext2's 32-bit block numbers" in capsys.readouterr().err

@@ -91,7 +91,9 @@ def of_size(data: int, inodes: int, size: int) -> Geometry:
     """
     wanted = max(inodes, size // BYTES_PER_INODE)
     blocks = size // BLOCK
-    if 0 < blocks < MAX_BLOCKS:
+    if blocks >= MAX_BLOCKS:
+        raise InputError(f"a file system of {size} bytes does not fit ext2's 32-bit block numbers")
+    if blocks > 0:
         geometry = Geometry(blocks=blocks, inodes=wanted).without_stub()
         if geometry.inodes_per_group <= GROUP_INODES and geometry.usable() >= data:
             return geometry
