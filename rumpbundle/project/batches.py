@@ -206,7 +206,7 @@ class _Work:
                 artifact, _ = write(self._plan, target.format, directory / target.output.name, **options)
                 self._take(target, artifact)
             except RumpbundleError as error:
-                self.failure = self.failure or Failure.of(error)
+                self.failure = self.failure or Failure.of(_named(error, directory, target.output.parent))
         self._plan = None  # it is large, and a batch has many
 
     def _take(self, target: Target, artifact: Artifact) -> None:
@@ -238,6 +238,14 @@ def _check_replaced(plan: Plan, target: Target) -> None:
     if standing:
         check_no_inputs(plan.recipe, standing)
         check_outputs(target.format, target.output, force=True, tidy=False)
+
+
+def _named(error: RumpbundleError, directory: Path, place: Path) -> RumpbundleError:
+    """Return *error* with the name in *place* that what it is about was to get, which nobody sees in *directory*."""
+    where = os.fspath(error.where or "")
+    if where.startswith(f"{directory}{os.sep}"):
+        error.where = os.path.join(place, os.path.relpath(where, directory))
+    return error
 
 
 def _digest(path: Path) -> str:

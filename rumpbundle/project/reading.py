@@ -112,7 +112,7 @@ def read(path: str) -> Project:
 def parse(data: bytes, path: str) -> Project:
     """Return the project that *data* describes; *path* is its file's."""
     try:
-        text = data.decode("utf-8").replace("\r\n", "\n")
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
         root = tomllib.loads(text)
     except UnicodeDecodeError as error:
         raise InputError(f"byte {error.start} is not UTF-8", where=path) from None

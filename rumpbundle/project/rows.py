@@ -105,7 +105,8 @@ def _json_lines(text: str, path: str) -> Iterator[tuple[int, dict[str, str]]]:
             # A number stays as it is written: 1.50 is no 1.5 in a name.
             found = json.loads(one, parse_float=str, parse_int=str, parse_constant=str, object_pairs_hook=_object)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"line {line}: is no JSON: {error}", where=path) from None
+            hint = "write an object a line, with no [ ] around them" if text.lstrip().startswith("[") else None
+            raise InputError(f"line {line}: is no JSON: {error}", where=path, hint=hint) from None
         if not isinstance(found, dict) or not found:
             raise InputError(f"line {line}: expected an object", where=path)
         if not head:

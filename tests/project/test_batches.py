@@ -81,6 +81,15 @@ def test_where_nothing_can_be_named_what_stands_still_stands(project, monkeypatc
     assert [(each.failure, len(each.outputs)) for each in others] == [(None, 1), (None, 1)]
 
 
+def test_an_error_names_the_output_and_not_where_it_is_made(project, monkeypatch):
+    def full(plan, format, output, **options):
+        raise HostError("no space left on the output's file system", where=output)
+
+    monkeypatch.setattr(batches, "write", full)
+    first, *_ = batches.run(batch_of(project, record.BuildRecord(".")))
+    assert first.failure.problem == f"{os.path.abspath('out/node-n0.iso')}: no space left on the output's file system"
+
+
 def spoiled(project, name, text='formats = ["raw"]\nmodules = ["node-n0.raw"]'):
     """Return *project* with outputs beside it, and a batch of it."""
     with open("rumpbundle.toml") as file:

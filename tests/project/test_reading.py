@@ -232,3 +232,9 @@ def test_what_is_not_written_is_told_where_it_would_stand():
     assert (found.line_of(("e", 0, "f")), found.line_of(("e", 1, "f"))) == ((5, 1), (7, 1))
     assert found.line_of(("e", 1, "g", "h")) == (9, 1)
     assert found.line_of(("z",)) == (1, 1)
+
+
+def test_a_byte_order_mark_is_no_statement():
+    text = "[image.a]\napp = 'x'\nfoo = 1\n"
+    with pytest.raises(InputError, match=r"image.a.foo: unknown key \(line 3, column 1\)"):
+        reading.parse(b"\xef\xbb\xbf" + text.encode(), "rumpbundle.toml")

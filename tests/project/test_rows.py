@@ -88,3 +88,11 @@ def test_half_a_character_is_no_text(tmp_path):
     table.write_text('{"id": "a", "x": "\\ud800"}\n')
     with pytest.raises(InputError, match="line 1: x: holds half of a character"):
         list(rows.read(str(table)))
+
+
+def test_an_array_is_no_lines(tmp_path):
+    table = tmp_path / "t.json"
+    table.write_text('[\n {"id": "a"}\n]\n')
+    with pytest.raises(InputError, match="line 1: is no JSON") as raised:
+        list(rows.read(str(table)))
+    assert raised.value.hint == "write an object a line, with no [ ] around them"
