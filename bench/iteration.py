@@ -67,7 +67,7 @@ def iteration(directory: Path) -> Iterator[Row]:
         statistics.median(over),
         f"{median['ours']:.3f} - {median['peer']:.3f}; the disk boot and GRUB {median['disk'] - median['peer']:.3f},"
         f" ours before it {median['ours'] - median['disk']:.3f}"
-        f" (a dry run {median['plan']:.3f}, Python alone {median['python']:.3f}), {ROUNDS} rounds",
+        f" (a dry run {median['plan']:.3f}, Python alone {median['python']:.3f}), {len(over)} rounds",
         (min(over), max(over)),
         {"ours": seconds["ours"], "peer": seconds["peer"]},
     )

@@ -46,3 +46,9 @@ def test_what_is_above_its_limit_is_a_miss(tmp_path):
     assert missed.startswith("MISS")
     assert "1.20-1.30" in missed
     assert statuses == "0 1"
+
+
+def test_the_rounds_that_are_told_are_those_that_were_run():
+    """BENCH_ROUNDS may have asked for fewer than a part wants."""
+    for path in BENCH.glob("*.py"):
+        assert not re.search(r"\{\w*ROUNDS\} rounds|\d rounds", path.read_text("utf-8")), path.name
