@@ -55,7 +55,8 @@ def _type(value: dict[str, Any]) -> str:
         name = value["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"
     if "enum" in value or "const" in value:
-        return ", ".join(f"`{each}`" for each in value.get("enum", [value.get("const")]))
+        # As JSON has them: an empty text would be no code to Markdown.
+        return ", ".join(f"`{json.dumps(each)}`" for each in value.get("enum", [value.get("const")]))
     if "anyOf" in value:
         return " or ".join(map(_type, value["anyOf"]))
     if value.get("type") == "array":

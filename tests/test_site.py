@@ -100,3 +100,8 @@ def test_every_page_has_an_example_that_runs(site):
     pages = {str(path.relative_to(site).with_suffix("")) for path in site.rglob("*.html")}
     shown = {name for name in pages if name != "404" and not name.startswith("page/")}
     assert shown - run == set()
+
+
+def test_every_choice_of_a_key_can_be_seen(site):
+    text = (site / "reference" / "configuration.html").read_text("utf-8")
+    assert '<td><code>""</code>, <code>"&amp;"</code>, <code>"|"</code></td>' in text
