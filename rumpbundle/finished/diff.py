@@ -19,6 +19,7 @@ from rumpbundle.images.budget import Budget
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.filesystem import Entry, Span
+from rumpbundle.images.filesystems.unread import Unread
 from rumpbundle.images.partitions import tables
 from rumpbundle.images.volumes import MountedVolume, mounted, places, warn_of_cut_off
 from rumpbundle.manifest import PATH
@@ -297,7 +298,7 @@ def _compared(one: MountedVolume, other: MountedVolume, ranges: list[tuple[int, 
         try:
             found.update((entry.path, entry) for entry in volume.files.entries())
         except ImageError as error:
-            cut = error.problem if found else cut  # else it is one that is not read at all
+            cut = cut if isinstance(volume.files, Unread) else error.problem
         lists.append(found)
     if cut:
         yield "/", f"not all files are compared: {cut}"

@@ -87,7 +87,7 @@ def find(start: str = ".") -> str:
     directory = Path(os.path.abspath(start))
     for each in (directory, *directory.parents):
         path = each / NAME
-        if not path.is_file():
+        if not os.path.isfile(path):  # or it cannot be told: some directory may be closed to us
             continue
         owner = path.stat().st_uid
         if each != directory and owner not in (*_TRUSTED, os.geteuid()):

@@ -97,3 +97,17 @@ def test_what_differs_in_a_file_system_that_is_not_read_is_not_called_free(tmp_p
     out = capsys.readouterr().out
     assert "xfs, whole disk at byte 0: this file system is only in the first\n" in out
     assert "bluestore, whole disk at byte 0: this file system is only in the second\n" in out
+
+
+def test_of_a_file_system_that_cannot_be_listed_no_file_is_missing(tmp_path, capsys):
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").write_text("x")
+    whole, damaged = tmp_path / "a.iso", tmp_path / "b.iso"
+    output_of("genisoimage", "-quiet", "-R", "-o", str(whole), str(tmp_path / "tree"))
+    with_root = bytearray(whole.read_bytes())
+    with_root[0x8000 + 156 + 10 : 0x8000 + 156 + 18] = b"\xff\xff\xff\x7f\x7f\xff\xff\xff"  # the root's length
+    damaged.write_bytes(with_root)
+    assert main(["diff", str(whole), str(damaged)]) == 1
+    out = capsys.readouterr().out
+    assert "not all files are compared" in out
+    assert "only in" not in out

@@ -88,6 +88,21 @@ def test_an_error_names_the_place(text, message, hint):
         assert raised.value.hint == hint
 
 
+def test_a_directory_above_that_is_closed_to_us_has_none(tmp_path, monkeypatch):
+    inner = tmp_path / "closed" / "open"
+    inner.mkdir(parents=True)
+    monkeypatch.chdir(inner)
+    (tmp_path / "closed").chmod(0)
+    user = os.geteuid()
+    os.seteuid(user or 65534)
+    try:
+        with pytest.raises(UsageError, match="here or in a directory above"):
+            reading.find()
+    finally:
+        os.seteuid(user)
+        (tmp_path / "closed").chmod(0o755)
+
+
 def test_it_is_found_from_below_as_git_finds_its_own(tmp_path, monkeypatch):
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)
