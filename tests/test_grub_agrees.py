@@ -37,7 +37,10 @@ LATE_TABLE = bytearray(kernel(multiboot1() + bytes(9000)))
 LATE_TABLE[28:32] = struct.pack("<I", len(LATE_TABLE))
 LATE_TABLE += LATE_TABLE[52:84]
 
+ROMS_TAGS = (tag(2, struct.pack("<IIII", 0xC0010, 0xC0000, 0xC2000, 0)), tag(3, struct.pack("<I", 0xC0040)))
+
 CASES: dict[str, tuple[str, bytes]] = {
+    "mb2-kludge-moved-from-roms": ("multiboot2", flat(0x10, multiboot2(*ROMS_TAGS, RELOCATABLE))),
     "elf32": ("multiboot", kernel(multiboot1())),
     "elf64": ("multiboot", kernel(multiboot1(), bits=64)),
     "every-flag": ("multiboot", kernel(multiboot1(7, 0, 0, 0, 0, 0, 1, 80, 25, 0))),

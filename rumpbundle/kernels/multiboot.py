@@ -172,9 +172,12 @@ def _without_video(at: int, flags: int) -> tuple[Repair, ...]:
 
 
 def by_addresses(
-    view: View, at: int, header_addr: int, load_addr: int, load_end: int, bss_end: int
+    view: View, at: int, header_addr: int, load_addr: int, load_end: int, bss_end: int, *, moved: bool = False
 ) -> tuple[range | None, Padding | None, Flaw | None]:
-    """Return what the address fields ("a.out kludge") load, what the file lacks of it, and what is wrong there."""
+    """Return what the address fields ("a.out kludge") load, what the file lacks of it, and what is wrong there.
+
+    One that is *moved* goes where GRUB finds memory, whatever they say.
+    """
     start = at + load_addr - header_addr  # behind the header, if the header itself is not to be loaded
     if start < 0:
         return None, None, Flaw("its Multiboot header's addresses begin before the file does")
@@ -183,9 +186,8 @@ def by_addresses(
         return None, None, Flaw("its Multiboot header's addresses run backwards")
     load = range(load_addr, bss_end or load_addr + length)
     held = range(load_addr, load_addr + length)
-    if flaw := grubelf.load_flaw((load,)) or grubelf.hole_flaw(
-        [held] if any(grubelf.lost(view, held, start)) else ()
-    ):
+    flaw = grubelf.load_flaw((load,)) or grubelf.hole_flaw([held] if any(grubelf.lost(view, held, start)) else ())
+    if flaw is not None and not moved:
         return load, None, flaw
     missing = start + length - view.size
     if missing >= PAGE:

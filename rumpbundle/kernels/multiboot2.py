@@ -80,7 +80,8 @@ def _read(view: View, elf: Elf | None, head: bytes, at: int) -> Header:
             if load_addr == _WHOLE_FILE:
                 load_addr = header_addr - at
                 repairs += _with_load_address(tag, load_addr) if load_end and bss_end else []
-            load, padding, wrong = by_addresses(view, at, header_addr, load_addr, load_end, bss_end)
+            addresses = (header_addr, load_addr, load_end, bss_end)
+            load, padding, wrong = by_addresses(view, at, *addresses, moved=_RELOCATABLE in kinds)
             flaw = flaw or wrong
         elif tag.kind == _ENTRY:
             entry = fields[0]
