@@ -281,6 +281,7 @@ def test_a_vmdk_may_claim_any_sizes(built, tmp_path, name, field):
     ("name", "at", "new", "said"),
     [
         ("app.qcow2", 99, b"\x1f", "reference counts of 2^31 bits"),
+        ("app.qcow2", 31, b"\x80", "bytes, which are no whole sectors"),
         ("app.qcow2", 36, b"\0\0\0\x40", "the header has values that nothing here writes"),
         ("app.qcow2", 104, b"\1", "a type of compression without the mark for it"),
         ("app.qcow2", 105, b"\1", "the header has values that nothing here writes"),

@@ -65,6 +65,7 @@ SLOW = ("gce",)
 MEANINGLESS = {
     "name of the extent": ("vmdk", "vmdk:stream", "ova"),
     "names of features": ("qcow2",),
+    "size of a disk that is larger": ("qcow2",),
     "first digit of a checksum in a tar's header": ("ova",),
     "case of a digest's digit": ("ova",),
     "end of compressed data": ("vmdk:stream", "ova", "gce"),
@@ -165,6 +166,8 @@ def meaning(format: str, data: bytes, at: int, changed: bytes, inside: list[tupl
         if quoted > 9 and quoted <= at < data.index(b'"', quoted):
             return "name of the extent"
     if format == "qcow2":
+        if 24 <= at < 32 and changed[24:32] > data[24:32] and not changed[31] and not changed[30] & 1:
+            return "size of a disk that is larger"
         start = data.find(b"\x68\x03\xf8\x57")
         if start + 8 <= at < start + 8 + int.from_bytes(data[start + 4 : start + 8], "big"):
             return "names of features"

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from rumpbundle.disk.layout import SECTOR
 from rumpbundle.errors import ImageError
 from rumpbundle.images.containers.claims import Claims
 from rumpbundle.images.problem import Problem, Severity
@@ -46,6 +47,9 @@ def problems(disk: Qcow2) -> Iterator[Problem]:
     if header.compatible & ~qcow2.COMPATIBLE_LAZY or header.autoclear & ~qcow2.AUTOCLEAR_BITMAPS:
         what = f"features {header.compatible:#x} and {header.autoclear:#x} are marked that are not known here"
         yield _problem(80, what, "what they mean was not looked at", "remark")
+    if header.disk_size % SECTOR:
+        what = f"its disk has {header.disk_size} bytes, which are no whole sectors"
+        yield _problem(24, what, "QEMU leaves out the last of them", "remark")
     if header.backing_file_size:
         yield _problem(16, "the name of a backing file without a place", "QEMU may refuse it")
     if header.snapshots or bitmaps or header.incompatible & qcow2.INCOMPATIBLE_DIRTY:
