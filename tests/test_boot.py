@@ -100,6 +100,7 @@ def test_boots_from_the_controllers_of_vmware_and_virtualbox(image, format, firm
         ("multiboot2-services", "auto", "bios", "testkernel multiboot2\n"),
         ("multiboot2-services-both", "auto", "uefi", "testkernel multiboot\n"),
     ],
+    ids=["uefi", "long-uefi", "long-insisted-uefi", "64-insisted-uefi", "bios", "both-uefi"],
 )
 def test_boot_services_without_an_entry_for_them(tmp_path, kernel, protocol, firmware, says):
     """What is judged is what GRUB does: it enters in 64-bit mode then."""
