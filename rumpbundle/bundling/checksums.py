@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -41,18 +41,18 @@ def write_checksums(
     digests = run_all([partial(sha256_of, file, stop) for file in files], os.cpu_count() or 1, stop.set)
     lines = [_line(os.path.relpath(file, directory), digest) for file, digest in zip(files, digests, strict=True)]
     path = directory / SUMS
-    others = _others(path, lines, force=force) if keep else []
+    others = _others(path, {os.path.abspath(file) for file in files}, force=force) if keep else []
     put(path, b"".join([*others, *lines]), force=force or keep, sync=sync)
     return path
 
 
 def check_checksums(path: Path, *, force: bool) -> None:
     """Raise :class:`UsageError` if the list at *path*, which is about to be kept, is something else."""
-    _others(path, [], force=force)
+    _others(path, (), force=force)
 
 
-def _others(path: Path, lines: Sequence[bytes], *, force: bool) -> list[bytes]:
-    """Return the lines of the list at *path* for what is still there and is not in *lines*, which replace theirs.
+def _others(path: Path, made: Collection[str], *, force: bool) -> list[bytes]:
+    """Return the lines of the list at *path* for files that are still there and not among those just *made*.
 
     Raises:
         UsageError: it is no list of checksums, and *force* is not given.
@@ -60,20 +60,15 @@ def _others(path: Path, lines: Sequence[bytes], *, force: bool) -> list[bytes]:
     if not os.path.lexists(path):
         return []
     found = None
-    if path.is_file() and not path.is_symlink() and path.stat().st_size <= MOST_SUMS:
-        found = list(map(SUM.fullmatch, filter(None, path.read_bytes().split(b"\n"))))
+    if path.is_file() and not path.is_symlink() and (file := InputFile(path)).size <= MOST_SUMS:
+        found = list(map(SUM.fullmatch, filter(None, file.read(0, file.size).split(b"\n"))))
     if found is None or None in found:
         if force:
             return []
         raise UsageError("is there, and is no list of checksums", where=path, hint="give --force to overwrite it")
-    made = {_file(path, match) for match in (SUM.fullmatch(line.rstrip(b"\n")) for line in lines) if match}
-    kept = [match for match in found if match is not None and _file(path, match) not in made]
-    return [match[0] + b"\n" for match in kept if os.path.lexists(_file(path, match))]
-
-
-def _file(path: Path, line: re.Match[bytes]) -> str:
-    """Return the file that a *line* of the list at *path* names; it may be as ``./app.iso``."""
-    return os.path.normpath(path.parent / os.fsdecode(name_of(line)))
+    # A name may be as ./app.iso, of a list that somebody else wrote.
+    files = [(os.path.abspath(path.parent / os.fsdecode(name_of(match))), match[0]) for match in found if match]
+    return [line + b"\n" for name, line in files if name not in made and os.path.lexists(name)]
 
 
 def name_of(line: re.Match[bytes]) -> bytes:

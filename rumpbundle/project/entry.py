@@ -264,7 +264,9 @@ def entries(project: Project, names: Sequence[str] = ()) -> Iterator[ProjectEntr
             raise UsageError(f"has no row {odd[0]!r}", where=os.path.join(project.directory, str(table)))
 
 
-def check_apart(found: Sequence[ProjectEntry], names: Sequence[str] = (), directory: Path | None = None) -> None:
+def check_outputs_apart(
+    found: Sequence[ProjectEntry], names: Sequence[str] = (), directory: Path | None = None
+) -> None:
     """Raise :class:`InputError` if two of *found*, written as *names* into *directory*, have an output in common.
 
     Only a label that is another's up to a dot can: ``x.fixed`` as VHD, and ``x`` as a fixed VHD.

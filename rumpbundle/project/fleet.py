@@ -22,7 +22,7 @@ from rumpbundle.errors import HostError, MissingToolError, RumpbundleError, Tool
 from rumpbundle.host import environment
 from rumpbundle.project import batches
 from rumpbundle.project.batches import Batch, Done, Failure, Item
-from rumpbundle.project.entry import ProjectEntry, check_apart, entries
+from rumpbundle.project.entry import ProjectEntry, check_outputs_apart, entries
 from rumpbundle.project.reading import Project
 from rumpbundle.project.record import BuildRecord, RecordedOutput
 
@@ -124,7 +124,7 @@ def run(
                 problem = "a fleet writes no SBOMs and signs nothing"
                 raise project.error(problem, ("image", name, key), "leave it out, or use rumpbundle build for it")
     found = list(entries(project))
-    check_apart(found, directory=directory)
+    check_outputs_apart(found, directory=directory)
     with _client(scheduler, workers) as client, _watched(client, alone):
         from distributed.client import FutureCancelledError
         from distributed.comm.core import CommClosedError
