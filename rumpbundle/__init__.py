@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from rumpbundle.formats.gce import GceOptions
     from rumpbundle.formats.ova import OvaOptions
     from rumpbundle.formats.xen import XenOptions
+    from rumpbundle.images.report import cat, check, inspect, ls
     from rumpbundle.kernels.unikernel import Unikernel
     from rumpbundle.launcher.session import Guest
-    from rumpbundle.report import cat, check, inspect, ls
 
 __version__ = "0.1.0"
 

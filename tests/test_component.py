@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tools import output_of, require
 
-from rumpbundle import component
 from rumpbundle.cli import main
 from rumpbundle.disk.content import Content
 from rumpbundle.errors import InputError, UsageError
 from rumpbundle.events import Note, Warned
+from rumpbundle.guests.rumprun import component
 
 # Writes what rumprun_platefs is called with to standard output: counts, names, lengths, flags, bytes.
 STAND_IN = r"""

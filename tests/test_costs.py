@@ -19,8 +19,8 @@ from rumpbundle.disk.flat import write_content
 ROOT = Path(__file__).parents[1]
 HEAVY = {
     *("concurrent.futures", "ctypes", "hashlib", "logging", "msgspec", "rich", "shutil", "subprocess", "tempfile"),
-    *("rumpbundle.bundling.batch", "rumpbundle.component", "rumpbundle.config", "rumpbundle.finished"),
-    *("rumpbundle.images", "rumpbundle.knowledge", "rumpbundle.launcher", "rumpbundle.provenance.minisign"),
+    *("rumpbundle.bundling.batch", "rumpbundle.guests.rumprun.component", "rumpbundle.config", "rumpbundle.finished"),
+    *("rumpbundle.images", "rumpbundle.knowledge", "rumpbundle.launcher", "rumpbundle.bundling.minisign"),
     "rumpbundle.xen",
 }
 """What a small ISO has no use for."""

@@ -15,9 +15,9 @@ from rumpbundle import formats, hybrid, volume
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.tree import Directory, File, Symlink
 from rumpbundle.guests import Delivery
+from rumpbundle.images.report import inspect
+from rumpbundle.images.report.picture import svg
 from rumpbundle.manifest import Module
-from rumpbundle.report import inspect
-from rumpbundle.report.picture import svg
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

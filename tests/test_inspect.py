@@ -15,9 +15,9 @@ import rumpbundle
 from rumpbundle import formats
 from rumpbundle.cli import main
 from rumpbundle.errors import RumpbundleError
+from rumpbundle.images.report import ImageReport, inspect
+from rumpbundle.images.report.picture import svg
 from rumpbundle.kernels.unikernel import Unikernel
-from rumpbundle.report import ImageReport, inspect
-from rumpbundle.report.picture import svg
 
 KERNEL_MARKS = b"_RUMPRUN_ROOTFSCFG=\0ld_virtio\0vioif\0"
 

@@ -12,8 +12,8 @@ from rumpbundle import hybrid, manifest
 from rumpbundle.disk.content import Content
 from rumpbundle.disk.tree import Directory, File
 from rumpbundle.errors import InputError
+from rumpbundle.images.report import inspect
 from rumpbundle.launcher.image import opened
-from rumpbundle.report import inspect
 
 
 def bundle(names, **more):

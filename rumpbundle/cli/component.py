@@ -12,8 +12,8 @@ from rumpbundle.cli.recipe_options import NO_SYNC, report_options
 from rumpbundle.cli.results import size_and_digest
 from rumpbundle.cli.streams import say, say_json, say_path
 from rumpbundle.cli.values import Output
-from rumpbundle.component import MACHINES, Component, collect, save, split_source
 from rumpbundle.errors import one_line
+from rumpbundle.guests.rumprun.component import MACHINES, Component, collect, save, split_source
 from rumpbundle.host.overlap import check_apart, inode
 from rumpbundle.host.staging import check_free
 

@@ -18,9 +18,9 @@ from rumpbundle.host.overlap import check_apart, inode
 from rumpbundle.host.putting import put
 from rumpbundle.host.staging import check_free
 from rumpbundle.images.filesystem import Entry
+from rumpbundle.images.report import ImageReport, inspect
+from rumpbundle.images.report.image import Text, VolumeReport
 from rumpbundle.kernels.unikernel import Firmware, Unikernel
-from rumpbundle.report import ImageReport, inspect
-from rumpbundle.report.image import Text, VolumeReport
 from rumpbundle.units import shown_size
 
 _FILES = 40
@@ -54,7 +54,7 @@ def command(file: str, as_json: bool, svg: Path | None, everything: bool, force:
     if svg is not None:
         if isinstance(found, Unikernel):
             raise UsageError("is a kernel; a picture is drawn of an image", where=file)
-        from rumpbundle.report.picture import svg as drawn
+        from rumpbundle.images.report.picture import svg as drawn
 
         put(svg, drawn(found).encode(), force=force)
     if as_json:

@@ -22,7 +22,7 @@ from rumpbundle.host.staging import check_free
 from rumpbundle.manifest import Bundle
 
 if TYPE_CHECKING:
-    from rumpbundle.provenance.minisign import SecretKey
+    from rumpbundle.bundling.minisign import SecretKey
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,7 +56,7 @@ class Provenance:
         sbom, sign = arguments.pop("sbom"), arguments.pop("sign")
         key = None
         if sign is not None:
-            from rumpbundle.provenance.minisign import SecretKey
+            from rumpbundle.bundling.minisign import SecretKey
 
             key = SecretKey.read(sign, password)
         return cls(
@@ -81,7 +81,7 @@ class Provenance:
         if self.key:
             import glob
 
-            from rumpbundle.provenance.minisign import SUFFIX, signature_path
+            from rumpbundle.bundling.minisign import SUFFIX, signature_path
 
             signatures = {output: signature_path(output, output) for output in [*outputs, *paths]}
             paths += signatures.values()
@@ -101,14 +101,14 @@ class Provenance:
         """Write all that was asked for about *artifacts* and the files *more*, and return its paths."""
         written = []
         if self.sbom is not None:
-            from rumpbundle.provenance.sbom import sbom
+            from rumpbundle.bundling.sbom import sbom
 
             put(self.sbom, sbom(bundle), force=self.force, sync=self.sync)
             written.append(self.sbom)
         if self.key is None:
             return written
         from rumpbundle.bundling.batch import files_of
-        from rumpbundle.provenance.minisign import path_beside
+        from rumpbundle.bundling.minisign import path_beside
 
         files = [(each.path, file) for each in artifacts for file in files_of(each)]
         for top, file in [*files, *((path, path) for path in [*written, *more])]:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from rumpbundle.bundling.minisign import PublicKey, signed_files
 from rumpbundle.bundling.recipe import Recipe
 from rumpbundle.cli import project
 from rumpbundle.cli.command import Command
@@ -22,7 +23,6 @@ from rumpbundle.cli.values import Input, end_of_options
 from rumpbundle.errors import GuestError, HostError, InputError, RumpbundleError, UsageError, one_line
 from rumpbundle.finished.kits import requests
 from rumpbundle.finished.verify import Verification, verify
-from rumpbundle.provenance.minisign import PublicKey, signed_files
 from rumpbundle.units import shown_size
 
 

@@ -1,1 +1,1 @@
-"""Finished images of any format, read: the disk inside a container, and the files on that disk."""
+"""Finished images of any format, read: the disk inside a container, the files on it, and a ``report`` of all."""

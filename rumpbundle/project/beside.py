@@ -11,6 +11,7 @@ import msgspec
 
 from rumpbundle import __version__
 from rumpbundle.bundling.batch import Target, files_of
+from rumpbundle.bundling.minisign import SecretKey, path_beside
 from rumpbundle.bundling.recipe import Recipe
 from rumpbundle.bundling.writing import Artifact, check_no_inputs
 from rumpbundle.dataclass import dataclass
@@ -21,7 +22,6 @@ from rumpbundle.manifest import Bundle
 from rumpbundle.project import record
 from rumpbundle.project.entry import Given, ProjectEntry
 from rumpbundle.project.record import BuildRecord, RecordedOutput
-from rumpbundle.provenance.minisign import SecretKey, path_beside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ def _signed(artifacts: Sequence[Artifact], sbom: Path | None) -> Iterator[tuple[
 
 
 def _sbom_of(bundle: Bundle) -> bytes:
-    from rumpbundle.provenance.sbom import sbom
+    from rumpbundle.bundling.sbom import sbom
 
     return sbom(bundle)
 

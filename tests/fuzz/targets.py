@@ -29,11 +29,11 @@ from rumpbundle.disk.tree import Directory, File, Symlink
 from rumpbundle.errors import RumpbundleError
 from rumpbundle.finished.origin import origin
 from rumpbundle.images.detect import open_disk
+from rumpbundle.images.report.image import look_into
+from rumpbundle.images.report.picture import svg
 from rumpbundle.kernels.unikernel import Family, Firmware, Protocol, Unikernel, examine
 from rumpbundle.kernels.view import View
 from rumpbundle.manifest import Module, Volume
-from rumpbundle.report.image import look_into
-from rumpbundle.report.picture import svg
 from rumpbundle.volume import ext2
 
 SECTOR = 512

@@ -15,9 +15,9 @@ from support.tools import output_of
 
 from rumpbundle.disk.layout import MIB
 from rumpbundle.images.detect import open_disk
+from rumpbundle.images.report import inspect
+from rumpbundle.images.report.picture import svg
 from rumpbundle.images.stored import MOST, stored
-from rumpbundle.report import inspect
-from rumpbundle.report.picture import svg
 
 KINDS = {
     "qcow2": "qcow2",

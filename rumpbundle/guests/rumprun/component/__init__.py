@@ -13,7 +13,7 @@ mode 0755 and its boot time, and keeps them in memory as long as it runs; what i
 
 from __future__ import annotations
 
-from rumpbundle.component.gathering import Component, collect, split_source
-from rumpbundle.component.linking import MACHINES, save, write_object
+from rumpbundle.guests.rumprun.component.gathering import Component, collect, split_source
+from rumpbundle.guests.rumprun.component.linking import MACHINES, save, write_object
 
 __all__ = ["MACHINES", "Component", "collect", "save", "split_source", "write_object"]

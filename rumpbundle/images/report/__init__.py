@@ -14,9 +14,9 @@ from rumpbundle.arguments import choice, file_name, flag, reporter, text, words
 from rumpbundle.errors import KernelError
 from rumpbundle.events import Report, silent
 from rumpbundle.images.detect import NoImageError, open_disk
+from rumpbundle.images.report.image import ImageReport, look_into
 from rumpbundle.kernels.refusal import of_neither
 from rumpbundle.kernels.unikernel import Firmware, Protocol, Unikernel
-from rumpbundle.report.image import ImageReport, look_into
 
 if TYPE_CHECKING:
     from rumpbundle.images.filesystem import Entry

@@ -1,6 +1,6 @@
 """Write an ELF relocatable object: sections, symbols and relocations laid end to end, no compiler needed.
 
-Only what :mod:`rumpbundle.component` needs of the format, for little-endian x86-64, i386 and AArch64. Sources:
+Only what :mod:`rumpbundle.guests.rumprun.component` needs of it, for little-endian x86-64, i386 and AArch64. Sources:
 System V ABI (gABI) chapters 4 and its processor supplements; ELF for the Arm 64-bit Architecture.
 """
 

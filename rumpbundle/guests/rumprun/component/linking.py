@@ -6,8 +6,11 @@ import os
 import struct
 from pathlib import Path
 
-from rumpbundle.component.gathering import ALIGN, Component
-from rumpbundle.component.relocatable import (
+from rumpbundle.disk.content import Content, Source
+from rumpbundle.disk.flat import write_content
+from rumpbundle.disk.layout import round_up
+from rumpbundle.guests.rumprun.component.gathering import ALIGN, Component
+from rumpbundle.guests.rumprun.component.relocatable import (
     ALLOC,
     EXECUTE,
     FUNCTION,
@@ -20,9 +23,6 @@ from rumpbundle.component.relocatable import (
     Symbol,
     relocatable,
 )
-from rumpbundle.disk.content import Content, Source
-from rumpbundle.disk.flat import write_content
-from rumpbundle.disk.layout import round_up
 from rumpbundle.host.staging import staged_file
 
 MACHINES = {

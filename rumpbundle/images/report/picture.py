@@ -15,8 +15,8 @@ from xml.sax.saxutils import escape
 
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import one_line
+from rumpbundle.images.report.image import ImageReport, Kind, Region
 from rumpbundle.images.stored import Stored
-from rumpbundle.report.image import ImageReport, Kind, Region
 from rumpbundle.units import shown_size
 
 _WIDTH, _MARGIN, _NAMES = 1000, 20, 130
