@@ -36,7 +36,7 @@ RUMPRUN = kernel("rumprun", "hw_virtio", "virtio-blk virtio-net")
 SCSI = kernel("rumprun", "hw_virtio_scsi", "virtio-blk virtio-scsi virtio-net")
 GENERIC = kernel("rumprun", "hw_generic", "virtio-blk virtio-scsi usb virtio-net e1000")
 RUMPRUN_PV = kernel(
-    "rumprun", "xen_pv", "xen-blk xen-net", "",
+    "rumprun", "xen_pv", "xen-blk xen-net", "", machine="x86-64",
     xen_notes=(("entry", 0x1000), ("loader", "generic"), ("xen_version", "xen-3.0")),
     refusal="is a Xen PV kernel", advice="use the xen format",
 )  # fmt: skip

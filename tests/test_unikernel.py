@@ -40,7 +40,11 @@ def elf_with_notes(notes: bytes, *segments: Segment, header: bytes = b"") -> byt
     )
 
 
-XEN_PV = synthetic.note(b"Xen", 6, b"linux\0") + synthetic.note(b"Xen", 1, struct.pack("<Q", 0x100000))
+XEN_PV = (
+    synthetic.note(b"Xen", 6, b"linux\0")
+    + synthetic.note(b"Xen", 5, b"xen-3.0\0")
+    + synthetic.note(b"Xen", 1, struct.pack("<Q", 0x100000))
+)
 PVH = synthetic.note(b"Xen", 18, struct.pack("<I", 0x100000))
 LINUX = synthetic.note(b"Linux", 257, bytes(4))
 TENDER = Segment(b"/nonexistent/solo5/\0", type=synthetic.INTERP)
@@ -167,7 +171,7 @@ def test_rumprun_on_xen(read):
     assert kernel.drivers == {"xen-blk", "xen-net"}
     assert kernel.protocols == ()
     assert kernel.refusal == "is a Xen PV kernel, which only Xen's domain builder starts"
-    assert dict(kernel.xen_notes) == {"guest_os": "linux", "entry": 0x100000}
+    assert dict(kernel.xen_notes) == {"guest_os": "linux", "xen_version": "xen-3.0", "entry": 0x100000}
 
 
 def test_a_multiboot_kernel_that_xen_can_start_too(read):

@@ -73,7 +73,7 @@ class KernelFile:
             return ""
         if self.elf.machine not in ("i386", "x86-64"):
             return f"it is a kernel for {self.elf.machine}"
-        return xen.misplaced(self.xen, self.elf, pvh=pvh, noted=bool(self.owners & xen.OWNERS))
+        return xen.flaw(self.xen, self.elf, pvh=pvh, noted=xen.OWNER in self.owners)
 
     @property
     def has_unikraft_sections(self) -> bool:

@@ -10,6 +10,7 @@ from rumpbundle.kernels.kernelfile import KernelFile
 from rumpbundle.kernels.pe import Pe
 
 _RELINK = "link it again: the entry that its notes name must lie in one of its segments"
+_RENOTE = "build it again with the notes that Xen wants (xen/include/public/elfnote.h)"
 _ELSEWHERE = (
     "take the disk image that is made with that, or give the kernel an entry for Multiboot 2 as well; rumpbundle run "
     "and convert take the image"
@@ -88,7 +89,7 @@ def _elf_kernel(file: KernelFile, found: Elf) -> tuple[str, str]:
         return other
     if file.is_xen_pv or (file.pvh_entry is not None and file.pvh_flaw):
         kind, flaw = ("Xen PV", file.pv_flaw) if file.is_xen_pv else ("PVH", file.pvh_flaw)
-        return f"is a {kind} kernel that Xen does not start: {flaw}", _RELINK
+        return f"is a {kind} kernel that Xen does not start: {flaw}", _RELINK if "is entered" in flaw else _RENOTE
     if file.pvh_entry is not None:
         return (
             "is a kernel that can only be entered by PVH, which no boot loader on a disk does",

@@ -226,10 +226,12 @@ class _Comparison:
         return sum(device.kind == wanted for device in self.kernel.devices)
 
     def _start_pv(self) -> tuple[Answer, str, str]:
-        said = dict(self.kernel.xen_notes)
-        if xen.is_pv(said):
-            refusal = xen.pv_refusal(said) or self.kernel.pv_flaw
-            return ("no", refusal, "") if refusal else ("yes", "it is a Xen PV kernel; xl starts the file itself", "")
+        if xen.is_pv(dict(self.kernel.xen_notes)):
+            if self.kernel.pv_flaw:
+                return "no", self.kernel.pv_flaw, ""
+            if self.kernel.machine == "i386":
+                return "unknown", "Xen starts 32-bit PV kernels if it was built with PV32; Debian 12's was not", ""
+            return "yes", "it is a Xen PV kernel; xl starts the file itself", ""
         if self._hides_notes():
             return self._hidden(self.kernel.pv_flaw)
         way = self._by_disk()

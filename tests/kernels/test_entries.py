@@ -94,7 +94,91 @@ def test_a_section_of_old_counts_addresses_from_its_base():
     text = b"GUEST_OS=linux,XEN_VER=xen-3.0,VIRT_BASE=0xc0000000,VIRT_ENTRY=0xc0100000\0"
     code = Segment(b"\x90" * 64, paddr=0xC0100000, memsz=0x1000)
     section = synthetic.Section("__xen_guest", text)
-    assert check(read(synthetic.elf([code], [section], bits=32)), "xen-pv").findings[0].answer == "yes"
+    assert check(read(synthetic.elf([code], [section])), "xen-pv").findings[0].answer == "yes"
+    of_gnu_mach = Segment(synthetic.note(b"name", 1, bytes(8)), synthetic.NOTE)
+    assert check(read(synthetic.elf([code, of_gnu_mach], [section])), "xen-pv").findings[0].answer == "yes"
+
+
+GENERIC, VERSION = synthetic.note(b"Xen", 8, b"generic\0"), synthetic.note(b"Xen", 5, b"xen-3.0\0")
+
+
+def features(text: bytes) -> bytes:
+    return synthetic.note(b"Xen", 10, text + b"\0")
+
+
+@pytest.mark.parametrize(
+    ("notes", "why"),
+    [
+        (GENERIC + VERSION, ""),
+        (GENERIC + synthetic.note(b"Xen", 5, b"xen-3.0-x86_64\0"), ""),
+        (GENERIC + VERSION + features(b"odd|!writable_page_tables|pae_pgdir_above_4gb"), ""),
+        (GENERIC + VERSION + number(15, 0x8000000000), ""),
+        (VERSION, "a LOADER note"),
+        (VERSION + pvh(0x100000), "a LOADER note"),
+        (GENERIC, "a XEN_VERSION note"),
+        (GENERIC + synthetic.note(b"Xen", 5, b"xen-3.1\0"), "a XEN_VERSION note"),
+        (GENERIC + VERSION + features(b"dom0|!odd"), "a feature that Xen does not know, odd"),
+        (GENERIC + VERSION + features(b"!dom0"), "as Xen's first domain only"),
+        (GENERIC + VERSION + features(b"!auto_translated_physmap"), "which PV domains do not have"),
+        (GENERIC + VERSION + number(3, 0x180000) + number(4, 0x180000), "its VIRT_BASE, 0x180000, lies above"),
+        (GENERIC + VERSION + number(4, 0), "says PADDR_OFFSET to Xen, and no VIRT_BASE"),
+        (GENERIC + VERSION + number(15, 0x100800), "lies inside of it"),
+        (GENERIC + VERSION + synthetic.note(b"Xen", 1, b"\0\x10"), "it is entered at 0x1000,"),
+        (GENERIC + VERSION + synthetic.note(b"Xen", 1, bytes(16)), "it is entered at 0x0,"),
+    ],
+)
+def test_who_says_what_xen_does_not_take_is_no_pv_kernel(notes, why):
+    """As ``xl create`` of Xen 4.17 did with each."""
+    found = read(noted(number(1, 0x100000) + notes))
+    answer = check(found, "xen-pv").findings[0]
+    assert answer.answer == ("no" if why else "yes")
+    assert why in answer.why
+    if why and found.pvh_entry is None:
+        assert found.refusal == f"is a Xen PV kernel that Xen does not start: {found.pv_flaw}"
+        with pytest.raises(KernelError, match="that Xen does not start"):
+            kind_of(found)
+    else:
+        assert kind_of(found) == ("pvh" if why else "pv")
+
+
+@pytest.mark.parametrize(
+    ("notes", "flawed"),
+    [
+        (pvh(0x100000), False),
+        (synthetic.note(b"Xen", 18, struct.pack("<Q", 0x500100000)), False),
+        (
+            pvh(0x100000) + VERSION + synthetic.note(b"Xen", 8, b"odd\0") + features(b"!auto_translated_physmap"),
+            False,
+        ),
+        (pvh(0x100000) + number(3, 0x180000) + number(4, 0x180000), False),
+        (pvh(0x100000) + features(b"!odd"), True),
+        (pvh(0x100000) + features(b"!dom0"), True),
+        (pvh(0x100000) + number(4, 0), True),
+        (pvh(0x100000) + number(15, 0x100800), True),
+        (synthetic.note(b"Xen", 18, b"\0\x10"), True),
+    ],
+)
+def test_who_says_what_xen_does_not_take_is_no_pvh_kernel(notes, flawed):
+    """As ``xl create`` of Xen 4.17 did with each."""
+    found = read(noted(notes))
+    assert found.pvh_entry is not None
+    assert check(found, "xen-pvh").findings[0].answer == ("no" if flawed else "yes")
+    assert bool(found.pvh_flaw) == flawed
+
+
+@pytest.mark.parametrize("notes", [pvh(0xFFFFFFFF), pvh(0x100000).replace(b"Xen", b"nam")])
+def test_what_xen_takes_for_no_pvh_entry(notes):
+    with pytest.raises(KernelError, match="without a boot header"):
+        read(noted(notes))
+
+
+@pytest.mark.parametrize(
+    ("pae", "answer"), [(b"", "no"), (b"no\0", "no"), (b"yes\0", "unknown"), (b"yes,bimodal\0", "unknown")]
+)
+def test_a_pv_kernel_of_32_bits_has_pae_and_needs_a_xen_that_starts_such(pae, answer):
+    notes = MADE_FOR_XEN + number(1, 0x100000) + (synthetic.note(b"Xen", 9, pae) if pae else b"")
+    segments = [Segment(b"\x90" * 64), Segment(notes, synthetic.NOTE)]
+    assert check(read(synthetic.elf(segments, bits=32)), "xen-pv").findings[0].answer == answer
 
 
 def bzimage(at: int, layout: str, *values: int, **more: int) -> bytes:
