@@ -98,6 +98,49 @@ src/main.rs:12:5: panic: x
 panic: boom [recovered]
 [PANIC] handler failed
 [panic]
+PANIC on cpu 0: no memory
+Oh no! The kernel panicked!
+JDB: *** KERNEL PANIC ***
+kernel paniced
+Kernel fatal: out of memory
+FATAL - page fault
+Exception: Bad TSS
+EXCEPTION: OUT OF BOUNDS
+Exception: Non-maskable Interrupt
+Exception: Unknown Interrupt
+Page Fault Exception
+A page fault occurred!
+CPU Exception x0E occurred
+An exception has occurred: page fault
+Exception vector: 0x0e
+[EXCEPTION] 14
+Unknown exception 14
+#DF - Double Fault
+Page Fault (#PF)
+general protection fault: 0000 [#1] SMP
+Illegal instruction (core dumped)
+[rm]: unhandled read page fault @0 pc=1000
+Divide by zero - System halted
+Unknown error - System halted.
+System halted due to exception.
+Kernel halted: page fault
+The kernel has met an error and must halt
+Halting: out of memory
+Failed to load object: /app.so. Powering off.
+KERNEL ERROR: page fault
+System failure
+Heap corruption detected
+double free or corruption (out)
+app: internal error: evacuate: strange closure type 7
+memory allocation of 123 bytes failed
+pure virtual method called
+Runtime error 216 at $00001000
+Uncaught TypeError: x is not a function
+object.Exception@main.d(3): no
+SIGSEGV: Illegal storage access. (Attempt to read from nil?)
+Traceback (most recent call last):
+Kernel pid terminated (application_controller) ({application_start_failure})
+seL4 root server abort()ed
 """
 
 ALL_IS_WELL = """
@@ -156,6 +199,33 @@ Page fault at 0x400000 (write): copy on write
 Page fault at 0x400000, allocated frame 0x1000
 #NM at 0x1000: lazy FPU
 Illegal instruction at 0x1000: emulated
+panic on oops: 1
+All done! Kernel panics: 0
+kernel fatal: none
+Exception: interrupts enabled
+Page Fault Exception handler installed
+No exception has occurred
+exception vector 0 installed
+Exception type: none
+Unknown exceptions: 0
+Page fault - mapped
+page fault: 0 so far
+ACPI power off failed, halting
+Power off failed. System halted
+Could not exit QEMU, halting
+halt on error: yes
+Halted without error
+0 errors, halting
+If the kernel cannot continue it halts
+system error log: empty
+System error: none
+heap corruption: none
+double free test passed
+runtime error checks: on
+Pure virtual functions: 3
+SIGSEGV: handler installed
+root@main.example
+Kernel processes terminated
 """
 
 
@@ -207,6 +277,51 @@ def test_who_tests_that_or_is_a_program_on_a_system_has_lived_on(died: str, pass
 
 
 @pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ("3 tests FAILED", 1),
+        ("1 of 12 tests failed", 1),
+        ("7 passed, 2 failed", 1),
+        ("passed: 7 failed: 2", 1),
+        ("=== 1 failed, 2 passed in 0.12s ===", 1),
+        ("Tests failed: 2", 1),
+        ("Some tests failed!", 1),
+        ("*** FAILURES DETECTED ***", 1),
+        ("[  FAILED  ] 1 test, listed below:", 1),
+        ("test result: FAILED. 2 passed; 1 failed; 0 ignored", 1),
+        ("Test result: FAILURE", 1),
+        ("PROJECT EXECUTION FAILED", 1),
+        ("FAIL\texample.com/x\t0.1s", 1),
+        ("main returned -1", -1),
+        ("exit with code 3 halting", 3),
+        ("program exited with status 2", 2),
+        ("0 tests failed", 0),
+        ("3 passed, 0 failed", 0),
+        ("passed: 3 failed: 0", 0),
+        ("10 tests, 0 failures", 0),
+        ("Test result: SUCCESS", 0),
+        ("main returned 0", 0),
+        ("exit with code 0 halting", 0),
+        ("Exit code: 0", 0),
+        ("read: returned 7", 0),
+        ("sh: exited with code 1", 0),
+        ("process 2 exited with code 1", 0),
+        ("Self test: floppy failed", 0),
+        ("[FAIL] no floppy", 0),
+        ("3 tests FAILED, once more\nall 3 tests passed", 0),
+        ("1 of 3 tests failed\n3 passed, 0 failed", 0),
+        ("all 3 tests passed\n1 of 3 tests failed", 1),
+        ("FAIL\n[   12.345678] reboot: Power down", 0),
+    ],
+)
+def test_who_tells_a_status_in_words_or_counts_failed_tests_has_ended_with_that(said: str, status: int):
+    found = ending(Family.PLAIN, f"{said}\nSystem halted.")
+    assert (found.status or 0, found.good) == (status, status == 0)
+    assert found.reason is Reason.HALTED
+    assert found.detail == (f"it said: {said.splitlines()[-1]}" if status else "")
+
+
+@pytest.mark.parametrize(
     ("family", "said"),
     [
         (Family.LINUX, "PANIC: early exception 0x0e IP 10:ffffffff81000000 error 0 cr2 0x0"),
@@ -223,8 +338,12 @@ def test_families_of_their_own_words(family: Family, said: str):
     assert not ending(family, said, Reason.POWERED_OFF).good
 
 
-@pytest.mark.parametrize("piece", ["[]", "[][", "[] ", "-", "#", "() ", "./", "a.", "1:", "kernel ", "ok ", "<1>"])
+@pytest.mark.parametrize(
+    "piece",
+    ["[]", "[][", "[] ", "-", "#", "() ", "./", "a.", "1:", "kernel ", "ok ", "<1>", "1 ", "halt error ", "test "],
+)
 def test_no_console_makes_the_search_long(piece: str):
     start = time.monotonic()
     lastwords.of_anybody([(piece * 512)[:512]] * 100)
+    lastwords.result([(piece * 512)[:512]] * 100)
     assert time.monotonic() - start < 5

@@ -127,13 +127,16 @@ class Endings:
             return Ending(ending.reason, self.status, ending.detail)
         if ending.reason is Reason.HALTED and self.family in _TELLS_ITS_STATUS:
             return Ending(Reason.CRASHED, None, "it halted, and told no exit status before")
-        if ending.reason in (Reason.HALTED, Reason.RESET, Reason.POWERED_OFF) and (words := self._last_words()):
-            return Ending(Reason.CRASHED, None, words)
-        return ending
-
-    def _last_words(self) -> str:
-        """Return the line among the last that says the guest has died; empty if there is none."""
+        if ending.reason not in (Reason.HALTED, Reason.RESET, Reason.POWERED_OFF):
+            return ending
         lines = self._console.tail(_SOON) if self._console is not None else []
+        if words := self._last_words(lines):
+            return Ending(Reason.CRASHED, None, words)
+        status, words = lastwords.result(lines) if self.family in _ANYBODYS else (0, "")
+        return Ending(ending.reason, status, f"it said: {words}") if status else ending
+
+    def _last_words(self, lines: list[str]) -> str:
+        """Return the line among the last, *lines*, that says the guest has died; empty if there is none."""
         if (own := _LAST_WORDS.get(self.family)) and (said := lastwords.matching(lines, own)):
             return said
         return lastwords.of_anybody(lines) if self.family in _ANYBODYS else ""
