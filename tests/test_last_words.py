@@ -130,6 +130,8 @@ Failed to load object: /app.so. Powering off.
 KERNEL ERROR: page fault
 System failure
 Heap corruption detected
+fatal source: 9 (RTEMS_FATAL_SOURCE_EXCEPTION)
+ERROR: Uncaught panic:
 double free or corruption (out)
 app: internal error: evacuate: strange closure type 7
 memory allocation of 123 bytes failed
@@ -292,6 +294,14 @@ def test_who_tests_that_or_is_a_program_on_a_system_has_lived_on(died: str, pass
         ("Test result: FAILURE", 1),
         ("PROJECT EXECUTION FAILED", 1),
         ("FAIL\texample.com/x\t0.1s", 1),
+        ("3 Tests 1 Failures 0 Ignored", 1),
+        ("# Totals: pass:2 fail:1 skip:0 total:3", 1),
+        ("RESULT: FAIL", 1),
+        ("*** FATAL ***\nfatal source: 5 (RTEMS_FATAL_SOURCE_EXIT)\nfatal code: 3 (0x00000003)", 3),
+        ("*** FATAL ***\nfatal source: 5 (RTEMS_FATAL_SOURCE_EXIT)\nfatal code: 0 (0x00000000)", 0),
+        ("3 Tests 0 Failures 0 Ignored", 0),
+        ("# Totals: pass:3 fail:0 skip:0 total:3", 0),
+        ("pass 3 fail 0", 0),
         ("main returned -1", -1),
         ("exit with code 3 halting", 3),
         ("program exited with status 2", 2),

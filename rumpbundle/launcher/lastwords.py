@@ -63,6 +63,7 @@ _DEATHS = (
     r"(?! (?:test|handl|count|hook|log)|: (?:0|none)).*",
     _SPEAKER + r"(?:kernel )?fatal(?:[:!]| -) (?!\d|none).*",
     r"fatal trap \d+: .*",
+    r"fatal source: \d+ \((?!RTEMS_FATAL_SOURCE_EXIT\)).*",
     r"fatal .* in supervisor mode.*",
     _SPEAKER + r"unrecoverable (?:\w+ )?(?:exception|error|fault|trap)\b.*",
     _SPEAKER + r"(?:the )?system\b.{0,40} due to an? (?:fatal|unrecoverable) .*",
@@ -92,7 +93,7 @@ _PASSED = (
 """In a line behind those: tests have passed (of Zephyr, Go, Rust and others), or Linux has shut down in order."""
 
 _PERHAPS = (
-    _SPEAKER + r"(?:error: )?(?:unhandled|uncaught) (?:\w+ ){0,3}?(?:exception|interrupt|fault|trap)\b.*",
+    _SPEAKER + r"(?:error: )?(?:unhandled|uncaught) (?:\w+ ){0,3}?(?:panic|exception|interrupt|fault|trap)\b.*",
     _SPEAKER + r"(?:uncaught [\w.]*error|(?:unknown|unimplemented) (?:cpu )?exception)\b.*",
     _SPEAKER + r"(?!no )(?:an? |the )?(?:\w+ ){0,2}exception (?:has )?occurr?ed\b.*",
     _SPEAKER + r"unexpected (?:\w+ )?(?:exception|fault|trap)\b.*",
@@ -154,16 +155,18 @@ _ALL_THE_SAME = r"\b(?:power|poweroff|acpi|apm|shut|shutdown|reboot|reset|exit|q
 """In a line with both: who halts as it cannot switch the machine off has done its work."""
 _RESULT = (
     r"(?P<bad>PROJECT EXECUTION FAILED|(?:.* )?test result: (?:fail\w*|error|crash)\b.*"
+    r"|\W*(?:(?:overall|final|test) )?(?:results?|overall): fail(?:ed|ure)?\W*"
     r"|FAIL(?:ED)?(?:\s+\S+\s+[\d.]+s)?|\W*(?:some )?tests? (?:have |suite )?failed\W*"
     r"|\W*FAILURES DETECTED\W*|\[ +FAILED +\] [1-9]\d* tests?\b.*)"
     r"|(?=.*\b(?:tests?|pass\w*)\b)(?:.*\D)?(?P<failed>\d+)(?: (?:of|out of) \d+)?(?: tests?)?(?: have| were)? "
-    r"fail(?:ed|ures?|s)?\b(?![:=]? ?\d).*"
+    r"fail(?:(?:ed|ures?)\b(?![:=])|s?\b(?![:=]? ?\d)).*"
     r"|(?=.*\b(?:tests?|pass\w*)\b).*\bfail(?:ed|ures?|s)?(?: tests?)?[:=] *(?P<failures>\d+)\b.*"
     rf"|{_BEFORE}(?:(?:the )?(?:program|application|app|kernel)(?:: )? ?)?(?:exit(?:ed|ing)? )(?:with )?(?:exit )?"
     r"(?:code|status)[:=]? (?P<status>-?\d+)(?:\W*| halting\W*)"
+    r"|fatal code: (?P<code>\d+) \(0x.*"
     rf"|{_BEFORE}main(?:\(\))? returned:? (?P<returned>-?\d+)(?:\W*|, halting.*)"
 )
-"""How many tests of a guest failed, or what status its one program ended with."""
+"""How many tests of a guest failed, or its program's status, as RTEMS' fatal code behind an exit."""
 OCAML = r"Fatal error\b(?! handler).*"
 """An exception that no OCaml program handles, which tells no status where Solo5 is told to be quiet."""
 UNPACKING = r".* -- System halted"
@@ -208,7 +211,7 @@ def result(lines: Sequence[str]) -> tuple[int, str]:
         if match := _any(_RESULT).fullmatch(line):
             if match["bad"] or int(match["failed"] or match["failures"] or 0):
                 return 1, line
-            status = int(match["status"] or match["returned"] or 0)
+            status = int(match["status"] or match["returned"] or match["code"] or 0)
             return status, line if status else ""
     return 0, ""
 
