@@ -169,6 +169,14 @@ def test_words_of_an_end(family: Family, text: str, status: int | None, reason: 
     assert (endings.ending and endings.ending.reason) == reason
 
 
+def test_what_the_boot_loader_writes_to_two_terminals_on_one_port_is_told_once():
+    console, endings = Console(), Endings(Family.PLAIN)
+    endings.watch(console)
+    reason = "rumpbundle: this kernel cannot start under UEFI firmware; use BIOS."
+    console.feed(f"\n{reason}{reason}\r\n".encode())
+    assert endings.ending == Ending(Reason.NOT_STARTED, None, reason)
+
+
 def test_what_the_console_told_explains_what_the_hypervisor_noticed():
     def explained(family: Family, said: str, noticed: Reason, status: int | None = None) -> Ending:
         console, endings = Console(), Endings(family)

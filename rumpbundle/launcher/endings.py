@@ -142,7 +142,7 @@ class Endings:
         return lastwords.of_anybody(lines) if self.family in _ANYBODYS else ""
 
     def _not_started(self, match: re.Match[str]) -> None:
-        said = match[0].strip()
+        said = _once(match[0].strip())
         self.ending = self.ending or Ending(
             Reason.NOT_STARTED, None, "GRUB waits at its prompt" if said.startswith("grub") else said
         )
@@ -190,3 +190,9 @@ class Endings:
 
     def _halt(self, match: re.Match[str]) -> None:
         self.ending = self.ending or self.explained(Ending(Reason.HALTED))
+
+
+def _once(line: str) -> str:
+    """Return a *line* of GRUB once: it writes one to each of its terminals, and two may be the same serial port."""
+    half = line[: len(line) // 2]
+    return half if half * 2 == line else line
