@@ -79,6 +79,23 @@ def test_a_version_is_released_once(released, tmp_path):
     assert (done.returncode, done.stderr) == (1, "error: CHANGELOG.md has a section 7.8.9 already\n")
 
 
+def test_a_release_that_fails_leaves_neither_commit_nor_tag(released, tmp_path):
+    """As after an update of the machine's GRUB: nothing may be there to push before it is told."""
+    require("grub-mkimage")
+    place = tmp_path / "clone"
+    output_of("git", "clone", "-q", str(released[0]), str(place))
+    (place / "scripts/bootimages.json").write_text(json.dumps(PINNED | {"version": "1"}), "ascii")
+    environment = os.environ | SOMEBODY
+    subprocess.run(["git", "commit", "-q", "-a", "-m", "x"], cwd=place, env=environment, check=True)
+    before = output_of("git", "-C", str(place), "rev-parse", "HEAD")
+    command = [sys.executable, "scripts/release", "7.9.0", "2031-02-04"]
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.endswith("other boot images than scripts/bootimages.json has\n")
+    assert output_of("git", "-C", str(place), "tag", "--list", "v7.9.0") == ""
+    assert output_of("git", "-C", str(place), "rev-parse", "HEAD") == before
+    assert output_of("git", "-C", str(place), "status", "--porcelain") == ""
+
+
 def test_the_wheel_has_the_pinned_boot_images_and_both_licences(released):
     with zipfile.ZipFile(released[0] / "dist/rumpbundle-7.8.9-py3-none-any.whl") as wheel:
         assert json.loads(wheel.read("rumpbundle/bootimages/facts.json")) == PINNED
