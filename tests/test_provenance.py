@@ -10,7 +10,7 @@ import subprocess
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
-from support import kernels
+from support import kernels, synthetic
 from support.tools import require
 
 from rumpbundle.cli import main
@@ -163,6 +163,18 @@ def test_the_published_schema_takes_the_sbom(here, capsys):
     assert (here / "app.cdx.json").read_text("ascii") == text
     told["components"][0]["licenses"] = "GPL"
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(told)) is not None
+
+
+def test_no_two_files_of_an_sbom_are_one_reference(here):
+    (here / "rump.bin").write_bytes(synthetic.rumprun())
+    for name in (b"\xff", b"\xfe", b"\\xff", "ä".encode()):
+        (here / "data" / os.fsdecode(name)).write_bytes(name)
+    assert run("raw", "rump.bin", "--data", "data:/data", "--sbom", "b.json") == 0
+    text = (here / "b.json").read_text("ascii")
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    found = [each["bom-ref"] for each in json.loads(text)["components"]]
+    assert len(found) == len(set(found)) == 7
+    assert "file /ä" in found
 
 
 def test_the_key_is_never_an_output(here, capsys):

@@ -90,7 +90,8 @@ def test_a_release_that_fails_leaves_neither_commit_nor_tag(released, tmp_path):
     before = output_of("git", "-C", str(place), "rev-parse", "HEAD")
     command = [sys.executable, "scripts/release", "7.9.0", "2031-02-04"]
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.endswith("other boot images than scripts/bootimages.json has\n")
+    assert done.returncode == 1
+    assert done.stderr.endswith("other boot images than scripts/bootimages.json has\n")
     assert output_of("git", "-C", str(place), "tag", "--list", "v7.9.0") == ""
     assert output_of("git", "-C", str(place), "rev-parse", "HEAD") == before
     assert output_of("git", "-C", str(place), "status", "--porcelain") == ""

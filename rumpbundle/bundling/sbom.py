@@ -7,6 +7,7 @@ for every format, and dated as the bundle is.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from time import gmtime, strftime
 from typing import Literal as OneOf
@@ -133,7 +134,7 @@ def _components(bundle: Bundle) -> Iterator[Component]:
     for kind, top in (("file", bundle.root), ("esp", bundle.esp)):
         for path, node in walk(top):
             if isinstance(node, File):
-                yield _of("file", f"{kind} {_text(path)}", path, node.content)
+                yield _of("file", f"{kind} {_ref(path)}", path, node.content)
 
 
 def _of(type: Kind, ref: str, name: str, content: Content) -> Component:
@@ -146,6 +147,12 @@ def _of(type: Kind, ref: str, name: str, content: Content) -> Component:
         found["hashes"] = [{"alg": "BLAKE3", "content": content.digest()}]
     found["properties"] = properties
     return found
+
+
+def _ref(path: str) -> str:
+    """Return *path* as text that no other path is: a byte that is no UTF-8 looks like backslashes of another name."""
+    text = _text(path)
+    return text if text == path else f"{text}//{os.fsencode(path).hex()}"
 
 
 def _text(name: str) -> str:
