@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -23,6 +23,22 @@ def print_json(value: Any) -> None:
         while text := "".join(islice(pieces, _AT_ONCE)):
             out.write(text)
         out.write("\n")
+
+
+def print_rows(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write *rows*, objects that hold no others, as :func:`print_json` does a list of them; nothing if one raises.
+
+    Text takes a third of the memory that millions of objects do.
+    """
+    texts: list[str] = []
+    rest = iter(rows)
+    while some := list(islice(rest, _AT_ONCE)):
+        texts.append(",\n ".join(map(json_text, some)))
+    with writing() as out:
+        out.write("[" if texts else "[]\n")
+        for number, text in enumerate(texts):
+            out.write(f",\n {text}" if number else f"\n {text}")
+        out.write("\n]\n" if texts else "")
 
 
 def _pieces(value: Any, line: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from rumpbundle.cli.command import Command
-from rumpbundle.cli.long_json import print_json
+from rumpbundle.cli.long_json import print_rows
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.streams import say
 from rumpbundle.cli.values import Input
@@ -33,7 +33,7 @@ def command(image: str, path: str, as_json: bool, quiet: bool) -> None:
     with Terminal(quiet=quiet) as terminal, open_disk(image, terminal) as disk:
         found = listed(disk, path, terminal)
         if as_json:
-            print_json([_described(*each) for each in found])
+            print_rows(_described(*each) for each in found)
         for volume, entry in found:
             target = f" -> {entry.target}" if entry.kind == "symlink" else ""
             say(one_line(f"{mode_text(volume, entry)} {entry.size:>12} {volume.name}:{entry.path}{target}"))

@@ -11,7 +11,7 @@ from itertools import islice
 from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import ImageError, InputError
 from rumpbundle.events import Note, Report, Warned, silent
-from rumpbundle.images.budget import Budget
+from rumpbundle.images.budget import Budget, TooMuchError
 from rumpbundle.images.detect import NoImageError, file_system
 from rumpbundle.images.disk import Disk, RawDisk
 from rumpbundle.images.filesystem import Entry, FileSystem
@@ -232,20 +232,26 @@ def select(found: tuple[MountedVolume, ...], path: str) -> Iterator[tuple[Mounte
 
     Raises:
         InputError: there is nothing of that name.
-        ImageError: a file system is damaged, or the one that *path* names cannot be read.
+        ImageError: a file system is damaged, or the one that *path* names cannot be read, or there are too many
+            files.
     """
     name, colon, inside = path.partition(":")
     named = [volume for volume in found if colon and volume.name == name]
     wanted = "/" + (inside if named else path).strip("/")
     any_found = wanted == "/"
-    budget = Budget()
+    spent = 0.0
     for volume in named or found:
         if isinstance(volume.files, Unread) and not named:
             continue
+        if spent > Budget.LISTINGS:
+            what = f"the file systems before {volume.name} have more files than are listed at once"
+            raise TooMuchError(what, hint=f"name one: {volume.name}:{wanted}")
+        budget = Budget()
         for entry in volume.files.entries(wanted, budget):
             if wanted == "/" or entry.path == wanted or entry.path.startswith(f"{wanted}/"):
                 any_found = True
                 yield volume, entry
+        spent += budget.spent
     if not any_found:
         raise InputError("no such file in the image", where=path, hint=_where_else(found))
 

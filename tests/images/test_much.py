@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import struct
 
 import pytest
@@ -10,7 +11,7 @@ from support.media import Bytes
 from support.tools import output_of
 
 from rumpbundle.cli import main
-from rumpbundle.images import filesystem, volumes
+from rumpbundle.images import budget, filesystem, volumes
 from rumpbundle.images.budget import Budget
 from rumpbundle.images.volumes import problems
 
@@ -131,6 +132,24 @@ def test_the_files_of_all_file_systems_together_are_bounded(monkeypatch, piece):
     assert [problem.where for problem in problems(disk) if problem.severity == "remark"] == [
         f"fat12, partition {number}" for number in (2, 3, 4)
     ]
+
+
+def test_each_file_system_is_listed_with_a_budget_of_its_own(tmp_path, monkeypatch, capsys, piece):
+    """Two volumes of ours may each have as many files as one can."""
+    disk = str(tmp_path / "disk")
+    (tmp_path / "disk").write_bytes(disk_of(12, piece))
+    monkeypatch.setattr(budget, "MAX_ENTRIES", 1)
+    monkeypatch.setattr(volumes, "Budget", functools.partial(Budget, entries=1))
+    monkeypatch.setattr(volumes.Budget, "LISTINGS", 12, raising=False)
+    assert main(["ls", disk]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 12
+    assert main(["ls", disk, "--json"]) == 0
+    assert [row["path"] for row in json.loads(capsys.readouterr().out)] == ["/F"] * 12
+    monkeypatch.setattr(volumes.Budget, "LISTINGS", 8, raising=False)
+    assert main(["ls", disk, "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, "before fat-10" in err, "fat-10:/" in err) == ("", True, True)
+    assert main(["ls", disk, "fat-10:/"]) == 0
 
 
 def test_other_readers_find_no_damage_in_what_is_not_listed(tmp_path, monkeypatch, capsys):
