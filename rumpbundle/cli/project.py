@@ -201,9 +201,9 @@ def said_by(ctx: click.Context, entry: ProjectEntry | None) -> Iterator[None]:
 
 def verify(names: Sequence[str], terminal: Terminal, *, as_json: bool) -> int:
     """Say whether the outputs are what the project file describes under *names*, and return the exit status."""
+    from rumpbundle.project.apart import check_written_apart
     from rumpbundle.project.beside import BesideWriter
     from rumpbundle.project.compare import compared
-    from rumpbundle.project.entry import check_outputs_apart
     from rumpbundle.project.maker import Maker
     from rumpbundle.project.record import BuildRecord
 
@@ -213,7 +213,7 @@ def verify(names: Sequence[str], terminal: Terminal, *, as_json: bool) -> int:
     if not wanted:
         terminal(_NOTHING)
     else:
-        check_outputs_apart(wanted)
+        check_written_apart(wanted)
         record = BuildRecord(wanted[0].project.directory)
         maker = Maker.of(record, beside=BesideWriter(record=record, password=password))
     for entry in wanted:
@@ -248,8 +248,8 @@ def build(
     arguments: dict[str, Any],
 ) -> int:
     """Build what the project file describes under *names*, and return the exit status."""
+    from rumpbundle.project.apart import check_written_apart
     from rumpbundle.project.beside import BesideWriter
-    from rumpbundle.project.entry import check_outputs_apart
     from rumpbundle.project.maker import Maker
     from rumpbundle.project.record import BuildRecord
 
@@ -265,12 +265,12 @@ def build(
             terminal(_NOTHING)
             rehearsal.show([], [], as_json=as_json) if dry_run else _show([], [], [], [], as_json=as_json)
             return 0
-        check_outputs_apart(wanted, formats, directory)
         record = BuildRecord(wanted[0].project.directory, write=not dry_run)
         beside = BesideWriter(record=record, given=wins, password=password, sync=sync)
         maker = Maker.of(
             record, names=formats, directory=directory, given=wins, beside=beside, force=force, sync=sync
         )
+        check_written_apart(wanted, names=formats, directory=directory, given=wins, sums=checksums, stock=maker.stock)
         if checksums:
             _check_checksums(wanted, formats, directory, force=force)
         if dry_run:

@@ -10,12 +10,10 @@ from pathlib import Path
 import msgspec
 
 from rumpbundle import __version__
-from rumpbundle.bundling.batch import Target, files_of
+from rumpbundle.bundling.batch import files_of
 from rumpbundle.bundling.minisign import SecretKey, path_beside
-from rumpbundle.bundling.recipe import Recipe
-from rumpbundle.bundling.writing import Artifact, check_no_inputs
+from rumpbundle.bundling.writing import Artifact
 from rumpbundle.dataclass import dataclass
-from rumpbundle.errors import UsageError
 from rumpbundle.host.directories import make_directory
 from rumpbundle.host.putting import put
 from rumpbundle.manifest import Bundle
@@ -37,25 +35,10 @@ class BesideWriter:
     paths: list[Path] = dataclasses.field(default_factory=list)
     """All that stands, in the order in which it was asked for."""
     _keys: dict[str, SecretKey] = dataclasses.field(default_factory=dict)
-    _sboms: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Whose each SBOM is, by its path."""
 
-    def check(self, entry: ProjectEntry, recipe: Recipe, targets: Sequence[Target]) -> None:
-        """Raise if what is asked for beside *targets* would take another file's place, or cannot be signed.
-
-        Raises:
-            RumpbundleError: the message says which.
-        """
+    def check(self, entry: ProjectEntry) -> None:
+        """Raise :class:`RumpbundleError` if what is made of *entry* cannot be signed."""
         self._key(entry)
-        sbom = self._sbom(entry)
-        if sbom is None:
-            return
-        check_no_inputs(recipe, [sbom])
-        outputs = {os.path.abspath(file) for each in targets for file in each.format.files(each.output)}
-        other = self._sboms.setdefault(os.path.abspath(sbom), entry.label)
-        if other != entry.label or os.path.abspath(sbom) in outputs:
-            whose = f"is {other}'s, too" if other != entry.label else "is what an output is called"
-            raise UsageError(f"{whose}: each image has an SBOM of its own", where=sbom)
 
     def write(self, entry: ProjectEntry, bundle: Bundle, artifacts: Sequence[Artifact]) -> None:
         """Write what is asked for of *artifacts*, which stand, and is not up to date."""

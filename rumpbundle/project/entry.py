@@ -264,31 +264,6 @@ def entries(project: Project, names: Sequence[str] = ()) -> Iterator[ProjectEntr
             raise UsageError(f"has no row {odd[0]!r}", where=os.path.join(project.directory, str(table)))
 
 
-def check_outputs_apart(
-    found: Sequence[ProjectEntry], names: Sequence[str] = (), directory: Path | None = None
-) -> None:
-    """Raise :class:`InputError` if two of *found*, written as *names* into *directory*, have an output in common.
-
-    Only a label that is another's up to a dot can: ``x.fixed`` as VHD, and ``x`` as a fixed VHD.
-    """
-    labels = {entry.label: entry for entry in found}
-    for label, entry in labels.items():
-        for other in (labels.get(label[:at]) for at, each in enumerate(label) if each == "."):
-            both = _files(entry, names, directory) & _files(other, names, directory) if other is not None else None
-            if both and other is not None:
-                problem = f"{other.label} and {label} are both to be written to {min(both)}"
-                raise entry.error(problem, "rows", "let them differ in more than what comes after a dot")
-
-
-def _files(entry: ProjectEntry, names: Sequence[str], directory: Path | None) -> set[str]:
-    """Return what *entry* writes; nothing if that is wrong, which is told where it is made."""
-    try:
-        targets = entry.targets(names, directory)
-    except RumpbundleError:
-        return set()
-    return {os.path.normpath(file) for target in targets for file in target.format.files(target.output)}
-
-
 def _named(project: Project, name: str) -> tuple[str, str]:
     """Return the image that *name* is of, and the key of its row, as outputs are called; empty for all of it."""
     found = [

@@ -21,8 +21,9 @@ from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import HostError, MissingToolError, RumpbundleError, ToolError
 from rumpbundle.host import environment
 from rumpbundle.project import batches
+from rumpbundle.project.apart import check_outputs_apart
 from rumpbundle.project.batches import Batch, Done, Failure, Item
-from rumpbundle.project.entry import ProjectEntry, check_outputs_apart, entries
+from rumpbundle.project.entry import ProjectEntry, entries
 from rumpbundle.project.reading import Project
 from rumpbundle.project.record import BuildRecord, RecordedOutput
 

@@ -75,7 +75,7 @@ class Maker:
         recipe = entry.recipe(self.stock, self.given)
         check_no_inputs(recipe, [file for each in targets for file in each.format.files(each.output)])
         if self.beside is not None:
-            self.beside.check(entry, recipe, targets)
+            self.beside.check(entry)
         return self.stock.plan(recipe, [each.format for each in targets], report), targets
 
     def make(self, entry: ProjectEntry, report: Report = silent) -> Iterator[Made]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support import kernels
+from support.tools import require
 
 from rumpbundle.cli import main
 
@@ -181,6 +182,41 @@ def test_a_secret_key_is_an_input(project, capsys):
     (project / "rumpbundle.toml").write_text(text.replace("output", 'sbom = "k.key"\nsign = "k.key"\noutput', 1))
     assert run(capsys, "build", "web", "-q")[0] == 2
     assert (project / "k.key").read_text() == "secret"
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ('sbom = "out/node-n1.iso"', "out/node-n1.iso: is node-n1's, too: each image has an SBOM of its own"),
+        ('sbom = "fleet.csv"', "fleet.csv: is an input and cannot be the output too"),
+        ('sbom = "out/node-n1.iso.minisig"', "out/node-n1.iso.minisig: is web's, and a signature of node-n1, too"),
+        ('sbom = "./out/../out/web.ec2/a.json"', "out/web.ec2/a.json: would lie in an output of web"),
+        (
+            'sbom = "out/web.ec2.volume.raw.minisig"',
+            "volume.raw.minisig: is web's, and may be the name of a",
+        ),
+        ('sbom = "out/SHA256SUMS"', "out/SHA256SUMS: is web's, and the list of checksums, too"),
+        ('config = "out/node-n2.iso.minisig"', "out/node-n2.iso.minisig: is an input and cannot be the output too"),
+        ('modules = ["out/node-n2.iso"]', "out/node-n2.iso: is an input and cannot be the output too"),
+    ],
+)
+def test_nothing_that_is_written_takes_the_place_of_anything_else(project, capsys, said, error):
+    """Not of another image's files either, and none is written before that is known."""
+    (project / "rumpbundle.toml").write_text(TEXT.replace("output", f"{said}\noutput", 1))
+    (project / "out").mkdir()
+    (project / "out" / "node-n2.iso").write_text("mine")
+    (project / "out" / "node-n2.iso.minisig").write_text("{}")
+    made = run_minisign("-G", "-W", "-p", "k.pub", "-s", "k.key")
+    assert made.returncode == 0, made.stderr
+    for words in (["--dry-run"], ["-q"]):
+        status, out, err = run(capsys, "build", "--checksums", "--sign", "k.key", *words)
+        assert (status, out) == (2, "")
+        assert error in err
+    assert sorted(os.listdir("out")) == ["node-n2.iso", "node-n2.iso.minisig"]
+
+
+def run_minisign(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([require("minisign"), *words], capture_output=True, text=True, timeout=60, input="")
 
 
 def test_a_directory_whose_name_is_not_utf_8(project, capsys, monkeypatch):
