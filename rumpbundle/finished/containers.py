@@ -172,11 +172,11 @@ def _vmdk(disk: SparseVmdk, ours: Origin) -> Iterator[Problem]:
     # Where we write it, and as much as we do: what the header says of that may be anything.
     start, room = vmdk.SparseHeader.descriptor_offset, vmdk.SparseHeader.descriptor_size
     wanted = text.ljust(room * SECTOR, b"\0")
-    there, made = parse(disk.descriptor), parse(text.decode("utf-8", "surrogateescape"))
-    cids = [each.values.get("CID", "") for each in (there, made)]
-    if there.extents == made.extents and re.fullmatch("[0-9a-f]{8}", cids[0]) and _is_new(*cids):
-        yield _used("VMDK", start * SECTOR, f"its content has another id ({cids[0]})")
-        wanted = wanted.replace(f"\nCID={cids[1]}\n".encode(), f"\nCID={cids[0]}\n".encode())
+    found = disk.medium.read(start * SECTOR, min(room * SECTOR, max(disk.medium.size - start * SECTOR, 0)))
+    used = _written_since(found.rstrip(b"\0"), text)
+    if used:
+        yield _used("VMDK", start * SECTOR, used)
+        wanted = found
     yield from _same(disk.medium, start * SECTOR, wanted, "VMDK", "the descriptor")
     if type(disk) is StreamVmdk:
         flags = vmdk.FLAG_NEWLINES | vmdk.FLAG_COMPRESSED | vmdk.FLAG_MARKERS
@@ -196,6 +196,40 @@ def _vmdk(disk: SparseVmdk, ours: Origin) -> Iterator[Problem]:
     )
     yield from _same(disk.medium, 0, known.pack(), "VMDK", "the header")
     yield from _empty(disk.medium, disk.claims())
+
+
+def _written_since(found: bytes, made: bytes) -> str:
+    """Return by what the descriptor *found* tells that a program has written it since we *made* it; empty if nothing.
+
+    VMware writes all of it anew when the disk's id changes, in its own order, with entries of its own
+    (https://famz.github.io/blog/2011/06/15/more-about-vmdk-descriptor-file); VirtualBox draws the id of the last
+    change, and QEMU writes ids without leading zeros. All else that we wrote has to be there: damage draws no ids.
+    """
+    texts = [each.decode("utf-8", "surrogateescape") for each in (found, made)]
+    if not all(map(_DESCRIPTOR_LINE.fullmatch, texts[0].splitlines())):
+        return ""
+    there, ours = map(parse, texts)
+    kept = {key: value for key, value in ours.values.items() if key not in _REWRITTEN}
+    if there.extents != ours.extents or any(there.values.get(key) != value for key, value in kept.items()):
+        return ""
+    for key, digits, what in _NEW_IDS:
+        now, was = (each.values.get(key, "") for each in (there, ours))
+        if re.fullmatch(digits, now) and _is_new(now.zfill(len(was)), was):
+            return f"{what} ({now})"
+    return ""
+
+
+_DESCRIPTOR_LINE = re.compile(
+    r"(# Disk DescriptorFile|# Extent description|# Change Tracking File|# The [Dd]isk Data Base|#DDB)? *"
+    r'|[A-Za-z.]+ *= *("[^"]*"|\w+)|RW .*'
+)
+"""What stands in the descriptors of VMware, VirtualBox and QEMU."""
+_REWRITTEN = {"CID", "encoding", "ddb.virtualHWVersion", "ddb.uuid.modification"}
+"""What a program may change of our descriptor."""
+_NEW_IDS = (
+    ("CID", "[0-9a-f]{1,8}", "its content has another id"),
+    ("ddb.uuid.modification", "[0-9a-f-]{36}", "it has another id of its last change"),
+)
 
 
 def _is_ours(descriptor: str, kind: str, identity: Identity) -> bool:

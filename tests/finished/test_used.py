@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -133,3 +134,76 @@ def test_an_id_that_is_damaged_is_not_new(bundled, tmp_path, capsys):
     data[at] = ord("1") if data[at] != ord("1") else ord("2")
     image.write_bytes(data)
     assert main(["verify", str(image)]) == 5
+
+
+VMWARE = """\
+# Disk DescriptorFile
+version=1
+encoding="windows-1252"
+CID={cid}
+parentCID=ffffffff
+isNativeSnapshot="no"
+createType="monolithicSparse"
+
+# Extent description
+{extent}
+
+# The Disk Data Base{blank}
+#DDB
+
+ddb.adapterType = "ide"
+ddb.geometry.cylinders = "{cylinders}"
+ddb.geometry.heads = "16"
+ddb.geometry.sectors = "63"
+ddb.longContentID = "8124c2c9cf1609f2921a6b67{cid}"
+ddb.toolsVersion = "2147483647"
+ddb.uuid = "60 00 C2 90 d1 69 8c d2-f6 65 3b 98 be 64 04 5e"
+ddb.uuid.image = "{image}"
+ddb.uuid.modification = "{modification}"
+ddb.uuid.parent = "00000000-0000-0000-0000-000000000000"
+ddb.uuid.parentmodification = "00000000-0000-0000-0000-000000000000"
+ddb.virtualHWVersion = "19"
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "status"), [("", 0), ("no leading zero", 0), ("another geometry", 5), ("the same id", 5), ("a line", 5)]
+)
+def test_a_descriptor_that_vmware_has_written_anew_is_no_damage(bundled, tmp_path, capsys, how, status):
+    """As it does at the first boot of every disk."""
+    image = tmp_path / "app.vmdk"
+    assert main(["vmdk", str(bundled.parent / "app.bin"), "-q", "-o", str(image)]) == 0
+    data = bytearray(image.read_bytes())
+    text = data[512 : 512 * 21].rstrip(b"\0").decode()
+
+    def said(pattern: str) -> str:
+        return re.search(pattern, text, re.MULTILINE)[1]
+
+    cid = said("^CID=(.*)$")
+    other = "".join("0123456789abcdef"[(int(digit, 16) + 5) % 16] for digit in cid)
+    new = VMWARE.format(
+        blank=" ",
+        cid={"the same id": cid, "no leading zero": "abc1234"}.get(how, other),
+        extent=said("^(RW .*)$"),
+        cylinders="17" if how == "another geometry" else said('cylinders = "(.*)"'),
+        image=said('uuid.image="(.*)"'),
+        modification=said('uuid.modification="(.*)"'),
+    ) + ("ddb.unfinished = " if how == "a line" else "")  # fmt: skip
+    data[512 : 512 * 21] = new.encode().ljust(512 * 20, b"\0")
+    image.write_bytes(data)
+    capsys.readouterr()
+    assert main(["verify", str(image)]) == status
+    out = capsys.readouterr().out
+    if not status:
+        assert "VMDK at byte 512: its content has another id" in out
+
+
+def test_a_vmdk_that_virtualbox_has_written_to_is_no_damage(bundled, tmp_path, capsys):
+    image = tmp_path / "app.vmdk"
+    assert main(["vmdk", str(bundled.parent / "app.bin"), "-q", "-o", str(image)]) == 0
+    data = bytearray(image.read_bytes())
+    at = data.index(b'ddb.uuid.modification="') + 23
+    data[at : at + 36] = data[at : at + 36].translate(bytes.maketrans(b"0123456789abcdef", b"56789abcdef01234"))
+    image.write_bytes(data)
+    assert main(["verify", str(image)]) == 0
+    assert "it has another id of its last change" in capsys.readouterr().out
