@@ -330,6 +330,18 @@ def test_completion_knows_values(words, wanted):
     assert complete("rumpbundle", *words) == wanted
 
 
+@pytest.mark.parametrize("command", ["build", "boot", "check", "verify"])
+def test_completion_knows_the_images_of_a_project_file(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    assert complete("rumpbundle", command, "we") == ["we"]  # the shell's files
+    (tmp_path / "rumpbundle.toml").write_text(
+        "".join(f"[image.{name}]\napp = 'a'\n" for name in ("web", "web-2", "node"))
+    )
+    assert complete("rumpbundle", command, "we") == ["we", "web", "web-2"]
+    (tmp_path / "rumpbundle.toml").write_text("[image.web")
+    assert complete("rumpbundle", command, "we") == ["we"]
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_prints_what_the_shell_reads(shell, capsys):
     assert main(["completion", shell]) == 0

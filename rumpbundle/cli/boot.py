@@ -28,7 +28,7 @@ from rumpbundle.kernels.unikernel import Firmware
     example="rumpbundle --boot qemu app.bin --expect '^ready' --timeout 30",
     short_help="bundle an image of the project file, boot it, clean up",
 )
-@click.argument("app", metavar="APP | NAME", type=click.Path(readable=False))
+@click.argument("app", metavar="APP | NAME", type=click.Path(readable=False), shell_complete=project.completed)
 @boot_options
 @recipe_options
 @report_options

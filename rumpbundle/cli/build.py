@@ -33,7 +33,9 @@ from rumpbundle.host.staging import check_free
     example="rumpbundle build app.bin -f iso,vmdk:stream,ova -o out --checksums",
     short_help="several formats of one kernel, or what the project file says",
 )
-@click.argument("apps", metavar="[APP | NAME...]", nargs=-1, type=click.Path(readable=False))
+@click.argument(
+    "apps", metavar="[APP | NAME...]", nargs=-1, type=click.Path(readable=False), shell_complete=project.completed
+)
 @click.option("-f", "--formats", "names", multiple=True, metavar="FORMAT[:SUBFORMAT],…",
               shell_complete=completed(format_names),
               help="What to write, separated by commas: iso,vmdk:stream,ova; repeatable.")  # fmt: skip

@@ -33,7 +33,7 @@ _BASIS = {"seen": "seen here", "read": "from a source", "told": "not verified"}
     example="rumpbundle check app.bin --target ec2",
     short_help="will it boot there, see its disk, reach the network? why not?",
 )
-@click.argument("apps", metavar="[APP | NAME...]", nargs=-1, type=Input())
+@click.argument("apps", metavar="[APP | NAME...]", nargs=-1, type=Input(), shell_complete=project.completed)
 @click.option(
     "--target",
     metavar="TARGET",

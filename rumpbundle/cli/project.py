@@ -24,6 +24,8 @@ from rumpbundle.events import Note
 from rumpbundle.host.shell import joined
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from rumpbundle.bundling.batch import Target
     from rumpbundle.formats import Job
     from rumpbundle.project.entry import Given, ProjectEntry
@@ -90,6 +92,18 @@ def only(words: Sequence[str], others: Collection[str], hint: str) -> str:
         near = hint if set(words) & set(others) else None
         raise UsageError(f"expected one kernel, got {len(words)} paths", hint=near)
     return words[0]
+
+
+def completed(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the images that a word may be the name of; where it is none's, the shell looks among its files."""
+    from click.shell_completion import CompletionItem
+
+    from rumpbundle.project import reading
+
+    found = [CompletionItem(incomplete, type="file")]
+    with contextlib.suppress(RumpbundleError):
+        found += [CompletionItem(name) for name in reading.read(reading.find()).images if name.startswith(incomplete)]
+    return found
 
 
 def entries(names: Sequence[str], file: str | None = None) -> list[ProjectEntry]:
@@ -365,4 +379,4 @@ def _show(
         say_path(path)
 
 
-__all__ = ["booting", "build", "entries", "given", "is_named", "kernels", "one", "only", "verify"]
+__all__ = ["booting", "build", "completed", "entries", "given", "is_named", "kernels", "one", "only", "verify"]

@@ -41,7 +41,7 @@ class _VerifyCommand(GuestCommand):
     example="rumpbundle verify app.vmdk app.iso",
     short_help="is a finished image whole, and what it says it is?",
 )
-@click.argument("images", metavar="[IMAGE | NAME]...", nargs=-1, type=Input())
+@click.argument("images", metavar="[IMAGE | NAME]...", nargs=-1, type=Input(), shell_complete=project.completed)
 @click.option("--rebuild", metavar="APP", type=click.Path(readable=False),
               help="Bundle the kernel APP again, with the options below and the image's own date, name and sizes, "
                    "and compare bit for bit.")  # fmt: skip
