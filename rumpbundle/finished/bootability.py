@@ -54,7 +54,10 @@ def bootability(disk: Disk) -> Bootability:
 
 
 def _loader(disk: Disk, slot: Slot, budget: Budget) -> str:
-    """Return the machine whose firmware finds a loader in *slot*; empty if none does."""
+    """Return the machine whose firmware finds a loader in *slot*; empty if none does.
+
+    What ``check`` finds in any FAT (:mod:`rumpbundle.launcher.subject`) is not enough to announce a cloud UEFI.
+    """
     try:
         files = file_system(Window(disk, slot.offset, min(slot.size, disk.size - slot.offset), "the ESP"))
         if not isinstance(files, Fat):

@@ -76,7 +76,11 @@ def _boot_code(disk: Disk) -> BootCode:
 
 
 def _has_loader(files: Fat, budget: Budget) -> bool:
-    """Whether UEFI finds something to start in *files*; a damaged one does not hide what stands in others."""
+    """Whether UEFI finds something to start in *files*; a damaged one does not hide what stands in others.
+
+    Any FAT may be one, as on a CD or a stick without a table, for the machines of ``check``, which are x86-64 alone;
+    :mod:`rumpbundle.finished.bootability` asks what a cloud is to be told: of any machine, and of an ESP alone.
+    """
     with contextlib.suppress(ImageError):
         return any(entry.path.lower() == _EFI for entry in files.entries("/", budget))
     return False
