@@ -27,6 +27,7 @@ ADDRESSES = (0x100010, 0x100000, 0x102000, 0x105000, 0x100040)
 BEHIND = (0x100040, 0x102000, 0x105000)
 LAST = 8192 - 12
 ADDRESS_TAG = tag(2, struct.pack("<IIII", 0x100010, 0x100000, 0x102000, 0))
+ADDRESS_TAG_IN_PE = tag(2, struct.pack("<IIII", 0x100000, 0x100000, 0, 0))
 ENTRY_TAG = tag(3, struct.pack("<I", 0x100040))
 RELOCATABLE = tag(10, struct.pack("<IIII", 0x100000, 0x8000000, 4096, 0))
 MOVED = 64 + 16 + 24 + 8
@@ -130,6 +131,14 @@ CASES: dict[str, tuple[str, bytes]] = {
     "mb2-whole-file": (
         "multiboot2",
         flat(0x10, multiboot2(tag(2, struct.pack("<IIII", 0x100010, 0xFFFFFFFF, 0, 0x105000)), ENTRY_TAG)),
+    ),
+    "kludge-in-pe": (
+        "multiboot",
+        synthetic.pe(subsystem=1, data=multiboot1(0x10003, 0x101000, 0x101000, 0, 0, 0x101020).ljust(512, b"\x90")),
+    ),
+    "mb2-addresses-in-pe": (
+        "multiboot2",
+        synthetic.pe(subsystem=1, data=multiboot2(ADDRESS_TAG_IN_PE, ENTRY_TAG).ljust(512, b"\x90")),
     ),
     "mb2-in-pe": ("multiboot2", synthetic.pe(data=multiboot2().ljust(512, b"\0"))),
     **{

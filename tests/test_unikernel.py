@@ -101,7 +101,29 @@ def test_a_unified_kernel_image_is_linux(read):
     assert read(synthetic.pe(sections=(".text", ".cmdline"), data=b"x".ljust(512, b"\0"))).cmdline == ""
 
 
-def test_multiboot_headers_inside_a_pe_image_do_not_count(read):
+@pytest.mark.parametrize(
+    ("subsystem", "machine", "magic", "protocols"),
+    [
+        (1, 0x14C, 0x10B, (Protocol.MULTIBOOT,)),
+        (3, 0x8664, 0x20B, (Protocol.MULTIBOOT,)),
+        (10, 0x8664, 0x20B, (Protocol.EFI, Protocol.MULTIBOOT)),
+    ],
+)
+def test_a_pe_image_that_loads_by_addresses_is_a_multiboot_kernel(read, subsystem, machine, magic, protocols):
+    """As Microsoft's linker makes it; GRUB does not look at the image, and the header's addresses count."""
+    header = multiboot1(0x10003, 0x101000, 0x101000, 0, 0, 0x101020)
+    image = synthetic.pe(subsystem=subsystem, machine=machine, magic=magic, data=header.ljust(512, b"\x90"))
+    kernel = read(image)
+    assert kernel.protocols == protocols
+    assert kernel.warnings == ()
+    if subsystem != 10:
+        assert (kernel.load, kernel.entry) == (range(0x101000, 0x101200), 0x101020)
+        assert kernel.protocol_for(Firmware.BIOS) is kernel.protocol_for(Firmware.UEFI) is Protocol.MULTIBOOT
+    with pytest.raises(KernelError, match="is a DOS or Windows program"):
+        read(synthetic.pe(subsystem=3, data=multiboot1().ljust(512, b"\x90")))
+
+
+def test_multiboot_headers_inside_a_pe_image_without_addresses_do_not_count(read):
     kernel = read(synthetic.pe(data=(multiboot2() + multiboot1()).ljust(512, b"\0")))
     assert kernel.protocols == (Protocol.EFI,)
     assert [(h.kind, h.flaw) for h in kernel.headers] == [

@@ -2,8 +2,9 @@
 
 All that the file carries and a disk image can use, best first:
 
-1. a PE image: ``linux`` if it has a Linux setup header too, then ``efi``. Multiboot headers inside a PE image do not
-   count: GRUB refuses them (``invalid arch-dependent ELF magic``);
+1. a PE image: ``linux`` if it has a Linux setup header too, then ``efi``. Multiboot headers inside a PE image count
+   last, and only with load addresses, as in kernels built with Microsoft's tools: else GRUB refuses them
+   (``invalid arch-dependent ELF magic``);
 2. else ``multiboot2`` before ``multiboot`` (Xen's Multiboot 1 entry hangs under UEFI), then ``linux``, or ``linux16``
    where the kernel has no 32-bit entry that works.
 
@@ -49,14 +50,19 @@ def usable(file: KernelFile, compression: str) -> Iterator[Protocol]:
         # Solo5's Xen binding has a Multiboot header and yet says nothing under GRUB: the header alone is no proof.
         return
     if file.pe is None:
-        if file.multiboot2 is not None and not file.multiboot2.flaw:
-            yield Protocol.MULTIBOOT2
-        if file.multiboot1 is not None and not file.multiboot1.flaw:
-            yield Protocol.MULTIBOOT
+        yield from _by_multiboot(file)
     if file.setup is not None and not file.setup.flaw:
         yield Protocol.LINUX16 if file.setup.needs_real_mode else Protocol.LINUX
     if file.pe is not None and not file.pe.flaw and not compression:
         yield Protocol.EFI
+    if file.pe is not None:
+        yield from _by_multiboot(file)
+
+
+def _by_multiboot(file: KernelFile) -> Iterator[Protocol]:
+    for protocol, header in ((Protocol.MULTIBOOT2, file.multiboot2), (Protocol.MULTIBOOT, file.multiboot1)):
+        if header is not None and not header.flaw and (file.pe is None or header.load is not None):
+            yield protocol
 
 
 def _header(file: KernelFile, protocols: tuple[Protocol, ...]) -> Header | None:
@@ -105,17 +111,18 @@ _LOW = {
 """How a kernel is loaded low, by whether it is one that is moved."""
 
 
-def warnings(file: KernelFile, origin: Traits, load: range | None) -> Iterator[str]:
-    """Yield what its owner should know of a kernel that boots, as phrases after its name."""
-    if load is not None and load.stop > _MUCH_MEMORY and file.pe is not None:
+def warnings(file: KernelFile, origin: Traits, protocols: tuple[Protocol, ...], load: range | None) -> Iterator[str]:
+    """Yield what its owner should know of a kernel that the best of *protocols* starts, as phrases after its name."""
+    application = file.pe if _header(file, protocols) is None else None
+    if load is not None and load.stop > _MUCH_MEMORY and application is not None:
         yield (
-            f"{file.pe.fixed}, so firmware must load it at {load.start:#x}, and the machine needs more than "
-            f"{load.stop >> 30} GiB of memory; {file.pe.advice}"
+            f"{application.fixed}, so firmware must load it at {load.start:#x}, and the machine needs more than "
+            f"{load.stop >> 30} GiB of memory; {application.advice}"
         )
-    elif load is not None and file.pe is not None and file.pe.is_damaged:
+    elif load is not None and application is not None and application.is_damaged:
         yield (
-            f"{file.pe.fixed}, so it starts only where its image base {load.start:#x} is free, as it is under OVMF; "
-            f"{file.pe.advice}"
+            f"{application.fixed}, so it starts only where its image base {load.start:#x} is free, as it is under "
+            f"OVMF; {application.advice}"
         )
     elif load is not None and load.stop > _MUCH_MEMORY and (file.multiboot1 or file.multiboot2):
         where = _BELOW_DEVICES if load.stop > _LEAST_LOW else ""
@@ -170,7 +177,7 @@ def screen(file: KernelFile, origin: Traits) -> str:
 def carried(file: KernelFile) -> Iterator[Carried]:
     for kind, header in (("multiboot2", file.multiboot2), ("multiboot", file.multiboot1)):
         if header is not None:
-            flaw = "inside a PE image, where GRUB refuses it" if file.pe is not None else header.flaw
+            flaw = "inside a PE image, where GRUB refuses it" if file.pe and header.load is None else header.flaw
             yield Carried(kind, header.detail, flaw)
     if file.setup is not None:
         yield Carried("linux", file.setup.detail, file.setup.flaw)

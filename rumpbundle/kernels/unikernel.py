@@ -187,7 +187,7 @@ def _judge(name: str, file: KernelFile, content: Content, compression: str) -> U
         troubles=tuple(protocols.troubles(file, origin)),
         screen=protocols.screen(file, origin),
         vga_text=strings.VGA_TEXT in origin.marks,
-        warnings=tuple(protocols.warnings(file, origin, load)) if usable else (),
+        warnings=tuple(protocols.warnings(file, origin, usable, load)) if usable else (),
         refusal=reason,
         advice=advice,
     )
