@@ -71,7 +71,10 @@ class RumpbundleError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return one_line(self.problem if self.where is None else f"{self.where}: {self.problem}")
+        if self.where is None:
+            return one_line(self.problem)
+        where = self.where or "''"  # an unset variable of the shell's
+        return one_line(f"{where}: {self.problem}")
 
 
 def no_room(error: OSError) -> str:

@@ -20,7 +20,7 @@ from rumpbundle.cli.provenance import Provenance, provenance_options
 from rumpbundle.cli.recipe_options import output_options, recipe_from, recipe_options, report_options
 from rumpbundle.cli.results import artifacts_json, beside_json
 from rumpbundle.cli.streams import say, say_json, say_path, tell_error
-from rumpbundle.cli.values import format_names, formats_named
+from rumpbundle.cli.values import Output, format_names, formats_named
 from rumpbundle.errors import RumpbundleError, UsageError
 from rumpbundle.formats import Folder
 from rumpbundle.host.directories import filled_directory
@@ -39,7 +39,7 @@ from rumpbundle.host.staging import check_free
 @click.option("-f", "--formats", "names", multiple=True, metavar="FORMAT[:SUBFORMAT],…",
               shell_complete=completed(format_names),
               help="What to write, separated by commas: iso,vmdk:stream,ova; repeatable.")  # fmt: skip
-@click.option("-o", "--output", "directory", type=click.Path(path_type=Path, readable=False), metavar="DIRECTORY",
+@click.option("-o", "--output", "directory", type=Output(), metavar="DIRECTORY",
               help="The directory to write into; made if it is missing.  [default: the current one]")  # fmt: skip
 @click.option("--checksums", is_flag=True, help="Write SHA256SUMS of everything beside it.")
 @recipe_options

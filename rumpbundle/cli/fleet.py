@@ -14,6 +14,7 @@ from rumpbundle import __version__
 from rumpbundle.cli.command import Command
 from rumpbundle.cli.recipe_options import NO_SYNC, report_options
 from rumpbundle.cli.streams import json_text, say_json, say_path, tell
+from rumpbundle.cli.values import Output
 from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.errors import InputError, UsageError
 from rumpbundle.host.directories import make_directory
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     short_help="all that a project file describes as one job, here or on a Dask cluster",
 )
 @click.argument("file", required=False, type=click.Path(readable=False))
-@click.option("-o", "--output", "directory", type=click.Path(path_type=Path, readable=False), metavar="DIR",
+@click.option("-o", "--output", "directory", type=Output(), metavar="DIR",
               help="The directory to write into; made if it is missing.  [default: what the file says]")  # fmt: skip
 @click.option("--scheduler", metavar="ADDRESS",
               help="The scheduler of a Dask cluster, tcp://HOST:PORT.  [default: workers here]")  # fmt: skip
@@ -59,7 +60,7 @@ def command(
 
     if scheduler is not None and workers is not None:
         raise UsageError("--scheduler and --workers contradict each other: a cluster has its own workers")
-    project = reading.read(file or reading.find())
+    project = reading.read(reading.find() if file is None else file)
     record = BuildRecord(project.directory)
     place = directory or Path(project.directory or ".")
     _check_ours(place / NAME)

@@ -12,7 +12,7 @@ from rumpbundle.cli.command import Command
 from rumpbundle.cli.long_json import print_json
 from rumpbundle.cli.progress import Terminal
 from rumpbundle.cli.tables import TableSection, show
-from rumpbundle.cli.values import Input
+from rumpbundle.cli.values import Input, Output
 from rumpbundle.errors import UsageError
 from rumpbundle.host.overlap import check_apart, inode
 from rumpbundle.host.putting import put
@@ -37,7 +37,7 @@ _FILES = 40
 @click.option("--json", "as_json", is_flag=True, help="Print everything, machine-readable.")
 @click.option(
     "--svg",
-    type=click.Path(path_type=Path, readable=False),
+    type=Output(file=True),
     help="Draw the image's disk, and its place in the file, to scale into this file.",
 )
 @click.option("--all", "everything", is_flag=True, help=f"List all files, not the first {_FILES} of a volume.")

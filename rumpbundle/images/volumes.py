@@ -298,9 +298,11 @@ def cat(disk: Medium, path: str, report: Report = silent) -> Iterator[bytes]:
     volume, entry = next(select(volumes(disk), path), (None, None))
     if volume is None or entry is None:
         raise InputError("is empty", where=path)
+    if entry.path != "/" + path.removeprefix(f"{volume.name}:").strip("/"):  # its root, of which that is the first
+        raise InputError("is a directory, no file", where=path)
     if entry.kind == "symlink":
         raise InputError(f"is a symbolic link to {entry.target}", where=path)
-    if entry.kind != "file" or path.rpartition(":")[2].strip("/") == "":
+    if entry.kind != "file":
         raise InputError(f"is a {entry.kind if entry.kind != 'special' else 'device'}, no file", where=path)
     _tell((volume,), report)
     yield from volume.files.chunks(entry)

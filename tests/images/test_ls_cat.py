@@ -127,6 +127,15 @@ def test_what_is_not_there_is_one_line(images, capsysbinary, monkeypatch, argv, 
     assert err.splitlines()[0] == message
 
 
+@pytest.mark.parametrize("path", ["/", "", "iso9660:", "iso9660:/"])
+def test_the_root_is_a_directory_whatever_stands_first_in_it(images, tmp_path, capsysbinary, path):
+    assert main(["volume", str(images / "data"), "-o", str(tmp_path / "v")]) == 0
+    capsysbinary.readouterr()
+    status, out, err = run(capsysbinary, "cat", str(tmp_path / "v"), path)
+    shown = path or "''"
+    assert (status, out, err.splitlines()[0]) == (2, b"", f"error: {shown}: is a directory, no file")
+
+
 @pytest.mark.parametrize("argv", [("ls",), ("cat", "/rumpbundle.json"), ("inspect",)], ids=lambda argv: argv[0])
 @pytest.mark.parametrize("name", outputs())
 def test_a_cut_image_is_one_line(images, capsysbinary, tmp_path, name, argv):
