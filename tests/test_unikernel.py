@@ -123,6 +123,16 @@ def test_a_pe_image_that_loads_by_addresses_is_a_multiboot_kernel(read, subsyste
         read(synthetic.pe(subsystem=3, data=multiboot1().ljust(512, b"\x90")))
 
 
+@pytest.mark.parametrize(
+    ("magic", "problem"), [(b"\xce\xfa\xed\xfe", "is a Mach-O program"), (b"MZ", "is a DOS or Windows program")]
+)
+def test_so_is_a_program_of_another_kind(read, magic, problem):
+    header = multiboot1(0x10003, 0x101020, 0x101020, 0, 0, 0x101040)
+    assert read((magic.ljust(32, b"\0") + header).ljust(512, b"\x90")).protocols == (Protocol.MULTIBOOT,)
+    with pytest.raises(KernelError, match=problem):
+        read((magic.ljust(32, b"\0") + multiboot1()).ljust(512, b"\x90"))
+
+
 def test_multiboot_headers_inside_a_pe_image_without_addresses_do_not_count(read):
     kernel = read(synthetic.pe(data=(multiboot2() + multiboot1()).ljust(512, b"\0")))
     assert kernel.protocols == (Protocol.EFI,)
