@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from pathlib import Path
 
 import pytest
 from support.media import Bytes, expected, listed
@@ -170,6 +171,35 @@ def test_udf_beside_it_is_told(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert "/file" in out
     assert re.fullmatch("note: iso9660: a UDF file system shares its blocks: .*\n", err)
+
+
+def appended(tmp_path: Path, gap: int) -> Path:
+    """Return an image of two sessions, the second *gap* sectors behind the first; it adds ``/later``."""
+    first, second, added = tmp_path / "first", tmp_path / "second", tmp_path / "added"
+    added.mkdir()
+    (added / "later").write_text("y")
+    start = first.stat().st_size // 2048 + gap
+    options = ["-quiet", "-R", "-M", str(first), "-C", f"0,{start}"]
+    output_of("genisoimage", *options, "-o", str(second), str(added))
+    first.write_bytes(first.read_bytes() + bytes(2048 * gap) + second.read_bytes())
+    return first
+
+
+@pytest.mark.parametrize("gap", [0, 3, 31])
+def test_a_later_session_is_told(tmp_path, capsys, gap):
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t/file").write_text("x")
+    output_of("genisoimage", "-quiet", "-R", "-o", str(tmp_path / "first"), str(tmp_path / "t"))
+    start = (tmp_path / "first").stat().st_size + 2048 * gap
+    iso = appended(tmp_path, gap)
+    told = f"another session begins at byte {start}: the first is shown, and what only a later one names is not"
+    assert main(["ls", str(iso)]) == 0
+    out, err = capsys.readouterr()
+    assert "/file" in out
+    assert "/later" not in out
+    assert err == f"note: iso9660: {told}\n"
+    assert main(["verify", str(iso)]) == 0
+    assert told in capsys.readouterr().out
 
 
 def test_isoinfo_sees_the_same_names(tree, tmp_path):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 from rumpbundle.dataclass import dataclass
+from rumpbundle.disk.signatures import has_partitions
 from rumpbundle.errors import ImageError
 from rumpbundle.images.disk import Fact
 from rumpbundle.images.filesystem import Entry, FileSystem, Span, Spans
@@ -30,6 +31,11 @@ _ASSOCIATED, _DIRECTORY, _MORE = 4, 2, 0x80
 _JOLIET = (b"%/@", b"%/C", b"%/E")
 """The escape sequences of its three levels."""
 _UDF = (b"BEA01", b"NSR02", b"NSR03")
+_SESSION = b"\x01CD001\x01"
+"""How the primary descriptor of a later session begins, ..."""
+_NEAR = 64 * SECTOR
+"""... and how far behind the end of the first it is looked for: sessions begin at blocks of up to 32 sectors."""
+_FIRST_ONLY = "the first is shown, and what only a later one names is not"
 
 
 @dataclass(slots=True)
@@ -91,8 +97,25 @@ class Iso9660(FileSystem):
             return "Rock Ridge"
         return "Joliet" if self._joliet else "ISO 9660"
 
-    @cached_property
+    @property
     def remarks(self) -> tuple[str, ...]:
+        return (*self._beside, *self._later)
+
+    @cached_property
+    def _later(self) -> tuple[str, ...]:
+        """What to say of an appended session; on a disk with partitions other things stand behind a volume."""
+        if has_partitions(self.medium.read(0, min(512, self.medium.size))):
+            return ()
+        start = -(-self.size // SECTOR) * SECTOR + _FIRST_DESCRIPTOR * SECTOR
+        near = min(_NEAR, self.medium.size - start)
+        behind = self.medium.read(start, near) if near > 0 else b""
+        for at in range(0, len(behind), SECTOR):
+            if behind.startswith(_SESSION, at):
+                return (f"another session begins at byte {start + at - _FIRST_DESCRIPTOR * SECTOR}: {_FIRST_ONLY}",)
+        return ()
+
+    @cached_property
+    def _beside(self) -> tuple[str, ...]:
         for number in range(_FIRST_DESCRIPTOR + 1, _FIRST_DESCRIPTOR + _MAX_DESCRIPTORS):
             if (number + 1) * SECTOR > self.medium.size:
                 break
