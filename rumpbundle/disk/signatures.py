@@ -5,6 +5,7 @@ Readers of images and of kernels look here, so that both call the same file by t
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import Literal as OneOf
 
@@ -229,6 +230,23 @@ def boot_code(size: int, read: Callable[[int, int], bytes]) -> Kind | None:
         if size <= code.most and start.startswith(code.begins) and code.words in start:
             return Kind(code.name, "file", b"", 0, code.hint)
     return None
+
+
+ZLIB = Kind("zlib-compressed", "unread", b"", 0, "unpack it with pigz -dz")
+
+
+def zlib_stream(size: int, read: Callable[[int, int], bytes]) -> Kind | None:
+    """Return :data:`ZLIB` if the file of *size* bytes that *read* reads begins such a stream, else None.
+
+    That has no magic, only a header of 16 bits (RFC 1950 §2.2): it is one if its first bytes do unpack.
+    """
+    start = read(0, min(size, 4096))
+    if start[:1] != b"\x78" or int.from_bytes(start[:2], "big") % 31:
+        return None
+    try:
+        return ZLIB if zlib.decompressobj().decompress(start, HEAD_BYTES) else None
+    except zlib.error:
+        return None
 
 
 _HIGH = bytes(range(0x80, 0x100))

@@ -222,7 +222,9 @@ def _kind(medium: Medium, tail: bool) -> Kind | None:
     if kind is not None or partitioned:
         return kind
     kernel = signatures.find(medium.size, medium.read, signatures.KERNELS, tail=False)
-    return kernel or signatures.boot_code(medium.size, medium.read)
+    return (
+        kernel or signatures.boot_code(medium.size, medium.read) or signatures.zlib_stream(medium.size, medium.read)
+    )
 
 
 def file_system(medium: Medium) -> FileSystem | None:

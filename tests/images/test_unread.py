@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,18 @@ def test_ls_cat_inspect_and_run_say_the_same(tmp_path, monkeypatch, capsys):
             out, err = capsys.readouterr()
             assert out == ""
             assert err.startswith(f"error: x: is {kind.name}"), argv
+
+
+@pytest.mark.parametrize("level", [0, 1, 6, 9])
+def test_a_zlib_stream_is_no_raw_disk(tmp_path, capsys, level):
+    packed = zlib.compress(bytes(446) + bytes(range(1, 65)) * 4096, level)
+    (tmp_path / "x").write_bytes(packed)
+    assert main(["ls", str(tmp_path / "x")]) == 2
+    assert "is zlib-compressed, which is not read\nhint: unpack it with pigz -dz\n" in capsys.readouterr().err
+    assert ("zlib-compressed", signatures.ZLIB.hint) in rows()
+    (tmp_path / "x").write_bytes(packed[:2] + b"\xff\0" * 2048)  # what only begins like one
+    with open_disk(tmp_path / "x") as disk:
+        assert disk.container == "raw"
 
 
 def test_an_erased_flash_is_no_text():
