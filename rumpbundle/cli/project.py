@@ -280,7 +280,7 @@ def build(
             rehearsal.show([], [], as_json=as_json) if dry_run else _show([], [], [], [], as_json=as_json)
             return 0
         record = BuildRecord(wanted[0].project.directory, write=not dry_run)
-        beside = BesideWriter(record=record, given=wins, password=password, sync=sync)
+        beside = BesideWriter(record=record, given=wins, password=password, force=force, sync=sync)
         maker = Maker.of(
             record, names=formats, directory=directory, given=wins, beside=beside, force=force, sync=sync
         )

@@ -19,6 +19,7 @@ from rumpbundle.host.putting import put
 from rumpbundle.manifest import Bundle
 from rumpbundle.project import record
 from rumpbundle.project.entry import Given, ProjectEntry
+from rumpbundle.project.overwritten import SBOM, SIGNATURE, check_replaced
 from rumpbundle.project.record import BuildRecord, RecordedOutput
 
 
@@ -31,14 +32,22 @@ class BesideWriter:
     """What wins over the file."""
     password: Callable[[], str] = lambda: ""
     """Asks for that of a key that has one."""
+    force: bool = False
+    """Whether what is no SBOM or signature may be overwritten."""
     sync: bool = True
     paths: list[Path] = dataclasses.field(default_factory=list)
     """All that stands, in the order in which it was asked for."""
     _keys: dict[str, SecretKey] = dataclasses.field(default_factory=dict)
 
     def check(self, entry: ProjectEntry) -> None:
-        """Raise :class:`RumpbundleError` if what is made of *entry* cannot be signed."""
+        """Raise if what is made of *entry* cannot be signed, or something else stands where its SBOM is to go.
+
+        Raises:
+            RumpbundleError: the message says which.
+        """
         self._key(entry)
+        if (sbom := self._sbom(entry)) is not None:
+            check_replaced(sbom, SBOM, force=self.force)
 
     def write(self, entry: ProjectEntry, bundle: Bundle, artifacts: Sequence[Artifact]) -> None:
         """Write what is asked for of *artifacts*, which stand, and is not up to date."""
@@ -54,6 +63,7 @@ class BesideWriter:
             digest, at = bundle.identity.digest, os.path.abspath(path)
             stands = record.standing(self.record.outputs.get(at), how, digest, self.record.now)
             if stands is None:
+                check_replaced(path, SIGNATURE, force=self.force)
                 self._put(path, key.sign_output(file, digest))
                 kept = tuple(record.look(str(each), self.record.now) for each in (path, file))
                 stands = RecordedOutput(at, how, digest, kept)

@@ -210,6 +210,22 @@ def test_what_is_missing_or_changed_beside_them_is_made_again(signing, names, ca
         assert {path: path.read_bytes() for path in was} == was
 
 
+def test_what_is_no_sbom_and_no_signature_stays(signing, capfd):
+    """Though another image's output is none of those that are wanted now."""
+    assert main(["build", "node", "-q"]) == 0
+    before = Path("out/node-n1.iso").read_bytes()
+    assert main(["build", "web", "-q", "--sbom", "out/node-n1.iso"]) == 2
+    assert "out/node-n1.iso: is there, and is no SBOM" in capfd.readouterr().err
+    assert Path("out/node-n1.iso").read_bytes() == before
+    assert not Path("out/web.iso").exists()
+    Path("out/web.iso.minisig").write_text("mine")
+    assert main(["build", "web", "-q"]) == 2
+    assert "out/web.iso.minisig: is there, and is no signature" in capfd.readouterr().err
+    assert Path("out/web.iso.minisig").read_text() == "mine"
+    assert main(["build", "web", "-q", "--force"]) == 0
+    assert Path("out/web.iso.minisig").read_text().startswith("untrusted comment:")
+
+
 def test_options_say_it_of_all_or_of_one(signing, capfd):
     minisign("-G", "-W", "-p", "l.pub", "-s", "l.key")
     assert main(["build", "-q", "--sign", "l.key"]) == 0
