@@ -22,7 +22,7 @@ from rumpbundle.disk.flat import disk_errors, write_flat
 from rumpbundle.disk.layout import GIB
 from rumpbundle.errors import KernelError
 from rumpbundle.events import Finished, Started
-from rumpbundle.formats._cloud import json_text, shell_path
+from rumpbundle.formats._cloud import default_description, json_text, shell_path
 from rumpbundle.formats._contract import Folder, Format, Job, ReadBack, Standing, Subformat
 from rumpbundle.formats._ebs import SnapshotPlan, base64, block_request, hashes_whole, plan_changed, plan_snapshot
 from rumpbundle.formats._ec2_requests import BUCKET, KERNEL_ID, SNAPSHOT_ID, Ec2Options, Requests, placeholders
@@ -208,7 +208,10 @@ def _candidates(job: Job, there: Mapping[str, str]) -> Iterator[Ec2Options]:
             tags.append(f"{string(there, f'{tag}.Key')}={string(there, f'{tag}.Value')}")
     asked = (_WHOLE in there,)
     wholes = (False, True) if hashes_whole(job.layout, whole=False) else asked
-    words = ("", string(there, f"{image}.Description"))
+    described = string(there, f"{image}.Description")
+    # Nobody asks for what stands there without a wish: it has the bundle's digest.
+    own = described == default_description(string(there, f"{image}.Name"), job.bundle)
+    words = ("",) if own else ("", described)
     for whole, driver, description in itertools.product(wholes, ((), ("ena",)), words):
         yield Ec2Options(
             description=description,

@@ -287,6 +287,15 @@ def test_a_placeholder_is_the_users_to_fill_in(inputs, tmp_path, capfd, format, 
     alike(image, wanted)
 
 
+@pytest.mark.parametrize("format", ["ova", "ec2", "gce", "azure", "xen"])
+def test_of_what_was_made_without_options_nothing_is_asked(inputs, tmp_path, capfd, format):
+    image = make(inputs, format, outputs(tmp_path, format, "kit"))
+    capfd.readouterr()
+    after = outputs(tmp_path, format, "after")
+    assert main(["reconfig", str(image), "--no-sync", "-o", str(after), "-c", str(inputs / "two.json")]) == 0
+    assert "cannot be told" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("format", ["ova", "xen"])
 def test_what_cannot_be_told_and_makes_a_difference_is_said(inputs, tmp_path, capfd, monkeypatch, format):
     """A guest that needs more with its new configuration: 64 MiB asked for look like 64 MiB for want of a wish."""
