@@ -284,7 +284,15 @@ def build(
         maker = Maker.of(
             record, names=formats, directory=directory, given=wins, beside=beside, force=force, sync=sync
         )
-        check_written_apart(wanted, names=formats, directory=directory, given=wins, sums=checksums, stock=maker.stock)
+        check_written_apart(
+            wanted,
+            names=formats,
+            directory=directory,
+            given=wins,
+            sums=checksums,
+            stock=maker.stock,
+            ours=record.outputs,
+        )
         if checksums:
             _check_checksums(wanted, formats, directory, force=force)
         if dry_run:

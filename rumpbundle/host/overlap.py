@@ -22,8 +22,10 @@ def inode(path: str | os.PathLike[str]) -> Inode | None:
     return status.st_dev, status.st_ino
 
 
-def check_apart(outputs: Iterable[Path], inputs: Iterable[Inode | None]) -> None:
+def check_apart(outputs: Iterable[Path], inputs: Iterable[Inode | None], *, inside: bool = True) -> None:
     """Raise unless *outputs*, files or directories that need not exist yet, leave all *inputs* alone.
+
+    *inside* says whether one may not lie in a directory that is an input either: it would grow with each run.
 
     Raises:
         UsageError: one is an input, is a directory that holds one, or would lie in a directory that is one.
@@ -42,7 +44,7 @@ def check_apart(outputs: Iterable[Path], inputs: Iterable[Inode | None]) -> None
             raise UsageError(
                 "is an input and cannot be the output too", where=written[each], hint="give another name"
             )
-        if each in around:
+        if inside and each in around:
             raise UsageError(
                 "would lie in a directory that is an input",
                 where=around[each],

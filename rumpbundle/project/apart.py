@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rumpbundle.bundling.batch import Target
@@ -66,10 +67,12 @@ def check_written_apart(
     given: Given | None = None,
     sums: bool = False,
     stock: Stock | None = None,
+    ours: Container[str] = (),
 ) -> None:
     """Raise if *found*, written as *names* into *directory*, with lists of *sums*, would write a file twice.
 
-    With a *stock* what they are made of is read, too, and no output may take the place of that.
+    With a *stock* what they are made of is read, too, and no output may take the place of that. *ours* are the
+    absolute paths of what an earlier build wrote: another image may be made of such.
 
     Raises:
         InputError, UsageError: the message says which file, and whose it is.
@@ -86,8 +89,14 @@ def check_written_apart(
     for each in wanted:
         _check_beside_kits(each, kits)
     if stock is not None:
-        read = (inode for recipe in _recipes(wanted, stock, given) for inode in recipe.origins())
-        overlap.check_apart([path for each in wanted for path in each.written], read)
+        read: set[overlap.Inode | None] = set()
+        for each, recipe in _recipes(wanted, stock, given):
+            own = set(recipe.origins())
+            overlap.check_apart(each.written, own)
+            read |= own
+        written = [path for each in wanted for path in each.written]
+        overlap.check_apart([path for path in written if os.path.abspath(path) not in ours], read, inside=False)
+        stock.forget(written)
 
 
 def check_outputs_apart(
@@ -157,10 +166,8 @@ def _place(path: Path) -> Path:
     return Path(os.path.realpath(path.parent), path.name)
 
 
-def _recipes(wanted: Sequence[Writes], stock: Stock, given: Given) -> Iterator[Recipe]:
-    """Yield what is read; what of it is missing or wrong is told where it is made."""
+def _recipes(wanted: Sequence[Writes], stock: Stock, given: Given) -> Iterator[tuple[Writes, Recipe]]:
+    """Yield what is read for each; what of it is missing or wrong is told where it is made."""
     for each in wanted:
-        try:
-            yield each.entry.recipe(stock, given)
-        except RumpbundleError:
-            continue
+        with contextlib.suppress(RumpbundleError):
+            yield each, each.entry.recipe(stock, given)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from rumpbundle import guests
 from rumpbundle.bootloader.bootimages import BootImages, boot_images
@@ -36,6 +38,11 @@ class Stock:
     def refresh(self) -> None:
         """Forget what directories hold."""
         self._trees.clear()
+
+    def forget(self, written: Iterable[Path]) -> None:
+        """Forget what directories hold in which something is to be *written*: it may be for the next bundle."""
+        around = {str(parent) for path in written for parent in Path(os.path.realpath(path.parent), "x").parents}
+        self._trees = {path: held for path, held in self._trees.items() if os.path.realpath(path) not in around}
 
     def images(self, report: Report = silent) -> BootImages:
         """Return the boot images."""

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import kernels
+from support import kernels, synthetic
 from support.tools import require
 
 from rumpbundle.cli import main
@@ -213,6 +213,21 @@ def test_nothing_that_is_written_takes_the_place_of_anything_else(project, capsy
         assert (status, out) == (2, "")
         assert error in err
     assert sorted(os.listdir("out")) == ["node-n2.iso", "node-n2.iso.minisig"]
+
+
+def test_an_image_may_be_made_of_anothers_output(project, capsys):
+    """Also when that stands already, and where a directory of them is its data."""
+    (project / "rump").write_bytes(synthetic.rumprun())
+    more = '[image.kit]\napp = "rump"\nformats = ["iso"]\ndata = ["out:/out"]\noutput = "kit"\n'
+    more += '[image.set]\napp = "web.bin"\nformats = ["iso"]\nmodules = ["out/web.iso"]\noutput = "kit"\n'
+    (project / "rumpbundle.toml").write_text(TEXT + more)
+    for _ in range(2):
+        status, _, err = run(capsys, "build", "web", "kit", "set", "-q")
+        assert (status, err) == (0, "")
+        os.utime("web.bin")
+    (project / "web.bin").write_bytes((project / "web.bin").read_bytes() + b"\0")
+    assert run(capsys, "build", "web", "kit", "set", "-q")[::2] == (0, "")
+    assert run(capsys, "verify", "web", "kit", "set", "-q")[0] == 0
 
 
 def run_minisign(*words: str) -> subprocess.CompletedProcess[str]:
