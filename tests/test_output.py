@@ -497,6 +497,8 @@ def test_a_full_disk_and_a_used_up_quota_are_two_things(tmp_path, monkeypatch, n
         pass
     with pytest.raises(HostError, match=says), disk_errors():
         full(0)
+    with pytest.raises(HostError, match=f"out: {says}"), staged_file(tmp_path / "out"), disk_errors():
+        full(0)
     assert os.listdir(tmp_path) == []
 
 

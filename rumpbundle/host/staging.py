@@ -112,7 +112,11 @@ def staged_file(path: Path, *, force: bool = False, sync: bool = True) -> Iterat
     try:
         with writing(path), signals.held():
             fd, name = _open_staging(path)
-        yield StagedFile(fd, name if name is not None else f"/proc/{os.getpid()}/fd/{fd}")
+        try:
+            yield StagedFile(fd, name if name is not None else f"/proc/{os.getpid()}/fd/{fd}")
+        except HostError as error:  # of who writes to the number
+            error.where = error.where or str(path)
+            raise
         with writing(path):
             if sync:
                 naming.sync_file(fd)
