@@ -164,6 +164,7 @@ def test_whatever_fails_before_there_is_a_guest_ends_qemu(app, started, monkeypa
         dev_launch.launch(app, accel="tcg")
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("format", ["raw", "vhdx", "ova", "ec2", "gce"])
 def test_little_memory_is_one_line_and_leaves_nothing(tmp_path, app, format):
     """Neither a traceback of a module that does not fit, nor a crash of a library that gets none, as at 46 MiB."""
