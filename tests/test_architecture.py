@@ -196,6 +196,13 @@ def test_the_drawing_in_contributing_is_of_these_rooms():
     assert [name for name, path in rooms.items() if f"`{path}`" not in told] == []
 
 
+def test_the_top_level_is_seen_at_a_glance():
+    files = [path for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")]
+    rooms = [path for path in PACKAGE.iterdir() if (path / "__init__.py").exists()]
+    assert len(files) <= 12
+    assert len(rooms) <= 16
+
+
 def test_every_module_says_what_it_is():
     for _, path in modules():
         assert ast.get_docstring(ast.parse(path.read_text("utf-8"))), path
