@@ -15,6 +15,10 @@ from rumpbundle.disk.bounds import MAX_DIRECTORIES, MAX_ENTRIES, MAX_NAMES, name
 from rumpbundle.errors import ImageError
 
 _POINTERS, _SPANS = 1 << 23, 1 << 18
+MAX_UNPACKED = 1 << 28
+"""Bytes of compressed files that are unpacked to see whether they are whole: a second, as long as some listings."""
+_UNPACKED_COSTS = 4
+"""Listings."""
 
 
 class TooMuchError(ImageError):
@@ -37,6 +41,8 @@ class Budget:
     """Numbers of block maps, extent trees and cluster chains."""
     spans: int = _SPANS
     """Pieces that files are in."""
+    unpacked: int = MAX_UNPACKED
+    """Bytes to unpack; who has none left leaves the rest, and says so."""
 
     def entry(self, path: str, target: str) -> None:
         """Pay for one entry of a listing."""
@@ -74,4 +80,5 @@ class Budget:
             1 - self.directories / MAX_DIRECTORIES,
             1 - self.pointers / _POINTERS,
             1 - self.spans / _SPANS,
+            (1 - self.unpacked / MAX_UNPACKED) * _UNPACKED_COSTS,
         )

@@ -217,15 +217,20 @@ class FileSystem:
         try:
             for entry in self.entries():
                 try:
-                    _ = entry.spans
+                    self._look_at(entry)
                 except TooMuchError:
                     raise
                 except ImageError as error:
-                    yield Problem(where=entry.path, offset=None, what=error.problem, consequence="it cannot be read")
+                    what = error.problem.removeprefix(f"{entry.path}: ")
+                    yield Problem(where=entry.path, offset=None, what=what, consequence="it cannot be read")
         except TooMuchError as error:
             yield not_all("/", error)
         except ImageError as error:
             yield Problem(where="/", offset=None, what=error.problem, consequence="not all files can be listed")
+
+    def _look_at(self, entry: Entry) -> None:
+        """Raise :class:`ImageError` if *entry* cannot be read, as far as the file system itself tells."""
+        _ = entry.spans
 
     def find(self, path: str) -> Entry | None:
         """Return the entry at the absolute *path*, or None."""

@@ -12,7 +12,9 @@ from support.tools import output_of
 
 from rumpbundle.cli import main
 from rumpbundle.errors import ImageError
+from rumpbundle.images.budget import MAX_UNPACKED
 from rumpbundle.images.detect import file_system
+from rumpbundle.images.filesystems.iso9660 import zisofs
 from rumpbundle.images.filesystems.iso9660.eltorito import boot_entries
 
 
@@ -129,6 +131,43 @@ def test_zisofs_damaged(tmp_path):
     volume = file_system(Bytes(renamed))
     with pytest.raises(ImageError, match="zisofs2"):
         list(volume.chunks(volume.find("/text")))
+
+
+@pytest.fixture
+def compressed(tmp_path):
+    """An ISO with a compressed file, one of whose blocks is damaged, and a whole one behind it."""
+    (tmp_path / "t").mkdir()
+    for name in ("first", "second"):
+        (tmp_path / "t" / name).write_text("".join(f"{name} {number}\n" for number in range(20000)))
+    output_of(
+        *("xorriso", "-outdev", str(tmp_path / "iso"), "-zisofs", "default", "-map", str(tmp_path / "t"), "/"),
+        *("-set_filter_r", "--zisofs", "/", "--", "-commit"),
+    )
+    data = bytearray((tmp_path / "iso").read_bytes())
+    data[data.index(bytes.fromhex("37e45396c9dbd607")) + 5000] ^= 1
+    return file_system(Bytes(bytes(data)))
+
+
+def test_damage_in_a_compressed_file_is_among_the_problems(compressed):
+    (problem,) = compressed.problems()
+    assert (problem.where, problem.severity) == ("/first", "damage")
+    assert problem.what.startswith("a compressed block ")
+
+
+def test_compressed_files_are_unpacked_up_to_a_bound_and_that_is_said(compressed, monkeypatch):
+    read, chunk = [], bytes(1 << 24)
+
+    def much(medium, entry):
+        for _ in range(MAX_UNPACKED // len(chunk) + 8):
+            read.append(entry.path)
+            yield chunk
+
+    monkeypatch.setattr(zisofs, "unpacked", much)
+    (problem,) = compressed.problems()
+    assert problem.severity == "remark"
+    assert "compressed files hold more than the 256 MiB that are unpacked" in problem.what
+    assert read == ["/first"] * (MAX_UNPACKED // len(chunk) + 1)
+    assert sum(fund.spent for fund in compressed.funds) > 4  # what it costs a disk that has many such
 
 
 def test_a_fat_that_only_the_boot_catalog_names(tmp_path, capsysbinary):

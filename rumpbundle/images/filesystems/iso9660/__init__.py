@@ -219,10 +219,22 @@ class Iso9660(FileSystem):
             yield _Record(name, extent + record[1], size, flags, attributes)
 
     def problems(self) -> Iterator[Problem]:
-        from rumpbundle.images.filesystems.iso9660.check import problems
+        from rumpbundle.images.filesystems.iso9660.check import problems, unpacked_in_part
 
         yield from super().problems()
+        if self.budget.unpacked < 0:
+            yield unpacked_in_part()
         yield from problems(self)
+
+    def _look_at(self, entry: Entry) -> None:
+        super()._look_at(entry)
+        if not entry.packed or entry.unreadable:
+            return
+        # Each block has a checksum of what is in it, which nobody sees who does not unpack it.
+        for chunk in self.chunks(entry) if self.budget.unpacked >= 0 else ():
+            self.budget.unpacked -= len(chunk)
+            if self.budget.unpacked < 0:
+                return
 
     def _unpacked(self, entry: Entry) -> Iterator[bytes]:
         return zisofs.unpacked(self.medium, entry)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rumpbundle.dataclass import dataclass
 from rumpbundle.disk.bounds import MAX_DIRECTORY
 from rumpbundle.errors import ImageError
-from rumpbundle.images.budget import TooMuchError
+from rumpbundle.images.budget import MAX_UNPACKED, TooMuchError
 from rumpbundle.images.filesystem import not_all
 from rumpbundle.images.problem import Problem, Severity
 
@@ -52,6 +52,13 @@ def problems(volume: Iso9660) -> Iterator[Problem]:
         return
     yield from told
     yield from _tables(volume, found)
+
+
+def unpacked_in_part() -> Problem:
+    """Return what to say where compressed files hold more than is unpacked."""
+    what = f"its compressed files hold more than the {MAX_UNPACKED >> 20} MiB that are unpacked to check them"
+    ends = "whether the others are whole was not looked at"
+    return _problem(None, what, ends, "remark")
 
 
 def _problem(offset: int | None, what: str, consequence: str, severity: Severity = "damage") -> Problem:
