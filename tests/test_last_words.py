@@ -228,6 +228,8 @@ Pure virtual functions: 3
 SIGSEGV: handler installed
 root@main.example
 Kernel processes terminated
+panic         - cause a kernel panic
+System halted. Error code: 0x0
 """
 
 
@@ -322,6 +324,16 @@ def test_who_tests_that_or_is_a_program_on_a_system_has_lived_on(died: str, pass
         ("1 of 3 tests failed\n3 passed, 0 failed", 0),
         ("all 3 tests passed\n1 of 3 tests failed", 1),
         ("FAIL\n[   12.345678] reboot: Power down", 0),
+        ("0 of 5 tests failed", 0),
+        ("test 3 failed as expected", 0),
+        ("Login failed: 3 attempts; password wrong", 0),
+        ("exit code: 1\nroot@box:/# poweroff", 0),
+        ("exit code: 1" + "\nserved one more" * 11, 0),
+        ("not ok 1 - floppy # TODO later", 0),
+        ("ok 1 - disk\nnot ok 2 - floppy", 1),
+        ("Passed 12, failed 3", 1),
+        ("pass 3 fail 1", 1),
+        ("Ran 3 tests in 0.001s\nFAILED (failures=1)", 1),
     ],
 )
 def test_who_tells_a_status_in_words_or_counts_failed_tests_has_ended_with_that(said: str, status: int):

@@ -23,9 +23,10 @@ _NONE = r"\W*(?:none|off|disabled|enabled|ok|false|true|0)\W*$"
 
 _TOLD_OF = (
     r"(?:test|mode|handler|hook|screen|timeout|on (?!cpu|core|hart)|log|notifier|button|stack|strategy|policy|"
-    r"behaviou?r|action|count|threshold|unwind|caught|recovered|serving )"
+    r"behaviou?r|action|count|threshold|unwind|caught|recovered|serving |\W*(?:causes?|triggers?|forces?) )"
 )
-"""Behind the word for a panic: what a kernel has for one, and what Go's net/http says of one that it catches."""
+"""Behind the word for a panic: what a kernel has for one, what Go's net/http says of one that it catches, and what a
+shell's help says."""
 _SET_UP = r"\W*\].*\b(?:installed|registered|ready)\W*$"
 """The same behind the word as a mark of the line."""
 
@@ -151,22 +152,28 @@ _WHY = (
     rf"\b(?:{_FAULT}|exception|panic|fatal|error|fail(?:ed|ure)|cannot|can't|could not|unable|out of memory|"
     r"no memory|corrupted)\b"
 )
-_ALL_THE_SAME = r"\b(?:power|poweroff|acpi|apm|shut|shutdown|reboot|reset|exit|qemu|without|no|0|until|if|when)\b"
+_ALL_THE_SAME = r"\b(?:power|poweroff|acpi|apm|shut|shutdown|reboot|reset|exit|qemu|without|no|0(?:x0+)?|until|if|when)\b"
 """In a line with both: who halts as it cannot switch the machine off has done its work."""
 _RESULT = (
     r"(?P<bad>PROJECT EXECUTION FAILED|(?:.* )?test result: (?:fail\w*|error|crash)\b.*"
     r"|\W*(?:(?:overall|final|test) )?(?:results?|overall): fail(?:ed|ure)?\W*"
     r"|FAIL(?:ED)?(?:\s+\S+\s+[\d.]+s)?|\W*(?:some )?tests? (?:have |suite )?failed\W*"
-    r"|\W*FAILURES DETECTED\W*|\[ +FAILED +\] [1-9]\d* tests?\b.*)"
-    r"|(?=.*\b(?:tests?|pass\w*)\b)(?:.*\D)?(?P<failed>\d+)(?: (?:of|out of) \d+)?(?: tests?)?(?: have| were)? "
-    r"fail(?:(?:ed|ures?)\b(?![:=])|s?\b(?![:=]? ?\d)).*"
-    r"|(?=.*\b(?:tests?|pass\w*)\b).*\bfail(?:ed|ures?|s)?(?: tests?)?[:=] *(?P<failures>\d+)\b.*"
+    r"|\W*FAILURES DETECTED\W*|\[ +FAILED +\] [1-9]\d* tests?\b.*"
+    r"|FAILED \((?:failures|errors)=.*|not ok \d+\b(?!.*# *(?:todo|skip)).*)"
+    r"|(?=.*\b(?:tests?|pass(?:ed|es)?)\b)(?:.*\D)?(?<!of )(?P<failed>\d+)(?: (?:of|out of) \d+)?(?: tests?)?"
+    r"(?: have| were)? fail(?:(?:ed|ures?)\b(?![:=]| as expected)|s?\b(?![:=]? ?\d)).*"
+    r"|(?=.*\b(?:tests?|pass(?:ed|es)?)\b).*\bfail(?:ed|ures?|s)?(?: tests?)?"
+    r"(?:[:=] *(?P<failures>\d+)\b.*| (?P<fails>\d+)\W*)"
     rf"|{_BEFORE}(?:(?:the )?(?:program|application|app|kernel)(?:: )? ?)?(?:exit(?:ed|ing)? )(?:with )?(?:exit )?"
     r"(?:code|status)[:=]? (?P<status>-?\d+)(?:\W*| halting\W*)"
     r"|fatal code: (?P<code>\d+) \(0x.*"
     rf"|{_BEFORE}main(?:\(\))? returned:? (?P<returned>-?\d+)(?:\W*|, halting.*)"
 )
 """How many tests of a guest failed, or its program's status, as RTEMS' fatal code behind an exit."""
+_TYPED = r"(?:\S{0,40}[\w~/:)\]])?[$#>] \S.*"
+_LAST = 10
+"""Lines behind the status of a program that was the guest's only one; behind another's a shell takes the next command,
+or the guest has much more to say."""
 OCAML = r"Fatal error\b(?! handler).*"
 """An exception that no OCaml program handles, which tells no status where Solo5 is told to be quiet."""
 UNPACKING = r".* -- System halted"
@@ -204,15 +211,19 @@ def _halts(line: str) -> bool:
 
 def result(lines: Sequence[str]) -> tuple[int, str]:
     """Return the status of the last of *lines* that tells one, and the line; 1 for failed tests, 0 if none does."""
-    passed = _any(_PASSED)
-    for line in (line.strip() for line in reversed(lines)):
+    passed, runs_on = _any(_PASSED), False
+    for behind, line in enumerate(line.strip() for line in reversed(lines)):
         if passed.fullmatch(line):
             break
         if match := _any(_RESULT).fullmatch(line):
-            if match["bad"] or int(match["failed"] or match["failures"] or 0):
+            if match["bad"] or int(match["failed"] or match["failures"] or match["fails"] or 0):
                 return 1, line
-            status = int(match["status"] or match["returned"] or match["code"] or 0)
+            told = match["status"] or match["returned"]
+            if told and (runs_on or behind > _LAST):
+                continue
+            status = int(told or match["code"] or 0)
             return status, line if status else ""
+        runs_on = runs_on or _any(_TYPED).fullmatch(line) is not None
     return 0, ""
 
 
