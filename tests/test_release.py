@@ -97,6 +97,32 @@ def test_a_release_that_fails_leaves_neither_commit_nor_tag(released, tmp_path):
     assert output_of("git", "-C", str(place), "status", "--porcelain") == ""
 
 
+def test_a_release_that_fails_loses_no_work(released, tmp_path):
+    """What is written while it builds, or by a hook that wants no commit, stays; a tag that cannot be made is told."""
+    require("grub-mkimage")
+    place = tmp_path / "clone"
+    output_of("git", "clone", "-q", str(released[0]), str(place))
+    hooks = place / ".git/hooks"
+    hooks.mkdir(exist_ok=True)
+    (hooks / "post-commit").write_text("#!/bin/sh\necho more >> README.md\n")
+    (hooks / "post-commit").chmod(0o755)
+    (place / ".git/refs/tags/v7.9.0").mkdir(parents=True)
+    (place / ".git/refs/tags/v7.9.0/x").write_text(output_of("git", "-C", str(place), "rev-parse", "HEAD"))
+    before = output_of("git", "-C", str(place), "rev-parse", "HEAD")
+    command = [sys.executable, "scripts/release", "7.9.0", "2031-02-04"]
+    for reason in ("tag", "commit"):
+        done = subprocess.run(command, cwd=place, env=os.environ | SOMEBODY, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert reason in done.stderr.splitlines()[-1]
+        assert output_of("git", "-C", str(place), "rev-parse", "HEAD") == before
+        assert not list((place / "dist").iterdir())
+        changed = output_of("git", "-C", str(place), "status", "--porcelain", "--untracked-files=no")
+        assert changed == (" M README.md\n" if reason == "tag" else "")
+        output_of("git", "-C", str(place), "checkout", "-q", "README.md")
+        (hooks / "pre-commit").write_text("#!/bin/sh\nexit 1\n")
+        (hooks / "pre-commit").chmod(0o755)
+
+
 def test_the_wheel_has_the_pinned_boot_images_and_both_licences(released):
     with zipfile.ZipFile(released[0] / "dist/rumpbundle-7.8.9-py3-none-any.whl") as wheel:
         assert json.loads(wheel.read("rumpbundle/bootimages/facts.json")) == PINNED
