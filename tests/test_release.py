@@ -98,7 +98,7 @@ def test_a_release_that_fails_leaves_neither_commit_nor_tag(released, tmp_path):
 
 
 def test_a_release_that_fails_loses_no_work(released, tmp_path):
-    """What is written while it builds, or by a hook that wants no commit, stays; a tag that cannot be made is told."""
+    """What is written while it builds, or by a hook that wants no commit, stays; also where no tag can be made."""
     require("grub-mkimage")
     place = tmp_path / "clone"
     output_of("git", "clone", "-q", str(released[0]), str(place))
