@@ -14,6 +14,7 @@ from typing import Any
 from rumpbundle.disk.content import CHUNK, Zeros
 from rumpbundle.disk.identity import Identity
 from rumpbundle.disk.layout import SECTOR
+from rumpbundle.errors import ImageError
 from rumpbundle.finished.origin import Origin
 from rumpbundle.images.containers.claims import Claims
 from rumpbundle.images.containers.qcow2 import Qcow2
@@ -208,13 +209,16 @@ def _written_since(found: bytes, made: bytes) -> str:
     texts = [each.decode("utf-8", "surrogateescape") for each in (found, made)]
     if not all(map(_DESCRIPTOR_LINE.fullmatch, texts[0].splitlines())):
         return ""
-    there, ours = map(parse, texts)
+    try:
+        there, ours = map(parse, texts)
+    except ImageError:
+        return ""
     kept = {key: value for key, value in ours.values.items() if key not in _REWRITTEN}
     if there.extents != ours.extents or any(there.values.get(key) != value for key, value in kept.items()):
         return ""
     for key, digits, what in _NEW_IDS:
         now, was = (each.values.get(key, "") for each in (there, ours))
-        if re.fullmatch(digits, now) and _is_new(now.zfill(len(was)), was):
+        if re.fullmatch(digits, now) and not was.startswith(now) and _is_new(now.zfill(len(was)), was):
             return f"{what} ({now})"
     return ""
 

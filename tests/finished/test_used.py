@@ -126,12 +126,16 @@ def test_the_ids_of_a_container_that_was_written_to_are_new(bundled, tmp_path, c
     assert main(["verify", str(image)]) == 5
 
 
-def test_an_id_that_is_damaged_is_not_new(bundled, tmp_path, capsys):
+@pytest.mark.parametrize("place", ["the first digit", "the last digit"])
+def test_an_id_that_is_damaged_is_not_new(bundled, tmp_path, capsys, place):
     image = tmp_path / "app.vmdk"
     assert main(["vmdk", str(bundled.parent / "app.bin"), "-q", "-o", str(image)]) == 0
     data = bytearray(image.read_bytes())
     at = data.index(b"\nCID=") + 5
-    data[at] = ord("1") if data[at] != ord("1") else ord("2")
+    if place == "the last digit":
+        data[at + 7] = ord("\n")
+    else:
+        data[at] = ord("1") if data[at] != ord("1") else ord("2")
     image.write_bytes(data)
     assert main(["verify", str(image)]) == 5
 
