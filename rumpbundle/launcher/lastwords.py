@@ -172,8 +172,8 @@ _RESULT = (
 """How many tests of a guest failed, or its program's status, as RTEMS' fatal code behind an exit."""
 _TYPED = r"(?:\S{0,40}[\w~/:)\]])?[$#>] \S.*"
 _LAST = 10
-"""Lines behind the status of a program that was the guest's only one; behind another's a shell takes the next command,
-or the guest has much more to say."""
+"""Lines behind the status of a guest's only program; behind another's a shell takes the next command, or the guest has
+much more to say."""
 OCAML = r"Fatal error\b(?! handler).*"
 """An exception that no OCaml program handles, which tells no status where Solo5 is told to be quiet."""
 UNPACKING = r".* -- System halted"
