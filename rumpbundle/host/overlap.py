@@ -33,7 +33,7 @@ def check_apart(outputs: Iterable[Path], inputs: Iterable[Inode | None], *, insi
     written: dict[Inode, Path] = {}
     around: dict[Inode, Path] = {}
     for output in outputs:
-        written |= dict.fromkeys(_replaced(output), output)
+        written |= dict.fromkeys(replaced(output), output)
         parent = Path(os.path.realpath(output.parent))
         found = (inode(each) for each in (parent, *parent.parents) if os.path.isdir(each))
         around |= {each: output for each in found if each is not None}
@@ -62,7 +62,7 @@ def check_distinct(outputs: Iterable[Path]) -> None:
         places.add(place)
 
 
-def _replaced(output: Path) -> Iterator[Inode]:
+def replaced(output: Path) -> Iterator[Inode]:
     """Yield what is lost if *output* is written: itself and, if it is a directory, what it holds."""
     own = inode(output)
     if own is None:

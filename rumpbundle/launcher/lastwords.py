@@ -152,7 +152,9 @@ _WHY = (
     rf"\b(?:{_FAULT}|exception|panic|fatal|error|fail(?:ed|ure)|cannot|can't|could not|unable|out of memory|"
     r"no memory|corrupted)\b"
 )
-_ALL_THE_SAME = r"\b(?:power|poweroff|acpi|apm|shut|shutdown|reboot|reset|exit|qemu|without|no|0(?:x0+)?|until|if|when)\b"
+_ALL_THE_SAME = (
+    r"\b(?:power|poweroff|acpi|apm|shut|shutdown|reboot|reset|exit|qemu|without|no|0(?:x0+)?|until|if|when)\b"
+)
 """In a line with both: who halts as it cannot switch the machine off has done its work."""
 _RESULT = (
     r"(?P<bad>PROJECT EXECUTION FAILED|(?:.* )?test result: (?:fail\w*|error|crash)\b.*"
@@ -172,8 +174,8 @@ _RESULT = (
 """How many tests of a guest failed, or its program's status, as RTEMS' fatal code behind an exit."""
 _TYPED = r"(?:\S{0,40}[\w~/:)\]])?[$#>] \S.*"
 _LAST = 10
-"""Lines behind the status of a guest's only program; behind another's a shell takes the next command, or the guest has
-much more to say."""
+"""Lines behind the status of a guest's only program; behind another's a shell takes the next command, or the guest
+has much more to say."""
 OCAML = r"Fatal error\b(?! handler).*"
 """An exception that no OCaml program handles, which tells no status where Solo5 is told to be quiet."""
 UNPACKING = r".* -- System halted"

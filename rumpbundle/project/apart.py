@@ -15,6 +15,7 @@ from rumpbundle.dataclass import dataclass
 from rumpbundle.errors import RumpbundleError, UsageError
 from rumpbundle.formats import Folder
 from rumpbundle.host import overlap
+from rumpbundle.project import overwritten
 from rumpbundle.project.entry import Given, ProjectEntry
 from rumpbundle.project.stock import Stock
 
@@ -72,7 +73,7 @@ def check_written_apart(
     """Raise if *found*, written as *names* into *directory*, with lists of *sums*, would write a file twice.
 
     With a *stock* what they are made of is read, too, and no output may take the place of that. *ours* are the
-    absolute paths of what an earlier build wrote: another image may be made of such.
+    absolute paths of what an earlier build wrote: another image may be made of such, and of what looks like that.
 
     Raises:
         InputError, UsageError: the message says which file, and whose it is.
@@ -95,7 +96,9 @@ def check_written_apart(
             overlap.check_apart(each.written, own)
             read |= own
         written = [path for each in wanted for path in each.written]
-        overlap.check_apart([path for path in written if os.path.abspath(path) not in ours], read, inside=False)
+        both = [path for path in written if not read.isdisjoint(overlap.replaced(path))]
+        made = (path for path in both if os.path.abspath(path) not in ours and not overwritten.is_ours(path))
+        overlap.check_apart(made, read, inside=False)
         stock.forget(written)
 
 

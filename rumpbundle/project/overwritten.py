@@ -9,7 +9,9 @@ import os
 from pathlib import Path
 
 from rumpbundle.disk.inputfile import InputFile
-from rumpbundle.errors import UsageError
+from rumpbundle.errors import RumpbundleError, UsageError
+from rumpbundle.finished.origin import manifest_of
+from rumpbundle.images.detect import open_disk
 
 SBOM = "SBOM", b"CycloneDX"
 SIGNATURE = "signature", b"untrusted comment:"
@@ -22,9 +24,28 @@ def check_replaced(path: Path, kind: tuple[str, bytes], *, force: bool) -> None:
     if force or not os.path.lexists(path):
         return
     what, mark = kind
-    head = b""
-    if path.is_file():
-        file = InputFile(path)
-        head = file.read(0, min(file.size, _HEAD))
-    if mark not in head:
+    if mark not in _head(path):
         raise UsageError(f"is there, and is no {what}", where=path, hint="give --force to overwrite it")
+
+
+def is_ours(path: Path) -> bool:
+    """Whether *path* is an SBOM, a signature or an image that a build made, as far as it tells itself.
+
+    The record does not know it after a project was moved, or when its outputs alone were kept.
+    """
+    if any(mark in _head(path) for _, mark in (SBOM, SIGNATURE)):
+        return True
+    try:
+        with open_disk(path) as disk:
+            manifest_of(disk)
+    except RumpbundleError:
+        return False
+    return True
+
+
+def _head(path: Path) -> bytes:
+    """Return the first bytes of the file *path*; nothing if it is none."""
+    if not path.is_file():
+        return b""
+    file = InputFile(path)
+    return file.read(0, min(file.size, _HEAD))

@@ -216,15 +216,16 @@ def test_nothing_that_is_written_takes_the_place_of_anything_else(project, capsy
 
 
 def test_an_image_may_be_made_of_anothers_output(project, capsys):
-    """Also when that stands already, and where a directory of them is its data."""
+    """Also when that stands already, without a record, and where a directory of such, with SBOMs, is its data."""
     (project / "rump").write_bytes(synthetic.rumprun())
     more = '[image.kit]\napp = "rump"\nformats = ["iso"]\ndata = ["out:/out"]\noutput = "kit"\n'
     more += '[image.set]\napp = "web.bin"\nformats = ["iso"]\nmodules = ["out/web.iso"]\noutput = "kit"\n'
-    (project / "rumpbundle.toml").write_text(TEXT + more)
+    (project / "rumpbundle.toml").write_text(TEXT.replace("output", 'sbom = "out/web.json"\noutput', 1) + more)
     for _ in range(2):
         status, _, err = run(capsys, "build", "web", "kit", "set", "-q")
         assert (status, err) == (0, "")
         os.utime("web.bin")
+    Path(".rumpbundle/record").unlink()
     (project / "web.bin").write_bytes((project / "web.bin").read_bytes() + b"\0")
     assert run(capsys, "build", "web", "kit", "set", "-q")[::2] == (0, "")
     assert run(capsys, "verify", "web", "kit", "set", "-q")[0] == 0
