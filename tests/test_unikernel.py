@@ -133,6 +133,18 @@ def test_so_is_a_program_of_another_kind(read, magic, problem):
         read((magic.ljust(32, b"\0") + multiboot1()).ljust(512, b"\x90"))
 
 
+@pytest.mark.parametrize("kind", ["PE", "Mach-O"])
+def test_what_is_wrong_with_the_addresses_of_such_a_kernel_is_told(read, kind):
+    if kind == "PE":
+        header = multiboot1(0x10003, 0x101000, 0x101000, 0, 0, 0x900000).ljust(512, b"\x90")
+        image = synthetic.pe(subsystem=1, machine=0x14C, magic=0x10B, data=header)
+    else:
+        header = multiboot1(0x10003, 0x101020, 0x101020, 0, 0, 0x900000)
+        image = (b"\xce\xfa\xed\xfe".ljust(32, b"\0") + header).ljust(512, b"\x90")
+    with pytest.raises(KernelError, match="its Multiboot header enters at 0x900000, outside of what it loads"):
+        read(image)
+
+
 def test_multiboot_headers_inside_a_pe_image_without_addresses_do_not_count(read):
     kernel = read(synthetic.pe(data=(multiboot2() + multiboot1()).ljust(512, b"\0")))
     assert kernel.protocols == (Protocol.EFI,)

@@ -76,6 +76,12 @@ class KernelFile:
         return xen.flaw(self.xen, self.elf, pvh=pvh, noted=xen.OWNER in self.owners)
 
     @property
+    def placed(self) -> multiboot.Header | None:
+        """The Multiboot header by whose addresses GRUB loads it, whatever kind of file it is otherwise."""
+        headers = (self.multiboot2, self.multiboot1)
+        return next((each for each in headers if each is not None and each.load is not None), None)
+
+    @property
     def has_unikraft_sections(self) -> bool:
         return self.elf is not None and any(s.name.startswith(".uk_") for s in self.elf.sections)
 

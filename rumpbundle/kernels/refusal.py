@@ -7,6 +7,7 @@ from rumpbundle.errors import KernelError
 from rumpbundle.kernels import elf, foreign, linux, strings
 from rumpbundle.kernels.elf import Elf
 from rumpbundle.kernels.kernelfile import KernelFile
+from rumpbundle.kernels.multiboot import Header
 from rumpbundle.kernels.pe import Pe
 
 _RELINK = "link it again: the entry that its notes name must lie in one of its segments"
@@ -36,7 +37,7 @@ def _of_kernel(file: KernelFile) -> tuple[str, str]:
     if file.elf is not None:
         return _elf_kernel(file, file.elf)
     if file.pe is not None:
-        return _pe_kernel(file.pe) if file.pe.is_efi or not file.pe.bits else ("", "")
+        return _pe_kernel(file.pe) if file.pe.is_efi or not file.pe.bits else _of(file.placed)
     if file.setup is not None and file.setup.flaw:
         return file.setup.flaw, _JOIN if file.setup.flaw == linux.NOTHING_BEHIND else ""
     return _by_header(file)
@@ -140,7 +141,10 @@ _UPPER_HALF = {32: 0xC000_0000, 64: 0xFFFF_8000_0000_0000}
 
 def _by_header(file: KernelFile) -> tuple[str, str]:
     """Return what is wrong with the Multiboot header, if there is one."""
-    header = next((h for h in (file.multiboot2, file.multiboot1) if h is not None), None)
+    return _of(next((h for h in (file.multiboot2, file.multiboot1) if h is not None), None))
+
+
+def _of(header: Header | None) -> tuple[str, str]:
     return (header.flaw, header.advice) if header is not None else ("", "")
 
 

@@ -154,7 +154,7 @@ def _judge(name: str, file: KernelFile, content: Content, compression: str) -> U
         # A header's magic inside a disk image or an archive does not make it a kernel; in a program of another kind,
         # one that gives load addresses does.
         other = foreign.describe(file.view, name)
-        if other is not None and not (other.hint == foreign.PROGRAM and usable):
+        if other is not None and not (other.hint == foreign.PROGRAM and file.placed):
             raise other
     reason, advice = ("", "") if usable else refusal.of_kernel(file)
     if not usable and not reason:
