@@ -1,4 +1,4 @@
-"""What listing the files of an image may cost: one budget for all its file systems.
+"""What listing the files of an image may cost: one budget for all that is looked at together.
 
 An image is hostile, and small ones can claim a lot: a kilobyte that all directories and block pointers lead to is a
 million files. What a file system claims is checked against the medium first (two directories do not share their
