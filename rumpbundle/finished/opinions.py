@@ -14,6 +14,7 @@ from rumpbundle.images.detect import file_system
 from rumpbundle.images.disk import Disk
 from rumpbundle.images.filesystem import Entry
 from rumpbundle.images.filesystems.iso9660 import Iso9660
+from rumpbundle.images.node import node_of
 from rumpbundle.images.problem import Problem
 
 _MOST_FILES = 20_000
@@ -114,17 +115,14 @@ def container(path: str | os.PathLike[str], disk: Disk, report: Report) -> Itera
         from rumpbundle.host import programs
     except ImportError:  # a Python that starts no programs, as in a web page
         return
+    node = node_of(disk)
     name = os.path.abspath(path)
-    argv = ["qemu-img", "check", "-q", "-f", disk.qemu, name]
-    if disk.qemu == "vmdk":
-        # It takes a parent's name for one wherever it finds it, also in a comment, and opens what that names: another
-        # file of this machine, an address.
-        if _is_bytes(name):
-            return  # which JSON cannot hold
-        node = {"driver": "vmdk", "backing": None, "file": {"driver": "file", "filename": name}}
-        argv[3:] = [f"json:{json.dumps(node)}"]
+    if node is None or (disk.qemu == "vmdk" and _is_bytes(name)):
+        return  # the command that is told is JSON, which cannot hold the name
+    # At the name another file may stand by then, which leads it to any of this machine's.
+    argv = _check(disk.qemu, f"/dev/fd/{node.fd}", alone=True)
     try:
-        programs.run(argv, report=report)
+        programs.run(argv, report=report, pass_fds=[node.fd], told=_check(disk.qemu, name, alone=disk.qemu == "vmdk"))
     except MissingToolError:
         return
     except ToolError as error:
@@ -134,9 +132,22 @@ def container(path: str | os.PathLike[str], disk: Disk, report: Report) -> Itera
             severity = "remark" if mends or "status 3:" in error.problem else "damage"
             consequence = "QEMU mends that when it opens the image to write" if mends else "QEMU may refuse it"
             yield Problem(
-                where=disk.qemu, offset=None, what=error.problem, consequence=consequence,
+                where=disk.qemu, offset=None, what=error.problem.replace(argv[-1], name), consequence=consequence,
                 severity=severity,  # type: ignore[arg-type]
             )  # fmt: skip
+
+
+def _check(driver: str, name: str, *, alone: bool) -> list[str]:
+    """Return the command that checks the file *name*; *alone*, it opens no other, whatever that one says.
+
+    For a VMDK all that is a parent's name to it that it finds, also in a comment: another file, an address.
+    """
+    argv = ["qemu-img", "check", "-q"]
+    if not alone:
+        return [*argv, "-f", driver, name]
+    backing = {"backing": None} if driver in ("qcow2", "vmdk") else {}
+    node = {"driver": driver, **backing, "file": {"driver": "file", "filename": name}}
+    return [*argv, f"json:{json.dumps(node)}"]
 
 
 __all__ = ["container", "iso"]

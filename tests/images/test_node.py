@@ -15,6 +15,7 @@ from support.tools import require
 from rumpbundle.cli import main
 from rumpbundle.disk.inputfile import InputFile
 from rumpbundle.errors import ImageError
+from rumpbundle.finished import opinions
 from rumpbundle.images.containers.vmdk import open_vmdk
 from rumpbundle.images.detect import open_disk
 from rumpbundle.images.medium import FdMedium, Window
@@ -194,3 +195,17 @@ def test_verify_opens_nothing_that_a_vmdk_names_in_passing(tmp_path, capsys):
     image.write_bytes(data[:512] + text.ljust(10240, b"\0") + data[10752:])
     assert subprocess.run(["qemu-img", "check", "-q", image], check=False, capture_output=True).returncode
     assert main(["verify", str(image)]) == 0, capsys.readouterr()
+
+
+def test_qemu_img_checks_the_file_that_was_looked_at(tmp_path):
+    """Not what stands at its name by then: that may lead anywhere."""
+    image, other = tmp_path / "image", tmp_path / "other"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "1M"], check=True)
+    argv = ["qemu-img", "create", "-q", "-u", "-b", str(tmp_path / "any file"), "-F", "raw", "-f", "qcow2"]
+    subprocess.run([*argv, other, "1M"], check=True)
+    assert subprocess.run(["qemu-img", "check", "-q", other], check=False, capture_output=True).returncode
+    told = []
+    with open_disk(image, watch="no") as disk:
+        os.replace(other, image)
+        assert list(opinions.container(image, disk, told.append)) == []
+    assert told[0].argv == ("qemu-img", "check", "-q", "-f", "qcow2", str(image))
