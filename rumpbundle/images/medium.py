@@ -262,6 +262,8 @@ class Tables:
 
     PAGE = 4096
     KEPT = 256
+    AT_ONCE = 64 * PAGE
+    """Bytes in which :meth:`same` looks for the same number."""
 
     def __init__(self, medium: Medium) -> None:
         self._medium = medium
@@ -282,7 +284,10 @@ class Tables:
         return data
 
     def same(self, offset: int, most: int, number: bytes) -> int:
-        """Return how many times in a row, *most* at most, *number* stands from *offset* on."""
+        """Return how many times in a row, *most* at most, *number* stands from *offset* on.
+
+        Of a great many fewer are told, but not none: who looks here and there does not read all of a table each time.
+        """
         position, end = offset, offset + min(most, (self._medium.size - offset) // len(number)) * len(number)
         if any(number):
             return (self._alike(position, end, number) - offset) // len(number)
@@ -294,14 +299,18 @@ class Tables:
             position = run.offset + run.length if hole else self._alike(position, run.offset + run.length, b"\0")
         return (position - offset) // len(number)
 
-    def _alike(self, position: int, end: int, number: bytes) -> int:
-        """Return the first byte from *position* on, or *end*, where *number* ceases to stand again and again."""
+    def _alike(self, start: int, end: int, number: bytes) -> int:
+        """Return where, from *start* on, *number* ceases to stand again and again, or has not been looked for."""
+        position, end = start, min(end, start + self.AT_ONCE)
         while position < end:
             page, at = divmod(position, self.PAGE)
             data = self._page(page)[at : at + end - position]
-            if data != (number * (len(data) // len(number) + 1))[: len(data)]:
-                width = len(number)
-                return position + next(k for k in range(0, len(data), width) if data[k : k + width] != number)
+            begun = (position - start) % len(number)  # a number may stand in two pages
+            wanted = (number * (len(data) // len(number) + 2))[begun : begun + len(data)]
+            if data != wanted:
+                return position + next(
+                    at for at, pair in enumerate(zip(data, wanted, strict=True)) if pair[0] != pair[1]
+                )
             position += len(data)
         return end
 

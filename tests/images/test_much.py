@@ -13,6 +13,9 @@ from support.tools import output_of
 from rumpbundle.cli import main
 from rumpbundle.images import budget, filesystem, volumes
 from rumpbundle.images.budget import Budget
+from rumpbundle.images.containers.vdi import Vdi
+from rumpbundle.images.medium import Run, Tables
+from rumpbundle.images.records import vdi
 from rumpbundle.images.volumes import problems
 
 MIB = 1 << 20
@@ -168,3 +171,41 @@ def test_diff_tells_what_it_does_not_compare(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "not all files are compared: there are more than" in out
     assert "only in the" not in out
+
+
+class _Counted(Bytes):
+    """A medium that knows how often it was read."""
+
+    reads = 0
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.reads += 1
+        return super().read(offset, length)
+
+
+def test_to_find_one_block_not_all_of_a_great_map_is_read():
+    medium = _Counted(b"\xff" * (16 << 20))
+    assert 1 <= Tables(medium).same(0, 4 << 20, b"\xff" * 4) < 4 << 20
+    assert medium.reads < 100
+
+
+@pytest.mark.parametrize("at", [4093, 4094, 4096])
+def test_numbers_that_stand_in_two_pages_are_counted(at):
+    number = bytes.fromhex("feffffff")
+    for count in (1, 2, 1024, 3000):
+        medium = _Plain(bytes(at) + number * count + bytes(9000))
+        assert Tables(medium).same(at, count + 5, number) == count
+        zeros = _Plain(b"\x01" * at + bytes(4 * count) + b"\x01" * 9000)
+        assert Tables(zeros).same(at, count + 5, bytes(4)) == count
+
+
+class _Plain(Bytes):
+    def runs(self, offset=0, length=None):
+        yield Run(offset, self.size - offset if length is None else length, None)
+
+
+def test_a_vdi_whose_map_stands_between_pages_is_read():
+    header = vdi.Header(blocks_offset=4094, data_offset=8192, disk_size=8 * MIB, blocks=8)
+    disk = Vdi(Bytes(header.pack().ljust(4094, b"\0") + struct.pack("<I", vdi.ZERO) * 8))
+    assert sum(run.length for run in disk.runs()) == disk.size
+    assert disk.read(0, MIB) == bytes(MIB)
