@@ -225,7 +225,7 @@ def _written_since(found: bytes, made: bytes) -> str:
 
 _DESCRIPTOR_LINE = re.compile(
     r"(# Disk DescriptorFile|# Extent description|# Change Tracking File|# The [Dd]isk Data Base|#DDB)? *"
-    r'|[A-Za-z.]+ *= *("[^"]*"|\w+)|RW .*'
+    r'|[A-Za-z.]+ *= *"[^"]*"|[A-Za-z]+=\w+|RW .*'
 )
 """What stands in the descriptors of VMware, VirtualBox and QEMU."""
 _REWRITTEN = {"CID", "encoding", "ddb.virtualHWVersion", "ddb.uuid.modification"}

@@ -126,7 +126,7 @@ def test_the_ids_of_a_container_that_was_written_to_are_new(bundled, tmp_path, c
     assert main(["verify", str(image)]) == 5
 
 
-@pytest.mark.parametrize("place", ["the first digit", "the last digit"])
+@pytest.mark.parametrize("place", ["the first digit", "the last digit", "a blank"])
 def test_an_id_that_is_damaged_is_not_new(bundled, tmp_path, capsys, place):
     image = tmp_path / "app.vmdk"
     assert main(["vmdk", str(bundled.parent / "app.bin"), "-q", "-o", str(image)]) == 0
@@ -134,6 +134,8 @@ def test_an_id_that_is_damaged_is_not_new(bundled, tmp_path, capsys, place):
     at = data.index(b"\nCID=") + 5
     if place == "the last digit":
         data[at + 7] = ord("\n")
+    elif place == "a blank":
+        data[at] = ord(" ")
     else:
         data[at] = ord("1") if data[at] != ord("1") else ord("2")
     image.write_bytes(data)
