@@ -21,7 +21,7 @@ from rumpbundle.errors import NO_MEMORY, HostError, is_want_of_memory  # noqa: E
 try:
     from rumpbundle import cli
     from rumpbundle.host import environment, signals
-except (ImportError, MemoryError, SystemError) as error:
+except (ImportError, MemoryError, SyntaxError, SystemError) as error:
     if not is_want_of_memory(error):
         raise
     with contextlib.suppress(OSError):

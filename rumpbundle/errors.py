@@ -100,7 +100,18 @@ def is_want_of_memory(error: BaseException) -> bool:
         isinstance(error, MemoryError)
         or (isinstance(error, ImportError) and ("map segment" in text or "allocate memory" in text))
         or (isinstance(error, SystemError) and "without exception set" in text)
+        or (isinstance(error, SyntaxError) and _is_limited())
     )
+
+
+def _is_limited() -> bool:
+    """Whether somebody has set how much memory this process may have; code that does not fit is called wrong then."""
+    try:
+        import resource
+    except ImportError:  # Windows, browsers
+        return False
+    kinds = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+    return any(resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind in kinds)
 
 
 class InputError(RumpbundleError):

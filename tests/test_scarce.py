@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -162,6 +163,18 @@ def test_whatever_fails_before_there_is_a_guest_ends_qemu(app, started, monkeypa
     monkeypatch.setattr("rumpbundle.launcher.session.Guest.__init__", failing)
     with pytest.raises(OSError, match="Too many open files"):
         dev_launch.launch(app, accel="tcg")
+
+
+def test_pythons_parser_calls_code_wrong_that_does_not_fit(monkeypatch, capsys):
+    def parse(*words, **more):
+        raise SyntaxError("expected ':'")
+
+    monkeypatch.setattr(cli.cli, "main", parse)
+    with pytest.raises(SyntaxError):  # with all the memory there is it is a developer's own
+        cli.main(["formats"])
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (26 << 20, 26 << 20))
+    assert cli.main(["formats"]) == HostError.exit_code
+    assert capsys.readouterr().err == "error: not enough memory\n"
 
 
 @pytest.mark.usefixtures("unmeasured")

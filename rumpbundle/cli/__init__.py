@@ -164,7 +164,7 @@ def _status(arguments: list[str]) -> int:
         return _READER_GONE if isinstance(leaving.__context__, OSError) else int(leaving.code or 0)
     except RecursionError:
         return _fail("the input is nested too deep", None, 2)
-    except (MemoryError, ImportError, SystemError) as error:
+    except (MemoryError, ImportError, SyntaxError, SystemError) as error:
         if not is_want_of_memory(error):
             raise
         return _fail(NO_MEMORY, None, HostError.exit_code)
