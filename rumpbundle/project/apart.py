@@ -36,9 +36,8 @@ class Writes:
             targets = entry.targets(names, directory)
         except RumpbundleError:
             return None
-        sbom = given.sbom if given.sbom is not None else entry.image.sbom and entry.at(entry.image.sbom)
         signed = entry.key_file(given) is not None
-        return cls(entry=entry, targets=targets, sbom=Path(sbom) if sbom else None, signed=signed)
+        return cls(entry=entry, targets=targets, sbom=entry.sbom_file(given), signed=signed)
 
     @property
     def outputs(self) -> list[Path]:
@@ -120,12 +119,9 @@ def check_outputs_apart(
 
 
 def _files(entry: ProjectEntry, names: Sequence[str], directory: Path | None) -> set[str]:
-    """Return what *entry* writes; nothing if that is wrong, which is told where it is made."""
-    try:
-        targets = entry.targets(names, directory)
-    except RumpbundleError:
-        return set()
-    return {os.path.normpath(file) for target in targets for file in target.format.files(target.output)}
+    """Return the outputs of *entry*; nothing if what says so is wrong."""
+    writes = Writes.of(entry, names, directory, Given())
+    return {os.path.normpath(each) for each in writes.outputs} if writes is not None else set()
 
 
 def _owners(wanted: Sequence[Writes]) -> dict[Path, str]:

@@ -46,12 +46,12 @@ class BesideWriter:
             RumpbundleError: the message says which.
         """
         self._key(entry)
-        if (sbom := self._sbom(entry)) is not None:
+        if (sbom := entry.sbom_file(self.given)) is not None:
             check_replaced(sbom, SBOM, force=self.force)
 
     def write(self, entry: ProjectEntry, bundle: Bundle, artifacts: Sequence[Artifact]) -> None:
         """Write what is asked for of *artifacts*, which stand, and is not up to date."""
-        sbom, key = self._sbom(entry), self._key(entry)
+        sbom, key = entry.sbom_file(self.given), self._key(entry)
         if sbom is not None:
             data = _sbom_of(bundle)
             if _read(sbom, len(data)) != data:
@@ -74,18 +74,13 @@ class BesideWriter:
         self, entry: ProjectEntry, bundle: Bundle, artifacts: Sequence[Artifact]
     ) -> Iterator[tuple[Path, str]]:
         """Yield each file that is asked for beside *artifacts*, which stand, and in what it differs; or nothing."""
-        sbom, key = self._sbom(entry), self._key(entry)
+        sbom, key = entry.sbom_file(self.given), self._key(entry)
         if sbom is not None:
             yield sbom, _difference(sbom, _sbom_of(bundle))
         for path, file in () if key is None else _signed(artifacts, sbom):
             if file.exists():
                 assert key is not None
                 yield path, _difference(path, key.sign_output(file, bundle.identity.digest))
-
-    def _sbom(self, entry: ProjectEntry) -> Path | None:
-        if self.given.sbom is not None:
-            return Path(self.given.sbom)
-        return None if entry.image.sbom is None else Path(entry.at(entry.image.sbom))
 
     def _key(self, entry: ProjectEntry) -> SecretKey | None:
         path = entry.key_file(self.given)

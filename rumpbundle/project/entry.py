@@ -142,6 +142,12 @@ class ProjectEntry:
                 raise
             raise self.error(error.problem, key, error.hint) from None
 
+    def sbom_file(self, given: Given) -> Path | None:
+        """Return where the SBOM of the outputs goes, if there is to be one."""
+        if given.sbom is not None:
+            return Path(given.sbom)
+        return None if self.image.sbom is None else Path(self.at(self.image.sbom))
+
     def key_file(self, given: Given) -> str | None:
         """Return the file of the secret key that signs the outputs, if they are signed."""
         if given.sign is not None or self.image.sign is None:
