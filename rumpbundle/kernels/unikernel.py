@@ -149,13 +149,13 @@ def examine(name: str, view: View, content: Content) -> Unikernel:
 
 
 def _judge(name: str, file: KernelFile, content: Content, compression: str) -> Unikernel:
-    usable = tuple(protocols.usable(file, compression))
     if file.is_flat:
         # A header's magic inside a disk image or an archive does not make it a kernel; in a program of another kind,
         # one that gives load addresses does.
         other = foreign.describe(file.view, name)
         if other is not None and not (other.hint == foreign.PROGRAM and file.placed):
             raise other
+    usable = tuple(protocols.usable(file, compression))
     reason, advice = ("", "") if usable else refusal.of_kernel(file)
     if not usable and not reason:
         raise refusal.of_other(file, name)
