@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
@@ -100,18 +101,18 @@ def is_want_of_memory(error: BaseException) -> bool:
         isinstance(error, MemoryError)
         or (isinstance(error, ImportError) and ("map segment" in text or "allocate memory" in text))
         or (isinstance(error, SystemError) and "without exception set" in text)
-        or (isinstance(error, SyntaxError) and _is_limited())
+        or (isinstance(error, SyntaxError) and address_space() < sys.maxsize)  # of code that does not fit
     )
 
 
-def _is_limited() -> bool:
-    """Whether somebody has set how much memory this process may have; code that does not fit is called wrong then."""
+def address_space() -> int:
+    """Return how many bytes of memory this process may have at most: a very large number if nobody has set one."""
     try:
         import resource
     except ImportError:  # Windows, browsers
-        return False
-    kinds = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
-    return any(resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind in kinds)
+        return sys.maxsize
+    limits = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
+    return min((limit for limit in limits if limit != resource.RLIM_INFINITY), default=sys.maxsize)
 
 
 class InputError(RumpbundleError):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from rumpbundle.errors import HostError, UsageError
+from rumpbundle.errors import HostError, UsageError, address_space
 
 DEFAULT_EPOCH = 315532800
 """1980-01-01T00:00:00Z, the first second FAT can express: every date in an image, unless the user says."""
@@ -35,16 +35,6 @@ def threads_needed() -> Iterator[None]:
         if "can't start new thread" not in str(error):
             raise
         raise HostError("no thread can be started: too many processes, or too little memory") from None
-
-
-def address_space() -> int:
-    """Return how many bytes of memory this process may have at most: a very large number if nobody has set one."""
-    try:
-        import resource
-    except ImportError:  # Windows, browsers
-        return sys.maxsize
-    limits = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
-    return min((limit for limit in limits if limit != resource.RLIM_INFINITY), default=sys.maxsize)
 
 
 def check_memory() -> None:

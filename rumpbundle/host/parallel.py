@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
-from rumpbundle.host.environment import address_space, threads_needed
+from rumpbundle.errors import address_space
+from rumpbundle.host.environment import threads_needed
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
